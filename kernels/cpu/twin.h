@@ -1,0 +1,43 @@
+/* twin.h - what every CPU twin starts from: the element type of this compilation and the gate to
+ * device memory. Each file of kernels/cpu is compiled twice, with TWIN_f32 and with TWIN_bf16. */
+#ifndef SAILS_TWIN_H
+#define SAILS_TWIN_H
+
+#include "kernels/bf16.h"
+#include "kernels/check.h"
+#include "kernels/cpu/gate.h"
+#include "kernels/ops.h"
+
+#if defined TWIN_f32
+typedef float elem;
+#define TWIN(op) cpu_f32_##op
+#define TWIN_DTYPE DTYPE_F32
+static inline float elem_get(elem e) {
+    return e;
+}
+static inline elem elem_put(float f) {
+    return f;
+}
+#elif defined TWIN_bf16
+typedef bf16 elem;
+#define TWIN(op) cpu_bf16_##op
+#define TWIN_DTYPE DTYPE_BF16
+static inline float elem_get(elem e) {
+    return bf16_to_f32(e);
+}
+static inline elem elem_put(float f) {
+    return bf16_from_f32(f);
+}
+#else
+#error "compile with -DTWIN_f32 or -DTWIN_bf16"
+#endif
+
+/* A store pointer as elements of this twin. */
+static inline elem *elems(store *p) {
+    return (elem *)p;
+}
+static inline const elem *elems_const(const store *p) {
+    return (const elem *)p;
+}
+
+#endif

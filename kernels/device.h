@@ -1,0 +1,39 @@
+/* device.h - what a device supplies behind exec.h. The CPU device is linked in; the CUDA device
+ * is a plug-in, libsails_cuda.so, that exports one function: sails_cuda_device(). */
+#ifndef SAILS_DEVICE_H
+#define SAILS_DEVICE_H
+
+#include "kernels/exec.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every entry has the contract of the exec_ function with the same name. */
+typedef struct Device {
+    const char *name;                   /* "cpu", "cuda" */
+    const struct Ops *ops[DTYPE_COUNT]; /* one table per storage type */
+    const char *(*open)(Exec *ex);      /* NULL, or why not */
+    void (*close)(Exec *ex);
+    void *(*alloc)(Exec *ex, size_t bytes); /* NULL when memory is short */
+    void (*free)(Exec *ex, void *p);
+    void (*copy_in)(Exec *ex, void *device, const void *host, size_t bytes);
+    void (*copy_out)(Exec *ex, void *host, const void *device, size_t bytes);
+    void (*copy)(Exec *ex, void *to_device, const void *from_device, size_t bytes);
+    void (*zero)(Exec *ex, void *device, size_t bytes);
+    void (*sync)(Exec *ex);
+    void (*range_push)(Exec *ex, const char *name);
+    void (*range_pop)(Exec *ex);
+    bool maps_host; /* ops can read mapped files in place */
+} Device;
+
+extern const Device device_cpu;
+
+/* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
+#define DEVICE_ABI 1
+typedef const Device *sails_cuda_device_fn(int abi);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,73 @@
+/* exec.h - where ops run: a device, a storage type, its memory and its order of work.
+ *
+ * One Exec is one stream of work on one device. Ops and copies run in call order; their results
+ * are visible to the host after exec_sync() or exec_copy_out(), which waits by itself.
+ *
+ * Device memory is only for ops. On the CPU device it is plain memory, but host code that reads
+ * it directly would break on a GPU; therefore with SAILS_STRICT=1 (all tests) the CPU device
+ * keeps its memory inaccessible except while an op or a copy runs, and such code faults at once.
+ * Strict mode also fills fresh memory with 0xff bytes, a NaN in f32 and bf16.
+ *
+ * Nothing here returns a failure but exec_open: running out of memory or losing the device after
+ * start-up stops the process through die(). */
+#ifndef SAILS_EXEC_H
+#define SAILS_EXEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "kernels/store.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct Ops;
+struct Device;
+
+enum DeviceKind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
+
+typedef struct Exec {
+    const struct Ops *op;        /* the device's ops in this storage type: ex->op->rmsnorm_fwd */
+    const struct Device *device; /* see device.h */
+    enum Dtype dtype;
+    void *state;   /* the device's own: stream, library handles, list of allocations */
+    void *scratch; /* workspace that ops may use while they run; grows, never shrinks */
+    size_t scratch_bytes;
+    size_t bytes_now, bytes_peak; /* device memory held through exec_alloc, and its peak */
+    bool sync_always;             /* SAILS_SYNC=1: wait after every launch: a fault names its op */
+} Exec;
+
+/* Opens a device. DEVICE_AUTO takes CUDA when the plug-in loads and a GPU answers, else the CPU.
+ * Returns NULL, or one sentence that says why the device cannot be had (static storage). */
+const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype);
+void exec_close(Exec *ex); /* frees the scratch; allocations must have been freed; zeroed: no-op */
+
+/* Fresh device memory, 64-byte aligned; bytes may be 0. `what` names it in messages. */
+void *exec_alloc(Exec *ex, size_t bytes, const char *what);
+void exec_free(Exec *ex, void *p); /* NULL is allowed */
+
+/* Makes read-only host memory (a mapped file) readable by ops. The CPU device returns p itself
+ * when it is aligned to 16 bytes, else a copy; a GPU always copies. The host memory must outlive
+ * the mapping. Undone by exec_unmap. */
+const void *exec_map(Exec *ex, const void *p, size_t bytes, const char *what);
+void exec_unmap(Exec *ex, const void *mapped, const void *p);
+
+void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes);
+void exec_copy_out(Exec *ex, void *host, const void *device, size_t bytes); /* waits */
+void exec_copy(Exec *ex, void *to_device, const void *from_device, size_t bytes);
+void exec_zero(Exec *ex, void *device, size_t bytes);
+void exec_sync(Exec *ex);
+
+/* For op implementations: at least `bytes` of workspace, 64-byte aligned, contents undefined,
+ * valid until the next call. Grows in the first steps, then stays. */
+void *exec_scratch(Exec *ex, size_t bytes);
+
+/* Named ranges for profilers (NVTX on CUDA; nothing on the CPU). Must nest. */
+void exec_range_push(Exec *ex, const char *name);
+void exec_range_pop(Exec *ex);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,127 @@
+/* exec_cpu.c - the CPU device: plain memory, work done at the call.
+ *
+ * Memory comes from mmap: fresh pages are zero, large blocks go back to the system at once, and
+ * strict mode can shut them. Outside strict mode transparent huge pages are asked for, because
+ * GEMM over weights of gigabytes is bound by address translation otherwise. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels/check.h"
+#include "kernels/cpu/gate.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+
+typedef struct Block {
+    void *p;
+    size_t bytes; /* mapped: whole pages */
+} Block;
+
+typedef struct CpuState {
+    Block *block;
+    int n, capacity;
+    int depth; /* nested open gates */
+    bool strict;
+} CpuState;
+
+static CpuState *state_of(Exec *ex) {
+    return ex->state;
+}
+
+static void protect_all(CpuState *s, int protection) {
+    for (int i = 0; i < s->n; i++)
+        CHECK(mprotect(s->block[i].p, s->block[i].bytes, protection) == 0, "mprotect failed");
+}
+
+Exec *gate_open(Exec *ex) {
+    CpuState *s = state_of(ex);
+    if (s->strict && s->depth++ == 0) protect_all(s, PROT_READ | PROT_WRITE);
+    return ex;
+}
+
+void gate_close(Exec **opened) {
+    CpuState *s = state_of(*opened);
+    if (s->strict && --s->depth == 0) protect_all(s, PROT_NONE);
+}
+
+static const char *cpu_open(Exec *ex) {
+    CpuState *s = calloc(1, sizeof *s);
+    CHECK(s, "out of memory");
+    const char *strict = getenv("SAILS_STRICT");
+    s->strict = strict && strcmp(strict, "1") == 0;
+    ex->state = s;
+    return NULL;
+}
+
+static void cpu_close(Exec *ex) {
+    CpuState *s = state_of(ex);
+    CHECK(s->n == 0, "expected all device memory freed before close, %d blocks left", s->n);
+    free(s->block);
+    free(s);
+}
+
+static void *cpu_alloc(Exec *ex, size_t bytes) {
+    CpuState *s = state_of(ex);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (bytes > SIZE_MAX - page) return NULL;
+    size_t mapped = (bytes + page - 1) / page * page;
+    void *p = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    if (s->n == s->capacity) {
+        s->capacity = s->capacity ? 2 * s->capacity : 64;
+        s->block = realloc(s->block, (size_t)s->capacity * sizeof *s->block);
+        CHECK(s->block, "out of memory");
+    }
+    s->block[s->n++] = (Block){p, mapped};
+    if (s->strict) {
+        memset(p, 0xff, mapped);
+        if (s->depth == 0) CHECK(mprotect(p, mapped, PROT_NONE) == 0, "mprotect failed");
+    } else {
+        madvise(p, mapped, MADV_HUGEPAGE); /* a wish: failure changes nothing */
+    }
+    return p;
+}
+
+static void cpu_free(Exec *ex, void *p) {
+    CpuState *s = state_of(ex);
+    int i = 0;
+    while (i < s->n && s->block[i].p != p) i++;
+    CHECK(i < s->n, "expected memory of this device, got %p", p);
+    CHECK(munmap(p, s->block[i].bytes) == 0, "munmap failed");
+    s->block[i] = s->block[--s->n];
+}
+
+static void cpu_copy(Exec *ex, void *to, const void *from, size_t bytes) {
+    OP_GATE(ex);
+    memmove(to, from, bytes);
+}
+
+static void cpu_zero(Exec *ex, void *p, size_t bytes) {
+    OP_GATE(ex);
+    memset(p, 0, bytes);
+}
+
+static void cpu_sync(Exec *ex) {
+    (void)ex;
+}
+static void cpu_range_push(Exec *ex, const char *name) {
+    (void)ex, (void)name;
+}
+
+const Device device_cpu = {
+    .name = "cpu",
+    .ops = {[DTYPE_F32] = &ops_cpu_f32, [DTYPE_BF16] = &ops_cpu_bf16},
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .copy_in = cpu_copy,
+    .copy_out = cpu_copy,
+    .copy = cpu_copy,
+    .zero = cpu_zero,
+    .sync = cpu_sync,
+    .range_push = cpu_range_push,
+    .range_pop = cpu_sync,
+    .maps_host = true,
+};

@@ -1,0 +1,296 @@
+/* ops.h - the op interface: every numerical step of sails, declared once.
+ *
+ * Each op has one twin per device: a native C twin (kernels/cpu/<op>.c, compiled once per storage
+ * type) and a CUDA kernel (kernels/<op>.cu). The code above calls ops through ex->op and never
+ * knows which twin runs.
+ *
+ * What holds for every op, so that the contracts below state only what differs:
+ *   arguments   Exec, outputs, inputs, dims, scalars - in that order.
+ *   store       the storage type, f32 or bf16, of the table that the op was taken from. Reading
+ *               is exact, computing and reducing is f32 (double where stated), writing rounds once.
+ *   shapes      row major, last dim contiguous; base addresses 16-byte aligned. In device memory,
+ *               all of them: index arrays and structs too.
+ *   out =       fully overwritten: the old contents are never read, not even as NaN.
+ *   out +=      added to the old contents.
+ *   in/out      read and overwritten.
+ *   dims        N >= 0 rows; N = 0 does nothing. Other dims are positive.
+ *   aliasing    forbidden unless the contract allows it.
+ *   bits        equal inputs give equal bits, for any number of threads.
+ *   failure     an op cannot fail in a way that the caller can repair. A broken contract or a
+ *               machine error stops the process through die() with op, file and line.
+ *
+ * Letters: N rows (packed tokens), D model width, F ffn width, V vocabulary, H query heads,
+ * K key/value heads, E head width, R LoRA rank, S SAE features. */
+#ifndef SAILS_OPS_H
+#define SAILS_OPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/exec.h"
+#include "kernels/store.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* -------------------------------------------------------------------- rows and embedding -- */
+
+/* y[n] = round(table[token[n]] * scale): Gemma multiplies embeddings by sqrt(D), where the caller
+ * has rounded `scale` to the storage type first.
+ *   y (N,D) store out =;  table (V,D) store in;  token (N) i32 in, 0 <= token < V. */
+typedef void op_embed_fwd(Exec *ex, store *y, const store *table, const int32_t *token, int N,
+                          int D, int V, float scale);
+
+/* y[n] = x[row[n]].   y (N,D) store out =;  x (any,D) store in;  row (N) i32 in, >= 0. */
+typedef void op_gather_rows(Exec *ex, store *y, const store *x, const int32_t *row, int N, int D);
+
+/* y[row[n]] = x[n]; rows of y that are not named keep their contents. Rows must be distinct. */
+typedef void op_scatter_rows(Exec *ex, store *y, const store *x, const int32_t *row, int N, int D);
+
+/* -------------------------------------------------------------------------------- norms -- */
+
+/* RMSNorm, Gemma's form:  y = x rstd (1 + w),  rstd = 1/sqrt(mean(x^2) + eps), per row.
+ *   y (N,D) store out =, may alias x;  rstd (N) f32 out =, kept for the backward;
+ *   x (N,D) store in;  w (D) store in: an offset, all zeros means scale one.  eps > 0. */
+typedef void op_rmsnorm_fwd(Exec *ex, store *y, float *rstd, const store *x, const store *w, int N,
+                            int D, float eps);
+
+/* Backward of rmsnorm_fwd into x (w is frozen):  g = dy (1 + w);
+ *   dx += rstd g - x rstd^3 mean(g x)
+ *   dx (N,D) store out +=;  dy (N,D) store in;  x, w, rstd as given to and left by rmsnorm_fwd. */
+typedef void op_rmsnorm_bwd(Exec *ex, store *dx, const store *dy, const store *x, const store *w,
+                            const float *rstd, int N, int D);
+
+/* The step between two sub-layers:  x2 = x + norm(p; wp),  y = norm(x2; wy).
+ *   x2, y (N,D) store out =;  rp, ry (N) f32 out =: rstd of p and of x2;
+ *   x residual stream, p sub-layer output (N,D) store in;  wp, wy (D) store in.
+ *   x2 may alias x. y is computed from x2 as rounded to the storage type. */
+typedef void op_residual_norm_fwd(Exec *ex, store *x2, store *y, float *rp, float *ry,
+                                  const store *x, const store *p, const store *wp, const store *wy,
+                                  int N, int D, float eps);
+
+/* Backward of residual_norm_fwd. On entry dx holds d(x2) as it comes down the residual stream:
+ *   dx += norm_bwd(dy; x2, wy, ry);   dp = norm_bwd(dx; p, wp, rp)
+ * and dx is then also the gradient of x.
+ *   dx (N,D) store in/out;  dp (N,D) store out =;  dy, x2, p (N,D) store in. */
+typedef void op_residual_norm_bwd(Exec *ex, store *dx, store *dp, const store *dy, const store *x2,
+                                  const store *p, const store *wp, const store *wy, const float *rp,
+                                  const float *ry, int N, int D);
+
+/* ----------------------------------------------------------------------------- attention -- */
+
+/* cos and sin of position * theta^(-2i/E) for i < E/2, computed in double, rounded to the storage
+ * type (as transformers does) and kept as f32.   cos, sin (P,E/2) f32 out =. E even. */
+typedef void op_rope_table(Exec *ex, float *cos, float *sin, int P, int E, double theta);
+
+/* Rotary embedding in place, halves layout: with (a, b) = (x[i], x[i + E/2]) of each head,
+ *   a' = a cos - b sin,  b' = b cos + a sin.
+ *   x (N,H*E) store in/out;  cos, sin (P,E/2) f32 in;  pos (N) i32 in, 0 <= pos < P. */
+typedef void op_rope_fwd(Exec *ex, store *x, const float *cos, const float *sin, const int32_t *pos,
+                         int N, int H, int E);
+
+/* The inverse rotation, which is the backward of rope_fwd:  dx in/out like x above. */
+typedef void op_rope_bwd(Exec *ex, store *dx, const float *cos, const float *sin,
+                         const int32_t *pos, int N, int H, int E);
+
+/* A run of consecutive rows that attend causally to themselves and, before that, to the first
+ * prefix_len rows that start at row prefix_row. A document is a segment without a prefix; two
+ * replies to one prompt are the prompt's segment and two segments that name it as prefix. Row i
+ * of a segment has position prefix_len + i. Segments cover all N rows, in order, without overlap;
+ * a prefix lies within one earlier segment that has no prefix itself. */
+typedef struct Segment {
+    int32_t row, len, prefix_row, prefix_len;
+} Segment;
+
+/* Shape and rule of one attention layer. Query head h reads key/value head h / (H/K). */
+typedef struct AttnShape {
+    int H, K, E; /* H % K == 0, E % 8 == 0, 8 <= E <= 256 */
+    int window;  /* keys with position distance >= window are hidden; 0: no window */
+    float scale; /* on q.k */
+    float cap;   /* s = cap tanh(s / cap) before the mask; 0: none */
+} AttnShape;
+
+/* s = scale q.k;  s = cap tanh(s/cap);  masked by segment and window;  o = softmax(s) v.
+ *   o (N,H*E) store out =;  lse (N,H) f32 out =: log of the softmax denominator;
+ *   q (N,H*E), k, v (N,K*E) store in;  seg (nseg) in device memory, host_seg the same on the host.
+ * No (N,N) buffer: memory beyond the tensors is linear in N. */
+typedef void op_attn_fwd(Exec *ex, store *o, float *lse, const store *q, const store *k,
+                         const store *v, const Segment *seg, const Segment *host_seg, int nseg,
+                         int N, AttnShape a);
+
+/* Backward of attn_fwd.   dq (N,H*E), dk, dv (N,K*E) store out =;  d_o (N,H*E) store in;
+ * q, k, v, o, lse, segments as given to and left by attn_fwd. */
+typedef void op_attn_bwd(Exec *ex, store *dq, store *dk, store *dv, const store *d_o,
+                         const store *q, const store *k, const store *v, const store *o,
+                         const float *lse, const Segment *seg, const Segment *host_seg, int nseg,
+                         int N, AttnShape a);
+
+/* cache[slot[n]][pos[n]] = x[n] for keys and values.
+ *   kcache, vcache (slots,T,K*E) store, other entries kept;  k, v (N,K*E) store in;
+ *   slot, pos (N) i32 in, 0 <= pos < T; (slot, pos) pairs distinct.  W = K*E. */
+typedef void op_kv_put(Exec *ex, store *kcache, store *vcache, const store *k, const store *v,
+                       const int32_t *slot, const int32_t *pos, int N, int T, int W);
+
+/* Attention of one new token per sequence over its cache, same rule as attn_fwd:
+ * row n is at position len[n] - 1 and sees cache[slot[n]][0 .. len[n]-1] within the window.
+ *   o, q (N,H*E) store out = / in;  caches (slots,T,K*E) store in;  slot, len (N) i32 in,
+ *   1 <= len <= T. */
+typedef void op_attn_decode(Exec *ex, store *o, const store *q, const store *kcache,
+                            const store *vcache, const int32_t *slot, const int32_t *len, int N,
+                            int T, AttnShape a);
+
+/* ---------------------------------------------------------------------------------- ffn -- */
+
+/* y = gelu(gate) up, gelu in its tanh form 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))).
+ *   y (n) store out =, may alias gate or up;  gate, up (n) store in. */
+typedef void op_geglu_fwd(Exec *ex, store *y, const store *gate, const store *up, size_t n);
+
+/* Backward:  dgate = dy up gelu'(gate),  dup = dy gelu(gate).
+ *   dgate, dup (n) store out =, may alias gate and up in this order;  dy, gate, up (n) store in. */
+typedef void op_geglu_bwd(Exec *ex, store *dgate, store *dup, const store *dy, const store *gate,
+                          const store *up, size_t n);
+
+/* ------------------------------------------------------------------------------- matmul -- */
+
+/* NT:  C = alpha A B^T + beta C,  A (M,K), B (N,K): a linear layer, B the weight as stored.
+ * NN:  C = alpha A B   + beta C,  A (M,K), B (K,N): its backward into the input. */
+enum GemmForm { GEMM_NT, GEMM_NN };
+
+/* C (M,N) store, ldc elements from row to row; A, B store with lda, ldb. beta is 0 (C is then only
+ * written) or 1. ld >= the row length, any alignment. Every element of C is a sum over K whose
+ * order does not depend on M, on the row or on threads. M = 0 does nothing. */
+typedef void op_gemm(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
+                     int M, int N, int K, enum GemmForm form, float alpha, float beta);
+
+/* The same with an f32 result: the head's logits. */
+typedef void op_gemm_f32(Exec *ex, float *C, int ldc, const store *A, int lda, const store *B,
+                         int ldb, int M, int N, int K, enum GemmForm form, float alpha, float beta);
+
+/* A weight gradient:  C += alpha A^T B, a sum over T rows (tokens), done in chunks of 1024 rows
+ * that are added in order.   C (M,N) f32 out +=, contiguous;  A (T,M), B (T,N) store with lda, ldb.
+ */
+typedef void op_gemm_grad(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb,
+                          int T, int M, int N, float alpha);
+
+/* ---------------------------------------------------------------------- head and sampling -- */
+
+/* Softcap, cross entropy and its gradient. With z = cap tanh(logits / cap) (cap 0: z = logits):
+ *   nll[n] = log sum exp z[n] - z[n][target[n]]
+ *   dlogits = gscale (softmax(z) - onehot(target)) (1 - (z/cap)^2)
+ *   dlogits (N,V) store out =, NULL: not wanted; in an f32 table it may alias logits;
+ *   nll (N) f32 out =;  logits (N,V) f32 in;  target (N) i32 in, 0 <= target < V. */
+typedef void op_xent(Exec *ex, store *dlogits, float *nll, const float *logits,
+                     const int32_t *target, int N, int V, float cap, float gscale);
+
+/* How the next token is drawn. temperature 0: the largest logit, lowest index on ties. Else from
+ * softmax(z / temperature) restricted to the top_k largest (0: all), then to the smallest set
+ * whose probability reaches top_p (1: all); ties are kept in index order. */
+typedef struct Sampling {
+    float temperature, top_p;
+    int top_k;
+} Sampling;
+
+/* token[n] = draw from row n, at the quantile u[n] of the cumulative distribution taken in order
+ * of falling probability.   token (N) i32 out =;  logits (N,V) f32 in/out (left capped);
+ * u (N) f32 in, 0 <= u < 1; NULL when temperature is 0. */
+typedef void op_sample(Exec *ex, int32_t *token, float *logits, const float *u, int N, int V,
+                       float cap, Sampling how);
+
+/* ------------------------------------------------------------------------------ training -- */
+
+/* y = round(x).   y (n) store out =;  x (n) f32 in. */
+typedef void op_cast(Exec *ex, store *y, const float *x, size_t n);
+
+/* y = x, exact.   y (n) f32 out =;  x (n) store in. */
+typedef void op_uncast(Exec *ex, float *y, const store *x, size_t n);
+
+/* y += a x.   y, x (n) f32 in/out, in. */
+typedef void op_add(Exec *ex, float *y, const float *x, size_t n, float a);
+
+/* sum[0] += sum of x^2, in double, in a fixed order.   sum (1) f64 out +=;  x (n) f32 in. */
+typedef void op_sumsq(Exec *ex, double *sum, const float *x, size_t n);
+
+typedef struct AdamW {
+    float lr, beta1, beta2, eps, weight_decay;
+    int step; /* 1 at the first update; corrects the bias of m and v */
+} AdamW;
+
+/* One AdamW update with decoupled decay, as torch.optim.AdamW:  g' = gscale g;
+ *   p -= lr wd p;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
+ *   p -= lr / (1-b1^step) m / (sqrt(v) / sqrt(1-b2^step) + eps)
+ *   p, m, v (n) f32 in/out;  g (n) f32 in. The corrections are computed in double. */
+typedef void op_adamw(Exec *ex, float *p, float *m, float *v, const float *g, size_t n,
+                      float gscale, AdamW a);
+
+/* index[0] = the first i with x[i] NaN or infinite, or -1.   index (1) i64 out =. */
+typedef void op_find_bad(Exec *ex, int64_t *index, const store *x, size_t n);
+typedef void op_find_bad_f32(Exec *ex, int64_t *index, const float *x, size_t n);
+
+/* ---------------------------------------------------------------------------------- SAE -- */
+
+enum SaeAct { SAE_RELU, SAE_JUMPRELU, SAE_TOPK };
+
+/* An SAE encoder as ops see it.   w (D,S), b (S), threshold (S; NULL unless JumpReLU) f32.
+ *   pre = x w + b;   ReLU: a = max(pre, 0);   JumpReLU: a = pre (pre > threshold);
+ *   TopK: the `topk` largest pre of the row, then ReLU; ties go to the lower index. */
+typedef struct SaeEncoder {
+    const float *w, *b, *threshold;
+    int D, S;
+    enum SaeAct act;
+    int topk;
+} SaeEncoder;
+
+/* a (N,S) f32 out =: the activations themselves, for few rows;  x (N,D) store in. */
+typedef void op_sae_encode(Exec *ex, float *a, const store *x, SaeEncoder sae, int N);
+
+/* Streaming statistics over two corpora without ever writing the activations. bin[n] is
+ * corpus * G + group, corpus 0 or 1, or -1: the row does not count. For c, g of row n's bin:
+ *   sum[c][g][s] += weight[n] a;   sumsq[c][s] += weight[n] a^2;
+ *   fires[c][s] += a > 0;          max[c][s] = max(max[c][s], a)
+ *   sum (2,G,S) f64, sumsq (2,S) f64, fires (2,S) i64 out +=;  max (2,S) f32 in/out;
+ *   x (N,D) store in;  bin (N) i32 in;  weight (N) f32 in, > 0.
+ * Rows are added in order, in double. */
+typedef void op_sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, float *max,
+                          const store *x, const int32_t *bin, const float *weight, SaeEncoder sae,
+                          int N, int G);
+
+/* ---------------------------------------------------------------------- factorisations -- */
+
+/* Thin SVD in double:  A = U diag(s) Vt, s falling.   A (M,N) in, destroyed; U (M,m) out =;
+ * s (m) out =;  Vt (m,N) out =;  m = min(M,N). Signs of factor pairs are not fixed. */
+typedef void op_svd(Exec *ex, double *U, double *s, double *Vt, double *A, int M, int N);
+
+/* Thin QR in double, M >= N: A (M,N) in/out becomes Q with orthonormal columns that span the same
+ * nested spaces. Signs of columns are not fixed. */
+typedef void op_qr(Exec *ex, double *A, int M, int N);
+
+/* The one list of ops. Everything below follows from it: a twin that is missing is a link error,
+ * a twin with another signature is a compile error. */
+/* clang-format off */
+#define SAILS_OPS(X) \
+    X(embed_fwd) X(gather_rows) X(scatter_rows) \
+    X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
+    X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) X(kv_put) X(attn_decode) \
+    X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) X(xent) X(sample) \
+    X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
+    X(sae_encode) X(sae_stats) X(svd) X(qr)
+/* clang-format on */
+
+typedef struct Ops {
+    const char *name; /* "cpu f32", "cuda bf16": for logs */
+#define X(op) op_##op *op;
+    SAILS_OPS(X)
+#undef X
+} Ops;
+
+#define X(op) op_##op cpu_f32_##op, cpu_bf16_##op;
+SAILS_OPS(X)
+#undef X
+
+extern const Ops ops_cpu_f32, ops_cpu_bf16;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

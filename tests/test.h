@@ -1,0 +1,60 @@
+/* test.h - the whole test framework. A test is a function; main returns test_done(). */
+#ifndef SAILS_TEST_H
+#define SAILS_TEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/bf16.h"
+#include "kernels/ops.h"
+
+extern int test_failures;
+
+/* Prints "NAME: ok" or "NAME: FAIL" and gives main's return value: a red test must turn CI red. */
+int test_done(const char *name);
+
+/* Runs `body` once on every device and storage type under test: cpu f32, cpu bf16, and with
+ * SAILS_TEST_DEVICE=cuda the plug-in's two instead. The Exec is open; what the body allocates it
+ * must free. */
+void test_each_exec(void (*body)(Exec *ex));
+
+/* Reproducible noise in [-1,1) from (seed, i). Same seed, same data, any platform. */
+double test_noise(uint64_t seed, uint64_t i);
+
+/* Device buffers with 64 guard bytes either side. The payload starts as NaN (0xff bytes), so an
+ * op that reads what it should overwrite is seen. test_free fails the test if a guard changed. */
+void *test_alloc(Exec *ex, size_t bytes);
+void test_free(Exec *ex, void *p);
+
+/* A device tensor of n elements with the given values, rounded to storage; `values` receives what
+ * the rounding left, so that a reference computed from it sees the op's true inputs. */
+store *test_store(Exec *ex, double *values, size_t n);
+float *test_f32(Exec *ex, double *values, size_t n);
+int32_t *test_i32(Exec *ex, const int32_t *values, size_t n);
+
+/* Host copies of device tensors as doubles, from malloc. */
+double *test_get_store(Exec *ex, const store *p, size_t n);
+double *test_get_f32(Exec *ex, const float *p, size_t n);
+double *test_get_f64(Exec *ex, const double *p, size_t n);
+
+/* n doubles from malloc: scale * noise. */
+double *test_noise_array(uint64_t seed, size_t n, double scale);
+
+/* Passes if |got - ref| <= atol + rtol*|ref| for all i; NaN and Inf in got always fail.
+ * Reports the worst element only. Returns 1 on pass. */
+int test_close(const char *what, const double *got, const double *ref, size_t n, double atol,
+               double rtol);
+
+/* Unit roundoff of a storage type: rounding a value changes it by at most this, relatively. */
+double test_roundoff(enum Dtype t);
+
+/* Passes if the wrapped check FAILS: proof that the checker can see the fault just planted. */
+#define TEST_DETECTS(check) test_detects(#check, (test_quiet = 1, (check)))
+extern int test_quiet;
+void test_detects(const char *what, int passed);
+
+#define EXPECT(cond, ...) test_expect(!!(cond), __FILE__, __LINE__, #cond, __VA_ARGS__)
+__attribute__((format(printf, 5, 6))) void test_expect(int ok, const char *file, int line,
+                                                       const char *cond, const char *fmt, ...);
+
+#endif
