@@ -1,53 +1,14 @@
-/* exec.c - exec.h's calls: bookkeeping here, the work in the device (device.h). */
+/* exec.c - exec.h's calls: bookkeeping here, the work in the device (device.h).
+ *
+ * The CUDA plug-in carries a second copy of this file, so nothing here may have static state. */
 #include "kernels/exec.h"
 
-#include <dlfcn.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/check.h"
 #include "kernels/device.h"
-
-/* The plug-in stays open for the life of the process: CUDA libraries do not unload cleanly. */
-static const Device *load_cuda(const char **why) {
-    static char text[512];
-    const char *path = getenv("SAILS_CUDA_PLUGIN");
-    void *lib = dlopen(path ? path : "libsails_cuda.so", RTLD_NOW | RTLD_LOCAL);
-    *why = text;
-    if (!lib) {
-        snprintf(text, sizeof text, "the CUDA plug-in does not load (%s)", dlerror());
-        return NULL;
-    }
-    sails_cuda_device_fn *get;
-    void *symbol = dlsym(lib, "sails_cuda_device");
-    memcpy(&get, &symbol, sizeof get); /* ISO C has no cast from object to function pointer */
-    const Device *d = get ? get(DEVICE_ABI) : NULL;
-    if (!d) snprintf(text, sizeof text, "the CUDA plug-in is of another sails version");
-    return d;
-}
-
-static const char *try_device(Exec *ex, const Device *d, enum Dtype dtype) {
-    memset(ex, 0, sizeof *ex);
-    ex->device = d;
-    ex->dtype = dtype;
-    ex->op = d->ops[dtype];
-    const char *sync = getenv("SAILS_SYNC");
-    ex->sync_always = sync && strcmp(sync, "1") == 0;
-    return d->open(ex);
-}
-
-const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype) {
-    if (kind != DEVICE_CPU) {
-        const char *why;
-        const Device *cuda = load_cuda(&why);
-        if (cuda) why = try_device(ex, cuda, dtype);
-        if (cuda && !why) return NULL;
-        if (kind == DEVICE_CUDA) return why;
-    }
-    return try_device(ex, &device_cpu, dtype);
-}
 
 void exec_close(Exec *ex) {
     if (!ex->device) return;
@@ -63,7 +24,6 @@ typedef struct Allocation {
     size_t bytes;
     struct Allocation *next;
 } Allocation;
-static Allocation *allocations;
 
 void *exec_alloc(Exec *ex, size_t bytes, const char *what) {
     void *p = ex->device->alloc(ex, bytes ? bytes : 1);
@@ -71,8 +31,8 @@ void *exec_alloc(Exec *ex, size_t bytes, const char *what) {
           ex->device->name, ex->bytes_now);
     Allocation *a = malloc(sizeof *a);
     CHECK(a, "out of memory");
-    *a = (Allocation){p, bytes, allocations};
-    allocations = a;
+    *a = (Allocation){p, bytes, ex->allocations};
+    ex->allocations = a;
     ex->bytes_now += bytes;
     if (ex->bytes_now > ex->bytes_peak) ex->bytes_peak = ex->bytes_now;
     return p;
@@ -80,7 +40,7 @@ void *exec_alloc(Exec *ex, size_t bytes, const char *what) {
 
 void exec_free(Exec *ex, void *p) {
     if (!p) return;
-    Allocation **link = &allocations;
+    Allocation **link = &ex->allocations;
     while (*link && (*link)->p != p) link = &(*link)->next;
     CHECK(*link, "expected memory from exec_alloc, got %p", p);
     Allocation *a = *link;
@@ -108,6 +68,8 @@ void exec_copy_out(Exec *ex, void *host, const void *device, size_t bytes) {
     if (bytes) ex->device->copy_out(ex, host, device, bytes);
 }
 void exec_copy(Exec *ex, void *to_device, const void *from_device, size_t bytes) {
+    const char *to = to_device, *from = from_device;
+    CHECK(to + bytes <= from || from + bytes <= to, "expected ranges that do not overlap");
     if (bytes) ex->device->copy(ex, to_device, from_device, bytes);
 }
 void exec_zero(Exec *ex, void *device, size_t bytes) {

@@ -34,11 +34,15 @@ typedef struct Exec {
     void *state;   /* the device's own: stream, library handles, list of allocations */
     void *scratch; /* workspace that ops may use while they run; grows, never shrinks */
     size_t scratch_bytes;
-    size_t bytes_now, bytes_peak; /* device memory held through exec_alloc, and its peak */
-    bool sync_always;             /* SAILS_SYNC=1: wait after every launch: a fault names its op */
+    size_t bytes_now, bytes_peak;   /* device memory held through exec_alloc, and its peak */
+    struct Allocation *allocations; /* the blocks that make up bytes_now */
+    bool sync_always; /* SAILS_SYNC=1: wait after every launch: a fault names its op */
 } Exec;
 
 /* Opens a device. DEVICE_AUTO takes CUDA when the plug-in loads and a GPU answers, else the CPU.
+ * The plug-in is libsails_cuda.so beside the program, or the file that SAILS_CUDA_PLUGIN names. A
+ * device that lacks an op is refused, so that no caller meets a NULL in ex->op; tests of single
+ * ops set SAILS_PARTIAL_OPS=1 to open it all the same.
  * Returns NULL, or one sentence that says why the device cannot be had (static storage). */
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype);
 void exec_close(Exec *ex); /* frees the scratch; allocations must have been freed; zeroed: no-op */
@@ -53,9 +57,10 @@ void exec_free(Exec *ex, void *p); /* NULL is allowed */
 const void *exec_map(Exec *ex, const void *p, size_t bytes, const char *what);
 void exec_unmap(Exec *ex, const void *mapped, const void *p);
 
+/* copy_in has taken the host bytes when it returns: the caller may change them at once. */
 void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes);
-void exec_copy_out(Exec *ex, void *host, const void *device, size_t bytes); /* waits */
-void exec_copy(Exec *ex, void *to_device, const void *from_device, size_t bytes);
+void exec_copy_out(Exec *ex, void *host, const void *device, size_t bytes);       /* waits */
+void exec_copy(Exec *ex, void *to_device, const void *from_device, size_t bytes); /* disjoint */
 void exec_zero(Exec *ex, void *device, size_t bytes);
 void exec_sync(Exec *ex);
 

@@ -1,0 +1,67 @@
+/* exec_open.c - choosing a device: the CPU's is linked in, CUDA's is loaded when first asked for.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/device.h"
+#include "kernels/ops.h"
+
+static char why_text[512]; /* what exec_open returns when it fails */
+
+static bool flag(const char *name) {
+    const char *value = getenv(name);
+    return value && strcmp(value, "1") == 0;
+}
+
+/* The plug-in stays open for the life of the process: CUDA libraries do not unload cleanly. */
+static const Device *load_cuda(void) {
+    const char *path = getenv("SAILS_CUDA_PLUGIN");
+    void *lib = dlopen(path ? path : "libsails_cuda.so", RTLD_NOW | RTLD_LOCAL);
+    if (!lib) {
+        snprintf(why_text, sizeof why_text, "the CUDA plug-in does not load (%s)", dlerror());
+        return NULL;
+    }
+    sails_cuda_device_fn *get;
+    void *symbol = dlsym(lib, "sails_cuda_device");
+    memcpy(&get, &symbol, sizeof get); /* ISO C has no cast from object to function pointer */
+    const Device *d = symbol ? get(DEVICE_ABI) : NULL;
+    if (!d) snprintf(why_text, sizeof why_text, "the CUDA plug-in is of another sails version");
+    return d;
+}
+
+/* The name of the first op that a table lacks, or NULL. */
+static const char *missing_op(const Ops *ops) {
+#define X(op) \
+    if (!ops->op) return #op;
+    SAILS_OPS(X)
+#undef X
+    return NULL;
+}
+
+static const char *try_device(Exec *ex, const Device *d, enum Dtype dtype) {
+    memset(ex, 0, sizeof *ex);
+    const char *lacks = missing_op(d->ops[dtype]);
+    if (lacks && !flag("SAILS_PARTIAL_OPS")) {
+        snprintf(why_text, sizeof why_text, "the %s device lacks the op %s in %s", d->name, lacks,
+                 dtype_name(dtype));
+        return why_text;
+    }
+    ex->device = d;
+    ex->dtype = dtype;
+    ex->op = d->ops[dtype];
+    ex->sync_always = flag("SAILS_SYNC");
+    const char *why = d->open(ex);
+    if (why) memset(ex, 0, sizeof *ex); /* so that exec_close does nothing */
+    return why;
+}
+
+const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype) {
+    if (kind != DEVICE_CPU) {
+        const Device *cuda = load_cuda();
+        const char *why = cuda ? try_device(ex, cuda, dtype) : why_text;
+        if (!why || kind == DEVICE_CUDA) return why;
+    }
+    return try_device(ex, &device_cpu, dtype);
+}
