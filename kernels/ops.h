@@ -80,8 +80,11 @@ typedef void op_residual_norm_bwd(Exec *ex, store *dx, store *dp, const store *d
 
 /* ----------------------------------------------------------------------------- attention -- */
 
-/* cos and sin of position * theta^(-2i/E) for i < E/2, computed in double, rounded to the storage
- * type (as transformers does) and kept as f32.   cos, sin (P,E/2) f32 out =. E even. */
+/* cos and sin of position * theta^(-2i/E) for i < E/2, rounded to the storage type and kept as
+ * f32. Exponent, frequency and angle are each rounded to f32, as transformers does it: at position
+ * 8000 the angle is then up to 5e-4 rad away from the exact one, so a table made in double would
+ * be better and yet differ from every model trained so far.  Cosine and sine of the rounded angle
+ * are computed in double.   cos, sin (P,E/2) f32 out =. E even. */
 typedef void op_rope_table(Exec *ex, float *cos, float *sin, int P, int E, double theta);
 
 /* Rotary embedding in place, halves layout: with (a, b) = (x[i], x[i + E/2]) of each head,
@@ -212,14 +215,15 @@ typedef void op_add(Exec *ex, float *y, const float *x, size_t n, float a);
 typedef void op_sumsq(Exec *ex, double *sum, const float *x, size_t n);
 
 typedef struct AdamW {
-    float lr, beta1, beta2, eps, weight_decay;
+    double lr, beta1, beta2, eps, weight_decay; /* double: 1 - 0.999f is off by 1e-5 */
     int step; /* 1 at the first update; corrects the bias of m and v */
 } AdamW;
 
 /* One AdamW update with decoupled decay, as torch.optim.AdamW:  g' = gscale g;
  *   p -= lr wd p;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
  *   p -= lr / (1-b1^step) m / (sqrt(v) / sqrt(1-b2^step) + eps)
- *   p, m, v (n) f32 in/out;  g (n) f32 in. The corrections are computed in double. */
+ *   p, m, v (n) f32 in/out;  g (n) f32 in. What does not depend on the element is computed in
+ * double and rounded to f32 once. */
 typedef void op_adamw(Exec *ex, float *p, float *m, float *v, const float *g, size_t n,
                       float gscale, AdamW a);
 

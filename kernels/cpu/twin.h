@@ -32,6 +32,9 @@ static inline elem elem_put(float f) {
 #error "compile with -DTWIN_f32 or -DTWIN_bf16"
 #endif
 
+/* Ops on fewer elements than this run on one thread: waking the others would cost more. */
+enum { OP_SMALL = 1 << 15 };
+
 /* A store pointer as elements of this twin. */
 static inline elem *elems(store *p) {
     return (elem *)p;

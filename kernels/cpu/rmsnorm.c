@@ -1,0 +1,109 @@
+/* rmsnorm.c - RMSNorm, alone and fused with the residual add. Contracts: ops.h.
+ *
+ * Math, per row of length D:
+ *   forward   r = (mean(x^2) + eps)^-1/2,  y = x r (1 + w)
+ *   backward  g = dy (1 + w). Two paths, the direct one (r g) and the one through r, whose
+ *             derivative is -x r^3 / D:  dx += r g - x r^3 mean(g x) */
+#include <math.h>
+
+#include "kernels/cpu/twin.h"
+
+static void check_dims(const char *op, int N, int D) {
+    CHECK(N >= 0 && D > 0, "%s: expected N >= 0 and D > 0, got N=%d D=%d", op, N, D);
+}
+
+static float row_rstd(const elem *x, int D, float eps) {
+    float ss = 0;
+#pragma omp simd reduction(+ : ss)
+    for (int i = 0; i < D; i++) ss += elem_get(x[i]) * elem_get(x[i]);
+    return 1 / sqrtf(ss / (float)D + eps);
+}
+
+static void row_scale(elem *y, const elem *x, const elem *w, float r, int D) {
+#pragma omp simd
+    for (int i = 0; i < D; i++) y[i] = elem_put(elem_get(x[i]) * r * (1 + elem_get(w[i])));
+}
+
+/* The coefficient of x in the backward: r^3 mean(g x). */
+static float row_through_rstd(const elem *dy, const elem *x, const elem *w, float r, int D) {
+    float gx = 0;
+#pragma omp simd reduction(+ : gx)
+    for (int i = 0; i < D; i++) gx += elem_get(dy[i]) * (1 + elem_get(w[i])) * elem_get(x[i]);
+    return gx / (float)D * r * r * r;
+}
+
+static void row_bwd_add(elem *dx, const elem *dy, const elem *x, const elem *w, float r, int D) {
+    float c = row_through_rstd(dy, x, w, r, D);
+#pragma omp simd
+    for (int i = 0; i < D; i++)
+        dx[i] = elem_put(elem_get(dx[i]) + r * (elem_get(dy[i]) * (1 + elem_get(w[i]))) -
+                         c * elem_get(x[i]));
+}
+
+static void row_bwd_set(elem *dx, const elem *dy, const elem *x, const elem *w, float r, int D) {
+    float c = row_through_rstd(dy, x, w, r, D);
+#pragma omp simd
+    for (int i = 0; i < D; i++)
+        dx[i] = elem_put(r * (elem_get(dy[i]) * (1 + elem_get(w[i]))) - c * elem_get(x[i]));
+}
+
+void TWIN(rmsnorm_fwd)(Exec *ex, store *y, float *rstd, const store *x, const store *w, int N,
+                       int D, float eps) {
+    OP_GATE(ex);
+    check_dims("rmsnorm_fwd", N, D);
+    CHECK(eps > 0, "expected eps > 0, got %g", eps);
+#pragma omp parallel for if ((size_t)N * D > OP_SMALL)
+    for (int n = 0; n < N; n++) {
+        const elem *row = elems_const(x) + (size_t)n * D;
+        rstd[n] = row_rstd(row, D, eps);
+        row_scale(elems(y) + (size_t)n * D, row, elems_const(w), rstd[n], D);
+    }
+}
+
+void TWIN(rmsnorm_bwd)(Exec *ex, store *dx, const store *dy, const store *x, const store *w,
+                       const float *rstd, int N, int D) {
+    OP_GATE(ex);
+    check_dims("rmsnorm_bwd", N, D);
+#pragma omp parallel for if ((size_t)N * D > OP_SMALL)
+    for (int n = 0; n < N; n++) {
+        size_t at = (size_t)n * D;
+        row_bwd_add(elems(dx) + at, elems_const(dy) + at, elems_const(x) + at, elems_const(w),
+                    rstd[n], D);
+    }
+}
+
+void TWIN(residual_norm_fwd)(Exec *ex, store *x2, store *y, float *rp, float *ry, const store *x,
+                             const store *p, const store *wp, const store *wy, int N, int D,
+                             float eps) {
+    OP_GATE(ex);
+    check_dims("residual_norm_fwd", N, D);
+    CHECK(eps > 0, "expected eps > 0, got %g", eps);
+    const elem *w = elems_const(wp);
+#pragma omp parallel for if ((size_t)N * D > OP_SMALL)
+    for (int n = 0; n < N; n++) {
+        size_t at = (size_t)n * D;
+        const elem *xr = elems_const(x) + at, *pr = elems_const(p) + at;
+        elem *x2r = elems(x2) + at;
+        float r = row_rstd(pr, D, eps);
+#pragma omp simd
+        for (int i = 0; i < D; i++)
+            x2r[i] = elem_put(elem_get(xr[i]) + elem_get(pr[i]) * r * (1 + elem_get(w[i])));
+        rp[n] = r;
+        ry[n] = row_rstd(x2r, D, eps);
+        row_scale(elems(y) + at, x2r, elems_const(wy), ry[n], D);
+    }
+}
+
+void TWIN(residual_norm_bwd)(Exec *ex, store *dx, store *dp, const store *dy, const store *x2,
+                             const store *p, const store *wp, const store *wy, const float *rp,
+                             const float *ry, int N, int D) {
+    OP_GATE(ex);
+    check_dims("residual_norm_bwd", N, D);
+#pragma omp parallel for if ((size_t)N * D > OP_SMALL)
+    for (int n = 0; n < N; n++) {
+        size_t at = (size_t)n * D;
+        elem *dxr = elems(dx) + at;
+        row_bwd_add(dxr, elems_const(dy) + at, elems_const(x2) + at, elems_const(wy), ry[n], D);
+        row_bwd_set(elems(dp) + at, dxr, elems_const(p) + at, elems_const(wp), rp[n], D);
+    }
+}
