@@ -9,17 +9,22 @@
 #include "host/base/err.h"
 
 /* A file under construction: written beside its place as PATH.tmp.PID, and renamed into place by
- * files_commit after fsync. Until then an earlier file of that name is untouched. */
+ * files_commit after fsync. Until then an earlier file of that name is untouched. A symbolic link
+ * is followed. A device or pipe (/dev/stdout) is written directly: there is nothing to rename. */
 typedef struct OutFile OutFile;
 bool files_create(OutFile **f, const char *path, Err *err);
 FILE *files_stream(OutFile *f);
+bool files_put(OutFile *f, const void *data, size_t n, Err *err); /* fwrite that says what failed */
 bool files_commit(OutFile *f, Err *err); /* frees f, also on failure; checks every write error */
 void files_abandon(OutFile *f);          /* removes the temporary; NULL is allowed */
 
 bool files_write(const char *path, const void *data, size_t n, Err *err); /* the three in one */
-bool files_read(char **data, size_t *n, const char *path, size_t limit,
-                Err *err); /* malloc, NUL-terminated */
-bool files_mkdirs(const char *path, Err *err);
+
+/* The whole file, from malloc, with a NUL behind its n bytes. More than `limit` bytes are refused
+ * before anything is read where the size is known, else while reading (pipes). */
+bool files_read(char **data, size_t *n, const char *path, size_t limit, Err *err);
+
+bool files_mkdirs(const char *path, Err *err); /* all missing folders; there already: fine */
 bool files_exists(const char *path);
 char *files_join(const char *folder, const char *name); /* malloc */
 
@@ -27,8 +32,12 @@ char *files_join(const char *folder, const char *name); /* malloc */
 bool files_sha256(char hex[65], const char *path, Err *err);
 
 /* JSON by jansson, strict: UTF-8, no duplicate keys, nothing behind the value. The message names
- * file, line and column. `limit` in bytes is checked before anything is read. */
-bool files_read_json(json_t **value, const char *path, size_t limit, Err *err);
-bool files_write_json(const char *path, const json_t *value, Err *err);
+ * file, line and column. A string value that holds NUL (\u0000) is refused unless the caller says
+ * that it takes lengths by json_string_length: strlen would cut it silently. */
+enum JsonNul { JSON_NUL_REFUSED, JSON_NUL_ALLOWED };
+bool files_parse_json(json_t **value, const char *text, size_t n, enum JsonNul nul,
+                      const char *where, Err *err);
+bool files_read_json(json_t **value, const char *path, size_t limit, Err *err); /* NUL refused */
+bool files_write_json(const char *path, const json_t *value, Err *err);         /* indented */
 
 #endif

@@ -1,4 +1,7 @@
-/* npz.h - reader of NumPy .npz archives (zip of .npy members; stored, deflated, zip64). */
+/* npz.h - reader of NumPy .npz archives (zip of .npy members; stored, deflated, zip64).
+ *
+ * Nothing is allocated from a size that the archive claims: a header is at most 64 KiB, and data
+ * goes to memory of the caller, who knows the count that he expects. Checksums are verified. */
 #ifndef SAILS_NPZ_H
 #define SAILS_NPZ_H
 
@@ -12,12 +15,13 @@ bool npz_open(Npz **z, const char *path, Err *err);
 void npz_close(Npz *z); /* NULL is allowed */
 
 /* Shape of member NAME (without ".npy"): rank 0..4. False also when it is not there; the message
- * lists the members that are. Only little-endian f2, f4 and f8 in C order are accepted. */
+ * lists the members that are. Only little-endian f2, f4 and f8 in C order are accepted. `dim`
+ * behind the rank is zero. */
 bool npz_shape(Npz *z, const char *name, int *rank, size_t dim[4], Err *err);
 bool npz_has(const Npz *z, const char *name);
 
-/* The member's elements as f32, exactly `count` of them (checked against the shape and against
- * the bytes that really come out of the archive before they are trusted). */
+/* The member's elements as f32 (f8 rounded), exactly `count` of them (checked against the shape and
+ * against the bytes that really come out of the archive before they are trusted). */
 bool npz_read_f32(Npz *z, const char *name, float *to, size_t count, Err *err);
 
 #endif

@@ -4,17 +4,36 @@
  * then the data. Every number in the header is hostile until checked: the header is at most
  * 100,000,000 bytes and lies in the file, starts with '{', has no duplicate keys; each tensor's
  * size is dtype x shape without overflow and equals its offsets' difference; the tensors cover
- * the data without hole or overlap; __metadata__ maps strings to strings. */
+ * the data without hole or overlap; __metadata__ maps strings to strings. A failure names file,
+ * tensor, what was expected and what was found. */
 #ifndef SAILS_SAFETENSORS_H
 #define SAILS_SAFETENSORS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "host/base/err.h"
 #include "kernels/store.h"
 
-enum { ST_MAX_RANK = 8 };
-enum StType { ST_F64, ST_F32, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL };
+enum { ST_MAX_RANK = 8, ST_MAX_HEADER = 100000000 };
+enum StType {
+    ST_F64,
+    ST_F32,
+    ST_F16,
+    ST_BF16,
+    ST_I64,
+    ST_I32,
+    ST_I16,
+    ST_I8,
+    ST_U64,
+    ST_U32,
+    ST_U16,
+    ST_U8,
+    ST_BOOL,
+    ST_TYPE_COUNT
+};
+const char *st_type_name(enum StType t); /* "F32": as in the file */
+size_t st_type_size(enum StType t);      /* bytes of an element */
 
 typedef struct StTensor {
     const char *name, *file; /* borrowed from the set */
@@ -25,13 +44,15 @@ typedef struct StTensor {
     const void *data; /* in the mapping; any alignment */
 } StTensor;
 
-/* The tensors of one file, or of all shards of a model. */
+/* The tensors of one file, or of all shards of a model. The files stay mapped until st_close and
+ * must not be cut short meanwhile by others. */
 typedef struct StSet StSet;
 
 bool st_open(StSet **set, const char *path, Err *err);
 
 /* folder/STEM.safetensors, or all shards of folder/STEM.safetensors.index.json (every tensor of
- * the weight_map must be in the file it names, and every tensor of a shard in the map). */
+ * the weight_map must be in the file it names, and every tensor of a shard in the map; the shards
+ * lie in the folder itself: a name with a slash is refused). */
 bool st_open_folder(StSet **set, const char *folder, const char *stem, Err *err);
 void st_close(StSet *set); /* NULL is allowed */
 
@@ -45,17 +66,23 @@ const char *st_metadata(const StSet *set, const char *key);  /* NULL: not there 
 bool st_need(const StSet *set, const StTensor **t, const char *name, int rank, const size_t *dim,
              Err *err);
 
-/* n elements from `first` on, as f32. The tensor is F32, BF16 or F16. */
+/* The same for exactly one type, for files that sails wrote. */
+bool st_need_type(const StSet *set, const StTensor **t, const char *name, enum StType type,
+                  int rank, const size_t *dim, Err *err);
+
+/* n elements from `first` on, as f32, exactly. The tensor is F32, BF16 or F16. */
 void st_read_f32(const StTensor *t, float *to, size_t first, size_t n);
 
 /* True when the data can be used in place as storage type `dtype`: same type, 16-byte aligned. */
 bool st_in_place(const StTensor *t, enum Dtype dtype);
 
 /* Writing: declare all tensors, then stream their data in the same order, then finish. The file
- * appears under its name only when finish returns true (temporary file, fsync, rename). */
+ * appears under its name only when finish returns true (temporary file, fsync, rename). The data
+ * starts at a multiple of 64 bytes. Names and keys must be distinct. */
 typedef struct StWriter StWriter;
 bool st_writer_open(StWriter **w, const char *path, Err *err);
-void st_writer_meta(StWriter *w, const char *key, const char *value);
+void st_writer_meta(StWriter *w, const char *key, const char *value); /* bytes that are not UTF-8
+                                                                         (paths) become '?' */
 void st_writer_tensor(StWriter *w, const char *name, enum StType type, int rank, const size_t *dim);
 bool st_writer_data(StWriter *w, const void *bytes, size_t n, Err *err); /* any piece size */
 bool st_writer_finish(StWriter *w, Err *err); /* frees w, also on failure */
