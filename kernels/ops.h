@@ -188,15 +188,17 @@ typedef void op_xent(Exec *ex, store *dlogits, float *nll, const float *logits,
 
 /* How the next token is drawn. temperature 0: the largest logit, lowest index on ties. Else from
  * softmax(z / temperature) restricted to the top_k largest (0: all), then to the smallest set
- * whose probability reaches top_p (1: all); ties are kept in index order. */
+ * whose probability, among those, reaches top_p (1: all). Falling order; ties in index order. */
 typedef struct Sampling {
     float temperature, top_p;
     int top_k;
 } Sampling;
 
 /* token[n] = draw from row n, at the quantile u[n] of the cumulative distribution taken in order
- * of falling probability.   token (N) i32 out =;  logits (N,V) f32 in/out (left capped);
- * u (N) f32 in, 0 <= u < 1; NULL when temperature is 0. */
+ * of falling probability. Weights are whole multiples of 2^-40 of the row's largest, so that sums
+ * are exact and no order of summation can move a draw; rarer tokens are never drawn.
+ *   token (N) i32 out =;  logits (N,V) f32 in/out (left capped; cap 0: none), no NaN or +inf;
+ *   u (N) f32 in, 0 <= u < 1; NULL when temperature is 0.  V <= 2^23. */
 typedef void op_sample(Exec *ex, int32_t *token, float *logits, const float *u, int N, int V,
                        float cap, Sampling how);
 

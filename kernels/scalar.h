@@ -28,6 +28,18 @@ static inline SAILS_HD float scalar_from_bits(uint32_t u) {
     return f;
 }
 
+/* An integer that orders like the float: larger for larger, equal for equal but for -0 < +0. NaN
+ * lies beyond the infinity of its sign. Integer maxima vectorise where float maxima, which must
+ * mind NaN, do not. */
+static inline SAILS_HD int32_t scalar_order(float f) {
+    uint32_t u = scalar_bits(f);
+    return (int32_t)(u & 0x80000000u ? u ^ 0x7fffffffu : u);
+}
+static inline SAILS_HD float scalar_from_order(int32_t i) {
+    uint32_t u = (uint32_t)i;
+    return scalar_from_bits(u & 0x80000000u ? u ^ 0x7fffffffu : u);
+}
+
 /* e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln(2)/2. Adding and subtracting 1.5 * 2^23
  * rounds to an integer and leaves n in the low bits of the sum. ln 2 is split so that n times its
  * first part is exact. 2^n is applied in two halves: n runs to -150 (denormals) and to 128

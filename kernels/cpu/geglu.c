@@ -2,23 +2,34 @@
 #include "kernels/cpu/twin.h"
 #include "kernels/scalar.h"
 
+static void span_fwd(elem *y, const elem *gate, const elem *up, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++)
+        y[i] = elem_put(scalar_gelu(elem_get(gate[i])) * elem_get(up[i]));
+}
+
+static void span_bwd(elem *dgate, elem *dup, const elem *dy, const elem *gate, const elem *up,
+                     size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        float d = elem_get(dy[i]), g = elem_get(gate[i]), u = elem_get(up[i]);
+        dgate[i] = elem_put(d * u * scalar_gelu_grad(g));
+        dup[i] = elem_put(d * scalar_gelu(g));
+    }
+}
+
 void TWIN(geglu_fwd)(Exec *ex, store *y, const store *gate, const store *up, size_t n) {
     OP_GATE(ex);
-    elem *o = elems(y);
-    const elem *g = elems_const(gate), *u = elems_const(up);
-#pragma omp parallel for simd if (parallel : n > OP_SMALL)
-    for (size_t i = 0; i < n; i++) o[i] = elem_put(scalar_gelu(elem_get(g[i])) * elem_get(u[i]));
+#pragma omp parallel for if (n > OP_SMALL)
+    for (size_t i = 0; i < n; i += OP_SPAN)
+        span_fwd(elems(y) + i, elems_const(gate) + i, elems_const(up) + i, op_span(n, i));
 }
 
 void TWIN(geglu_bwd)(Exec *ex, store *dgate, store *dup, const store *dy, const store *gate,
                      const store *up, size_t n) {
     OP_GATE(ex);
-    elem *dg = elems(dgate), *du = elems(dup);
-    const elem *d = elems_const(dy), *g = elems_const(gate), *u = elems_const(up);
-#pragma omp parallel for simd if (parallel : n > OP_SMALL)
-    for (size_t i = 0; i < n; i++) {
-        float di = elem_get(d[i]), gi = elem_get(g[i]), ui = elem_get(u[i]);
-        dg[i] = elem_put(di * ui * scalar_gelu_grad(gi));
-        du[i] = elem_put(di * scalar_gelu(gi));
-    }
+#pragma omp parallel for if (n > OP_SMALL)
+    for (size_t i = 0; i < n; i += OP_SPAN)
+        span_bwd(elems(dgate) + i, elems(dup) + i, elems_const(dy) + i, elems_const(gate) + i,
+                 elems_const(up) + i, op_span(n, i));
 }

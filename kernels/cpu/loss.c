@@ -18,8 +18,8 @@ typedef struct Xent {
     const int32_t *target;
     int V, chunks;
     float cap, gscale;
-    float *max;  /* (rows of a group, chunks) of the uncapped logits */
-    double *sum; /* (rows of a group, chunks) of exp(z - max z) */
+    int32_t *max; /* (rows of a group, chunks) of the uncapped logits, as scalar_order */
+    double *sum;  /* (rows of a group, chunks) of exp(z - max z) */
 } Xent;
 
 static float capped(float x, float cap) {
@@ -30,10 +30,13 @@ static int chunk_len(const Xent *t, int c) {
     return t->V - c * CHUNK < CHUNK ? t->V - c * CHUNK : CHUNK;
 }
 
-static float chunk_max(const float *x, int n) {
-    float m = -INFINITY;
+static int32_t chunk_max(const float *x, int n) {
+    int32_t m = INT32_MIN;
 #pragma omp simd reduction(max : m)
-    for (int i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
+    for (int i = 0; i < n; i++) {
+        int32_t k = scalar_order(x[i]);
+        m = k > m ? k : m;
+    }
     return m;
 }
 
@@ -46,12 +49,12 @@ static double chunk_sum(const float *x, int n, float cap, float zmax) {
 
 /* The row's largest z; capping is monotone, so it is the largest logit's. */
 static float row_max(const Xent *t, int row) {
-    float m = t->max[(size_t)row * t->chunks];
-    for (int c = 1; c < t->chunks; c++) {
-        float k = t->max[(size_t)row * t->chunks + c];
+    int32_t m = INT32_MIN;
+    for (int c = 0; c < t->chunks; c++) {
+        int32_t k = t->max[(size_t)row * t->chunks + c];
         m = k > m ? k : m;
     }
-    return capped(m, t->cap);
+    return capped(scalar_from_order(m), t->cap);
 }
 
 static double row_sum(const Xent *t, int row) {
@@ -117,9 +120,9 @@ void TWIN(xent)(Exec *ex, store *dlogits, float *nll, const float *logits, const
     int chunks = (V + CHUNK - 1) / CHUNK, threads = omp_get_max_threads();
     int rows = threads * (1 + GROUP_ELEMENTS / V);
     rows = rows < N ? rows : N;
-    double *sum = exec_scratch(ex, (size_t)rows * chunks * (sizeof(double) + sizeof(float)) + 1);
+    double *sum = exec_scratch(ex, (size_t)rows * chunks * (sizeof(double) + sizeof(int32_t)));
     Xent t = {dlogits, nll, logits, target,     V,
-              chunks,  cap, gscale, .sum = sum, .max = (float *)(sum + (size_t)rows * chunks)};
+              chunks,  cap, gscale, .sum = sum, .max = (int32_t *)(sum + (size_t)rows * chunks)};
 #pragma omp parallel if ((size_t)N * V > OP_SMALL)
     for (int n = 0; n < N; n += rows) group(&t, n, N - n < rows ? N - n : rows);
 }

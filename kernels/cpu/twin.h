@@ -32,8 +32,13 @@ static inline elem elem_put(float f) {
 #error "compile with -DTWIN_f32 or -DTWIN_bf16"
 #endif
 
-/* Ops on fewer elements than this run on one thread: waking the others would cost more. */
-enum { OP_SMALL = 1 << 15 };
+/* Ops on fewer elements than OP_SMALL run on one thread: waking the others would cost more. Ops
+ * without rows work on spans of OP_SPAN elements; what they sum, they sum span by span, so that
+ * the bits do not depend on which thread took which span. */
+enum { OP_SMALL = 1 << 15, OP_SPAN = 1 << 12 };
+static inline size_t op_span(size_t n, size_t at) {
+    return n - at < OP_SPAN ? n - at : OP_SPAN;
+}
 
 /* A store pointer as elements of this twin. */
 static inline elem *elems(store *p) {
