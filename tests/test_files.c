@@ -1,0 +1,194 @@
+/* files.h and sha256.h: writes that appear whole or not at all, strict JSON, known digests. */
+#include "host/base/files.h"
+
+#include <dirent.h>
+#include <sys/wait.h>
+
+#include "host/base/sha256.h"
+#include "tests/files.h"
+
+static int entries(const char *folder) {
+    DIR *d = opendir(folder);
+    CHECK(d, "%s", folder);
+    int n = -2; /* . and .. */
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+static int holds(const char *path, const char *want) {
+    char *data;
+    size_t n;
+    Err err;
+    if (!files_read(&data, &n, path, 1 << 20, &err)) return 0;
+    int same = n == strlen(want) && strcmp(data, want) == 0;
+    free(data);
+    return same;
+}
+
+static void test_out_file(void) {
+    Err err;
+    OutFile *f;
+    CHECK(files_mkdirs(test_path("out/a//b/"), &err), "%s", err.text);
+    CHECK(files_mkdirs(test_path("out"), &err), "%s", err.text);
+    const char *path = test_path("out/x");
+    CHECK(files_write(path, "old", 3, &err), "%s", err.text);
+    CHECK(files_create(&f, path, &err), "%s", err.text);
+    fputs("new", files_stream(f));
+    fflush(files_stream(f));
+    EXPECT(holds(path, "old"), "the old file changed before commit");
+    files_abandon(f);
+    EXPECT(holds(path, "old") && entries(test_path("out")) == 2, "abandon leaves no trace");
+    CHECK(files_create(&f, path, &err), "%s", err.text);
+    fputs("new", files_stream(f));
+    EXPECT(files_commit(f, &err) && holds(path, "new"), "commit");
+    EXPECT(entries(test_path("out")) == 2, "commit leaves nothing else");
+    EXPECT(files_write(path, NULL, 0, &err) && holds(path, ""), "an empty file");
+    files_abandon(NULL);
+
+    CHECK(symlink("x", test_path("out/link")) == 0, "symlink");
+    EXPECT(files_write(test_path("out/link"), "l", 1, &err) && holds(path, "l"),
+           "a link is written through");
+    CHECK(symlink("void", test_path("out/dangling")) == 0, "symlink");
+    EXPECT_REFUSED(files_create(&f, test_path("out/a"), &err), err, EXIT_INPUT, "is a folder");
+    EXPECT_REFUSED(files_create(&f, test_path("out/no/x"), &err), err, EXIT_INPUT, "cannot write");
+    EXPECT_REFUSED(files_mkdirs(test_path("out/x/y"), &err), err, EXIT_INPUT, "make this folder");
+    EXPECT_REFUSED(files_write("/dev/full", "x", 1, &err), err, EXIT_INTERNAL, "No space left");
+    struct stat st;
+    EXPECT(stat("/dev/full", &st) == 0 && S_ISCHR(st.st_mode), "a device must stay one");
+}
+
+/* A reader never sees a mixture: a process killed while writing leaves the old file. */
+static void test_killed(void) {
+    const char *path = test_path("killed");
+    Err err;
+    CHECK(files_write(path, "old", 3, &err), "%s", err.text);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        OutFile *f;
+        if (files_create(&f, path, &err)) fputs("half", files_stream(f)), fflush(files_stream(f));
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    EXPECT(holds(path, "old"), "killed while writing");
+}
+
+static void test_read(void) {
+    Err err;
+    char *data;
+    size_t n;
+    const char *path = test_file("five", "12\0 5", 5);
+    EXPECT(files_read(&data, &n, path, 5, &err), "%s", err.text);
+    EXPECT(n == 5 && memcmp(data, "12\0 5", 6) == 0, "%zu bytes", n);
+    free(data);
+    EXPECT_REFUSED(files_read(&data, &n, path, 4, &err), err, EXIT_INPUT, "at most 4 bytes");
+    EXPECT_REFUSED(files_read(&data, &n, "/dev/zero", 10000, &err), err, EXIT_INPUT,
+                   "at most 10000 bytes");
+    EXPECT_REFUSED(files_read(&data, &n, test_path(""), 4, &err), err, EXIT_INPUT, "a folder");
+    EXPECT_REFUSED(files_read(&data, &n, test_path("none"), 4, &err), err, EXIT_INPUT,
+                   "cannot open: No such file");
+    EXPECT(files_read(&data, &n, "/dev/null", 0, &err) && n == 0, "an empty device");
+    free(data);
+    char *joined = files_join("a", "b"), *slash = files_join("a/", "b");
+    EXPECT(strcmp(joined, "a/b") == 0 && strcmp(slash, "a/b") == 0, "%s %s", joined, slash);
+    free(joined), free(slash);
+}
+
+static void test_json(void) {
+    static const struct {
+        const char *text, *message;
+    } BAD[] = {
+        {"", "valid JSON"},
+        {"{", "line 1, column"},
+        {"{\n\n\"a\":}", "line 3, column"},
+        {"{} {}", "end of file expected"},
+        {"{\"a\":1,\"a\":2}", "duplicate object key"},
+        {"{\"a\":\"\xff\"}", "unable to decode byte"},
+        {"{\"a\":\"\\ud800\"}", "invalid Unicode"},
+        {"{\"a\":\"\\u0000\"}", "\\u0000"},
+        {"{\"a\":1e999}", "overflow"},
+        {"{\"a\":99999999999999999999}", "too big integer"},
+        {"{'a':1}", "valid JSON"},
+        {"{\"a\":NaN}", "valid JSON"},
+        {"{\"a\":1,}", "valid JSON"},
+    };
+    Err err;
+    json_t *v;
+    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
+        const char *path = test_file("bad.json", BAD[i].text, strlen(BAD[i].text));
+        EXPECT_REFUSED(files_read_json(&v, path, 4096, &err), err, EXIT_INPUT, BAD[i].message);
+        EXPECT(strstr(err.text, path), "expected the file's name in: %s", err.text);
+    }
+    char deep[8192]; /* a parser that recurses without limit dies here */
+    memset(deep, '[', sizeof deep);
+    EXPECT_REFUSED(files_parse_json(&v, deep, sizeof deep, JSON_NUL_REFUSED, "deep", &err), err,
+                   EXIT_INPUT, "depth");
+    const char *nul = "[\"a\\u0000b\"]";
+    EXPECT(files_parse_json(&v, nul, strlen(nul), JSON_NUL_ALLOWED, "nul", &err), "%s", err.text);
+    EXPECT(json_string_length(json_array_get(v, 0)) == 3, "length with NUL");
+    EXPECT(files_write_json(test_path("nul.json"), v, &err), "%s", err.text);
+    json_decref(v);
+    v = json_pack("{s:i, s:f}", "a", 7, "b", 0.1);
+    CHECK(v && files_write_json(test_path("good.json"), v, &err), "write");
+    json_t *back;
+    EXPECT(files_read_json(&back, test_path("good.json"), 4096, &err), "%s", err.text);
+    EXPECT(json_equal(v, back), "a value changed on its way through a file");
+    json_decref(v), json_decref(back);
+}
+
+static void digest(char hex[65], const char *text, size_t n, size_t piece) {
+    Sha256 s;
+    unsigned char d[32];
+    sha256_init(&s);
+    for (size_t i = 0; i < n; i += piece) sha256_add(&s, text + i, n - i < piece ? n - i : piece);
+    sha256_done(&s, d);
+    sha256_hex(hex, d);
+}
+
+/* The vectors of FIPS 180-4's examples, and each split of a message gives its digest. */
+static void test_sha256(void) {
+    char *million = malloc(1000000), hex[65], other[65];
+    CHECK(million, "out of memory");
+    memset(million, 'a', 1000000);
+    const struct {
+        const char *text;
+        size_t n;
+        const char *hex;
+    } KNOWN[] = {
+        {"", 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56,
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+        {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrl"
+         "mn"
+         "opqrsmnopqrstnopqrstu",
+         112, "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1"},
+        {million, 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
+    };
+    for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++) {
+        digest(hex, KNOWN[i].text, KNOWN[i].n, 1 << 20);
+        EXPECT(strcmp(hex, KNOWN[i].hex) == 0, "digest of message %zu is %s", i, hex);
+    }
+    for (size_t n = 0; n <= 200; n++) {
+        digest(hex, million, n, 1 << 20);
+        for (size_t piece = 1; piece <= 67; piece += 11) {
+            digest(other, million, n, piece);
+            EXPECT(strcmp(hex, other) == 0, "%zu bytes in pieces of %zu", n, piece);
+        }
+    }
+    Err err;
+    const char *path = test_file("million", million, 1000000);
+    EXPECT(files_sha256(hex, path, &err) && strcmp(hex, KNOWN[4].hex) == 0, "of a file");
+    EXPECT_REFUSED(files_sha256(hex, test_path("no"), &err), err, EXIT_INPUT, "cannot open");
+    free(million);
+}
+
+int main(void) {
+    test_out_file();
+    test_killed();
+    test_read();
+    test_json();
+    test_sha256();
+    return test_done("test_files");
+}
