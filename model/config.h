@@ -14,15 +14,16 @@ typedef struct Config {
     float attn_cap, final_cap; /* 0: none */
     int window;                /* of sliding layers, tokens */
     int max_positions;
-    bool *sliding; /* (L) */
-    int bos, pad, eos[8], neos;
+    bool *sliding;              /* (L) */
+    int bos, pad, eos[8], neos; /* token ids; -1: the model has none */
 } Config;
 
 /* Reads folder/config.json (and generation_config.json for eos ids, when there). Old and new key
- * spellings; a field that sails cannot honour exactly (attention bias, untied head, another
- * activation, rope scaling ...) is refused by its name. */
+ * spellings; absent fields take the values of transformers' Gemma2Config, except the widths and
+ * counts, which must be there. A field that sails cannot honour exactly (attention bias, untied
+ * head, another activation, rope scaling ...) is refused by its name. On failure c is zeroed. */
 bool config_load(Config *c, const char *folder, Err *err);
-void config_free(Config *c);
+void config_free(Config *c); /* accepts a zeroed Config */
 
 size_t config_parameters(const Config *c); /* of the model, embedding counted once */
 AttnShape config_attn(const Config *c, int layer);

@@ -1,4 +1,10 @@
-/* gemma2.h - Gemma-2 with LoRA: weights, forward and backward over packs. Knows only the ops. */
+/* gemma2.h - Gemma-2 with LoRA: weights, forward and backward over packs. Knows only the ops.
+ *
+ *   model_open; lora_load or lora_init, m.lora = &lora; acts_create;
+ *   per pack: model_forward, model_loss, model_backward
+ *
+ * Every result is a function of the pack alone: documents in one pack do not influence each
+ * other's rows, and equal inputs give equal bits for any number of threads. */
 #ifndef SAILS_GEMMA2_H
 #define SAILS_GEMMA2_H
 
@@ -13,30 +19,48 @@ typedef struct LayerWeights { /* storage type, names of the checkpoint */
     const store *proj[PROJ_COUNT];                                           /* (out,in) */
 } LayerWeights;
 
+typedef struct Weight Weight; /* where a tensor came from; weights.c */
+
 typedef struct Model {
     Config c;
     Exec *ex;
     const store *embed, *final_norm; /* (V,D), (D) */
     LayerWeights *layer;             /* (L) */
     float embed_scale;               /* sqrt(D) rounded to the storage type */
-    float *cos, *sin;                /* (max_positions, E/2) */
+    float *cos, *sin;                /* (c.max_positions, E/2) */
     Lora *lora;                      /* borrowed; NULL: the base model */
     StSet *file;
-    Arena arena; /* what is not mapped in place */
+    Weight *weight; /* (nweight) */
+    int nweight;
+    Arena arena; /* what is not mapped in place, and the rope table */
 } Model;
 
-/* Loads a Hugging Face folder. max_positions bounds the rope table (0: the config's). */
+/* Loads a Hugging Face folder (config.json, model.safetensors or its shards; F32, BF16 or F16).
+ * Tensors of the storage type are used where they lie in the file, others are converted.
+ * max_positions bounds the rope table and becomes c.max_positions (0: the config's). A model with
+ * a tensor too many, too few or of another shape is refused by the tensor's name. On failure m is
+ * zeroed. */
 bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err);
-void model_close(Model *m);
+void model_close(Model *m); /* accepts a zeroed Model */
 
 /* What a pass keeps. ACTS_INFER reuses one layer's buffers; ACTS_TRAIN keeps what backward needs.
  */
 enum ActsUse { ACTS_INFER, ACTS_TRAIN };
 typedef struct Acts Acts;
+
+/* Room for packs of up to the given sizes, with the adapters that m has now: m->lora may later be
+ * exchanged for NULL or for one of ranks no larger. max_labels also bounds the rows that
+ * model_logits handles at a time; 0 is allowed. */
 Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, enum ActsUse use);
 void acts_destroy(Acts *a); /* NULL is allowed */
 
-/* Called after each decoder layer with the residual stream that leaves it, (N,D) store. */
+/* Bytes of device memory that acts_create would take on a device of type dtype; nothing is
+ * allocated. lora NULL: none. */
+size_t acts_bytes(const Config *c, const Lora *lora, enum Dtype dtype, int max_rows, int max_segs,
+                  int max_labels, enum ActsUse use);
+
+/* Called after each decoder layer with the residual stream that leaves it, (N,D) store, valid
+ * during the call. */
 typedef void model_tap(void *context, int layer, const store *x, int N);
 
 /* Runs the first `layers` decoder layers over the pack (c.L: all, and the final norm). */
@@ -47,13 +71,16 @@ void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_
 const store *acts_hidden(const Acts *a);
 
 /* Head on the pack's label rows only, in chunks: nll (nlabel) f32 to host memory. Returns their
- * sum in double. With ACTS_TRAIN it also leaves the gradient of gscale * sum for model_backward. */
+ * sum in double. With ACTS_TRAIN it also leaves the gradient of gscale * sum for model_backward:
+ * with gscale = 1 / (label tokens of the whole global batch), the gradients of all its packs add
+ * up to the gradient of its mean loss. */
 double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float *nll);
 
-/* Adds the gradients of all trained adapter matrices. After model_loss of the same pack. */
+/* Adds the gradients of all trained adapter matrices. After model_loss of the same pack, once: it
+ * uses up what forward saved. */
 void model_backward(const Model *m, Acts *a, const Pack *pack);
 
-/* Raw logits (before the final cap is applied they are capped here) of given rows, to the host. */
+/* Capped logits (n,V) f32 of the given rows, to host memory. After model_forward of all layers. */
 void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *logits);
 
 #endif

@@ -1,0 +1,159 @@
+/* acts.c - which buffers a pass needs, in one carve function. */
+#include "model/acts.h"
+
+#include <string.h>
+
+#include "host/base/mem.h"
+
+/* The head's logits exist for a chunk of label rows at a time. A chunk this large keeps the
+ * embedding matrix, read once per chunk, from being the bottleneck, and is small beside it. */
+static const size_t head_bytes = (size_t)96 << 20;
+
+static int chunk_rows(const Config *c, enum Dtype dtype, int max_labels, enum ActsUse use) {
+    bool copy = use == ACTS_TRAIN && dtype != DTYPE_F32; /* of the gradient, in storage type */
+    size_t row = (size_t)c->V * (sizeof(float) + (copy ? dtype_size(dtype) : 0));
+    size_t n = head_bytes / row;
+    if (n < 16) n = 16;
+    return n < (size_t)max_labels ? (int)n : max_labels;
+}
+
+static void carve_layer(Acts *a, LayerActs *s, const Config *c) {
+    Arena *r = &a->arena;
+    bool train = a->use == ACTS_TRAIN;
+    size_t N = (size_t)a->max_rows, D = (size_t)c->D, F = (size_t)c->F;
+    size_t HE = (size_t)c->H * (size_t)c->E, KE = (size_t)c->K * (size_t)c->E;
+    s->x = arena_store(r, "x", N, D);
+    s->rx = arena_f32(r, "rx", N, 1);
+    s->q = arena_store(r, "q", N, HE);
+    s->k = arena_store(r, "k", N, KE);
+    s->v = arena_store(r, "v", N, KE);
+    s->o = arena_store(r, "o", N, HE);
+    s->lse = arena_f32(r, "lse", N, (size_t)c->H);
+    s->p = arena_store(r, "p", N, D);
+    s->rp = arena_f32(r, "rp", N, 1);
+    s->x2 = train ? arena_store(r, "x2", N, D) : s->x;
+    s->rx2 = arena_f32(r, "rx2", N, 1);
+    s->gate = arena_store(r, "gate", N, F);
+    s->up = arena_store(r, "up", N, F);
+    s->m = train ? arena_store(r, "m", N, D) : s->p;
+    s->rm = arena_f32(r, "rm", N, 1);
+    for (int g = 0; g < GROUP_COUNT; g++) s->xa[g] = arena_store(r, "xa", N, (size_t)a->max_R[g]);
+}
+
+static void carve_head(Acts *a, const Config *c) {
+    Arena *r = &a->arena;
+    size_t n = (size_t)a->max_labels, V = (size_t)c->V, rows = (size_t)a->chunk;
+    a->row = arena_i32(r, "row", n, 1);
+    a->target = arena_i32(r, "target", n, 1);
+    a->label_h = arena_store(r, "label_h", n, (size_t)c->D);
+    a->nll = arena_f32(r, "nll", n, 1);
+    a->logits = arena_f32(r, "logits", rows, V);
+    a->drawn = arena_i32(r, "drawn", rows, 1);
+    a->one = arena_store(r, "one", 1, 1);
+    if (a->use == ACTS_TRAIN)
+        a->dlogits =
+            r->dtype == DTYPE_F32 ? (store *)a->logits : arena_store(r, "dlogits", rows, V);
+}
+
+static void carve_gradients(Acts *a, const Config *c) {
+    Arena *r = &a->arena;
+    size_t N = (size_t)a->max_rows, D = (size_t)c->D;
+    size_t HE = (size_t)c->H * (size_t)c->E, KE = (size_t)c->K * (size_t)c->E;
+    int R = 0;
+    for (int g = 0; g < GROUP_COUNT; g++) R = a->max_R[g] > R ? a->max_R[g] : R;
+    a->dx = arena_store(r, "dx", N, D);
+    a->dp = arena_store(r, "dp", N, D);
+    a->dh = arena_store(r, "dh", N, D);
+    a->dq = arena_store(r, "dq", N, HE);
+    a->dk = arena_store(r, "dk", N, KE);
+    a->dv = arena_store(r, "dv", N, KE);
+    a->d_o = arena_store(r, "d_o", N, HE);
+    a->dxa = arena_store(r, "dxa", N, (size_t)R);
+}
+
+static void carve(Acts *a, const Config *c) {
+    Arena *r = &a->arena;
+    bool train = a->use == ACTS_TRAIN;
+    size_t N = (size_t)a->max_rows;
+    a->token = arena_i32(r, "token", N, 1);
+    a->pos = arena_i32(r, "pos", N, 1);
+    a->seg = arena_bytes(r, "seg", (size_t)a->max_segs * sizeof *a->seg);
+    for (int l = 0; l < c->L; l++) {
+        if (train || l == 0)
+            carve_layer(a, &a->layer[l], c);
+        else
+            a->layer[l] = a->layer[0];
+    }
+    LayerActs *last = &a->layer[c->L];
+    last->x = train ? arena_store(r, "x", N, (size_t)c->D) : a->layer[0].x;
+    last->rx = train ? arena_f32(r, "rx", N, 1) : a->layer[0].rx;
+    a->h = arena_store(r, "h", N, (size_t)c->D);
+    a->g = train ? arena_store(r, "g", N, (size_t)c->F) : a->layer[0].gate;
+    carve_head(a, c);
+    if (train) carve_gradients(a, c);
+}
+
+static void measure(Acts *a, const Config *c, const Lora *lora, enum Dtype dtype) {
+    for (int g = 0; g < GROUP_COUNT; g++)
+        for (int l = 0; lora && l < c->L; l++) {
+            int R = lora_group(lora, l, (enum Group)g).R;
+            if (R > a->max_R[g]) a->max_R[g] = R;
+        }
+    a->chunk = chunk_rows(c, dtype, a->max_labels, a->use);
+    a->layer = mem_array((size_t)c->L + 1, sizeof *a->layer);
+    arena_init(&a->arena, a->ex, dtype, "activations");
+    carve(a, c);
+}
+
+static Acts blank(int max_rows, int max_segs, int max_labels, enum ActsUse use) {
+    CHECK(max_rows >= 0 && max_segs >= 0 && max_labels >= 0, "rows %d segments %d labels %d",
+          max_rows, max_segs, max_labels);
+    return (Acts){.max_rows = max_rows,
+                  .max_segs = max_segs,
+                  .max_labels = max_labels > 0 ? max_labels : 1,
+                  .use = use};
+}
+
+size_t acts_bytes(const Config *c, const Lora *lora, enum Dtype dtype, int max_rows, int max_segs,
+                  int max_labels, enum ActsUse use) {
+    Acts a = blank(max_rows, max_segs, max_labels, use);
+    measure(&a, c, lora, dtype);
+    free(a.layer);
+    return a.arena.used;
+}
+
+static void put_one(Acts *a) {
+    float f = 1;
+    exec_copy_in(a->ex, a->nll, &f, sizeof f);
+    a->ex->op->cast(a->ex, a->one, a->nll, 1);
+}
+
+Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, enum ActsUse use) {
+    Acts *a = mem_array(1, sizeof *a);
+    *a = blank(max_rows, max_segs, max_labels, use);
+    a->ex = m->ex;
+    measure(a, &m->c, m->lora, m->ex->dtype);
+    arena_place(&a->arena);
+    carve(a, &m->c);
+    put_one(a);
+    size_t n = (size_t)a->max_labels;
+    a->host_row = mem_array(n, sizeof *a->host_row);
+    a->host_target = mem_array(n, sizeof *a->host_target);
+    a->host_at = mem_array(n, sizeof *a->host_at);
+    a->host_nll = mem_array(n, sizeof *a->host_nll);
+    a->seen = mem_array((size_t)max_rows, sizeof *a->seen);
+    return a;
+}
+
+void acts_destroy(Acts *a) {
+    if (!a) return;
+    free(a->host_row), free(a->host_target), free(a->host_at), free(a->host_nll), free(a->seen);
+    arena_free(&a->arena);
+    free(a->layer);
+    free(a);
+}
+
+const store *acts_hidden(const Acts *a) {
+    CHECK(a->complete, "expected model_forward of all layers before");
+    return a->h;
+}

@@ -1,0 +1,65 @@
+/* acts.h - the buffers of a pass, shared by the model's own files only. */
+#ifndef SAILS_ACTS_H
+#define SAILS_ACTS_H
+
+#include "model/gemma2.h"
+
+/* One layer's tensors under the names of the equations in gemma2_forward.c. With ACTS_TRAIN each
+ * layer has its own; with ACTS_INFER all layers share them and x, x2 are one buffer. */
+typedef struct LayerActs {
+    store *x, *x2, *p, *m;     /* (N,D) stream in, stream between, sub-layer outputs */
+    float *rx, *rp, *rx2, *rm; /* (N) rstd of the four */
+    store *q, *k, *v, *o;      /* (N,H*E) (N,K*E) (N,K*E) (N,H*E) */
+    float *lse;                /* (N,H) */
+    store *gate, *up;          /* (N,F) */
+    store *xa[GROUP_COUNT];    /* (N,R of the group) x A^T */
+} LayerActs;
+
+/* Keys and values of earlier tokens, for generation. */
+typedef struct KvCache {
+    store **k, **v; /* (L) of (slots,T,K*E) */
+    int T;
+} KvCache;
+
+struct Acts {
+    Exec *ex;
+    enum ActsUse use;
+    int max_rows, max_segs, max_labels;
+    int max_R[GROUP_COUNT]; /* ranks that xa has room for */
+    LayerActs *layer;       /* (L + 1); the last one is the final norm's input x, rx */
+    store *h, *g;           /* (N,D) normed input of a sub-layer; (N,F) input of down_proj */
+    Arena arena;
+
+    /* The pack on the device. */
+    int N, nseg;
+    bool complete; /* all layers were run: h is the final hidden state */
+    int32_t *token, *pos;
+    Segment *seg;
+
+    /* Head: label rows, a chunk of their logits, and what is left for backward. */
+    int chunk; /* rows */
+    int nlabel;
+    int32_t *row, *target; /* (max_labels) */
+    store *label_h;        /* (max_labels,D) hidden states, overwritten by their gradients */
+    float *logits, *nll;   /* (chunk,V), (max_labels) */
+    store *dlogits;        /* (chunk,V); the logits themselves in f32 */
+    store *one;            /* a 1, to add rows with */
+    int32_t *drawn;        /* (chunk) */
+    int32_t *host_row, *host_target, *host_at, *seen; /* (max_labels) three times, (max_rows) */
+    float *host_nll;                                  /* (max_labels) */
+
+    /* Gradients, ACTS_TRAIN only; dh also receives the head's. */
+    store *dx, *dp, *dh;
+    store *dq, *dk, *dv, *d_o, *dxa;
+
+    /* Generation: keys and values also go into the cache; decoding reads them from there. */
+    const KvCache *cache;
+    int32_t *slot, *len; /* (N) device; borrowed from the generator, as the cache is */
+    bool decoding;
+};
+
+/* One pass over a->N rows whose tokens, positions and segments are on the device. */
+void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
+                 void *context);
+
+#endif

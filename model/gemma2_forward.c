@@ -1,0 +1,111 @@
+/* gemma2_forward.c - the forward pass, one call per equation:
+ *
+ *   x  = round(sqrt(D)) embed[token]
+ *   per layer   h = norm(x);  q, k, v = h Wq, h Wk, h Wv;  q, k = rope(q), rope(k)
+ *               o = attention(q, k, v);  p = o Wo;  x2 = x + norm(p)
+ *               h = norm(x2);  g = gelu(h Wgate) (h Wup);  m = g Wdown;  x = x2 + norm(m)
+ *   h  = norm(x)
+ *
+ * A residual addition and the norm that reads its result are one op; the norm at a layer's end is
+ * therefore the next layer's first, or the final one. Every W stands for W + scale B A. */
+#include "kernels/check.h"
+#include "model/acts.h"
+
+/* y[p] = x W^T + scale (x A^T) B^T for the projections of group g, which all read x. */
+static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store *const *y,
+                      const store *x) {
+    Exec *ex = m->ex;
+    const struct Ops *op = ex->op;
+    const LayerWeights *w = &m->layer[l];
+    store *xa = a->layer[l].xa[g];
+    LoraGroup lora = m->lora ? lora_group(m->lora, l, g) : (LoraGroup){.R = 0};
+    CHECK(lora.R <= a->max_R[g], "layer %d: expected rank <= %d, got %d", l, a->max_R[g], lora.R);
+    if (lora.R > 0) {
+        int in = proj_in(&m->c, group_first[g]);
+        op->gemm(ex, xa, lora.R, x, in, lora.a, in, a->N, lora.R, in, GEMM_NT, 1, 0);
+    }
+    for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++, y++) {
+        int in = proj_in(&m->c, p), out = proj_out(&m->c, p);
+        op->gemm(ex, *y, out, x, in, w->proj[p], in, a->N, out, in, GEMM_NT, 1, 0);
+        const Adapter *d = lora.R > 0 ? lora_at(m->lora, l, p) : NULL;
+        if (d && d->R > 0)
+            op->gemm(ex, *y, out, store_at(ex->dtype, xa, (size_t)d->column), lora.R, d->b, d->R,
+                     a->N, out, d->R, GEMM_NT, d->scale, 1);
+    }
+}
+
+static void attention_fwd(const Model *m, const Acts *a, int l, const Segment *host_seg) {
+    Exec *ex = m->ex;
+    const struct Ops *op = ex->op;
+    const Config *c = &m->c;
+    const LayerActs *s = &a->layer[l];
+    AttnShape shape = config_attn(c, l);
+    op->rope_fwd(ex, s->q, m->cos, m->sin, a->pos, a->N, c->H, c->E);
+    op->rope_fwd(ex, s->k, m->cos, m->sin, a->pos, a->N, c->K, c->E);
+    if (a->cache)
+        op->kv_put(ex, a->cache->k[l], a->cache->v[l], s->k, s->v, a->slot, a->pos, a->N,
+                   a->cache->T, c->K * c->E);
+    if (a->decoding)
+        op->attn_decode(ex, s->o, s->q, a->cache->k[l], a->cache->v[l], a->slot, a->len, a->N,
+                        a->cache->T, shape);
+    else
+        op->attn_fwd(ex, s->o, s->lse, s->q, s->k, s->v, a->seg, host_seg, a->nseg, a->N, shape);
+}
+
+void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
+                 void *context) {
+    Exec *ex = m->ex;
+    const struct Ops *op = ex->op;
+    const Config *c = &m->c;
+    int N = a->N, D = c->D;
+    const LayerActs *s = a->layer;
+    a->complete = layers == c->L;
+
+    exec_range_push(ex, "forward");
+    op->embed_fwd(ex, s->x, m->embed, a->token, N, D, c->V, m->embed_scale);
+    op->rmsnorm_fwd(ex, a->h, s->rx, s->x, m->layer[0].input_norm, N, D, c->eps);
+    for (int l = 0; l < layers; l++, s++) {
+        const LayerWeights *w = &m->layer[l];
+        const LayerActs *next = s + 1;
+        const store *next_norm = l + 1 < c->L ? m->layer[l + 1].input_norm : m->final_norm;
+
+        group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h);
+        attention_fwd(m, a, l, host_seg);
+        group_fwd(m, a, l, GROUP_O, &s->p, s->o);
+        op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, s->x, s->p, w->post_attn_norm,
+                              w->pre_ffn_norm, N, D, c->eps);
+        group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h);
+        op->geglu_fwd(ex, a->g, s->gate, s->up, (size_t)N * (size_t)c->F);
+        group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g);
+        op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m, w->post_ffn_norm,
+                              next_norm, N, D, c->eps);
+        if (tap) tap(context, l, next->x, N);
+    }
+    exec_range_pop(ex);
+}
+
+/* A token or position out of range would read foreign memory in an op; the host can still see it.
+ */
+static void check_pack(const Model *m, const Acts *a, const Pack *p, int layers) {
+    CHECK(p->N <= a->max_rows && p->nseg <= a->max_segs,
+          "expected a pack of at most %d rows and %d segments, got %d and %d", a->max_rows,
+          a->max_segs, p->N, p->nseg);
+    CHECK(layers >= 0 && layers <= m->c.L, "layers %d of %d", layers, m->c.L);
+    for (int i = 0; i < p->N; i++) {
+        CHECK(p->token[i] >= 0 && p->token[i] < m->c.V, "token %d of a vocabulary of %d",
+              p->token[i], m->c.V);
+        CHECK(p->pos[i] >= 0 && p->pos[i] < m->c.max_positions, "position %d of %d", p->pos[i],
+              m->c.max_positions);
+    }
+}
+
+void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
+                   void *context) {
+    check_pack(m, a, pack, layers);
+    a->N = pack->N, a->nseg = pack->nseg;
+    size_t rows = (size_t)pack->N * sizeof *pack->token;
+    exec_copy_in(m->ex, a->token, pack->token, rows);
+    exec_copy_in(m->ex, a->pos, pack->pos, rows);
+    exec_copy_in(m->ex, a->seg, pack->seg, (size_t)pack->nseg * sizeof *pack->seg);
+    acts_layers(m, a, pack->seg, layers, tap, context);
+}

@@ -1,0 +1,95 @@
+/* head.c - tied head, final softcap and cross entropy, on label rows only and a chunk of logits at
+ * a time:  z = cap tanh(h E^T / cap),  nll = log sum exp z - z[target],  dh = dz E.
+ *
+ * The full (N,V) logits never exist. */
+#include <string.h>
+
+#include "kernels/check.h"
+#include "model/acts.h"
+
+static store *label_row(const Acts *a, int D, int i) {
+    return store_at(a->ex->dtype, a->label_h, (size_t)i * (size_t)D);
+}
+
+static void logits_fwd(const Model *m, const Acts *a, int first, int n) {
+    const Config *c = &m->c;
+    m->ex->op->gemm_f32(m->ex, a->logits, c->V, label_row(a, c->D, first), c->D, m->embed, c->D, n,
+                        c->V, c->D, GEMM_NT, 1, 0);
+}
+
+/* Orders the labels so that the first `distinct` of them have distinct rows. Two replies that
+ * branch off one prompt both have a first token that the prompt's last row predicts. */
+static int order_labels(Acts *a, const Pack *p) {
+    memset(a->seen, 0, (size_t)p->N * sizeof *a->seen);
+    int distinct = 0, last = p->nlabel;
+    for (int i = 0; i < p->nlabel; i++) {
+        int row = p->label_row[i];
+        CHECK(row >= 0 && row < p->N, "label row %d of %d", row, p->N);
+        CHECK(p->label_target[i] >= 0, "label target %d", p->label_target[i]);
+        int to = a->seen[row]++ ? --last : distinct++;
+        a->host_row[to] = row;
+        a->host_target[to] = p->label_target[i];
+        a->host_at[to] = i;
+    }
+    return distinct;
+}
+
+/* dh[row] = the gradients of the labels of this row; rows without a label get zero. */
+static void scatter_gradient(const Model *m, Acts *a, int distinct) {
+    Exec *ex = m->ex;
+    int D = m->c.D;
+    exec_zero(ex, a->dh, (size_t)a->N * (size_t)D * dtype_size(ex->dtype));
+    ex->op->scatter_rows(ex, a->dh, a->label_h, a->row, distinct, D);
+    for (int i = distinct; i < a->nlabel; i++) { /* few: row += 1 x, as a product */
+        store *row = store_at(ex->dtype, a->dh, (size_t)a->host_row[i] * (size_t)D);
+        ex->op->gemm(ex, row, D, a->one, 1, label_row(a, D, i), D, 1, D, 1, GEMM_NN, 1, 1);
+    }
+}
+
+double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float *nll) {
+    Exec *ex = m->ex;
+    const Config *c = &m->c;
+    bool train = a->use == ACTS_TRAIN;
+    CHECK(a->complete && a->N == pack->N, "expected model_forward of all layers of this pack");
+    CHECK(pack->nlabel <= a->max_labels, "expected at most %d labels, got %d", a->max_labels,
+          pack->nlabel);
+    int n = a->nlabel = pack->nlabel, distinct = order_labels(a, pack);
+
+    exec_range_push(ex, "head");
+    exec_copy_in(ex, a->row, a->host_row, (size_t)n * sizeof *a->row);
+    exec_copy_in(ex, a->target, a->host_target, (size_t)n * sizeof *a->target);
+    ex->op->gather_rows(ex, a->label_h, a->h, a->row, n, c->D);
+    for (int at = 0; at < n; at += a->chunk) {
+        int rows = n - at < a->chunk ? n - at : a->chunk;
+        logits_fwd(m, a, at, rows);
+        ex->op->xent(ex, a->dlogits, a->nll + at, a->logits, a->target + at, rows, c->V,
+                     c->final_cap, gscale);
+        if (train) /* the gradient takes the place of the hidden states */
+            ex->op->gemm(ex, label_row(a, c->D, at), c->D, a->dlogits, c->V, m->embed, c->D, rows,
+                         c->D, c->V, GEMM_NN, 1, 0);
+    }
+    if (train) scatter_gradient(m, a, distinct);
+    exec_copy_out(ex, a->host_nll, a->nll, (size_t)n * sizeof *a->nll);
+    exec_range_pop(ex);
+
+    double sum = 0;
+    for (int i = 0; i < n; i++) nll[a->host_at[i]] = a->host_nll[i];
+    for (int i = 0; i < n; i++) sum += nll[i]; /* in the pack's order, whatever ours was */
+    return sum;
+}
+
+void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *logits) {
+    Exec *ex = m->ex;
+    const Config *c = &m->c;
+    CHECK(a->complete, "expected model_forward of all layers before");
+    const Sampling greedy = {.temperature = 0, .top_p = 1};
+    for (int at = 0; at < n; at += a->chunk) {
+        int rows = n - at < a->chunk ? n - at : a->chunk;
+        exec_copy_in(ex, a->row, row + at, (size_t)rows * sizeof *row);
+        ex->op->gather_rows(ex, a->label_h, a->h, a->row, rows, c->D);
+        logits_fwd(m, a, 0, rows);
+        ex->op->sample(ex, a->drawn, a->logits, NULL, rows, c->V, c->final_cap, greedy); /* caps */
+        exec_copy_out(ex, logits + (size_t)at * (size_t)c->V, a->logits,
+                      (size_t)rows * (size_t)c->V * sizeof *logits);
+    }
+}

@@ -1,0 +1,198 @@
+/* weights.c - the frozen tensors: one list of names and shapes, found in the checkpoint and either
+ * used in place or converted. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "host/base/mem.h"
+#include "kernels/bf16.h"
+#include "model/gemma2.h"
+
+struct Weight {
+    char name[96];
+    const store **slot; /* in the Model */
+    size_t rows, cols;  /* rows 0: a vector */
+    const StTensor *t;
+    bool mapped; /* else converted, in the arena */
+};
+
+enum { PIECE = 1 << 16, PIECES = 16 }; /* elements converted by one thread; pieces per copy */
+
+static void list(Model *m, const store **slot, size_t rows, size_t cols, const char *name) {
+    Weight *w = &m->weight[m->nweight++];
+    *w = (Weight){.slot = slot, .rows = rows, .cols = cols};
+    snprintf(w->name, sizeof w->name, "%s", name);
+}
+
+static void list_layer(Model *m, int l) {
+    static const char *const norm[] = {"input_layernorm", "post_attention_layernorm",
+                                       "pre_feedforward_layernorm", "post_feedforward_layernorm"};
+    LayerWeights *w = &m->layer[l];
+    const store **slot[] = {&w->input_norm, &w->post_attn_norm, &w->pre_ffn_norm,
+                            &w->post_ffn_norm};
+    char name[96];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, norm[i]);
+        list(m, slot[i], 0, (size_t)m->c.D, name);
+    }
+    for (int p = 0; p < PROJ_COUNT; p++) {
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, proj_path[p]);
+        list(m, &w->proj[p], (size_t)proj_out(&m->c, (enum Proj)p),
+             (size_t)proj_in(&m->c, (enum Proj)p), name);
+    }
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const Weight *)a)->name, ((const Weight *)b)->name);
+}
+
+static void list_all(Model *m) {
+    const Config *c = &m->c;
+    m->layer = mem_array((size_t)c->L, sizeof *m->layer);
+    m->weight = mem_array(2 + 11 * (size_t)c->L, sizeof *m->weight);
+    list(m, &m->embed, (size_t)c->V, (size_t)c->D, "model.embed_tokens.weight");
+    list(m, &m->final_norm, 0, (size_t)c->D, "model.norm.weight");
+    for (int l = 0; l < c->L; l++) list_layer(m, l);
+    qsort(m->weight, (size_t)m->nweight, sizeof *m->weight, by_name);
+}
+
+/* Equality of values, so that an F32 copy of a BF16 embedding would pass too. */
+static bool same_values(const StTensor *a, const StTensor *b) {
+    if (a->count != b->count) return false;
+    if (a->type == b->type && memcmp(a->data, b->data, a->bytes) == 0) return true;
+    float *x = mem_array(2 * PIECE, sizeof *x), *y = x + PIECE;
+    bool same = true;
+    for (size_t i = 0; same && i < a->count; i += PIECE) {
+        size_t n = a->count - i < PIECE ? a->count - i : PIECE;
+        st_read_f32(a, x, i, n);
+        st_read_f32(b, y, i, n);
+        for (size_t j = 0; j < n; j++) same = same && x[j] == y[j];
+    }
+    free(x);
+    return same;
+}
+
+/* Some tools store the tied head a second time; that is harmless as long as it is the same. */
+static bool check_head(const Model *m, Err *err) {
+    const StTensor *head, *embed = st_find(m->file, "model.embed_tokens.weight");
+    if (!st_find(m->file, "lm_head.weight")) return true;
+    if (!st_need(m->file, &head, "lm_head.weight", 2, embed->dim, err)) return false;
+    if (same_values(head, embed)) return true;
+    return err_set(err, EXIT_INPUT,
+                   "%s: lm_head.weight: expected the values of model.embed_tokens.weight (Gemma-2 "
+                   "ties them); an untied head is not supported",
+                   head->file);
+}
+
+static bool find_all(Model *m, Err *err) {
+    for (int i = 0; i < m->nweight; i++) {
+        Weight *w = &m->weight[i];
+        size_t matrix[2] = {w->rows, w->cols};
+        bool vector = w->rows == 0;
+        if (!st_need(m->file, &w->t, w->name, vector ? 1 : 2, vector ? &w->cols : matrix, err))
+            return false;
+        w->mapped = st_in_place(w->t, m->ex->dtype);
+    }
+    for (size_t i = 0; i < st_count(m->file); i++) {
+        const StTensor *t = st_at(m->file, i);
+        Weight key = {.slot = NULL};
+        snprintf(key.name, sizeof key.name, "%s", t->name);
+        bool known = bsearch(&key, m->weight, (size_t)m->nweight, sizeof key, by_name) &&
+                     strlen(t->name) < sizeof key.name;
+        if (!known && strcmp(t->name, "lm_head.weight") != 0)
+            return err_set(err, EXIT_INPUT,
+                           "%s: tensor %s: expected only the tensors of a Gemma-2 model with %d "
+                           "layers; check that config.json belongs to this file",
+                           t->file, t->name, m->c.L);
+    }
+    return check_head(m, err);
+}
+
+/* Converts and copies a tensor through a small staging buffer, so that the peak is the arena. */
+static void convert(Model *m, const StTensor *t, store *to, void *stage, float *wide) {
+    enum Dtype dtype = m->ex->dtype;
+    for (size_t done = 0; done < t->count;) {
+        size_t left = t->count - done, n = left < PIECE * PIECES ? left : PIECE * PIECES;
+#pragma omp parallel for schedule(static)
+        for (size_t piece = 0; piece < (n + PIECE - 1) / PIECE; piece++) {
+            size_t at = piece * PIECE, k = n - at < PIECE ? n - at : PIECE;
+            st_read_f32(t, wide + at, done + at, k);
+            if (dtype == DTYPE_BF16)
+                for (size_t i = at; i < at + k; i++) ((bf16 *)stage)[i] = bf16_from_f32(wide[i]);
+        }
+        exec_copy_in(m->ex, store_at(dtype, to, done), dtype == DTYPE_F32 ? (void *)wide : stage,
+                     n * dtype_size(dtype));
+        exec_sync(m->ex); /* the staging buffer is reused */
+        done += n;
+    }
+}
+
+static void carve(Model *m) {
+    size_t P = (size_t)m->c.max_positions, half = (size_t)m->c.E / 2;
+    m->cos = arena_f32(&m->arena, "cos", P, half);
+    m->sin = arena_f32(&m->arena, "sin", P, half);
+    for (int i = 0; i < m->nweight; i++) {
+        const Weight *w = &m->weight[i];
+        if (!w->mapped) *w->slot = arena_store(&m->arena, w->name, w->rows ? w->rows : 1, w->cols);
+    }
+}
+
+static void load_all(Model *m) {
+    void *stage = mem_array(PIECE * PIECES, sizeof(bf16));
+    float *wide = mem_array(PIECE * PIECES, sizeof *wide);
+    arena_init(&m->arena, m->ex, m->ex->dtype, "weights");
+    carve(m);
+    arena_place(&m->arena);
+    carve(m);
+    for (int i = 0; i < m->nweight; i++) {
+        const Weight *w = &m->weight[i];
+        if (w->mapped)
+            *w->slot = exec_map(m->ex, w->t->data, w->t->bytes, w->name);
+        else
+            convert(m, w->t, (store *)(uintptr_t)*w->slot, stage, wide);
+    }
+    free(stage), free(wide);
+    m->ex->op->rope_table(m->ex, m->cos, m->sin, m->c.max_positions, m->c.E, m->c.rope_theta);
+}
+
+/* transformers keeps sqrt(D) in f32 and casts that to the storage type. */
+static float embed_scale(const Model *m) {
+    float f = (float)sqrt((double)m->c.D);
+    return m->ex->dtype == DTYPE_F32 ? f : bf16_to_f32(bf16_from_f32(f));
+}
+
+static bool open_checked(Model *m, const char *folder, int max_positions, Err *err) {
+    if (!config_load(&m->c, folder, err)) return false;
+    if (max_positions > m->c.max_positions)
+        return err_set(err, EXIT_INPUT,
+                       "%s: %d positions are asked for, the model has max_position_embeddings %d; "
+                       "ask for shorter texts",
+                       folder, max_positions, m->c.max_positions);
+    if (max_positions > 0) m->c.max_positions = max_positions;
+    if (!st_open_folder(&m->file, folder, "model", err)) return false;
+    list_all(m);
+    if (!find_all(m, err)) return false;
+    m->embed_scale = embed_scale(m);
+    load_all(m);
+    return true;
+}
+
+bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err) {
+    *m = (Model){.ex = ex};
+    bool ok = open_checked(m, folder, max_positions, err);
+    if (!ok) model_close(m);
+    return ok;
+}
+
+void model_close(Model *m) {
+    for (int i = 0; i < m->nweight; i++) {
+        const Weight *w = &m->weight[i];
+        if (w->mapped && *w->slot) exec_unmap(m->ex, *w->slot, w->t->data);
+    }
+    arena_free(&m->arena);
+    st_close(m->file);
+    free(m->weight);
+    free(m->layer);
+    config_free(&m->c);
+    memset(m, 0, sizeof *m);
+}
