@@ -1,10 +1,61 @@
 /* main.c - the program: finds the command, runs it, prints the one line of an error. */
 #include <stdio.h>
+#include <string.h>
 
-#include "host/base/err.h"
+#include "host/command.h"
+#include "host/interrupt.h"
+
+extern const Command cmd_eval;
+
+const Command *const commands[] = {&cmd_eval, NULL};
+
+static void help(void) {
+    puts("sails - safety alignment of Gemma-2 with LoRA adapters that start from SAE features\n");
+    puts("usage: sails COMMAND [RECIPE.yaml] [--flag value]...   sails COMMAND --help\n");
+    for (const Command *const *c = commands; *c; c++)
+        printf("  %-10s %s\n", (*c)->name, (*c)->summary);
+    puts("\n  --help     this text, or that of a command\n  --version  the version\n");
+    puts("exit codes: 0 done, 1 internal failure, 2 usage, 3 bad input, 4 does not fit,");
+    puts("            5 a rank failed, 6 numbers went bad");
+}
+
+static const Command *find(const char *name, Err *err) {
+    const char *names[64];
+    int n = 0;
+    for (const Command *const *c = commands; *c; c++) {
+        if (strcmp((*c)->name, name) == 0) return *c;
+        names[n++] = (*c)->name;
+    }
+    const char *near = nearest_name(name, names, n);
+    if (near)
+        err_set(err, EXIT_USAGE, "unknown command %.100s; did you mean %s?", name, near);
+    else
+        err_set(err, EXIT_USAGE, "unknown command %.100s; sails --help lists them", name);
+    return NULL;
+}
+
+static bool run(int argc, char **argv, Err *err) {
+    if (argc < 2) return err_set(err, EXIT_USAGE, "expected a command; sails --help lists them");
+    if (strcmp(argv[1], "--help") == 0) return help(), true;
+    if (strcmp(argv[1], "--version") == 0) return puts("sails " SAILS_VERSION), true;
+    const Command *c = find(argv[1], err);
+    if (!c) return false;
+    Args a;
+    if (!args_parse(&a, c, argc - 2, argv + 2, err)) return false;
+    if (a.help) args_help(c, stdout);
+    bool ok = a.help || c->run(&a, err);
+    args_free(&a);
+    return ok;
+}
 
 int main(int argc, char **argv) {
-    (void)argv;
-    fprintf(stderr, "sails: expected a command\n");
-    return argc > 1 ? EXIT_USAGE : EXIT_DONE;
+    Err err = {0};
+    interrupt_catch();
+    bool ok = run(argc, argv, &err);
+    if (ok && (fflush(stdout) != 0 || ferror(stdout)))
+        ok = err_set(&err, EXIT_INTERNAL, "stdout: could not be written");
+    if (ok) return EXIT_DONE;
+    fprintf(stderr, "sails: %s\n", err.text);
+    interrupt_end();
+    return err.code;
 }

@@ -1,0 +1,32 @@
+/* command.h - what a command declares about itself. Each lives in host/cmd_<name>.c. */
+#ifndef SAILS_COMMAND_H
+#define SAILS_COMMAND_H
+
+#include "host/args.h"
+
+/* The options that a command takes: one key of settings.h, or all of a section ("train.*"). */
+enum UseNeed { USE_OPTIONAL, USE_NEEDED };
+typedef struct Use {
+    const char *key; /* NULL ends the list */
+    enum UseNeed need;
+} Use;
+
+/* What may stand on the command line without a flag. */
+enum Positional { POSITIONAL_RECIPE, POSITIONAL_RECIPE_NEEDED, POSITIONAL_PATHS, POSITIONAL_NONE };
+
+struct Command {
+    const char *name, *summary; /* one line */
+    const char *about;          /* a few more lines for --help; NULL: none */
+    enum Positional positional;
+    /* A recipe is for all commands, so keys of other commands are let pass; `align` alone runs the
+     * whole recipe and refuses keys that it would not honour. */
+    bool whole_recipe;
+    const Use *use;
+    /* Prints its result to stdout. Errors go into err, which main prints. */
+    bool (*run)(const Args *a, Err *err);
+};
+
+/* The commands that exist, NULL-terminated (main.c). */
+extern const Command *const commands[];
+
+#endif

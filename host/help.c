@@ -1,0 +1,108 @@
+/* help.c - what --help prints, and settings written back as a recipe. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/args.h"
+#include "host/command.h"
+#include "host/recipe.h"
+#include "kernels/check.h"
+
+static const char *const positional_usage[] = {
+    [POSITIONAL_RECIPE] = " [RECIPE.yaml]",
+    [POSITIONAL_RECIPE_NEEDED] = " RECIPE.yaml",
+    [POSITIONAL_PATHS] = " PATH...",
+    [POSITIONAL_NONE] = "",
+};
+
+static bool needed(const Command *c, int setting) {
+    for (const Use *u = c->use; u->key; u++)
+        if (u->need == USE_NEEDED && args_find(u->key) == setting) return true;
+    return false;
+}
+
+/* "--lr NUMBER" and so on: the flag with what follows it. */
+static void flag_column(const Setting *s, char *text, size_t room) {
+    static const char *const kind[] = {[SET_INT] = "N", [SET_REAL] = "X",    [SET_FLAG] = "",
+                                       [SET_TEXT] = "", [SET_CHOICE] = NULL, [SET_LIST] = "LIST"};
+    char flag[SETTING_KEY], upper[SETTING_KEY];
+    setting_flag(s, flag);
+    const char *k = kind[s->type];
+    if (s->type == SET_TEXT) {
+        snprintf(upper, sizeof upper, "%s", s->detail);
+        for (char *p = upper; *p; p++) *p -= *p >= 'a' && *p <= 'z' ? 'a' - 'A' : 0;
+        k = upper;
+    }
+    snprintf(text, room, "--%s%s%s", flag, k && !*k ? "" : " ", k ? k : s->detail);
+}
+
+/* "[tokens, 2 to 1048576, default 1024]" */
+static void print_facts(const Command *c, int i, FILE *f) {
+    const Setting *s = &settings_table[i];
+    bool number = s->type == SET_INT || s->type == SET_REAL;
+    fputc('[', f);
+    if (number && *s->detail) fprintf(f, "%s, ", s->detail);
+    if (number) fprintf(f, "%.10g to %.10g, ", s->least, s->most);
+    if (s->type == SET_LIST && *s->detail) fprintf(f, "of %s, ", s->detail);
+    if (needed(c, i))
+        fputs("needed", f);
+    else if (*s->fallback)
+        fprintf(f, "default %s", s->fallback);
+    else
+        fputs("default none", f);
+    char key[SETTING_KEY];
+    setting_key(s, key);
+    fprintf(f, "; recipe key %s]", key);
+}
+
+void args_help(const Command *c, FILE *f) {
+    fprintf(f, "sails %s - %s\n\n", c->name, c->summary);
+    fprintf(f, "usage: sails %s%s [--flag value]... [--set section.key=value]...\n", c->name,
+            positional_usage[c->positional]);
+    if (c->about) fprintf(f, "\n%s\n", c->about);
+    const char *section = NULL;
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const Setting *s = &settings_table[i];
+        if (!command_uses(c, i)) continue;
+        if (!section || strcmp(section, s->section) != 0) fputc('\n', f);
+        section = s->section;
+        char flag[160];
+        flag_column(s, flag, sizeof flag);
+        fprintf(f, "  %-28s %s\n%32s", flag, s->help, "");
+        print_facts(c, i, f);
+        fputc('\n', f);
+    }
+    fputs("\n  --help                       this text\n", f);
+}
+
+static void write_value(FILE *f, const Setting *s, const char *text) {
+    if (s->type != SET_LIST) {
+        recipe_write_scalar(f, text);
+        return;
+    }
+    fputc('[', f);
+    size_t room = strlen(text) + 1;
+    char *item = malloc(room);
+    CHECK(item, "out of memory");
+    for (int i = 0; i < list_count(text); i++) {
+        list_item(text, i, item, room);
+        if (i) fputs(", ", f);
+        recipe_write_scalar(f, item);
+    }
+    free(item);
+    fputc(']', f);
+}
+
+void args_write_recipe(const Args *a, FILE *f) {
+    const char *section = "run";
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const Setting *s = &settings_table[i];
+        if (!command_uses(a->command, i)) continue;
+        if (strcmp(section, s->section) != 0) fprintf(f, "%s:\n", s->section);
+        section = s->section;
+        char name[SETTING_KEY], text[SETTING_KEY];
+        setting_name(s, name);
+        fprintf(f, "%s%s: ", setting_top_level(s) ? "" : "  ", name);
+        write_value(f, s, setting_text(s, &a->s, text));
+        fputc('\n', f);
+    }
+}

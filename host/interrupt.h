@@ -1,0 +1,19 @@
+/* interrupt.h - stopping on Ctrl-C and SIGTERM without leaving anything half written.
+ *
+ * The first signal only sets a flag. Loops ask interrupted() between two pieces of work and
+ * return its error, so that temporaries are removed by the code that made them. A second signal
+ * ends the process at once (outputs are renamed into place, so even then none is torn). */
+#ifndef SAILS_INTERRUPT_H
+#define SAILS_INTERRUPT_H
+
+#include "host/base/err.h"
+
+void interrupt_catch(void);
+
+/* True when a signal came; then err is set. */
+bool interrupted(Err *err);
+
+/* After the error line: if a signal came, dies by it, so that shells and schedulers see it. */
+void interrupt_end(void);
+
+#endif
