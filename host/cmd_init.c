@@ -1,0 +1,226 @@
+/* cmd_init.c - a random Gemma-2 checkpoint in Hugging Face form, for tests, plans and benches.
+ *
+ * Every element is a function of (seed, its tensor's name, its index): the same for any number of
+ * threads, shards and layers. Written tensor by tensor through one buffer, so that a model far
+ * larger than memory can be made. */
+#include <stdio.h>
+#include <string.h>
+
+#include "data/tokenizer.h"
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "host/base/rng.h"
+#include "host/command.h"
+#include "host/interrupt.h"
+#include "host/model_files.h"
+#include "host/print.h"
+#include "kernels/bf16.h"
+
+enum { CONFIG_BYTES = 1 << 20, CHUNK = 1 << 20 /* elements written at once */ };
+
+/* The published shapes; what they share is in fresh_config. */
+typedef struct Preset {
+    int hidden, layers, heads, kv_heads, head_dim, ffn, query_scalar;
+} Preset;
+static const Preset presets[] = {
+    {2304, 26, 8, 4, 256, 9216, 256},
+    {3584, 42, 16, 8, 256, 14336, 256},
+    {4608, 46, 32, 16, 128, 36864, 144},
+};
+
+static json_t *fresh_config(int preset) {
+    const Preset *p = &presets[preset];
+    return json_pack(
+        "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f,"
+        " s:s, s:s, s:b, s:f, s:b, s:i, s:i, s:i}",
+        "architectures", "Gemma2ForCausalLM", "model_type", "gemma2", "vocab_size", 256000,
+        "hidden_size", p->hidden, "intermediate_size", p->ffn, "num_hidden_layers", p->layers,
+        "num_attention_heads", p->heads, "num_key_value_heads", p->kv_heads, "head_dim",
+        p->head_dim, "query_pre_attn_scalar", p->query_scalar, "sliding_window", 4096,
+        "max_position_embeddings", 8192, "rms_norm_eps", 1e-6, "rope_theta", 10000.0,
+        "attn_logit_softcapping", 50.0, "final_logit_softcapping", 30.0, "initializer_range", 0.02,
+        "hidden_act", "gelu_pytorch_tanh", "hidden_activation", "gelu_pytorch_tanh",
+        "attention_bias", 0, "attention_dropout", 0.0, "tie_word_embeddings", 1, "pad_token_id", 0,
+        "eos_token_id", 1, "bos_token_id", 2);
+}
+
+static bool read_config(json_t **config, const char *path, Err *err) {
+    size_t n = strlen(path);
+    bool is_file = n > 5 && strcmp(path + n - 5, ".json") == 0;
+    char *file = is_file ? mem_string(path) : files_join(path, "config.json");
+    bool ok = files_read_json(config, file, CONFIG_BYTES, err);
+    if (ok && !json_is_object(*config)) {
+        json_decref(*config);
+        ok = err_set(err, EXIT_INPUT, "%s: expected a JSON object", file);
+    }
+    free(file);
+    return ok;
+}
+
+static void override(json_t *config, const char *key, int value) {
+    if (value) json_object_set_new(config, key, json_integer(value));
+}
+
+static void apply_shape(json_t *config, const Settings *s) {
+    override(config, "num_hidden_layers", s->init.layers);
+    override(config, "hidden_size", s->init.hidden);
+    override(config, "intermediate_size", s->init.ffn);
+    override(config, "num_attention_heads", s->init.heads);
+    override(config, "num_key_value_heads", s->init.kv_heads);
+    override(config, "head_dim", s->init.head_dim);
+    override(config, "query_pre_attn_scalar", s->init.head_dim); /* scores of unit size */
+    override(config, "vocab_size", s->init.vocab);
+    override(config, "sliding_window", s->init.window);
+    override(config, "max_position_embeddings", s->init.positions);
+    if (s->init.layers) json_object_del(config, "layer_types"); /* alternates by default */
+    const char *dtype = s->init.dtype == 1 ? "bfloat16" : "float32";
+    json_object_set_new(config, "torch_dtype", json_string(dtype));
+}
+
+/* The special ids of a tokenizer other than Gemma's differ, and so does its size. */
+static bool apply_tokenizer(json_t *config, json_t *generation, const Settings *s, Err *err) {
+    if (!*s->model.tokenizer) return true;
+    Tokenizer *t;
+    if (!tokenizer_open(&t, s->model.tokenizer, err)) return false;
+    static const char *const key[] = {"pad_token_id", "eos_token_id", "bos_token_id"};
+    static const char *const piece[] = {"<pad>", "<eos>", "<bos>"};
+    bool ok = true;
+    for (int i = 0; i < 3 && ok; i++) {
+        int32_t id = tokenizer_id(t, piece[i]);
+        if (id < 0)
+            ok = err_set(err, EXIT_INPUT, "%s: expected a piece %s", s->model.tokenizer, piece[i]);
+        json_object_set_new(config, key[i], json_integer(id));
+        json_object_set_new(generation, key[i], json_integer(id));
+    }
+    json_t *eos = json_pack("[O]", json_object_get(config, "eos_token_id"));
+    int32_t end_of_turn = tokenizer_id(t, "<end_of_turn>");
+    if (end_of_turn >= 0) json_array_append_new(eos, json_integer(end_of_turn));
+    json_object_set_new(generation, "eos_token_id", eos);
+    json_int_t vocab = json_integer_value(json_object_get(config, "vocab_size"));
+    if (!s->init.vocab && !*s->init.config)
+        override(config, "vocab_size", tokenizer_vocab(t));
+    else if (ok && vocab < tokenizer_vocab(t))
+        ok = err_set(err, EXIT_USAGE, "--vocab: expected at least the tokenizer's %d, got %d",
+                     tokenizer_vocab(t), (int)vocab);
+    tokenizer_close(t);
+    return ok;
+}
+
+static bool write_json_in(const char *folder, const char *name, const json_t *value, Err *err) {
+    char *path = files_join(folder, name);
+    bool ok = files_write_json(path, value, err);
+    free(path);
+    return ok;
+}
+
+static void remove_configs(const char *folder) {
+    static const char *const name[] = {"config.json", "generation_config.json"};
+    for (int i = 0; i < 2; i++) {
+        char *path = files_join(folder, name[i]);
+        remove(path);
+        free(path);
+    }
+}
+
+/* config.json and generation_config.json, then read back: what is refused there is refused now. */
+static bool write_configs(const Settings *s, Config *c, Err *err) {
+    json_t *config = NULL;
+    if (!*s->init.config)
+        config = fresh_config(s->init.preset);
+    else if (!read_config(&config, s->init.config, err))
+        return false;
+    CHECK(config, "json_pack failed");
+    json_t *generation = json_pack("{s:i, s:[i,i], s:i}", "bos_token_id", 2, "eos_token_id", 1, 107,
+                                   "pad_token_id", 0);
+    apply_shape(config, s);
+    bool ok = apply_tokenizer(config, generation, s, err) && files_mkdirs(s->init.out, err) &&
+              write_json_in(s->init.out, "config.json", config, err) &&
+              write_json_in(s->init.out, "generation_config.json", generation, err) &&
+              config_load(c, s->init.out, err);
+    if (!ok) remove_configs(s->init.out);
+    json_decref(config);
+    json_decref(generation);
+    return ok;
+}
+
+typedef struct Noise {
+    uint64_t seed;
+    double std, norm_std;
+    float *value;
+    bf16 *rounded;
+} Noise;
+
+static uint64_t name_hash(const char *name) { /* FNV-1a */
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *name; name++) h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+    return h;
+}
+
+static bool random_tensor(void *context, const OutTensor *t, StWriter *w, Err *err) {
+    Noise *noise = context;
+    size_t n = t->rank == 2 ? t->dim[0] * t->dim[1] : t->dim[0];
+    double std = t->rank == 2 ? noise->std : noise->norm_std;
+    uint64_t stream = name_hash(t->name);
+    for (size_t at = 0; at < n; at += CHUNK) {
+        if (interrupted(err)) return false;
+        size_t m = n - at < CHUNK ? n - at : CHUNK;
+#pragma omp parallel for schedule(static)
+        for (size_t i = 0; i < m; i++) {
+            noise->value[i] = (float)(std * rng_normal(noise->seed, stream, at + i));
+            noise->rounded[i] = bf16_from_f32(noise->value[i]);
+        }
+        const void *data = t->type == ST_BF16 ? (void *)noise->rounded : (void *)noise->value;
+        if (!st_writer_data(w, data, m * st_type_size(t->type), err)) return false;
+    }
+    return true;
+}
+
+static void report(const Settings *s, const Config *c) {
+    double parameters = (double)config_parameters(c);
+    double bytes = parameters * (s->init.dtype == 1 ? 2 : 4);
+    if (s->run.json) {
+        print_json(json_pack("{s:s, s:f, s:f}", "out", s->init.out, "parameters", parameters,
+                             "bytes", bytes));
+        return;
+    }
+    char size[PRINT_ROOM];
+    printf("%s: %.0f random parameters, %s in %s, %d layers of width %d\n", s->init.out, parameters,
+           print_bytes(size, bytes), s->init.dtype == 1 ? "bf16" : "f32", c->L, c->D);
+}
+
+static bool run(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    Config c = {0};
+    if (!model_files_refuse_existing(s->init.out, err)) return false;
+    if (!write_configs(s, &c, err)) return false;
+    int n;
+    OutTensor *t = model_tensors(&c, s->init.dtype == 1 ? ST_BF16 : ST_F32, &n);
+    Noise noise = {(uint64_t)s->run.seed, s->init.std, s->init.norm_std,
+                   mem_array(CHUNK, sizeof(float)), mem_array(CHUNK, sizeof(bf16))};
+    bool ok = model_files_write(s->init.out, t, n, (size_t)(s->init.shard * 1e9), random_tensor,
+                                &noise, err);
+    if (ok && *s->model.tokenizer)
+        ok = model_files_copy_tokenizer(s->init.out, s->model.tokenizer, err);
+    if (ok) report(s, &c);
+    free(noise.value);
+    free(noise.rounded);
+    free(t);
+    config_free(&c);
+    return ok;
+}
+
+static const Use use[] = {
+    {"init.*", USE_OPTIONAL}, {"init.out", USE_NEEDED},  {"model.tokenizer", USE_OPTIONAL},
+    {"seed", USE_OPTIONAL},   {"threads", USE_OPTIONAL}, {"json", USE_OPTIONAL},
+    {NULL, USE_OPTIONAL}};
+
+const Command cmd_init = {
+    .name = "init",
+    .summary = "make a random model from a config",
+    .about =
+        "Starts from --config, or from --preset, then changes what the flags name. With\n"
+        "--tokenizer its files are copied, and its special ids and size are taken over.",
+    .positional = POSITIONAL_NONE,
+    .use = use,
+    .run = run,
+};

@@ -1,0 +1,25 @@
+/* dataset.h - a data file as token documents, held in memory. */
+#ifndef SAILS_DATASET_H
+#define SAILS_DATASET_H
+
+#include "data/chat.h"
+#include "host/settings.h"
+
+enum Side { SIDE_CHOSEN, SIDE_REJECTED }; /* of pairs; the order of settings.h */
+
+typedef struct Dataset {
+    Records records;
+    Doc *doc; /* one per record, in order */
+    size_t n;
+    size_t truncated;               /* documents cut at max_length */
+    size_t unlabelled;              /* documents without a training target */
+    size_t tokens, labels, longest; /* tokens in all, targets in all, of the longest document */
+} Dataset;
+
+/* What training sees: pairs give their `side`, chats and prompts the template, texts BOS + text.
+ * Messages name file and record's line. An empty data set is refused. */
+bool dataset_load(Dataset *d, Tokenizer *t, const char *path, enum Side side, int max_length,
+                  size_t limit, Err *err);
+void dataset_free(Dataset *d); /* accepts a zeroed struct */
+
+#endif

@@ -1,0 +1,29 @@
+/* json_lines.h - JSONL out: one compact object a line, to a file that appears whole or to stdout.
+ */
+#ifndef SAILS_JSON_LINES_H
+#define SAILS_JSON_LINES_H
+
+#include <jansson.h>
+
+#include "host/base/files.h"
+
+typedef struct JsonLines {
+    OutFile *file; /* NULL: stdout */
+    bool open;
+} JsonLines;
+
+bool json_lines_open(JsonLines *j, const char *path, Err *err); /* "": stdout */
+bool json_lines_put(JsonLines *j, json_t *value, Err *err);     /* takes the reference */
+bool json_lines_close(JsonLines *j, bool ok,
+                      Err *err); /* !ok: removes the file; returns ok && done */
+
+/* All lines of a JSONL file as an array of objects; empty lines are skipped. Messages name file
+ * and line. */
+bool json_lines_read(json_t **array, const char *path, Err *err);
+
+/* The member `key` of a line's object as text: absent gives `fallback` (NULL: it must be there),
+ * another type is bad input. `where` starts the message. */
+bool json_text(const char **text, const json_t *object, const char *key, const char *fallback,
+               const char *where, Err *err);
+
+#endif

@@ -1,0 +1,27 @@
+/* machine.h - what this process runs on: processor, memory, libraries. */
+#ifndef SAILS_MACHINE_H
+#define SAILS_MACHINE_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+typedef struct Machine {
+    char cpu[128];
+    bool avx2, avx512, avx512_bf16, amx_bf16;
+    int processors;                  /* that this process may use */
+    double memory, available, limit; /* bytes; limit: of the control group, 0: none */
+} Machine;
+
+void machine_read(Machine *m);
+
+/* {"sails": "0.1.0", "onednn": ..., ...} */
+json_t *machine_versions(void);
+
+/* Resident memory of this process now, in bytes by class, and its peak (VmHWM). */
+typedef struct MemoryUse {
+    double anonymous, file, shared, peak;
+} MemoryUse;
+MemoryUse machine_memory_use(void);
+
+#endif

@@ -1,0 +1,146 @@
+#include "host/model_files.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "model/lora.h"
+
+static void add(OutTensor *t, int *n, enum StType type, int rank, size_t rows, size_t cols,
+                const char *prefix, const char *name) {
+    OutTensor *o = &t[(*n)++];
+    *o = (OutTensor){.type = type, .rank = rank, .dim = {rows, cols}};
+    snprintf(o->name, sizeof o->name, "%s%s.weight", prefix, name);
+}
+
+OutTensor *model_tensors(const Config *c, enum StType type, int *n) {
+    OutTensor *t = mem_array((size_t)c->L * 11 + 2, sizeof *t);
+    *n = 0;
+    size_t D = (size_t)c->D;
+    add(t, n, type, 2, (size_t)c->V, D, "", "model.embed_tokens");
+    for (int l = 0; l < c->L; l++) {
+        char at[48];
+        snprintf(at, sizeof at, "model.layers.%d.", l);
+        for (int p = 0; p < PROJ_COUNT; p++) {
+            char name[32];
+            snprintf(name, sizeof name, "%s%s", p <= PROJ_O ? "self_attn." : "mlp.", proj_name[p]);
+            add(t, n, type, 2, (size_t)proj_out(c, p), (size_t)proj_in(c, p), at, name);
+        }
+        static const char *const norm[] = {"input_layernorm", "post_attention_layernorm",
+                                           "pre_feedforward_layernorm",
+                                           "post_feedforward_layernorm"};
+        for (int i = 0; i < 4; i++) add(t, n, type, 1, D, 1, at, norm[i]);
+    }
+    add(t, n, type, 1, D, 1, "", "model.norm");
+    return t;
+}
+
+static size_t tensor_bytes(const OutTensor *t) {
+    size_t bytes = st_type_size(t->type);
+    for (int i = 0; i < t->rank; i++) bytes *= t->dim[i];
+    return bytes;
+}
+
+/* One past the last tensor of the shard that starts at `from`. */
+static int shard_end(const OutTensor *t, int n, int from, size_t shard_bytes) {
+    size_t bytes = tensor_bytes(&t[from]);
+    int end = from + 1;
+    while (end < n && bytes + tensor_bytes(&t[end]) <= shard_bytes)
+        bytes += tensor_bytes(&t[end++]);
+    return end;
+}
+
+static bool write_shard(const char *folder, const char *name, const OutTensor *t, int n,
+                        tensor_source *source, void *context, Err *err) {
+    char *path = files_join(folder, name);
+    StWriter *w;
+    bool ok = st_writer_open(&w, path, err);
+    free(path);
+    if (!ok) return false;
+    st_writer_meta(w, "format", "pt");
+    for (int i = 0; i < n; i++) st_writer_tensor(w, t[i].name, t[i].type, t[i].rank, t[i].dim);
+    for (int i = 0; i < n && ok; i++) ok = source(context, &t[i], w, err);
+    if (ok) return st_writer_finish(w, err);
+    st_writer_abort(w);
+    return false;
+}
+
+static bool write_index(const char *folder, json_t *map, size_t bytes, Err *err) {
+    char *path = files_join(folder, "model.safetensors.index.json");
+    json_t *index =
+        json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
+    bool ok = files_write_json(path, index, err);
+    json_decref(index);
+    free(path);
+    return ok;
+}
+
+bool model_files_write(const char *folder, const OutTensor *t, int n, size_t shard_bytes,
+                       tensor_source *source, void *context, Err *err) {
+    int shards = 0;
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) bytes += tensor_bytes(&t[i]);
+    for (int i = 0; i < n; i = shard_end(t, n, i, shard_bytes)) shards++;
+    if (shards == 1) return write_shard(folder, "model.safetensors", t, n, source, context, err);
+    json_t *map = json_object();
+    bool ok = true;
+    for (int i = 0, k = 1; i < n && ok; k++) {
+        char name[64];
+        snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", k, shards);
+        int end = shard_end(t, n, i, shard_bytes);
+        ok = write_shard(folder, name, t + i, end - i, source, context, err);
+        for (; i < end; i++) json_object_set_new(map, t[i].name, json_string(name));
+    }
+    ok = ok && write_index(folder, map, bytes, err);
+    json_decref(map);
+    return ok;
+}
+
+bool model_files_refuse_existing(const char *folder, Err *err) {
+    static const char *const name[] = {"config.json", "model.safetensors",
+                                       "model.safetensors.index.json"};
+    bool there = false;
+    for (int i = 0; i < 3; i++) {
+        char *path = files_join(folder, name[i]);
+        there = there || files_exists(path);
+        free(path);
+    }
+    return !there ||
+           err_set(err, EXIT_USAGE, "%s: already holds a model; choose another --out or remove it",
+                   folder);
+}
+
+static bool copy_file(const char *from, const char *to, Err *err) {
+    char *data;
+    size_t n;
+    if (!files_read(&data, &n, from, (size_t)1 << 30, err)) return false;
+    bool ok = files_write(to, data, n, err);
+    free(data);
+    return ok;
+}
+
+bool model_files_copy_tokenizer(const char *folder, const char *from, Err *err) {
+    static const char *const companion[] = {"tokenizer_config.json", "special_tokens_map.json"};
+    struct stat st;
+    bool is_folder = stat(from, &st) == 0 && S_ISDIR(st.st_mode);
+    const char *slash = strrchr(from, '/');
+    char *source = mem_string(is_folder || slash ? from : ".");
+    if (!is_folder && slash) source[slash - from + 1] = 0;
+    char *a = is_folder ? files_join(from, "tokenizer.json") : mem_string(from);
+    char *b = files_join(folder, "tokenizer.json");
+    bool ok = copy_file(a, b, err);
+    for (int i = 0; i < 2 && ok; i++) {
+        free(a);
+        free(b);
+        a = files_join(source, companion[i]);
+        b = files_join(folder, companion[i]);
+        if (files_exists(a)) ok = copy_file(a, b, err);
+    }
+    free(a);
+    free(b);
+    free(source);
+    return ok;
+}

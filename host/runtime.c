@@ -1,0 +1,79 @@
+#include "host/runtime.h"
+
+#include <omp.h>
+#include <string.h>
+
+#include "host/machine.h"
+
+enum { CHOSEN_AUTO, CHOSEN_F32, CHOSEN_BF16 }; /* model.dtype */
+
+enum Dtype runtime_auto_dtype(enum DeviceKind kind) {
+    if (kind == DEVICE_CUDA) return DTYPE_BF16;
+    Machine m;
+    machine_read(&m);
+    return m.avx512_bf16 || m.amx_bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+static enum Dtype dtype_for(const Settings *s, enum DeviceKind kind) {
+    switch (s->model.dtype) {
+        case CHOSEN_F32:
+            return DTYPE_F32;
+        case CHOSEN_BF16:
+            return DTYPE_BF16;
+        default:
+            return runtime_auto_dtype(kind);
+    }
+}
+
+bool runtime_device(Runtime *r, const Settings *s, Err *err) {
+    Machine m;
+    machine_read(&m);
+    omp_set_num_threads(s->run.threads ? s->run.threads : m.processors);
+    enum DeviceKind kind = (enum DeviceKind)s->model.device;
+    if (kind == DEVICE_AUTO) { /* not left to exec_open: the storage type depends on the device */
+        if (!exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA))) return true;
+        kind = DEVICE_CPU;
+    }
+    const char *why = exec_open(&r->ex, kind, dtype_for(s, kind));
+    if (!why) return true;
+    memset(&r->ex, 0, sizeof r->ex);
+    return err_set(err, EXIT_USAGE, "--device %s: %s; sails doctor says more",
+                   kind == DEVICE_CUDA ? "cuda" : "cpu", why);
+}
+
+bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
+    const char *path = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
+    return tokenizer_open(&r->tokenizer, path, err);
+}
+
+bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
+    if (!model_open(&r->model, &r->ex, s->model.path, max_positions, err)) {
+        memset(&r->model, 0, sizeof r->model);
+        return false;
+    }
+    if (!r->tokenizer || tokenizer_vocab(r->tokenizer) <= r->model.c.V) return true;
+    return err_set(err, EXIT_INPUT, "%s: the tokenizer has ids up to %d, the model %d rows",
+                   s->model.path, tokenizer_vocab(r->tokenizer) - 1, r->model.c.V);
+}
+
+bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err) {
+    if (!lora_load(&r->lora, &r->ex, &r->model.c, folder, training, err)) {
+        memset(&r->lora, 0, sizeof r->lora);
+        return false;
+    }
+    r->model.lora = &r->lora;
+    return true;
+}
+
+void runtime_drop_adapter(Runtime *r) {
+    if (r->model.lora) lora_free(r->model.lora);
+    r->model.lora = NULL;
+}
+
+void runtime_close(Runtime *r) {
+    runtime_drop_adapter(r);
+    if (r->model.ex) model_close(&r->model);
+    tokenizer_close(r->tokenizer);
+    exec_close(&r->ex);
+    memset(r, 0, sizeof *r);
+}

@@ -1,0 +1,27 @@
+/* runtime.h - what a command that computes opens first: device, tokenizer, model, adapter. */
+#ifndef SAILS_RUNTIME_H
+#define SAILS_RUNTIME_H
+
+#include "data/tokenizer.h"
+#include "host/settings.h"
+#include "model/gemma2.h"
+
+typedef struct Runtime {
+    Exec ex;
+    Tokenizer *tokenizer;
+    Model model;
+    Lora lora; /* when model.lora points to it */
+} Runtime;
+
+/* Zero-initialise; open in this order; runtime_close accepts any state between. */
+bool runtime_device(Runtime *r, const Settings *s, Err *err);
+bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err); /* model.tokenizer or model.path */
+bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err);
+bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err);
+void runtime_drop_adapter(Runtime *r);
+void runtime_close(Runtime *r);
+
+/* The storage type that `--dtype auto` means on this device kind. */
+enum Dtype runtime_auto_dtype(enum DeviceKind kind);
+
+#endif
