@@ -72,7 +72,7 @@ typedef void op_residual_norm_fwd(Exec *ex, store *x2, store *y, float *rp, floa
 
 /* Backward of residual_norm_fwd. On entry dx holds d(x2) as it comes down the residual stream:
  *   dx += norm_bwd(dy; x2, wy, ry);   dp = norm_bwd(dx; p, wp, rp)
- * and dx is then also the gradient of x.
+ * where the second takes dx as rounded by the first; dx is then also the gradient of x.
  *   dx (N,D) store in/out;  dp (N,D) store out =;  dy, x2, p (N,D) store in. */
 typedef void op_residual_norm_bwd(Exec *ex, store *dx, store *dp, const store *dy, const store *x2,
                                   const store *p, const store *wp, const store *wy, const float *rp,

@@ -3,10 +3,12 @@
  * Every function is straight-line code, polynomials and selects without a branch or a call, so
  * that loops over it vectorise. Bounds, against exact arithmetic, in units in the last place (ulp)
  * of the result; tests/test_scalar.c checks them over all magnitudes:
- *   scalar_exp       1 ulp; 0 and infinity where expf gives them; denormal results kept
- *   scalar_tanh      2 ulp; odd; +-1 from |x| = 9.02 on
- *   scalar_sigmoid   2 ulp (1 + |x|/2): the rounding of x itself is not counted
- *   scalar_gelu, scalar_gelu_grad   see below
+ *   scalar_exp       1.1 ulp; 0 and infinity where expf gives them; denormal results kept
+ *   scalar_tanh      1.5 ulp; odd; exactly +-1 from |x| = 9.02 on
+ *   scalar_sigmoid   2.5 ulp; 0 below -89
+ *   scalar_softcap   3.5 ulp
+ *   scalar_gelu      5 ulp, and as many more as the argument of its exp has lost by rounding: 2 |a|
+ *                    for g < 0, where a = sqrt(8/pi) (g + 0.044715 g^3)
  * NaN in gives NaN out. Selects are written so that NaN takes the side that keeps it. */
 #ifndef SAILS_SCALAR_H
 #define SAILS_SCALAR_H

@@ -1,12 +1,16 @@
 #include "tests/test.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
 
 int test_failures, test_quiet;
 enum { GUARD = 64 };
@@ -162,6 +166,50 @@ int test_close(const char *what, const double *got, const double *ref, size_t n,
                ok ? "ok  " : "FAIL", what, bad, n, worst, got[worst], ref[worst], over);
     if (!test_quiet) test_failures += !ok;
     return ok;
+}
+
+int test_close_each(const char *what, const double *got, const double *ref, const double *tol,
+                    size_t n) {
+    size_t worst = 0, bad = 0;
+    double over = -1;
+    for (size_t i = 0; i < n; i++) {
+        double e = fabs(got[i] - ref[i]), o = !isfinite(e) ? INFINITY : e > 0 ? e / tol[i] : 0;
+        if (!(e <= tol[i])) bad++; /* written so that NaN is bad */
+        if (o > over) over = o, worst = i;
+    }
+    int ok = bad == 0;
+    if (!test_quiet && n > 0 && (!ok || getenv("TEST_VERBOSE")))
+        printf("%s %s: %zu of %zu off, worst [%zu] got %.9g want %.9g (%.3g of tolerance)\n",
+               ok ? "ok  " : "FAIL", what, bad, n, worst, got[worst], ref[worst], over);
+    if (!test_quiet) test_failures += !ok;
+    return ok;
+}
+
+int test_same(const char *what, Exec *ex, const void *a, const void *b, size_t bytes) {
+    char *x = copy_out(ex, a, bytes), *y = copy_out(ex, b, bytes);
+    int ok = memcmp(x, y, bytes) == 0;
+    if (!ok && !test_quiet) printf("FAIL %s: bits differ\n", what), test_failures++;
+    free(x), free(y);
+    return ok;
+}
+
+int test_child(Exec *ex, const char *call) {
+    if (strcmp(ex->device->name, "cpu") != 0) return 0;
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0, "fork failed");
+    if (child == 0) {
+        CHECK(freopen("/dev/null", "w", stderr), "/dev/null does not open");
+        return 1;
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child, "waitpid failed");
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "expected to die: %s", call);
+    return 0;
+}
+
+void test_child_end(void) {
+    _exit(0);
 }
 
 void test_detects(const char *what, int passed) {

@@ -51,6 +51,25 @@ double *test_noise_array(uint64_t seed, size_t n, double scale);
 int test_close(const char *what, const double *got, const double *ref, size_t n, double atol,
                double rtol);
 
+/* The same with a tolerance for each element: |got[i] - ref[i]| <= tol[i]. */
+int test_close_each(const char *what, const double *got, const double *ref, const double *tol,
+                    size_t n);
+
+/* Passes if the device buffers hold the same bytes. */
+int test_same(const char *what, Exec *ex, const void *a, const void *b, size_t bytes);
+
+/* Passes if `call` stops the process through die(), tried in a child process. A GPU cannot be
+ * used after fork: on other devices than the CPU nothing is tried. */
+#define TEST_DIES(ex, call)          \
+    do {                             \
+        if (test_child(ex, #call)) { \
+            call;                    \
+            test_child_end();        \
+        }                            \
+    } while (0)
+int test_child(Exec *ex, const char *call); /* 1 in the child; 0 in the parent, after its end */
+__attribute__((noreturn)) void test_child_end(void);
+
 /* Unit roundoff of a storage type: rounding a value changes it by at most this, relatively. */
 double test_roundoff(enum Dtype t);
 
