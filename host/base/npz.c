@@ -254,28 +254,52 @@ static void to_f32(float *to, const void *from, size_t n, enum StType type) {
     }
 }
 
-static bool read_elements(Member *m, const Npy *a, float *to, Err *err) {
-    if (a->type == ST_F32) return member_read(m, to, a->count * sizeof *to, err);
-    size_t size = st_type_size(a->type), per = PIECE / size;
-    void *piece = mem_array(PIECE, 1);
-    bool ok = true;
-    for (size_t done = 0; ok && done < a->count; done += per) {
-        size_t n = a->count - done < per ? a->count - done : per;
-        ok = member_read(m, piece, n * size, err);
-        if (ok) to_f32(to + done, piece, n, a->type);
-    }
-    free(piece);
+struct NpzStream {
+    Member member;
+    Npy npy;
+    size_t left; /* elements */
+    void *piece;
+};
+
+bool npz_stream_open(NpzStream **out, Npz *z, const char *name, Err *err) {
+    NpzStream *s = mem_array(1, sizeof *s);
+    bool ok = member_open(&s->member, z, name, err) && read_npy(&s->npy, &s->member, err);
+    s->left = s->npy.count;
+    if (ok && s->npy.type != ST_F32) s->piece = mem_array(PIECE, 1);
+    *out = ok ? s : NULL;
+    if (!ok) npz_stream_close(s);
     return ok;
 }
 
+void npz_stream_close(NpzStream *s) {
+    if (!s) return;
+    member_close(&s->member);
+    free(s->piece);
+    free(s);
+}
+
+bool npz_stream_next(NpzStream *s, float *to, size_t n, Err *err) {
+    CHECK(n <= s->left, "expected at most %zu elements, asked for %zu", s->left, n);
+    Member *m = &s->member;
+    size_t size = st_type_size(s->npy.type), per = PIECE / size;
+    bool ok = true;
+    if (s->npy.type == ST_F32) ok = member_read(m, to, n * sizeof *to, err);
+    for (size_t done = 0; ok && s->piece && done < n; done += per) {
+        size_t now = n - done < per ? n - done : per;
+        ok = member_read(m, s->piece, now * size, err);
+        if (ok) to_f32(to + done, s->piece, now, s->npy.type);
+    }
+    s->left -= n;
+    return ok && (s->left > 0 || member_end(m, err));
+}
+
 bool npz_read_f32(Npz *z, const char *name, float *to, size_t count, Err *err) {
-    Member m;
-    Npy a = {0};
-    bool ok = member_open(&m, z, name, err) && read_npy(&a, &m, err);
-    if (ok && a.count != count)
-        ok = err_set(err, EXIT_INPUT, "%s: member %s.npy: expected %zu elements, found %zu",
-                     z->path, name, count, a.count);
-    ok = ok && read_elements(&m, &a, to, err) && member_end(&m, err);
-    member_close(&m);
+    NpzStream *s;
+    if (!npz_stream_open(&s, z, name, err)) return false;
+    bool ok = s->npy.count == count
+                  ? npz_stream_next(s, to, count, err)
+                  : err_set(err, EXIT_INPUT, "%s: member %s.npy: expected %zu elements, found %zu",
+                            z->path, name, count, s->npy.count);
+    npz_stream_close(s);
     return ok;
 }

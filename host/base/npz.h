@@ -24,4 +24,11 @@ bool npz_has(const Npz *z, const char *name);
  * against the bytes that really come out of the archive before they are trusted). */
 bool npz_read_f32(Npz *z, const char *name, float *to, size_t count, Err *err);
 
+/* The same in pieces, in order: npz_stream_next gives the next n elements, and checks the checksum
+ * with the last of them. `name` must outlive the stream, the archive too. */
+typedef struct NpzStream NpzStream;
+bool npz_stream_open(NpzStream **s, Npz *z, const char *name, Err *err);
+bool npz_stream_next(NpzStream *s, float *to, size_t n, Err *err); /* n <= elements left */
+void npz_stream_close(NpzStream *s);                               /* NULL is allowed */
+
 #endif

@@ -1,0 +1,300 @@
+#include "model/sae_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "host/base/files.h"
+#include "host/base/mem.h"
+
+enum { CFG_LIMIT = 1 << 24 };
+
+/* ------------------------------------------------------------------------------ both formats */
+
+static bool is_folder(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static bool folder_holds(const char *folder, const char *name) {
+    char *path = files_join(folder, name);
+    bool there = files_exists(path);
+    free(path);
+    return there;
+}
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+bool sae_file_looks_like(const char *path) {
+    if (is_folder(path)) return folder_holds(path, "cfg.json") || folder_holds(path, "params.npz");
+    return ends_with(path, ".npz") && files_exists(path);
+}
+
+static bool refuse(const SaeFile *f, const char *what, Err *err) {
+    return err_set(err, EXIT_INPUT, "%s: %s", f->path, what);
+}
+
+static bool wrong_layer(const SaeFile *f, const char *where, long says, int layer, Err *err) {
+    return err_set(err, EXIT_INPUT,
+                   "%s: %s says layer %ld, expected the SAE of layer %d; write {layer} in --sae",
+                   f->path, where, says, layer);
+}
+
+/* Spelling in the file: some releases write w_enc for W_enc. */
+static const char *spelling(const SaeFile *f, const char *name) {
+    if (f->set || npz_has(f->npz, name)) return name;
+    const char *lower = strcmp(name, "W_enc") == 0   ? "w_enc"
+                        : strcmp(name, "W_dec") == 0 ? "w_dec"
+                                                     : name;
+    return npz_has(f->npz, lower) ? lower : name;
+}
+
+static bool check_shape(const SaeFile *f, const char *name, int rank, size_t a, size_t b,
+                        Err *err) {
+    size_t dim[4] = {a, b}, found[4];
+    int r;
+    const StTensor *t;
+    if (f->set) return st_need(f->set, &t, name, rank, dim, err);
+    if (!npz_shape(f->npz, spelling(f, name), &r, found, err)) return false;
+    if (r == rank && found[0] == a && (rank == 1 || found[1] == b)) return true;
+    return err_set(err, EXIT_INPUT,
+                   "%s: %s: expected %zu%s%.0zu elements, found rank %d of %zu x %zu", f->path,
+                   name, a, rank == 2 ? " x " : "", b, r, found[0], found[1]);
+}
+
+/* D and S from W_enc, then everything else against them. */
+static bool check_shapes(SaeFile *f, int width, Err *err) {
+    size_t dim[ST_MAX_RANK] = {0};
+    int rank;
+    if (f->set) {
+        const StTensor *t = st_find(f->set, "W_enc");
+        if (!t) return refuse(f, "expected a tensor W_enc in sae_weights.safetensors", err);
+        rank = t->rank;
+        memcpy(dim, t->dim, sizeof dim);
+    } else if (!npz_shape(f->npz, spelling(f, "W_enc"), &rank, dim, err)) {
+        return false;
+    }
+    if (rank != 2 || dim[0] != (size_t)width)
+        return err_set(err, EXIT_INPUT,
+                       "%s: W_enc reads a stream of width %zu (rank %d), the model's has %d; is "
+                       "this SAE for another model?",
+                       f->path, dim[0], rank, width);
+    if (dim[1] == 0 || dim[1] > 1 << 24)
+        return err_set(err, EXIT_INPUT, "%s: W_enc: expected 1 to %d features, found %zu", f->path,
+                       1 << 24, dim[1]);
+    f->D = width;
+    f->S = (int)dim[1];
+    size_t D = dim[0], S = dim[1];
+    return check_shape(f, "W_enc", 2, D, S, err) && check_shape(f, "W_dec", 2, S, D, err) &&
+           check_shape(f, "b_enc", 1, S, 0, err) && check_shape(f, "b_dec", 1, D, 0, err) &&
+           (f->act != SAE_JUMPRELU || check_shape(f, "threshold", 1, S, 0, err));
+}
+
+/* -------------------------------------------------------------------------------- Gemma Scope */
+
+static bool file_name_has(const char *path, const char *part) {
+    const char *repo = strstr(path, "gemma-scope");
+    return repo && strstr(repo, part);
+}
+
+/* Gemma Scope says what an SAE reads in its path alone: gemma-scope-2b-pt-res/layer_20/... */
+static bool check_scope_path(const SaeFile *f, int layer, Err *err) {
+    if (file_name_has(f->path, "-transcoders"))
+        return refuse(f, "this is a transcoder, expected an SAE on the residual stream", err);
+    if (file_name_has(f->path, "pt-mlp") || file_name_has(f->path, "pt-att"))
+        return refuse(f,
+                      "this SAE reads an MLP or attention output, expected the residual stream "
+                      "(gemma-scope-...-res)",
+                      err);
+    const char *at = NULL;
+    for (const char *p = f->path; (p = strstr(p, "layer_")); p++) at = p;
+    char *end;
+    long says = at ? strtol(at + 6, &end, 10) : layer;
+    if (at && end != at + 6 && says != layer) return wrong_layer(f, "its path", says, layer, err);
+    return true;
+}
+
+static bool open_scope(SaeFile *f, int layer, Err *err) {
+    if (!check_scope_path(f, layer, err) || !npz_open(&f->npz, f->file, err)) return false;
+    f->act = SAE_JUMPRELU;
+    static const char *const other[] = {"scaling_factor", "affine_skip_connection", "W_skip"};
+    for (int i = 0; i < 3; i++)
+        if (npz_has(f->npz, other[i]))
+            return err_set(err, EXIT_INPUT, "%s: %s changes the arithmetic and is not supported",
+                           f->path, other[i]);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------ SAELens */
+
+static const char *text_of(const json_t *j) {
+    return json_string_value(j);
+}
+
+/* A key of the configuration itself or, from version 6 on, of its metadata. */
+static const json_t *anywhere(const json_t *cfg, const char *key) {
+    const json_t *j = json_object_get(cfg, key);
+    return j ? j : json_object_get(json_object_get(cfg, "metadata"), key);
+}
+
+static bool unsupported(const SaeFile *f, const char *key, const char *value, const char *why,
+                        Err *err) {
+    return err_set(err, EXIT_INPUT, "%s: cfg.json: %s = %.100s is not supported: %s", f->path, key,
+                   value, why);
+}
+
+/* blocks.20.hook_resid_post, or blocks.21.hook_resid_pre, which is the same stream. */
+static bool check_hook(const SaeFile *f, const json_t *cfg, int layer, Err *err) {
+    const char *hook = text_of(anywhere(cfg, "hook_name"));
+    if (!hook) hook = text_of(anywhere(cfg, "hook_point"));
+    if (!hook) return true;
+    int block = 0, n = 0;
+    if (sscanf(hook, "blocks.%d.%n", &block, &n) != 1 || n == 0 ||
+        (strcmp(hook + n, "hook_resid_post") && strcmp(hook + n, "hook_resid_pre")))
+        return unsupported(f, "hook_name", hook, "expected the residual stream, hook_resid_post",
+                           err);
+    long leaves = strcmp(hook + n, "hook_resid_pre") == 0 ? block - 1L : block;
+    if (leaves != layer) return wrong_layer(f, "hook_name in cfg.json", leaves, layer, err);
+    const json_t *head = anywhere(cfg, "hook_head_index");
+    if (!head) head = anywhere(cfg, "hook_point_head_index");
+    if (head && !json_is_null(head))
+        return unsupported(f, "hook_head_index", "a number", "expected the whole stream", err);
+    return true;
+}
+
+static bool check_normalisation(const SaeFile *f, const json_t *cfg, Err *err) {
+    const json_t *n = json_object_get(cfg, "normalize_activations");
+    const char *how = json_is_true(n) ? "expected_average_only_in" : text_of(n);
+    const char *shape = text_of(json_object_get(cfg, "reshape_activations"));
+    if (n && !how && !json_is_false(n) && !json_is_null(n)) how = "(no text)";
+    if (how && strcmp(how, "none") != 0)
+        return unsupported(f, "normalize_activations", how,
+                           strcmp(how, "expected_average_only_in") == 0
+                               ? "its factor is not in the file; fold it with SAELens' "
+                                 "fold_activation_norm_scaling_factor and save again"
+                               : "it depends on each token and cannot be folded",
+                           err);
+    if (shape && strcmp(shape, "none") != 0)
+        return unsupported(f, "reshape_activations", shape, "expected none", err);
+    return true;
+}
+
+/* Before version 6 TopK is an activation function of the standard architecture. */
+static bool read_architecture(SaeFile *f, const json_t *cfg, Err *err) {
+    const char *arch = text_of(json_object_get(cfg, "architecture"));
+    const char *fn = text_of(json_object_get(cfg, "activation_fn"));
+    const json_t *k = json_object_get(cfg, "k");
+    if (!fn) fn = text_of(json_object_get(cfg, "activation_fn_str"));
+    if (!arch) arch = "standard";
+    if (fn && strcmp(fn, "topk") == 0) {
+        arch = "topk";
+        if (!k) k = json_object_get(json_object_get(cfg, "activation_fn_kwargs"), "k");
+    } else if (fn && strcmp(fn, "relu") != 0) {
+        return unsupported(f, "activation_fn", fn, "expected relu or topk", err);
+    }
+    if (strcmp(arch, "standard") == 0) {
+        f->act = SAE_RELU;
+    } else if (strcmp(arch, "jumprelu") == 0) {
+        f->act = SAE_JUMPRELU;
+    } else if (strcmp(arch, "topk") == 0) {
+        f->act = SAE_TOPK;
+        f->topk = k ? (int)json_integer_value(k) : 100; /* SAELens' default */
+        if (f->topk <= 0 || (k && json_integer_value(k) != f->topk))
+            return refuse(f, "cfg.json: expected k to be an integer above 0", err);
+        f->scale_by_decoder = json_is_true(json_object_get(cfg, "rescale_acts_by_decoder_norm"));
+    } else {
+        return unsupported(f, "architecture", arch, "expected standard, topk or jumprelu", err);
+    }
+    return true;
+}
+
+static bool read_cfg(SaeFile *f, const json_t *cfg, int layer, Err *err) {
+    const json_t *subtract = json_object_get(cfg, "apply_b_dec_to_input");
+    const char *id = text_of(anywhere(cfg, "neuronpedia_id"));
+    if (!json_is_object(cfg)) return refuse(f, "cfg.json: expected an object", err);
+    if (subtract && !json_is_boolean(subtract))
+        return refuse(f, "cfg.json: expected apply_b_dec_to_input to be true or false", err);
+    f->subtract_b_dec = !subtract || json_is_true(subtract);
+    if (id) f->id = mem_string(id);
+    return read_architecture(f, cfg, err) && check_hook(f, cfg, layer, err) &&
+           check_normalisation(f, cfg, err);
+}
+
+static bool check_cfg_size(const SaeFile *f, const json_t *cfg, const char *key, int is, Err *err) {
+    const json_t *j = json_object_get(cfg, key);
+    if (!j || (json_is_integer(j) && json_integer_value(j) == is)) return true;
+    return err_set(err, EXIT_INPUT, "%s: cfg.json: expected %s to be %d as in the weights", f->path,
+                   key, is);
+}
+
+static bool open_saelens(SaeFile *f, int layer, int width, Err *err) {
+    char *path = files_join(f->path, "cfg.json");
+    json_t *cfg = NULL;
+    bool ok = files_read_json(&cfg, path, CFG_LIMIT, err) && read_cfg(f, cfg, layer, err) &&
+              st_open(&f->set, f->file, err) && check_shapes(f, width, err) &&
+              check_cfg_size(f, cfg, "d_in", f->D, err) &&
+              check_cfg_size(f, cfg, "d_sae", f->S, err);
+    if (ok && f->topk > f->S)
+        ok = err_set(err, EXIT_INPUT, "%s: cfg.json: expected k of at most %d features, found %d",
+                     f->path, f->S, f->topk);
+    json_decref(cfg);
+    free(path);
+    return ok;
+}
+
+/* ------------------------------------------------------------------------------- the whole -- */
+
+bool sae_file_open(SaeFile *f, const char *path, int layer, int width, Err *err) {
+    memset(f, 0, sizeof *f);
+    f->path = mem_string(path);
+    bool lens = is_folder(path) && folder_holds(path, "cfg.json");
+    f->file = lens              ? files_join(path, "sae_weights.safetensors")
+              : is_folder(path) ? files_join(path, "params.npz")
+                                : mem_string(path);
+    bool ok = lens ? open_saelens(f, layer, width, err)
+                   : open_scope(f, layer, err) && check_shapes(f, width, err);
+    if (!ok) sae_file_close(f);
+    return ok;
+}
+
+void sae_file_close(SaeFile *f) {
+    npz_close(f->npz);
+    st_close(f->set);
+    free(f->path), free(f->file), free(f->id);
+    memset(f, 0, sizeof *f);
+}
+
+/* A sum of finite numbers below 1e38 times the row's length cannot overflow in double; NaN and
+ * infinity survive every addition. */
+static bool all_finite(const float *row, size_t n) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) sum += row[i];
+    return isfinite(sum);
+}
+
+bool sae_file_rows(const SaeFile *f, const char *name, sae_row *take, void *context, Err *err) {
+    bool encoder = strcmp(name, "W_enc") == 0, matrix = encoder || strcmp(name, "W_dec") == 0;
+    size_t D = (size_t)f->D, S = (size_t)f->S, rows = encoder ? D : matrix ? S : 1;
+    size_t n = encoder || (!matrix && strcmp(name, "b_dec") != 0) ? S : D;
+    float *row = mem_array(n, sizeof *row);
+    NpzStream *stream = NULL;
+    const StTensor *t = f->set ? st_find(f->set, name) : NULL;
+    bool ok = f->set || npz_stream_open(&stream, f->npz, spelling(f, name), err);
+    for (size_t i = 0; ok && i < rows; i++) {
+        if (t)
+            st_read_f32(t, row, i * n, n);
+        else
+            ok = npz_stream_next(stream, row, n, err);
+        if (ok && !all_finite(row, n))
+            ok =
+                err_set(err, EXIT_INPUT, "%s: %s: row %zu holds NaN or infinity", f->file, name, i);
+        if (ok) take(context, row, i, n);
+    }
+    npz_stream_close(stream);
+    free(row);
+    return ok;
+}
