@@ -1,11 +1,14 @@
 /* records.h - the data files that users have, read into one form.
  *
- * JSONL or CSV, plain or .gz, by content and not by name. Record forms, one per file line:
+ * JSONL, one JSON list, or CSV (RFC 4180), plain or .gz, by content and not by name. Record forms,
+ * the first that fits:
  *   {"chosen","rejected"}   HH-RLHF text with "\n\nHuman: " / "\n\nAssistant: " turns, or lists
- *                           of messages
+ *                           of messages; with "prompt": two replies to it
  *   {"messages":[{"role","content"}..]}   {"prompt","completion"}   {"prompt"}   {"instruction"}
- *   {"text"}   {"tokens":[..]}   CSV with header: the same names as columns, AdvBench's `goal`
- * A JSON file that is one list of such objects is read like JSONL. */
+ *   {"text"}   {"tokens":[..]}   {"goal"} (AdvBench)
+ * "prompt" and "completion" are texts or lists of messages. A CSV file has the same names as
+ * columns. Other keys are ignored. Roles are user (human) and assistant (model); they alternate
+ * and start with the user, as Gemma's template demands, which knows no system role. */
 #ifndef SAILS_RECORDS_H
 #define SAILS_RECORDS_H
 
@@ -30,13 +33,13 @@ typedef struct Chat {
 } Chat;
 
 typedef struct Record {
-    enum RecordForm form;
-    size_t line;    /* in the file, from 1 */
-    char *id;       /* the record's "id", else its line number */
-    char *category; /* the record's "category", else "" */
-    Chat chat;      /* PAIR: the chosen one; CHAT, PROMPT */
-    Chat rejected;  /* PAIR */
-    char *text;     /* TEXT */
+    enum RecordForm form; /* CHAT ends with the model's turn, PROMPT with the user's */
+    size_t line;          /* where it starts in the (unpacked) file, from 1 */
+    char *id;             /* the record's "id", else its line number */
+    char *category;       /* the record's "category", else "" */
+    Chat chat;            /* PAIR: the chosen one; CHAT, PROMPT */
+    Chat rejected;        /* PAIR */
+    char *text;           /* TEXT */
     size_t text_len;
     int32_t *token; /* TOKENS */
     size_t ntoken;
@@ -45,13 +48,15 @@ typedef struct Record {
 typedef struct Records {
     Record *record;
     size_t n;
-    /* What was met in HH-RLHF files and how often; the records are kept unless said otherwise. */
-    size_t diverging_pairs; /* chosen and rejected differ before the last reply */
-    size_t empty_replies;   /* a reply without text: a pair with one is left out */
+    /* What was met and how often; the records are kept unless said otherwise. */
+    size_t diverging_pairs; /* chosen and rejected differ before the final reply */
+    size_t empty_replies;   /* no final reply, or white space: pairs and chats left out */
+    size_t merged_turns;    /* HH turns of the same role in a row, joined by an empty line */
 } Records;
 
 /* Reads all of `path`. `limit` > 0 stops after that many records. A record that cannot be used is
- * bad input with file, line and field, except where Records counts it. */
+ * bad input with file, line and field, except where Records counts it; so is a file without any
+ * record. One record may have 64 MB. */
 bool records_read(Records *r, const char *path, size_t limit, Err *err);
 void records_free(Records *r); /* accepts a zeroed struct */
 

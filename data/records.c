@@ -1,0 +1,86 @@
+#include "data/records.h"
+
+#include "data/records_impl.h"
+#include "data/utf8.h"
+
+typedef struct Reader {
+    Source source;
+    enum { LINES, LIST, CSV } kind;
+    Csv csv;
+    Buf text;
+} Reader;
+
+/* What the file is, by its first character. */
+static bool detect(Reader *r) {
+    Source *s = &r->source;
+    int c;
+    while ((c = source_peek(s)) == ' ' || c == '\t' || c == '\n' || c == '\r') source_next(s);
+    r->kind = c == '{' ? LINES : c == '[' ? LIST : CSV;
+    return !s->failed && (r->kind != CSV || c < 0 || csv_open(&r->csv, s));
+}
+
+static bool parse(Reader *r, json_t **object, size_t line) {
+    Source *s = &r->source;
+    size_t valid = utf8_valid(r->text.p, r->text.n);
+    if (valid < r->text.n)
+        return source_fail(s, line, "byte offset %zu: expected valid UTF-8; convert the file",
+                           valid);
+    json_error_t e;
+    *object = json_loadb(r->text.p, r->text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    if (*object) return true;
+    return source_fail(s, line, "expected a JSON object%s: %s (byte %d)",
+                       r->kind == LINES ? " on each line" : "", e.text, e.position);
+}
+
+/* The next record's object. False: no more, or a failure. */
+static bool next_object(Reader *r, json_t **object, size_t *line) {
+    Source *s = &r->source;
+    switch (r->kind) {
+        case LINES:
+            return source_line(s, &r->text, line) && parse(r, object, *line);
+        case LIST:
+            return source_element(s, &r->text, line) && parse(r, object, *line);
+        default:
+            return csv_row(&r->csv, s, object, line);
+    }
+}
+
+static bool read_all(Records *all, Reader *r, size_t limit) {
+    size_t capacity = 0, line;
+    json_t *object;
+    if (!detect(r)) return false;
+    while ((limit == 0 || all->n < limit) && next_object(r, &object, &line)) {
+        Record record;
+        bool keep;
+        bool ok = record_from_json(&record, &keep, all, object, &r->source, line);
+        json_decref(object);
+        if (ok && keep) {
+            all->record = mem_grow(all->record, &capacity, all->n + 1, sizeof *all->record);
+            all->record[all->n++] = record;
+        } else {
+            record_free(&record);
+        }
+        if (!ok) return false;
+    }
+    return !r->source.failed;
+}
+
+bool records_read(Records *all, const char *path, size_t limit, Err *err) {
+    *all = (Records){0};
+    Reader r = {0};
+    if (!source_open(&r.source, path, err)) return false;
+    bool ok = read_all(all, &r, limit);
+    if (ok && all->n == 0)
+        ok = source_fail(&r.source, r.source.line, "expected at least one record to use");
+    csv_free(&r.csv);
+    buf_free(&r.text);
+    source_close(&r.source);
+    if (!ok) records_free(all);
+    return ok;
+}
+
+void records_free(Records *all) {
+    for (size_t i = 0; i < all->n; i++) record_free(&all->record[i]);
+    free(all->record);
+    *all = (Records){0};
+}

@@ -1,0 +1,60 @@
+/* records_hh.c - conversations as Anthropic's HH-RLHF writes them. */
+#include "data/records_impl.h"
+
+typedef struct Marker {
+    const char *text;
+    size_t len;
+    enum Role role;
+} Marker;
+
+static const Marker markers[] = {{"\n\nHuman:", 8, ROLE_USER}, {"\n\nAssistant:", 12, ROLE_MODEL}};
+
+/* The marker at s, with the space behind it counted in *len. A colon that runs into a word is
+ * text; at the end of the file's text an empty turn may have lost its space. */
+static const Marker *marker_at(const char *s, size_t n, size_t *len) {
+    for (int i = 0; i < 2; i++) {
+        const Marker *m = &markers[i];
+        if (n < m->len || memcmp(s, m->text, m->len) != 0) continue;
+        if (n > m->len && s[m->len] != ' ' && s[m->len] != '\n') continue;
+        *len = m->len + (n > m->len && s[m->len] == ' ');
+        return m;
+    }
+    return NULL;
+}
+
+/* Offset of the next marker from `from` on, n: none. */
+static size_t next_marker(const char *s, size_t n, size_t from) {
+    size_t len;
+    while (from < n) {
+        const char *hit = memchr(s + from, '\n', n - from);
+        if (!hit) break;
+        from = (size_t)(hit - s);
+        if (marker_at(hit, n - from, &len)) return from;
+        from++;
+    }
+    return n;
+}
+
+int hh_parse(Chat *chat, const char *text, size_t len) {
+    int joined = 0;
+    size_t skip = 0;
+    const Marker *turn = marker_at(text, len, &skip);
+    if (!turn || turn->role != ROLE_USER) return -1;
+    Buf content = {0};
+    for (size_t at = 0; at < len;) {
+        size_t from = at + skip, to = next_marker(text, len, from);
+        buf_add(&content, text + from, to - from);
+        const Marker *next = to < len ? marker_at(text + to, len - to, &skip) : NULL;
+        if (next == turn) {
+            buf_add(&content, "\n\n", 2);
+            joined++;
+        } else {
+            chat_add(chat, turn->role, content.p, content.n);
+            content.n = 0;
+            turn = next;
+        }
+        at = to;
+    }
+    buf_free(&content);
+    return joined;
+}

@@ -1,0 +1,167 @@
+/* records_source.c - the bytes of a data file, plain or gzip, cut into records. Nothing is held but
+ * one buffer and the record being read, however large the file or its unpacked text is. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <zlib.h>
+
+#include "data/records_impl.h"
+
+enum {
+    BUFFER = 1 << 17,
+    /* No text packs better than this; beyond it, and past the first records, a small file was
+     * made to fill the memory. */
+    MAX_EXPANSION = 500
+};
+
+bool source_fail(Source *s, size_t line, const char *fmt, ...) {
+    char text[sizeof s->err->text];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    s->failed = true;
+    return err_set(s->err, EXIT_INPUT, "%s:%zu: %s", s->path, line, text);
+}
+
+bool source_open(Source *s, const char *path, Err *err) {
+    *s = (Source){.path = path, .line = 1, .err = err};
+    s->gz = gzopen(path, "rbe");
+    if (!s->gz)
+        return err_set(err, EXIT_INPUT, "%s: cannot open: %s", path,
+                       errno ? strerror(errno) : "out of memory");
+    gzbuffer(s->gz, BUFFER);
+    s->bytes = mem_array(BUFFER, 1);
+    int c = source_peek(s);
+    if (c == 0xef) { /* a byte order mark, which some editors put in front of UTF-8 */
+        if (s->n >= 3 && s->bytes[1] == 0xbb && s->bytes[2] == 0xbf) s->at = 3;
+    }
+    if (s->failed) source_close(s);
+    return !s->failed;
+}
+
+void source_close(Source *s) {
+    if (s->gz) gzclose(s->gz);
+    free(s->bytes);
+    s->gz = NULL, s->bytes = NULL;
+}
+
+static bool refill(Source *s) {
+    if (s->failed) return false;
+    int got = gzread(s->gz, s->bytes, BUFFER);
+    s->at = 0, s->n = got > 0 ? (size_t)got : 0;
+    s->total += s->n;
+    int code = Z_OK;
+    const char *why = gzerror(s->gz, &code);
+    if (got < 0 || (got == 0 && code != Z_OK))
+        return source_fail(s, s->line, "cannot read: %s",
+                           code == Z_ERRNO       ? strerror(errno)
+                           : code == Z_BUF_ERROR ? "the gzip file ends too early; fetch it again"
+                                                 : why);
+    z_off_t packed = gzoffset(s->gz);
+    if (s->total > RECORD_MAX_BYTES && packed >= 0 &&
+        s->total / MAX_EXPANSION > (size_t)packed + BUFFER)
+        return source_fail(s, s->line, "expected text, the file unpacks to over %d times its size",
+                           MAX_EXPANSION);
+    return s->n > 0;
+}
+
+int source_peek(Source *s) {
+    if (s->at == s->n && !refill(s)) return -1;
+    return s->bytes[s->at];
+}
+
+int source_next(Source *s) {
+    if (s->at == s->n && !refill(s)) return -1;
+    int c = s->bytes[s->at++];
+    s->line += c == '\n';
+    return c;
+}
+
+static bool too_large(Source *s, size_t line) {
+    return source_fail(s, line, "expected a record of at most %d MB; split it",
+                       RECORD_MAX_BYTES >> 20);
+}
+
+bool source_keep(Source *s, Buf *text, char c, size_t line) {
+    if (text->n >= RECORD_MAX_BYTES) return too_large(s, line);
+    buf_byte(text, c);
+    return true;
+}
+
+static bool blank(const Buf *text) {
+    for (size_t i = 0; i < text->n; i++)
+        if (!strchr(" \t\r", text->p[i]) || !text->p[i]) return false;
+    return true;
+}
+
+bool source_line(Source *s, Buf *text, size_t *line) {
+    do {
+        text->n = 0;
+        *line = s->line;
+        if (source_peek(s) < 0) return false;
+        bool ended = false;
+        while (!ended && source_peek(s) >= 0) {
+            const unsigned char *from = s->bytes + s->at;
+            const unsigned char *end = memchr(from, '\n', s->n - s->at);
+            size_t n = end ? (size_t)(end - from) : s->n - s->at;
+            if (text->n + n > RECORD_MAX_BYTES) return too_large(s, *line);
+            buf_add(text, (const char *)from, n);
+            s->at += n + (end != NULL);
+            s->line += end != NULL;
+            ended = end != NULL;
+        }
+        if (s->failed) return false;
+        if (text->n > 0 && text->p[text->n - 1] == '\r') text->n--;
+    } while (blank(text));
+    return true;
+}
+
+static int next_token(Source *s) { /* the next byte that is no white space, not taken */
+    int c;
+    while ((c = source_peek(s)) == ' ' || c == '\t' || c == '\n' || c == '\r') source_next(s);
+    return c;
+}
+
+/* Copies one JSON value by its brackets and quotes alone; the parser judges the rest. */
+static bool copy_value(Source *s, Buf *text, size_t line) {
+    int depth = 0;
+    bool quoted = false, escaped = false;
+    for (int c; (c = source_peek(s)) >= 0;) {
+        if (!quoted && depth == 0 && text->n > 0 && (c == ',' || c == ']')) return true;
+        source_next(s);
+        if (!source_keep(s, text, (char)c, line)) return false;
+        if (escaped)
+            escaped = false;
+        else if (c == '\\')
+            escaped = quoted;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted)
+            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+        if (!quoted && depth < 0) break; /* "]" where a value should be */
+    }
+    if (s->failed) return false;
+    return source_fail(s, line, "expected a JSON list that ends in ']'");
+}
+
+static bool list_ends(Source *s) {
+    source_next(s);
+    if (next_token(s) >= 0) source_fail(s, s->line, "expected nothing behind the JSON list");
+    return false;
+}
+
+bool source_element(Source *s, Buf *text, size_t *line) {
+    int c = next_token(s);
+    if (s->in_list && c == ']') return list_ends(s);
+    if (c != (s->in_list ? ',' : '['))
+        return s->failed ? false : source_fail(s, s->line, "expected ',' or ']' in the JSON list");
+    source_next(s);
+    c = next_token(s);
+    if (!s->in_list && c == ']') return list_ends(s);
+    s->in_list = true;
+    text->n = 0;
+    *line = s->line;
+    return copy_value(s, text, *line);
+}
