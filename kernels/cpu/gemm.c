@@ -1,12 +1,12 @@
-/* gemm.c - matrix products by oneDNN. Contracts: ops.h.
+/* gemm.c - matrix products: oneDNN, or tiles of our own where it cannot keep the contract (ops.h).
  *
- * Every product is one matmul primitive described by shape and strides, so nothing is packed or
- * transposed by hand. Making a primitive costs 0.3 ms; the last CACHE_SIZE ones are kept. */
+ * A oneDNN product is one matmul primitive described by shape and strides, so nothing is packed or
+ * transposed by hand. Making one costs 0.3 ms; the last CACHE_SIZE are kept. */
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 
-#include "kernels/cpu/twin.h"
+#include "kernels/cpu/gemm_tiles.h"
 
 enum { CACHE_SIZE = 64, GRAD_CHUNK = 1024 };
 
@@ -105,49 +105,78 @@ static Entry *entry_find(const Key *k) {
     return oldest;
 }
 
-/* C (M,N) = alpha A (M,K) B (K,N) [+ C]; a and b hold the strides of a row and of a column. */
-static void multiply(void *C, int ldc, bool c_is_f32, const elem *A, int a_row, int a_col,
-                     const elem *B, int b_row, int b_col, int M, int N, int K, float alpha,
-                     bool accumulate) {
+/* oneDNN is used where its sums keep their order: its brgemm kernels, which want AVX-512 (for bf16
+ * with the bf16 instructions) and matrices without gaps between rows. Its other kernels split K by
+ * the number of threads and choose another order for few rows. */
+static bool onednn_fits(const Product *p) {
+    static int isa = -1;
+    if (isa < 0) isa = (int)dnnl_get_effective_cpu_isa();
+    int need = TWIN_DTYPE == DTYPE_F32 ? dnnl_cpu_isa_avx512_core : dnnl_cpu_isa_avx512_core_bf16;
+    bool dense_a = p->a_col == 1 ? p->a_row == (size_t)p->K : p->a_col == (size_t)p->M;
+    bool dense_b = p->b_col == 1 ? p->b_row == (size_t)p->N : p->b_col == (size_t)p->K;
+    return (isa & need) == need && dense_a && dense_b && p->ldc == (size_t)p->N;
+}
+
+static void multiply(Exec *ex, const Product *p) {
+    if (p->M == 0) return;
+    if (!onednn_fits(p)) {
+        TWIN(gemm_tiles)(ex, p);
+        return;
+    }
     Key k;
     memset(&k, 0, sizeof k);
-    k.dims_a[0] = M, k.dims_a[1] = K, k.strides_a[0] = a_row, k.strides_a[1] = a_col;
-    k.dims_b[0] = K, k.dims_b[1] = N, k.strides_b[0] = b_row, k.strides_b[1] = b_col;
-    k.dims_c[0] = M, k.dims_c[1] = N, k.strides_c[0] = ldc, k.strides_c[1] = 1;
+    k.dims_a[0] = p->M, k.dims_a[1] = p->K;
+    k.dims_b[0] = p->K, k.dims_b[1] = p->N;
+    k.dims_c[0] = p->M, k.dims_c[1] = p->N;
+    k.strides_a[0] = (dnnl_dim_t)p->a_row, k.strides_a[1] = (dnnl_dim_t)p->a_col;
+    k.strides_b[0] = (dnnl_dim_t)p->b_row, k.strides_b[1] = (dnnl_dim_t)p->b_col;
+    k.strides_c[0] = (dnnl_dim_t)p->ldc, k.strides_c[1] = 1;
     k.type_in = TWIN_DTYPE == DTYPE_F32 ? dnnl_f32 : dnnl_bf16;
-    k.type_out = c_is_f32 ? dnnl_f32 : k.type_in;
-    k.alpha = alpha;
+    k.type_out = p->c_is_f32 ? dnnl_f32 : k.type_in;
+    k.alpha = p->alpha;
+    k.accumulate = p->accumulate;
     k.threads = omp_get_max_threads();
-    k.accumulate = accumulate;
     Entry *e = entry_find(&k);
-    DNNL(dnnl_memory_set_data_handle(e->a, (void *)(uintptr_t)A));
-    DNNL(dnnl_memory_set_data_handle(e->b, (void *)(uintptr_t)B));
-    DNNL(dnnl_memory_set_data_handle(e->c, C));
+    DNNL(dnnl_memory_set_data_handle(e->a, (void *)(uintptr_t)p->A));
+    DNNL(dnnl_memory_set_data_handle(e->b, (void *)(uintptr_t)p->B));
+    DNNL(dnnl_memory_set_data_handle(e->c, p->C));
     dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, e->a}, {DNNL_ARG_WEIGHTS, e->b}, {DNNL_ARG_DST, e->c}};
     DNNL(dnnl_primitive_execute(e->primitive, lib.stream, 3, args));
 }
 
-static void forms(void *C, int ldc, bool c_is_f32, const store *A, int lda, const store *B, int ldb,
-                  int M, int N, int K, enum GemmForm form, float alpha, float beta) {
+static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int lda,
+                  const store *B, int ldb, int M, int N, int K, enum GemmForm form, float alpha,
+                  float beta) {
     CHECK(M >= 0 && N > 0 && K > 0 && ldc >= N && lda >= K && ldb >= (form == GEMM_NT ? K : N),
           "M=%d N=%d K=%d ldc=%d lda=%d ldb=%d form=%d", M, N, K, ldc, lda, ldb, form);
-    CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", beta);
-    if (M == 0) return;
-    int b_row = form == GEMM_NT ? 1 : ldb, b_col = form == GEMM_NT ? ldb : 1;
-    multiply(C, ldc, c_is_f32, elems_const(A), lda, 1, elems_const(B), b_row, b_col, M, N, K, alpha,
-             beta == 1);
+    CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", (double)beta);
+    Product p = {.C = C,
+                 .ldc = (size_t)ldc,
+                 .c_is_f32 = c_is_f32,
+                 .A = elems_const(A),
+                 .a_row = (size_t)lda,
+                 .a_col = 1,
+                 .B = elems_const(B),
+                 .b_row = form == GEMM_NT ? 1 : (size_t)ldb,
+                 .b_col = form == GEMM_NT ? (size_t)ldb : 1,
+                 .M = M,
+                 .N = N,
+                 .K = K,
+                 .alpha = alpha,
+                 .accumulate = beta == 1};
+    multiply(ex, &p);
 }
 
 void TWIN(gemm)(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
                 int M, int N, int K, enum GemmForm form, float alpha, float beta) {
     OP_GATE(ex);
-    forms(C, ldc, false, A, lda, B, ldb, M, N, K, form, alpha, beta);
+    forms(ex, C, ldc, false, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
 void TWIN(gemm_f32)(Exec *ex, float *C, int ldc, const store *A, int lda, const store *B, int ldb,
                     int M, int N, int K, enum GemmForm form, float alpha, float beta) {
     OP_GATE(ex);
-    forms(C, ldc, true, A, lda, B, ldb, M, N, K, form, alpha, beta);
+    forms(ex, C, ldc, true, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
 void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb, int T,
@@ -156,8 +185,20 @@ void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B
     CHECK(T >= 0 && M > 0 && N > 0 && lda >= M && ldb >= N, "T=%d M=%d N=%d lda=%d ldb=%d", T, M, N,
           lda, ldb);
     for (int t = 0; t < T; t += GRAD_CHUNK) {
-        int rows = T - t < GRAD_CHUNK ? T - t : GRAD_CHUNK;
-        multiply(C, N, true, elems_const(A) + (size_t)t * lda, 1, lda,
-                 elems_const(B) + (size_t)t * ldb, ldb, 1, M, N, rows, alpha, true);
+        Product p = {.C = C,
+                     .ldc = (size_t)N,
+                     .c_is_f32 = true,
+                     .A = elems_const(A) + (size_t)t * lda,
+                     .a_row = 1,
+                     .a_col = (size_t)lda,
+                     .B = elems_const(B) + (size_t)t * ldb,
+                     .b_row = (size_t)ldb,
+                     .b_col = 1,
+                     .M = M,
+                     .N = N,
+                     .K = T - t < GRAD_CHUNK ? T - t : GRAD_CHUNK,
+                     .alpha = alpha,
+                     .accumulate = true};
+        multiply(ex, &p);
     }
 }

@@ -1,0 +1,22 @@
+/* gemm_tiles.h - a matrix product as the CPU's two engines see it, and the engine of our own. */
+#ifndef SAILS_GEMM_TILES_H
+#define SAILS_GEMM_TILES_H
+
+#include "kernels/cpu/twin.h"
+
+/* C (M,N) = alpha A (M,K) B (K,N), plus the old C with `accumulate`. Of the two steps of A and of
+ * B (elements from row to row, from column to column) one is 1. C is f32 or store. */
+typedef struct Product {
+    void *C;
+    const elem *A, *B;
+    size_t ldc, a_row, a_col, b_row, b_col;
+    int M, N, K;
+    float alpha;
+    bool accumulate, c_is_f32;
+} Product;
+
+/* Runs on any processor and any layout, in f32. Each element of C is one chain of additions in
+ * order of k, so that its bits depend on nothing but its row of A and its column of B. */
+void TWIN(gemm_tiles)(Exec *ex, const Product *p);
+
+#endif

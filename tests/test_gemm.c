@@ -1,0 +1,285 @@
+/* Matrix products: each twin against a double-precision reference written from the contract. */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernels/check.h"
+#include "tests/test.h"
+
+/* A strided matrix in device memory beside its values; the gaps between rows hold NaN. */
+typedef struct Matrix {
+    store *p;
+    double *v; /* rows x ld, as rounded to storage */
+    int rows, cols, ld;
+} Matrix;
+
+static Matrix matrix(Exec *ex, uint64_t seed, int rows, int cols, int ld) {
+    Matrix m = {NULL, test_noise_array(seed, (size_t)rows * ld, 1), rows, cols, ld};
+    for (int r = 0; r < rows; r++)
+        for (int c = cols; c < ld; c++) m.v[(size_t)r * ld + c] = NAN;
+    m.p = test_store(ex, m.v, (size_t)rows * ld);
+    return m;
+}
+
+static void matrix_free(Exec *ex, Matrix *m) {
+    test_free(ex, m->p);
+    free(m->v);
+}
+
+/* The reference and its allowance, element by element. The allowance: a sum of K products in f32
+ * errs by 2^-24 of the partial sum at each step; taken as independent these errors grow like
+ * sqrt(K), and six standard deviations of that times sum |a b| is out of reach of chance. Then
+ * come alpha, the addition of the old C (an f32 rounding each) and the rounding to `roundoff`. */
+typedef struct Expected {
+    double *c, *limit;
+} Expected;
+
+static void expect_element(Expected *e, size_t i, double sum, double sum_abs, double terms,
+                           double alpha, double old, double roundoff) {
+    double c = alpha * sum + old, f32 = ldexp(1, -24);
+    e->c[i] = c;
+    e->limit[i] = 6 * sqrt(terms) * f32 * fabs(alpha) * sum_abs + 2 * f32 * (fabs(c) + fabs(old)) +
+                  roundoff * fabs(c) + 1e-30;
+}
+
+static Expected expected_new(size_t n) {
+    Expected e = {malloc((n + 1) * sizeof(double)), malloc((n + 1) * sizeof(double))};
+    CHECK(e.c && e.limit, "out of memory");
+    return e;
+}
+
+static void expected_free(Expected *e) {
+    free(e->c);
+    free(e->limit);
+}
+
+static int close_gemm(const char *what, const double *got, const Expected *e, int M, int N,
+                      int ld) {
+    double *over = malloc(((size_t)M * N + 1) * sizeof *over), *zero = calloc((size_t)M * N + 1, 8);
+    CHECK(over && zero, "out of memory");
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) {
+            size_t i = (size_t)m * N + n;
+            over[i] = (got[(size_t)m * ld + n] - e->c[i]) / e->limit[i];
+        }
+    int ok = test_close(what, over, zero, (size_t)M * N, 1, 0);
+    free(over), free(zero);
+    return ok;
+}
+
+/* The gaps of C between its rows keep their bits: they were NaN before. */
+static void gaps_kept(const char *what, const double *got, int M, int N, int ld) {
+    for (int m = 0; m < M; m++)
+        for (int n = N; n < ld; n++)
+            EXPECT(isnan(got[(size_t)m * ld + n]), "%s wrote C[%d][%d], row length %d", what, m, n,
+                   N);
+}
+
+typedef struct Case {
+    int M, N, K, pad; /* pad: extra elements from row to row, different for A, B and C */
+    float alpha, beta;
+} Case;
+
+static void product(Exec *ex, Case t, enum GemmForm form, bool to_f32, uint64_t seed) {
+    char what[128];
+    snprintf(what, sizeof what, "%s gemm%s %s %dx%dx%d pad %d alpha %g beta %g", ex->op->name,
+             to_f32 ? "_f32" : "", form == GEMM_NT ? "NT" : "NN", t.M, t.N, t.K, t.pad,
+             (double)t.alpha, (double)t.beta);
+    int ldc = t.N + t.pad, rows_b = form == GEMM_NT ? t.N : t.K,
+        cols_b = form == GEMM_NT ? t.K : t.N;
+    Matrix a = matrix(ex, seed, t.M, t.K, t.K + 2 * t.pad);
+    Matrix b = matrix(ex, seed + 1, rows_b, cols_b, cols_b + 3 * t.pad);
+    size_t n = (size_t)t.M * ldc;
+    double *old = test_noise_array(seed + 2, n, 3);
+    for (size_t i = 0; i < n; i++)
+        if (t.beta == 0 || (int)(i % (size_t)ldc) >= t.N) old[i] = NAN;
+    void *c = to_f32 ? (void *)test_f32(ex, old, n) : (void *)test_store(ex, old, n);
+    Expected e = expected_new((size_t)t.M * t.N);
+    for (int i = 0; i < t.M; i++)
+        for (int j = 0; j < t.N; j++) {
+            double sum = 0, sum_abs = 0;
+            for (int k = 0; k < t.K; k++) {
+                double x = a.v[(size_t)i * a.ld + k];
+                double y = form == GEMM_NT ? b.v[(size_t)j * b.ld + k] : b.v[(size_t)k * b.ld + j];
+                sum += x * y, sum_abs += fabs(x * y);
+            }
+            double c0 = t.beta == 0 ? 0 : old[(size_t)i * ldc + j];
+            expect_element(&e, (size_t)i * t.N + j, sum, sum_abs, t.K, t.alpha, c0,
+                           to_f32 ? 0 : test_roundoff(ex->dtype));
+        }
+    if (to_f32)
+        ex->op->gemm_f32(ex, c, ldc, a.p, a.ld, b.p, b.ld, t.M, t.N, t.K, form, t.alpha, t.beta);
+    else
+        ex->op->gemm(ex, c, ldc, a.p, a.ld, b.p, b.ld, t.M, t.N, t.K, form, t.alpha, t.beta);
+    double *got = to_f32 ? test_get_f32(ex, c, n) : test_get_store(ex, c, n);
+    close_gemm(what, got, &e, t.M, t.N, ldc);
+    gaps_kept(what, got, t.M, t.N, ldc);
+    if (t.M > 0) {
+        size_t last = n - 1 - (size_t)t.pad, i = (size_t)t.M * t.N - 1;
+        double right = got[last];
+        got[last] = right + (right > e.c[i] ? 2.1 : -2.1) * e.limit[i];
+        TEST_DETECTS(close_gemm(what, got, &e, t.M, t.N, ldc));
+        got[last] = NAN;
+        TEST_DETECTS(close_gemm(what, got, &e, t.M, t.N, ldc));
+    }
+    free(got), free(old), expected_free(&e);
+    test_free(ex, c), matrix_free(ex, &a), matrix_free(ex, &b);
+}
+
+static void gradient(Exec *ex, int T, int M, int N, int pad, float alpha, uint64_t seed) {
+    char what[96];
+    snprintf(what, sizeof what, "%s gemm_grad %dx%d over %d rows pad %d", ex->op->name, M, N, T,
+             pad);
+    Matrix a = matrix(ex, seed, T, M, M + pad), b = matrix(ex, seed + 1, T, N, N + 2 * pad);
+    size_t n = (size_t)M * N;
+    double *old = test_noise_array(seed + 2, n, 3);
+    float *c = test_f32(ex, old, n);
+    Expected e = expected_new(n);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++) {
+            double sum = 0, sum_abs = 0;
+            for (int t = 0; t < T; t++) {
+                double p = a.v[(size_t)t * a.ld + i] * b.v[(size_t)t * b.ld + j];
+                sum += p, sum_abs += fabs(p);
+            }
+            expect_element(&e, (size_t)i * N + j, sum, sum_abs, T, alpha, old[(size_t)i * N + j],
+                           0);
+        }
+    ex->op->gemm_grad(ex, c, a.p, a.ld, b.p, b.ld, T, M, N, alpha);
+    double *got = test_get_f32(ex, c, n);
+    close_gemm(what, got, &e, M, N, N);
+    got[0] = alpha == 0 ? NAN : 2 * got[0] + 1;
+    TEST_DETECTS(close_gemm(what, got, &e, M, N, N));
+    free(got), free(old), expected_free(&e);
+    test_free(ex, c), matrix_free(ex, &a), matrix_free(ex, &b);
+}
+
+/* The contract's bits: a row's elements do not depend on M, on the row's place or on threads.
+ * Compared with `all`, rows 0..299 computed at once; all == NULL: returns them. */
+static double *some_rows(Exec *ex, const Matrix *a, const Matrix *b, const double *old, int row,
+                         int rows, enum GemmForm form, float beta) {
+    int N = form == GEMM_NT ? b->rows : b->cols, K = a->cols;
+    double *values = malloc(((size_t)rows * N + 1) * sizeof *values);
+    CHECK(values, "out of memory");
+    memcpy(values, old + (size_t)row * N, (size_t)rows * N * sizeof *values);
+    store *c = test_store(ex, values, (size_t)rows * N);
+    ex->op->gemm(ex, c, N, store_at_const(ex->dtype, a->p, (size_t)row * a->ld), a->ld, b->p, b->ld,
+                 rows, N, K, form, 1, beta);
+    double *got = test_get_store(ex, c, (size_t)rows * N);
+    free(values), test_free(ex, c);
+    return got;
+}
+
+static void row_bits(Exec *ex, int N, int K, int pad, enum GemmForm form, float beta) {
+    enum { ROWS = 300 };
+    static const int counts[] = {1, 7, 64, ROWS};
+    int before = omp_get_max_threads();
+    Matrix a = matrix(ex, 11, ROWS, K, K);
+    Matrix b = form == GEMM_NT ? matrix(ex, 12, N, K, K + pad) : matrix(ex, 12, K, N, N + pad);
+    double *old = test_noise_array(13, (size_t)ROWS * N, 1);
+    double *all = some_rows(ex, &a, &b, old, 0, ROWS, form, beta);
+    for (int threads = 1; threads <= 4; threads *= 2)
+        for (int m = 0; m < 4; m++)
+            for (int place = 0; place < 3; place++) {
+                int rows = counts[m], row = (ROWS - rows) * place / 2;
+                omp_set_num_threads(threads);
+                double *got = some_rows(ex, &a, &b, old, row, rows, form, beta);
+                bool same = memcmp(all + (size_t)row * N, got, (size_t)rows * N * 8) == 0;
+                EXPECT(same, "%s %s N=%d K=%d pad %d beta=%g: rows %d..+%d with %d threads",
+                       ex->op->name, form == GEMM_NT ? "NT" : "NN", N, K, pad, (double)beta, row,
+                       rows, threads);
+                free(got);
+            }
+    omp_set_num_threads(before);
+    free(all), free(old), matrix_free(ex, &a), matrix_free(ex, &b);
+}
+
+/* Equal bits for any thread count, and for chunks given one by one. */
+static void grad_bits(Exec *ex, int T, int M, int N) {
+    static const int threads[] = {1, 2, 4};
+    int before = omp_get_max_threads();
+    Matrix a = matrix(ex, 21, T, M, M), b = matrix(ex, 22, T, N, N);
+    size_t n = (size_t)M * N;
+    double *old = test_noise_array(23, n, 1), *first = NULL;
+    for (int t = 0; t < 3; t++) {
+        omp_set_num_threads(threads[t]);
+        float *c = test_f32(ex, old, n);
+        int step = t == 1 ? 1024 : T;
+        for (int r = 0; r < T; r += step)
+            ex->op->gemm_grad(ex, c, store_at_const(ex->dtype, a.p, (size_t)r * M), M,
+                              store_at_const(ex->dtype, b.p, (size_t)r * N), N,
+                              T - r < step ? T - r : step, M, N, 0.5f);
+        double *got = test_get_f32(ex, c, n);
+        if (!first)
+            first = got;
+        else {
+            EXPECT(memcmp(first, got, n * 8) == 0, "%s gemm_grad %dx%d over %d rows: %d threads",
+                   ex->op->name, M, N, T, threads[t]);
+            free(got);
+        }
+        test_free(ex, c);
+    }
+    omp_set_num_threads(before);
+    free(first), free(old), matrix_free(ex, &a), matrix_free(ex, &b);
+}
+
+static void all_gemm(Exec *ex) {
+    if (TEST_LACKS(ex, gemm) || TEST_LACKS(ex, gemm_f32) || TEST_LACKS(ex, gemm_grad)) return;
+    static const Case cases[] = {
+        {0, 5, 3, 0, 1, 0},        {6, 40, 1, 0, 1, 1},     {40, 1, 6, 0, 1, 0},
+        {1, 1, 1, 0, 1, 0},        {1, 1, 1, 5, 2, 1},      {2, 3, 8, 1, 1, 0},
+        {7, 16, 33, 3, -0.37f, 1}, {15, 17, 31, 0, 1, 1},   {16, 16, 64, 0, 1, 0},
+        {17, 15, 65, 7, 1, 0},     {33, 63, 2304, 0, 1, 0}, {64, 64, 64, 0, 0.25f, 1},
+        {65, 129, 100, 9, 1, 0},   {5, 2304, 16, 0, 2, 1},  {129, 16, 640, 0, 1, 0},
+        {1, 300, 257, 1, 1.5f, 0}, {300, 8, 48, 2, 1, 1},   {97, 48, 1023, 0, 1, 0},
+        {31, 257, 127, 13, 0, 1},  {96, 48, 2305, 0, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int f = 0; f < 4; f++)
+            product(ex, cases[i], f & 1 ? GEMM_NN : GEMM_NT, f & 2, 100 * i);
+    static const int grads[][4] = {
+        {0, 3, 5, 0},    {1, 1, 1, 0},      {40, 1, 33, 0},    {40, 33, 1, 0},    {5, 16, 33, 1},
+        {64, 64, 16, 0}, {1023, 17, 40, 3}, {1024, 16, 96, 0}, {1025, 40, 16, 0}, {2100, 8, 65, 2}};
+    for (size_t i = 0; i < sizeof grads / sizeof *grads; i++)
+        gradient(ex, grads[i][0], grads[i][1], grads[i][2], grads[i][3], i % 2 ? 1 : -0.3f, 7 * i);
+    for (int f = 0; f < 2; f++) {
+        for (int pad = 0; pad <= 8; pad += 8) {
+            row_bits(ex, 1200, 64, pad, (enum GemmForm)f, 0);
+            row_bits(ex, 65, 2304, pad, (enum GemmForm)f, 1);
+            row_bits(ex, 16, 1000, pad, (enum GemmForm)f, 0);
+        }
+    }
+    grad_bits(ex, 2500, 16, 300);
+    grad_bits(ex, 3000, 24, 16);
+    grad_bits(ex, 1100, 130, 257);
+}
+
+/* Every path of the CPU twins: the processor's own and those of lesser ones. The limit must stand
+ * before the library looks at the processor, hence new processes. */
+static void each_isa(char **argv) {
+    static const char *const isa[] = {"AVX512_CORE", "AVX2"};
+    for (size_t i = 0; i < sizeof isa / sizeof *isa; i++) {
+        fflush(NULL);
+        pid_t child = fork();
+        CHECK(child >= 0, "fork failed");
+        if (child == 0) {
+            setenv("ONEDNN_MAX_CPU_ISA", isa[i], 1);
+            execv("/proc/self/exe", argv);
+            _exit(127);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child, "waitpid failed");
+        EXPECT(status == 0, "limited to %s: status %d", isa[i], status);
+    }
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    test_each_exec(all_gemm);
+    if (!getenv("ONEDNN_MAX_CPU_ISA")) each_isa(argv);
+    return test_done("gemm");
+}
