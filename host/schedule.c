@@ -1,0 +1,25 @@
+#include "host/schedule.h"
+
+#include <math.h>
+#include <string.h>
+
+double schedule_lr(const Schedule *s, int step) {
+    if (step < s->warmup) return s->lr * step / s->warmup;
+    int after = s->total - s->warmup;
+    double p = (double)(step - s->warmup) / (after > 0 ? after : 1);
+    switch (s->kind) {
+        case SCHEDULE_COSINE:
+            return s->lr * fmax(0, 0.5 * (1 + cos(3.14159265358979323846 * p)));
+        case SCHEDULE_LINEAR:
+            return s->lr * fmax(0, 1 - p);
+        default:
+            return s->lr;
+    }
+}
+
+bool schedule_kind(enum ScheduleKind *kind, const char *name) {
+    static const char *const names[] = {"cosine", "linear", "constant"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) return *kind = (enum ScheduleKind)i, true;
+    return false;
+}

@@ -1,0 +1,37 @@
+/* optim.h - one optimiser step over the trained adapter matrices: gradient norm, clipping, AdamW.
+ *
+ *   norm = optim_norm(&o);                     all of the global batch's gradients are in
+ *   optim_step(&o, norm, lr, max_norm);        masters, copies and moments move; gradients are zero
+ *
+ * Matrices that are not trained (Adapter.train_A, train_B) enter neither the norm nor the step. */
+#ifndef SAILS_OPTIM_H
+#define SAILS_OPTIM_H
+
+#include "model/lora.h"
+
+typedef struct OptimRange { /* elements of master that are trained, one run */
+    size_t first, n;
+} OptimRange;
+
+typedef struct Optim {
+    Lora *lora; /* borrowed; initialised with training */
+    OptimRange *range;
+    int nrange;
+    double *sum; /* (1) device */
+    AdamW how;   /* lr and step are set at each step */
+    int step;    /* updates done; a resumed run sets it */
+} Optim;
+
+/* After the train flags of the adapters are final. `how` gives betas, eps and weight decay. */
+void optim_init(Optim *o, Lora *l, AdamW how);
+void optim_free(Optim *o); /* accepts a zeroed Optim */
+
+/* Euclidean norm of all trained gradients, summed in double. NaN or infinite when one of them is:
+ * then do not step. */
+double optim_norm(Optim *o);
+
+/* AdamW with gradients scaled by min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_
+ * does; max_norm 0: no clipping. Ends with lora_sync and zeroed gradients. */
+void optim_step(Optim *o, double norm, double lr, double max_norm);
+
+#endif

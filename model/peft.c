@@ -1,0 +1,329 @@
+/* peft.c - the meaning of adapter_config.json, as PEFT reads and writes it. */
+#include "model/peft.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "model/pattern.h"
+
+enum { CONFIG_BYTES = 16 << 20, MAX_RANK = 1 << 16, MODULE_NAME = 96 };
+
+typedef struct Reader {
+    const json_t *json;
+    const char *path;
+    Err *err;
+} Reader;
+
+static bool refuse(const Reader *r, const char *key, const char *why) {
+    return err_set(r->err, EXIT_INPUT, "%s: %s: %s", r->path, key, why);
+}
+
+/* ---------------------------------------------------------------- what must not be there -- */
+
+/* Keys read below, and keys that say nothing about what the adapter computes. The inits named
+ * here ran before the tensors were saved. */
+static const char *const fine[] = {"r",
+                                   "lora_alpha",
+                                   "use_rslora",
+                                   "target_modules",
+                                   "exclude_modules",
+                                   "rank_pattern",
+                                   "alpha_pattern",
+                                   "layers_to_transform",
+                                   "layers_pattern",
+                                   "peft_type",
+                                   "init_lora_weights",
+                                   "bias",
+                                   "lora_dropout",
+                                   "task_type",
+                                   "inference_mode",
+                                   "base_model_name_or_path",
+                                   "revision",
+                                   "auto_mapping",
+                                   "peft_version",
+                                   "megatron_config",
+                                   "megatron_core",
+                                   "runtime_config",
+                                   "eva_config",
+                                   "ensure_weight_tying",
+                                   "qalora_group_size"};
+
+static bool is_fine(const char *key) {
+    for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++)
+        if (strcmp(key, fine[i]) == 0) return true;
+    return false;
+}
+
+/* null, false, 0, "" and empty collections switch an option off. */
+static bool is_off(const json_t *v) {
+    if (json_is_number(v)) return json_number_value(v) == 0;
+    if (json_is_string(v)) return json_string_length(v) == 0;
+    return json_is_null(v) || json_is_false(v) || (json_is_array(v) && json_array_size(v) == 0) ||
+           (json_is_object(v) && json_object_size(v) == 0);
+}
+
+static bool is_string(const json_t *v, const char *s) {
+    return json_is_string(v) && strcmp(json_string_value(v), s) == 0;
+}
+
+/* Inits that leave the base model as it is. The others (pissa, olora, corda, loftq, lora_ga)
+ * subtract their start from it, so that the stored tensors belong to another base. */
+static bool check_init(const Reader *r) {
+    const json_t *v = json_object_get(r->json, "init_lora_weights");
+    if (!v || json_is_boolean(v) || json_is_null(v) || is_string(v, "gaussian") ||
+        is_string(v, "eva") || is_string(v, "orthogonal") || is_string(v, "mica"))
+        return true;
+    return refuse(r, "init_lora_weights",
+                  "expected an init that keeps the base model (true, \"gaussian\", \"eva\", "
+                  "\"orthogonal\"); convert the adapter with PEFT's "
+                  "path_initial_model_for_weight_conversion");
+}
+
+static bool check_keys(const Reader *r) {
+    if (!json_is_object(r->json)) return refuse(r, "top level", "expected an object");
+    const json_t *type = json_object_get(r->json, "peft_type");
+    if (!is_string(type, "LORA")) return refuse(r, "peft_type", "expected \"LORA\"");
+    const json_t *bias = json_object_get(r->json, "bias");
+    if (bias && !is_string(bias, "none"))
+        return refuse(r, "bias", "expected \"none\": Gemma-2 has no biases");
+    const char *key;
+    const json_t *v;
+    json_object_foreach(
+        (json_t *)(uintptr_t)r->json, key,
+        v) if (!is_fine(key) &&
+               !is_off(v)) return refuse(r, key,
+                                         "this option is not supported; expected it off or absent");
+    return check_init(r);
+}
+
+/* ------------------------------------------------------------------------ which modules -- */
+
+/* PEFT's test of one name against target_modules or exclude_modules: a string is a regular
+ * expression for the whole name, a list holds names or dotted ends of names. 1, 0, or -1 on
+ * failure. */
+static int listed(const Reader *r, const char *key, const json_t *v, const char *module) {
+    if (json_is_string(v)) {
+        const char *why;
+        int hit = pattern_matches(json_string_value(v), PATTERN_WHOLE, module, &why);
+        if (hit < 0) refuse(r, key, why);
+        return hit;
+    }
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const char *s = json_string_value(json_array_get(v, i));
+        if (!s) return refuse(r, key, "expected a list of module names"), -1;
+        size_t n = strlen(s), m = strlen(module);
+        if (n <= m && strcmp(module + m - n, s) == 0 && (n == m || module[m - n - 1] == '.'))
+            return 1;
+    }
+    if (!json_is_array(v)) return refuse(r, key, "expected a list or a regular expression"), -1;
+    return 0;
+}
+
+/* layers_pattern names the list that the layer number stands behind: "layers" in Gemma-2. */
+static int pattern_allows(const Reader *r) {
+    const json_t *v = json_object_get(r->json, "layers_pattern");
+    if (!v || is_off(v)) return 1;
+    size_t n = json_is_array(v) ? json_array_size(v) : 1;
+    for (size_t i = 0; i < n; i++) {
+        const char *s = json_string_value(json_is_array(v) ? json_array_get(v, i) : v), *why;
+        int hit = -1;
+        if (s)
+            hit = pattern_matches(s, PATTERN_END, "model.layers", &why);
+        else
+            why = "expected a name or a list of names";
+        if (hit < 0) refuse(r, "layers_pattern", why);
+        if (hit != 0) return hit;
+    }
+    return 0;
+}
+
+/* Ignored by PEFT when target_modules is a regular expression. */
+static int layer_allowed(const Reader *r, int layer) {
+    const json_t *v = json_object_get(r->json, "layers_to_transform");
+    if (!v || json_is_null(v) || (json_is_array(v) && json_array_size(v) == 0)) return 1;
+    bool found = false;
+    for (size_t i = 0; i < (json_is_array(v) ? json_array_size(v) : 1); i++) {
+        const json_t *n = json_is_array(v) ? json_array_get(v, i) : v;
+        if (!json_is_integer(n))
+            return refuse(r, "layers_to_transform", "expected layer numbers"), -1;
+        found = found || json_integer_value(n) == layer;
+    }
+    return found ? pattern_allows(r) : 0;
+}
+
+static int targeted(const Reader *r, int layer, enum Proj p, const char *module) {
+    const json_t *out = json_object_get(r->json, "exclude_modules");
+    int hit = out && !is_off(out) ? listed(r, "exclude_modules", out, module) : 0;
+    if (hit != 0) return hit < 0 ? -1 : 0;
+    const json_t *v = json_object_get(r->json, "target_modules");
+    if (!v || json_is_null(v)) /* PEFT's default for Gemma-2 */
+        return p == PROJ_Q || p == PROJ_V ? layer_allowed(r, layer) : 0;
+    if (json_is_string(v) && strcasecmp(json_string_value(v), "all-linear") == 0)
+        return layer_allowed(r, layer);
+    hit = listed(r, "target_modules", v, module);
+    return hit == 1 && json_is_array(v) ? layer_allowed(r, layer) : hit;
+}
+
+/* ---------------------------------------------------------------------- rank and alpha -- */
+
+/* The value of the first key that matches an end of the module's name, else `common`. */
+static bool pattern_value(const Reader *r, const char *key, const char *common, const char *module,
+                          const json_t **value) {
+    const json_t *map = json_object_get(r->json, key), *v;
+    *value = json_object_get(r->json, common);
+    if (!map || json_is_null(map)) return true;
+    if (!json_is_object(map)) return refuse(r, key, "expected an object");
+    const char *name, *why;
+    json_object_foreach((json_t *)(uintptr_t)map, name, v) {
+        int hit = pattern_matches(name, PATTERN_END, module, &why);
+        if (hit < 0) return refuse(r, key, why);
+        if (hit == 0) continue;
+        *value = v;
+        return true;
+    }
+    return true;
+}
+
+static bool read_module(const Reader *r, const char *module, int *rank, float *alpha) {
+    const json_t *R, *al;
+    if (!pattern_value(r, "rank_pattern", "r", module, &R) ||
+        !pattern_value(r, "alpha_pattern", "lora_alpha", module, &al))
+        return false;
+    json_int_t n = R ? json_integer_value(R) : 8; /* PEFT's defaults */
+    if ((R && !json_is_integer(R)) || n < 1 || n > MAX_RANK)
+        return refuse(r, "r", "expected whole ranks from 1 to 65536, also in rank_pattern");
+    double x = al ? json_number_value(al) : 8;
+    if ((al && !json_is_number(al)) || !isfinite((float)x))
+        return refuse(r, "lora_alpha", "expected a number, also in alpha_pattern");
+    *rank = (int)n;
+    *alpha = (float)x;
+    return true;
+}
+
+static bool read_shape(const Reader *r, LoraShape *s, const Config *c) {
+    const json_t *rs = json_object_get(r->json, "use_rslora");
+    if (rs && !json_is_boolean(rs) && !json_is_null(rs))
+        return refuse(r, "use_rslora", "expected true or false");
+    s->rslora = json_is_true(rs);
+    int any = 0;
+    for (int i = 0; i < c->L * PROJ_COUNT; i++) {
+        char module[MODULE_NAME];
+        enum Proj p = (enum Proj)(i % PROJ_COUNT);
+        int layer = i / PROJ_COUNT;
+        snprintf(module, sizeof module, "model.layers.%d.%s", layer, proj_path[p]);
+        int hit = targeted(r, layer, p, module);
+        if (hit < 0) return false;
+        if (hit && !read_module(r, module, &s->rank[i], &s->alpha[i])) return false;
+        any |= hit;
+    }
+    return any ? true : refuse(r, "target_modules", "expected to name a projection of the model");
+}
+
+bool peft_read(LoraShape *shape, const Config *c, const char *folder, Err *err) {
+    char *path = files_join(folder, "adapter_config.json");
+    json_t *json = NULL;
+    bool ok = files_read_json(&json, path, CONFIG_BYTES, err);
+    if (ok) {
+        Reader r = {.json = json, .path = path, .err = err};
+        lora_shape_init(shape, c);
+        ok = check_keys(&r) && read_shape(&r, shape, c);
+        if (!ok) lora_shape_free(shape);
+    }
+    json_decref(json);
+    free(path);
+    return ok;
+}
+
+/* ------------------------------------------------------------------------------- writing -- */
+
+/* The adapter whose rank and alpha most others share: they need no pattern. */
+static const Adapter *commonest(const Lora *l) {
+    const Adapter *best = NULL;
+    int n = l->c->L * PROJ_COUNT, most = 0;
+    for (int i = 0; i < n; i++) {
+        const Adapter *a = &l->adapter[i];
+        int same = 0;
+        for (int j = i; a->R > 0 && j < n; j++)
+            same += l->adapter[j].R == a->R && l->adapter[j].alpha == a->alpha;
+        if (same > most) most = same, best = a;
+    }
+    return best;
+}
+
+/* Names of projections and a list of layers when they tell it all, else every module by name. */
+static void describe_targets(const Lora *l, json_t *o) {
+    int L = l->c->L, layers = 0;
+    bool layer[L], proj[PROJ_COUNT] = {false}, grid = true;
+    for (int i = 0; i < L; i++) layer[i] = false;
+    for (int i = 0; i < L * PROJ_COUNT; i++)
+        if (l->adapter[i].R > 0) layer[i / PROJ_COUNT] = proj[i % PROJ_COUNT] = true;
+    for (int i = 0; i < L; i++) layers += layer[i];
+    for (int i = 0; i < L * PROJ_COUNT; i++)
+        grid = grid && (l->adapter[i].R > 0) == (layer[i / PROJ_COUNT] && proj[i % PROJ_COUNT]);
+    json_t *targets = json_array(), *numbers = json_array();
+    for (int i = 0; i < (grid ? PROJ_COUNT : L * PROJ_COUNT); i++) {
+        if (grid && proj[i]) json_array_append_new(targets, json_string(proj_name[i]));
+        if (!grid && l->adapter[i].R > 0)
+            json_array_append_new(targets, json_sprintf("model.layers.%d.%s", i / PROJ_COUNT,
+                                                        proj_path[i % PROJ_COUNT]));
+    }
+    for (int i = 0; i < L; i++)
+        if (layer[i]) json_array_append_new(numbers, json_integer(i));
+    json_object_set_new(o, "target_modules", targets);
+    bool some = grid && layers < L;
+    json_object_set_new(o, "layers_to_transform", some ? json_incref(numbers) : json_null());
+    json_decref(numbers);
+}
+
+/* A float written so that it reads as the decimal that was meant: 32, not 32.0; 0.1, not
+ * 0.10000000149. */
+static json_t *json_float(float f) {
+    if (f == truncf(f) && fabsf(f) < 1e9f) return json_integer((json_int_t)f);
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)f);
+    double x = strtod(text, NULL);
+    return json_real((float)x == f ? x : (double)f);
+}
+
+static void describe_ranks(const Lora *l, json_t *o) {
+    const Adapter *common = commonest(l);
+    json_t *ranks = json_object(), *alphas = json_object();
+    for (int i = 0; i < l->c->L * PROJ_COUNT; i++) {
+        const Adapter *a = &l->adapter[i];
+        char module[MODULE_NAME];
+        snprintf(module, sizeof module, "model.layers.%d.%s", i / PROJ_COUNT,
+                 proj_path[i % PROJ_COUNT]);
+        if (a->R > 0 && a->R != common->R) json_object_set_new(ranks, module, json_integer(a->R));
+        if (a->R > 0 && a->alpha != common->alpha)
+            json_object_set_new(alphas, module, json_float(a->alpha));
+    }
+    json_object_set_new(o, "r", json_integer(common ? common->R : 8));
+    json_object_set_new(o, "lora_alpha", json_float(common ? common->alpha : 8));
+    json_object_set_new(o, "rank_pattern", ranks);
+    json_object_set_new(o, "alpha_pattern", alphas);
+}
+
+json_t *peft_describe(const Lora *l, const char *base_model) {
+    json_t *o = json_object();
+    json_t *base = base_model ? json_string(base_model) : NULL; /* NULL too when it is not UTF-8 */
+    json_object_set_new(o, "peft_type", json_string("LORA"));
+    json_object_set_new(o, "task_type", json_string("CAUSAL_LM"));
+    json_object_set_new(o, "base_model_name_or_path", base ? base : json_null());
+    json_object_set_new(o, "revision", json_null());
+    json_object_set_new(o, "auto_mapping", json_null());
+    json_object_set_new(o, "inference_mode", json_true());
+    describe_ranks(l, o);
+    describe_targets(l, o);
+    json_object_set_new(o, "layers_pattern", json_null());
+    json_object_set_new(o, "use_rslora", json_boolean(l->rslora));
+    json_object_set_new(o, "use_dora", json_false());
+    json_object_set_new(o, "lora_dropout", json_real(0));
+    json_object_set_new(o, "bias", json_string("none"));
+    json_object_set_new(o, "fan_in_fan_out", json_false());
+    json_object_set_new(o, "init_lora_weights", json_true());
+    json_object_set_new(o, "modules_to_save", json_null());
+    return o;
+}
