@@ -1,0 +1,275 @@
+/* score.c - the statistics as data: memory, file, merging. */
+#include "model/score.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "host/base/mem.h"
+#include "host/base/safetensors.h"
+
+static const char FORMAT[] = "sails scores 1";
+static const char *const POOL_NAME[] = {"token", "document"};
+
+static size_t groups_size(const ScoreLayer *l) {
+    return 2 * SCORE_GROUPS * (size_t)l->S;
+}
+
+static void layer_init(ScoreLayer *l, int layer, int S) {
+    *l = (ScoreLayer){.layer = layer, .S = S};
+    l->sum = mem_array(groups_size(l), sizeof *l->sum);
+    l->sumsq = mem_array(2 * (size_t)S, sizeof *l->sumsq);
+    l->fires = mem_array(2 * (size_t)S, sizeof *l->fires);
+    l->max = mem_array(2 * (size_t)S, sizeof *l->max);
+    l->sae = mem_string(""), l->sha256 = mem_string(""), l->id = mem_string("");
+}
+
+void scores_init(Scores *s, int n, const int *layer, const int *width) {
+    *s = (Scores){.n = n};
+    s->layer = mem_array((size_t)n, sizeof *s->layer);
+    s->counted = mem_string(""), s->model = mem_string(""), s->data = mem_string("");
+    for (int i = 0; i < n; i++) {
+        CHECK(i == 0 || layer[i] > layer[i - 1], "expected rising layers");
+        layer_init(&s->layer[i], layer[i], width[i]);
+    }
+}
+
+void scores_free(Scores *s) {
+    for (int i = 0; i < s->n; i++) {
+        ScoreLayer *l = &s->layer[i];
+        free(l->sum), free(l->sumsq), free(l->fires), free(l->max);
+        free(l->sae), free(l->sha256), free(l->id);
+    }
+    free(s->layer), free(s->counted), free(s->model), free(s->data);
+    memset(s, 0, sizeof *s);
+}
+
+void scores_text(char **field, const char *text) {
+    free(*field);
+    *field = mem_string(text ? text : "");
+}
+
+int score_group(const int32_t *token0, int n0, const int32_t *token1, int n1) {
+    uint64_t h = (uint64_t)n0; /* tells where the first document ends */
+    for (int i = 0; i < n0 + n1; i++) {
+        h += (uint32_t)(i < n0 ? token0[i] : token1[i - n0]) + 0x9e3779b97f4a7c15u;
+        h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u; /* the mixing steps of splitmix64 */
+        h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
+        h ^= h >> 31;
+    }
+    return (int)(h % SCORE_GROUPS);
+}
+
+/* ---------------------------------------------------------------------------------- the file */
+
+/* The tensors of a layer, in the order of the file. */
+typedef struct Part {
+    const char *name;
+    enum StType type;
+    void *data;
+    int rank;
+    size_t dim[3], count;
+} Part;
+
+enum { PARTS = 4 };
+
+static void parts_of(Part part[PARTS], const ScoreLayer *l) {
+    size_t S = (size_t)l->S;
+    part[0] = (Part){"sum", ST_F64, l->sum, 3, {2, SCORE_GROUPS, S}, groups_size(l)};
+    part[1] = (Part){"sumsq", ST_F64, l->sumsq, 2, {2, S}, 2 * S};
+    part[2] = (Part){"fires", ST_I64, l->fires, 2, {2, S}, 2 * S};
+    part[3] = (Part){"max", ST_F32, l->max, 2, {2, S}, 2 * S};
+}
+
+enum { KEY = 64 };
+
+static const char *layer_key(char key[KEY], int layer, const char *what) {
+    snprintf(key, KEY, "layer.%d.%s", layer, what);
+    return key;
+}
+
+static void write_texts(StWriter *w, const Scores *s) {
+    char key[KEY], list[8192] = "";
+    st_writer_meta(w, "format", FORMAT);
+    st_writer_meta(w, "pool", POOL_NAME[s->pool]);
+    st_writer_meta(w, "counted", s->counted);
+    st_writer_meta(w, "model", s->model);
+    st_writer_meta(w, "data", s->data);
+    for (int i = 0; i < s->n; i++) {
+        const ScoreLayer *l = &s->layer[i];
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%d", i ? "," : "", l->layer);
+        st_writer_meta(w, layer_key(key, l->layer, "sae"), l->sae);
+        st_writer_meta(w, layer_key(key, l->layer, "sae_sha256"), l->sha256);
+        st_writer_meta(w, layer_key(key, l->layer, "neuronpedia"), l->id);
+    }
+    st_writer_meta(w, "layers", list);
+}
+
+static bool write_data(StWriter *w, const Scores *s, Err *err) {
+    for (int i = 0; i < s->n; i++) {
+        Part part[PARTS];
+        parts_of(part, &s->layer[i]);
+        for (int p = 0; p < PARTS; p++)
+            if (!st_writer_data(w, part[p].data, part[p].count * st_type_size(part[p].type), err))
+                return false;
+    }
+    return st_writer_data(w, s->tokens, sizeof s->tokens, err) &&
+           st_writer_data(w, s->documents, sizeof s->documents, err);
+}
+
+bool scores_save(const Scores *s, const char *path, Err *err) {
+    StWriter *w;
+    char key[KEY];
+    size_t counts[2] = {2, SCORE_GROUPS};
+    if (!st_writer_open(&w, path, err)) return false;
+    write_texts(w, s);
+    for (int i = 0; i < s->n; i++) {
+        Part part[PARTS];
+        parts_of(part, &s->layer[i]);
+        for (int p = 0; p < PARTS; p++)
+            st_writer_tensor(w, layer_key(key, s->layer[i].layer, part[p].name), part[p].type,
+                             part[p].rank, part[p].dim);
+    }
+    st_writer_tensor(w, "tokens", ST_I64, 2, counts);
+    st_writer_tensor(w, "documents", ST_I64, 2, counts);
+    if (write_data(w, s, err)) return st_writer_finish(w, err);
+    st_writer_abort(w);
+    return false;
+}
+
+static bool read_tensor(void *to, const StSet *set, const char *name, enum StType type, int rank,
+                        const size_t *dim, Err *err) {
+    const StTensor *t;
+    if (!st_need_type(set, &t, name, type, rank, dim, err)) return false;
+    memcpy(to, t->data, t->bytes);
+    return true;
+}
+
+/* "5,10,15" rising; -1: anything else, or more than the file has room for. */
+static int parse_layers(int *layer, int limit, const char *list) {
+    int n = 0;
+    for (const char *p = list; p && *p && n < limit; n++) {
+        char *end;
+        long v = strtol(p, &end, 10);
+        if (end == p || v < 0 || v > 100000 || (n && v <= layer[n - 1])) return -1;
+        if (*end != 0 && *end != ',') return -1;
+        layer[n] = (int)v;
+        p = *end ? end + 1 : end;
+    }
+    return n > 0 ? n : -1;
+}
+
+static bool check_numbers(const Scores *s, const char *path, Err *err) {
+    for (int i = 0; i < s->n; i++) {
+        const ScoreLayer *l = &s->layer[i];
+        bool good = true;
+        for (size_t j = 0; j < groups_size(l); j++) good = good && isfinite(l->sum[j]);
+        for (size_t j = 0; j < 2 * (size_t)l->S; j++)
+            good = good && isfinite(l->sumsq[j]) && isfinite(l->max[j]) && l->fires[j] >= 0;
+        if (!good)
+            return err_set(err, EXIT_INPUT, "%s: layer %d: expected finite sums and counts >= 0",
+                           path, l->layer);
+    }
+    for (int j = 0; j < 2 * SCORE_GROUPS; j++)
+        if (s->tokens[j / SCORE_GROUPS][j % SCORE_GROUPS] < 0 ||
+            s->documents[j / SCORE_GROUPS][j % SCORE_GROUPS] < 0)
+            return err_set(err, EXIT_INPUT, "%s: expected counts >= 0 in tokens and documents",
+                           path);
+    return true;
+}
+
+static bool load_layer(ScoreLayer *l, const StSet *set, Err *err) {
+    char key[KEY];
+    Part part[PARTS];
+    parts_of(part, l);
+    for (int p = 0; p < PARTS; p++)
+        if (!read_tensor(part[p].data, set, layer_key(key, l->layer, part[p].name), part[p].type,
+                         part[p].rank, part[p].dim, err))
+            return false;
+    scores_text(&l->sae, st_metadata(set, layer_key(key, l->layer, "sae")));
+    scores_text(&l->sha256, st_metadata(set, layer_key(key, l->layer, "sae_sha256")));
+    scores_text(&l->id, st_metadata(set, layer_key(key, l->layer, "neuronpedia")));
+    return true;
+}
+
+/* Widths come from layer.N.max; load_layer then holds every tensor against them. */
+static bool read_shape(int *layer, int *width, int *n, const StSet *set, const char *path,
+                       Err *err) {
+    int limit = (int)(st_count(set) < 100000 ? st_count(set) : 100000);
+    *n = parse_layers(layer, limit, st_metadata(set, "layers"));
+    if (*n < 0)
+        return err_set(err, EXIT_INPUT, "%s: expected metadata \"layers\" such as 5,10,15", path);
+    for (int i = 0; i < *n; i++) {
+        char key[KEY];
+        const StTensor *t = st_find(set, layer_key(key, layer[i], "max"));
+        if (!t || t->rank != 2 || t->dim[1] == 0 || t->dim[1] > 1 << 24)
+            return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [2, features]", path, key);
+        width[i] = (int)t->dim[1];
+    }
+    return true;
+}
+
+bool scores_load(Scores *s, const char *path, Err *err) {
+    StSet *set;
+    memset(s, 0, sizeof *s);
+    if (!st_open(&set, path, err)) return false;
+    const char *format = st_metadata(set, "format"), *pool = st_metadata(set, "pool");
+    int *layer = mem_array(st_count(set), sizeof *layer), n = 0;
+    int *width = mem_array(st_count(set), sizeof *width);
+    size_t counts[2] = {2, SCORE_GROUPS};
+    bool ok = format && strcmp(format, FORMAT) == 0;
+    if (!ok) err_set(err, EXIT_INPUT, "%s: expected scores written by sails score", path);
+    ok = ok && read_shape(layer, width, &n, set, path, err);
+    if (ok) {
+        scores_init(s, n, layer, width);
+        scores_text(&s->counted, st_metadata(set, "counted"));
+        scores_text(&s->model, st_metadata(set, "model"));
+        scores_text(&s->data, st_metadata(set, "data"));
+        s->pool = pool && strcmp(pool, POOL_NAME[POOL_DOCUMENT]) == 0 ? POOL_DOCUMENT : POOL_TOKEN;
+        if (!pool || strcmp(pool, POOL_NAME[s->pool]) != 0)
+            ok = err_set(err, EXIT_INPUT, "%s: expected metadata pool of token or document", path);
+    }
+    for (int i = 0; ok && i < n; i++) ok = load_layer(&s->layer[i], set, err);
+    ok = ok && read_tensor(s->tokens, set, "tokens", ST_I64, 2, counts, err) &&
+         read_tensor(s->documents, set, "documents", ST_I64, 2, counts, err) &&
+         check_numbers(s, path, err);
+    free(layer), free(width);
+    st_close(set);
+    if (!ok) scores_free(s);
+    return ok;
+}
+
+/* ----------------------------------------------------------------------------------- merging */
+
+static bool check_mergeable(const Scores *a, const Scores *b, Err *err) {
+    const char *what = a->n != b->n                          ? "layers"
+                       : a->pool != b->pool                  ? "pooling"
+                       : strcmp(a->counted, b->counted) != 0 ? "counted tokens"
+                                                             : NULL;
+    for (int i = 0; !what && i < a->n; i++) {
+        const ScoreLayer *x = &a->layer[i], *y = &b->layer[i];
+        if (x->layer != y->layer) what = "layers";
+        if (x->S != y->S || strcmp(x->sha256, y->sha256) != 0) what = "SAEs";
+    }
+    return !what || err_set(err, EXIT_INPUT, "scores of other %s cannot be merged", what);
+}
+
+bool scores_merge(Scores *a, const Scores *b, Err *err) {
+    if (!check_mergeable(a, b, err)) return false;
+    for (int i = 0; i < a->n; i++) {
+        ScoreLayer *x = &a->layer[i];
+        const ScoreLayer *y = &b->layer[i];
+        for (size_t j = 0; j < groups_size(x); j++) x->sum[j] += y->sum[j];
+        for (size_t j = 0; j < 2 * (size_t)x->S; j++) {
+            x->sumsq[j] += y->sumsq[j];
+            x->fires[j] += y->fires[j];
+            if (y->max[j] > x->max[j]) x->max[j] = y->max[j];
+        }
+    }
+    for (int c = 0; c < 2; c++)
+        for (int g = 0; g < SCORE_GROUPS; g++) {
+            a->tokens[c][g] += b->tokens[c][g];
+            a->documents[c][g] += b->documents[c][g];
+        }
+    return true;
+}

@@ -1,0 +1,238 @@
+/* score_rank.c - ranking, standard errors and stability from the grouped sums. */
+#include <math.h>
+
+#include "host/base/mem.h"
+#include "host/base/rng.h"
+#include "model/score.h"
+
+/* One view of a layer: its groups, each taken times[g] times. */
+typedef struct View {
+    const Scores *s;
+    const ScoreLayer *l;
+    int times[SCORE_GROUPS];
+    double W[2][SCORE_GROUPS], total[2];
+    int n; /* groups drawn that hold anything */
+} View;
+
+/* Vectors over the features. */
+typedef struct Columns {
+    double *mean[2], *var; /* var: squared standard error of mean0 - mean1 */
+} Columns;
+
+static void view_init(View *v, const Scores *s, int i) {
+    *v = (View){.s = s, .l = &s->layer[i]};
+    for (int g = 0; g < SCORE_GROUPS; g++) v->times[g] = 1;
+}
+
+static void view_weigh(View *v) {
+    v->n = 0;
+    v->total[0] = v->total[1] = 0;
+    for (int g = 0; g < SCORE_GROUPS; g++) {
+        for (int c = 0; c < 2; c++) {
+            const Scores *s = v->s;
+            v->W[c][g] = (double)(s->pool == POOL_TOKEN ? s->tokens[c][g] : s->documents[c][g]);
+            v->total[c] += v->times[g] * v->W[c][g];
+        }
+        if (v->W[0][g] > 0 || v->W[1][g] > 0) v->n += v->times[g];
+    }
+}
+
+static const double *group_sum(const View *v, int c, int g) {
+    return v->l->sum + ((size_t)c * SCORE_GROUPS + (size_t)g) * (size_t)v->l->S;
+}
+
+/* A corpus of which the view holds nothing has mean 0. */
+static void means(const Columns *k, const View *v) {
+    int S = v->l->S;
+    for (int c = 0; c < 2; c++) {
+        double *mean = k->mean[c], scale = v->total[c] > 0 ? 1 / v->total[c] : 0;
+        memset(mean, 0, (size_t)S * sizeof *mean);
+        for (int g = 0; g < SCORE_GROUPS; g++) {
+            const double *sum = group_sum(v, c, g);
+            double times = v->times[g];
+            if (v->times[g] == 0) continue;
+#pragma omp simd
+            for (int i = 0; i < S; i++) mean[i] += times * sum[i];
+        }
+#pragma omp simd
+        for (int i = 0; i < S; i++) mean[i] *= scale;
+    }
+}
+
+static void variances(const Columns *k, const View *v) {
+    int S = v->l->S;
+    double n = v->n, *var = k->var;
+    const double *m0 = k->mean[0], *m1 = k->mean[1];
+    double scale0 = v->total[0] > 0 ? n / v->total[0] : 0;
+    double scale1 = v->total[1] > 0 ? n / v->total[1] : 0;
+    memset(var, 0, (size_t)S * sizeof *var);
+    for (int g = 0; g < SCORE_GROUPS; g++) {
+        const double *s0 = group_sum(v, 0, g), *s1 = group_sum(v, 1, g);
+        double W0 = v->W[0][g], W1 = v->W[1][g], times = v->times[g];
+        if (v->times[g] == 0) continue;
+#pragma omp simd
+        for (int i = 0; i < S; i++) {
+            double u = scale0 * (s0[i] - m0[i] * W0) - scale1 * (s1[i] - m1[i] * W1);
+            var[i] += times * u * u;
+        }
+    }
+    double scale = v->n > 1 ? 1 / (n * (n - 1)) : INFINITY;
+#pragma omp simd
+    for (int i = 0; i < S; i++) var[i] = v->n > 1 ? var[i] * scale : INFINITY;
+}
+
+static double t_of(double diff, double se) {
+    if (se > 0) return diff / se;
+    return diff > 0 ? INFINITY : diff < 0 ? -INFINITY : 0;
+}
+
+/* value[i]: what features are ranked by; -infinity for those that never fired. */
+static void values(double *value, const Columns *k, const View *v, enum ScoreKind kind) {
+    int S = v->l->S;
+    const int64_t *fires = v->l->fires;
+    means(k, v);
+    if (kind == SCORE_T) variances(k, v);
+    double largest = 0;
+    for (int i = 0; i < S; i++) largest = fmax(largest, k->mean[1][i]);
+    for (int i = 0; i < S; i++) {
+        double diff = k->mean[0][i] - k->mean[1][i];
+        if (fires[i] == 0 && fires[S + i] == 0)
+            value[i] = -INFINITY;
+        else if (kind == SCORE_DELTA)
+            value[i] = fabs(diff);
+        else if (kind == SCORE_T)
+            value[i] = fabs(t_of(diff, sqrt(k->var[i])));
+        else
+            value[i] = kind == SCORE_SIGNED ? diff : largest > 0 ? diff / largest : diff;
+    }
+}
+
+/* Larger values first, then lower indices. */
+static bool before(const double *value, int32_t a, int32_t b) {
+    return value[a] > value[b] || (value[a] == value[b] && a < b);
+}
+
+/* The k first of the order above by a heap whose root is the last of them; then in order. */
+static void sift(int32_t *heap, int n, int i, const double *value) {
+    for (int child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && before(value, heap[child], heap[child + 1])) child++;
+        if (!before(value, heap[i], heap[child])) return;
+        int32_t swap = heap[i];
+        heap[i] = heap[child];
+        heap[child] = swap;
+    }
+}
+
+static int top_of(int32_t *top, const double *value, int S, int k) {
+    int n = 0;
+    for (int32_t i = 0; i < S; i++) {
+        if (value[i] == -INFINITY) continue;
+        if (n < k) {
+            top[n++] = i;
+            if (n == k)
+                for (int j = n / 2; j-- > 0;) sift(top, n, j, value);
+        } else if (before(value, i, top[0])) {
+            top[0] = i;
+            sift(top, n, 0, value);
+        }
+    }
+    if (n < k)
+        for (int j = n / 2; j-- > 0;) sift(top, n, j, value);
+    for (int last = n; last-- > 1;) {
+        int32_t swap = top[0];
+        top[0] = top[last];
+        top[last] = swap;
+        sift(top, last, 0, value);
+    }
+    return n;
+}
+
+/* Draws as many groups as the layer has, with replacement, from those that hold anything. */
+static void resample(View *v, uint64_t seed, int draw) {
+    int held[SCORE_GROUPS], n = 0;
+    for (int g = 0; g < SCORE_GROUPS; g++)
+        if (v->W[0][g] > 0 || v->W[1][g] > 0) held[n++] = g;
+    memset(v->times, 0, sizeof v->times);
+    for (int j = 0; j < n; j++) {
+        uint64_t index = (uint64_t)draw * SCORE_GROUPS + (uint64_t)j;
+        v->times[held[rng_below(seed, (uint64_t)v->l->layer, index, (uint64_t)n)]]++;
+    }
+    view_weigh(v);
+}
+
+static void stabilities(FeatureStat *top, int n, View v, const Columns *k, double *value,
+                        enum ScoreKind kind, int topk, uint64_t seed, int resamples) {
+    int32_t *drawn = mem_array((size_t)topk, sizeof *drawn);
+    int *hits = mem_array((size_t)v.l->S, sizeof *hits);
+    for (int r = 0; r < resamples; r++) {
+        resample(&v, seed, r);
+        values(value, k, &v, kind);
+        int m = top_of(drawn, value, v.l->S, topk);
+        for (int j = 0; j < m; j++) hits[drawn[j]]++;
+    }
+    for (int j = 0; j < n; j++)
+        top[j].stability = resamples ? (double)hits[top[j].feature] / resamples : 1;
+    free(drawn), free(hits);
+}
+
+/* Share of a t distribution with nu degrees of freedom below x >= 0: Simpson's rule on its density,
+ * substituted by x = sqrt(nu) tan(a), which makes the range finite. */
+static double t_below(double x, double nu) {
+    enum { STEPS = 400 };
+    double top = atan(x / sqrt(nu)), h = top / STEPS, sum = 0;
+    for (int i = 0; i <= STEPS; i++)
+        sum += (i == 0 || i == STEPS ? 1 : i % 2 ? 4 : 2) * pow(cos(i * h), nu - 1);
+    return 0.5 + exp(lgamma((nu + 1) / 2) - lgamma(nu / 2)) / sqrt(M_PI) * sum * h / 3;
+}
+
+/* The quantile that leaves 2.5 % above, by bisection. */
+static double t_quantile(double nu) {
+    double low = 1.9, high = 13;
+    for (int i = 0; i < 60; i++) {
+        double mid = (low + high) / 2;
+        if (t_below(mid, nu) < 0.975)
+            low = mid;
+        else
+            high = mid;
+    }
+    return (low + high) / 2;
+}
+
+static void describe(FeatureStat *f, const View *v, const Columns *k, double quantile) {
+    int i = f->feature, S = v->l->S;
+    for (int c = 0; c < 2; c++) {
+        double tokens = 0;
+        for (int g = 0; g < SCORE_GROUPS; g++) tokens += (double)v->s->tokens[c][g];
+        f->mean[c] = k->mean[c][i];
+        f->max[c] = v->l->max[(size_t)c * S + i];
+        f->rate[c] = tokens > 0 ? (double)v->l->fires[(size_t)c * S + i] / tokens : 0;
+    }
+    f->diff = f->mean[0] - f->mean[1];
+    f->se = sqrt(k->var[i]);
+    f->t = t_of(f->diff, f->se);
+    f->low = f->diff - quantile * f->se;
+    f->high = f->diff + quantile * f->se;
+}
+
+int score_top(FeatureStat *top, const Scores *s, int i, enum ScoreKind kind, int k, uint64_t seed,
+              int resamples) {
+    CHECK(i >= 0 && i < s->n && k > 0 && resamples >= 0, "layer %d of %d, k=%d", i, s->n, k);
+    View v;
+    view_init(&v, s, i);
+    view_weigh(&v);
+    size_t S = (size_t)v.l->S;
+    double *value = mem_array(S, sizeof *value);
+    Columns columns = {.mean = {mem_array(S, 8), mem_array(S, 8)}, .var = mem_array(S, 8)};
+    int32_t *best = mem_array((size_t)k, sizeof *best);
+    values(value, &columns, &v, kind);
+    variances(&columns, &v);
+    int n = top_of(best, value, v.l->S, k);
+    double quantile = v.n > 1 ? t_quantile(v.n - 1) : INFINITY;
+    for (int j = 0; j < n; j++) {
+        top[j] = (FeatureStat){.feature = best[j], .score = value[best[j]]};
+        describe(&top[j], &v, &columns, quantile);
+    }
+    stabilities(top, n, v, &columns, value, kind, k, seed, resamples);
+    free(value), free(columns.mean[0]), free(columns.mean[1]), free(columns.var), free(best);
+    return n;
+}

@@ -1,0 +1,237 @@
+#include "model/score_run.h"
+
+#include <math.h>
+
+#include "host/base/mem.h"
+
+enum { GATHER_ROWS = 2048 };
+
+/* One layer's statistics in device memory. */
+typedef struct Sums {
+    double *sum, *sumsq;
+    int64_t *fires;
+    float *max;
+} Sums;
+
+struct ScoreRun {
+    const Model *m;
+    const Sae *sae;
+    int nsae, max_rows;
+    enum ScorePool pool;
+    Acts *acts;
+    Pack pack;
+    Sums *sums;
+    Arena arena;
+    store *x;           /* (GATHER_ROWS,D): the rows that count */
+    int32_t *row, *bin; /* (2 max_rows) in device memory: of the pack that runs */
+    float *weight;
+    int counted;                  /* entries of the next three, for the pack being filled */
+    int32_t *host_row, *host_bin; /* a shared row counts once for each corpus */
+    float *host_weight;
+    int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS];
+    ScoreWork work;
+};
+
+static void carve(ScoreRun *r) {
+    Arena *a = &r->arena;
+    size_t rows = 2 * (size_t)r->max_rows;
+    r->x = arena_store(a, "scored rows", GATHER_ROWS, (size_t)r->m->c.D);
+    r->row = arena_i32(a, "scored row numbers", rows, 1);
+    r->bin = arena_i32(a, "bins", rows, 1);
+    r->weight = arena_f32(a, "row weights", rows, 1);
+    for (int i = 0; i < r->nsae; i++) {
+        size_t S = (size_t)r->sae[i].enc.S;
+        r->sums[i].sum = arena_f64(a, "SAE sums", 2 * SCORE_GROUPS, S);
+        r->sums[i].sumsq = arena_f64(a, "SAE sums of squares", 2, S);
+        r->sums[i].fires = arena_bytes(a, "SAE firing counts", 2 * S * sizeof(int64_t));
+        r->sums[i].max = arena_f32(a, "SAE maxima", 2, S);
+    }
+}
+
+static void clear(ScoreRun *r) {
+    for (int i = 0; i < r->nsae; i++) {
+        size_t S = (size_t)r->sae[i].enc.S;
+        exec_zero(r->m->ex, r->sums[i].sum, 2 * SCORE_GROUPS * S * sizeof(double));
+        exec_zero(r->m->ex, r->sums[i].sumsq, 2 * S * sizeof(double));
+        exec_zero(r->m->ex, r->sums[i].fires, 2 * S * sizeof(int64_t));
+        exec_zero(r->m->ex, r->sums[i].max, 2 * S * sizeof(float));
+    }
+    memset(r->tokens, 0, sizeof r->tokens);
+    memset(r->documents, 0, sizeof r->documents);
+}
+
+ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
+                         enum ScorePool pool) {
+    CHECK(nsae > 0 && max_rows > 0, "%d SAEs, %d rows", nsae, max_rows);
+    for (int i = 0; i < nsae; i++)
+        CHECK(sae[i].enc.w && sae[i].enc.D == m->c.D && sae[i].layer < m->c.L &&
+                  (i == 0 || sae[i].layer > sae[i - 1].layer),
+              "SAE %d of layer %d: no encoder, another width, or out of order", i, sae[i].layer);
+    ScoreRun *r = mem_array(1, sizeof *r);
+    *r = (ScoreRun){.m = m, .sae = sae, .nsae = nsae, .max_rows = max_rows, .pool = pool};
+    size_t rows = 2 * (size_t)max_rows;
+    r->sums = mem_array((size_t)nsae, sizeof *r->sums);
+    r->host_row = mem_array(rows, sizeof *r->host_row);
+    r->host_bin = mem_array(rows, sizeof *r->host_bin);
+    r->host_weight = mem_array(rows, sizeof *r->host_weight);
+    pack_init(&r->pack, max_rows, max_rows, 0);
+    r->acts = acts_create(m, max_rows, max_rows, 0, ACTS_INFER);
+    arena_init(&r->arena, m->ex, m->ex->dtype, "scores");
+    carve(r);
+    arena_place(&r->arena);
+    carve(r);
+    clear(r);
+    return r;
+}
+
+void score_run_close(ScoreRun *r) {
+    if (!r) return;
+    arena_free(&r->arena);
+    acts_destroy(r->acts);
+    pack_free(&r->pack);
+    free(r->sums), free(r->host_row), free(r->host_bin), free(r->host_weight);
+    free(r);
+}
+
+ScoreWork score_run_work(const ScoreRun *r) {
+    return r->work;
+}
+
+/* model_tap: the statistics of a scored layer, from the rows that count alone. */
+static void tap(void *context, int layer, const store *x, int N) {
+    ScoreRun *r = context;
+    Exec *ex = r->m->ex;
+    (void)N;
+    int i = 0;
+    while (i < r->nsae && r->sae[i].layer != layer) i++;
+    if (i == r->nsae) return;
+    const Sums *to = &r->sums[i];
+    for (int first = 0; first < r->counted; first += GATHER_ROWS) {
+        int n = r->counted - first < GATHER_ROWS ? r->counted - first : GATHER_ROWS;
+        ex->op->gather_rows(ex, r->x, x, r->row + first, n, r->m->c.D);
+        ex->op->sae_stats(ex, to->sum, to->sumsq, to->fires, to->max, r->x, r->bin + first,
+                          r->weight + first, r->sae[i].enc, n, SCORE_GROUPS);
+    }
+}
+
+static void flush(ScoreRun *r) {
+    Exec *ex = r->m->ex;
+    size_t n = (size_t)r->counted;
+    if (n > 0) {
+        exec_copy_in(ex, r->row, r->host_row, n * sizeof *r->row);
+        exec_copy_in(ex, r->bin, r->host_bin, n * sizeof *r->bin);
+        exec_copy_in(ex, r->weight, r->host_weight, n * sizeof *r->weight);
+        model_forward(r->m, r->acts, &r->pack, r->sae[r->nsae - 1].layer + 1, tap, r);
+        r->work.rows += r->pack.N;
+        r->work.counted += r->counted;
+    }
+    pack_clear(&r->pack);
+    r->counted = 0;
+}
+
+/* Notes the counted tokens of a document: token t lies in row prefix_row + t up to `split`, then in
+ * row + t - split. */
+static void count(ScoreRun *r, const ScoreItem *item, int c, int group, int prefix_row, int split,
+                  int row) {
+    int tokens = 0;
+    for (int t = 0; t < item->n[c]; t++) tokens += item->counted[c][t] != 0;
+    if (tokens == 0) return;
+    for (int t = 0; t < item->n[c]; t++) {
+        if (!item->counted[c][t]) continue;
+        r->host_row[r->counted] = t < split ? prefix_row + t : row + t - split;
+        r->host_bin[r->counted] = c * SCORE_GROUPS + group;
+        r->host_weight[r->counted++] = r->pool == POOL_TOKEN ? 1 : 1 / (float)tokens;
+    }
+    r->tokens[c][group] += tokens;
+    r->documents[c][group]++;
+}
+
+static bool counts(const ScoreItem *item, int c) {
+    for (int t = 0; t < item->n[c]; t++)
+        if (item->counted[c][t]) return true;
+    return false;
+}
+
+static void add_alone(ScoreRun *r, const ScoreItem *item, int c, int group) {
+    if (!counts(item, c)) return;
+    CHECK(item->n[c] <= r->max_rows, "expected documents of at most %d tokens, got %d", r->max_rows,
+          item->n[c]);
+    if (r->pack.N + item->n[c] > r->max_rows) flush(r);
+    int row = r->pack.N;
+    pack_add(&r->pack, item->token[c], NULL, item->n[c], 0);
+    count(r, item, c, group, 0, 0, row);
+}
+
+/* Both documents as branches of what they share. Each branch keeps at least one token. */
+static void add_pair(ScoreRun *r, const ScoreItem *item, int shared, int group) {
+    int rest[2] = {item->n[0] - shared, item->n[1] - shared}, prefix = r->pack.nseg;
+    int prefix_row = r->pack.N;
+    pack_add(&r->pack, item->token[0], NULL, shared, 0);
+    for (int c = 0; c < 2; c++) {
+        int row = r->pack.N;
+        pack_add_branch(&r->pack, prefix, shared, item->token[c] + shared, NULL, rest[c], 0);
+        count(r, item, c, group, prefix_row, shared, row);
+    }
+}
+
+void score_run_add(ScoreRun *r, const ScoreItem *item) {
+    int group = score_group(item->token[0], item->n[0], item->token[1], item->n[1]), shared = 0;
+    int shorter = item->n[0] < item->n[1] ? item->n[0] : item->n[1];
+    while (shared + 1 < shorter && item->token[0][shared] == item->token[1][shared]) shared++;
+    int rows = item->n[0] + item->n[1] - shared;
+    r->work.tokens += item->n[0] + item->n[1];
+    if (shared == 0 || rows > r->max_rows || !counts(item, 0) || !counts(item, 1)) {
+        add_alone(r, item, 0, group);
+        add_alone(r, item, 1, group);
+        return;
+    }
+    if (r->pack.N + rows > r->max_rows) flush(r);
+    add_pair(r, item, shared, group);
+}
+
+static bool check_result(const Scores *s, Err *err) {
+    for (int c = 0; c < 2; c++) {
+        int64_t tokens = 0;
+        for (int g = 0; g < SCORE_GROUPS; g++) tokens += s->tokens[c][g];
+        if (tokens == 0)
+            return err_set(err, EXIT_INPUT, "the %s corpus has no token that counts",
+                           c ? "unaligned" : "aligned");
+    }
+    for (int i = 0; i < s->n; i++) {
+        const ScoreLayer *l = &s->layer[i];
+        for (size_t j = 0; j < 2 * (size_t)l->S; j++)
+            if (!isfinite(l->sumsq[j])) /* the sum is not finite either, or is about to be */
+                return err_set(err, EXIT_NUMBERS,
+                               "layer %d, feature %zu: activations are not finite; is the "
+                               "checkpoint sound?",
+                               l->layer, j % (size_t)l->S);
+    }
+    return true;
+}
+
+bool score_run_finish(ScoreRun *r, Scores *s, Err *err) {
+    Exec *ex = r->m->ex;
+    int *layer = mem_array((size_t)r->nsae, sizeof *layer);
+    int *width = mem_array((size_t)r->nsae, sizeof *width);
+    flush(r);
+    for (int i = 0; i < r->nsae; i++) layer[i] = r->sae[i].layer, width[i] = r->sae[i].enc.S;
+    scores_init(s, r->nsae, layer, width);
+    free(layer), free(width);
+    s->pool = r->pool;
+    memcpy(s->tokens, r->tokens, sizeof s->tokens);
+    memcpy(s->documents, r->documents, sizeof s->documents);
+    for (int i = 0; i < s->n; i++) {
+        ScoreLayer *l = &s->layer[i];
+        size_t S = (size_t)l->S;
+        scores_text(&l->sae, r->sae[i].path);
+        scores_text(&l->id, r->sae[i].id);
+        exec_copy_out(ex, l->sum, r->sums[i].sum, 2 * SCORE_GROUPS * S * sizeof *l->sum);
+        exec_copy_out(ex, l->sumsq, r->sums[i].sumsq, 2 * S * sizeof *l->sumsq);
+        exec_copy_out(ex, l->fires, r->sums[i].fires, 2 * S * sizeof *l->fires);
+        exec_copy_out(ex, l->max, r->sums[i].max, 2 * S * sizeof *l->max);
+    }
+    clear(r);
+    if (check_result(s, err)) return true;
+    scores_free(s);
+    return false;
+}
