@@ -62,4 +62,9 @@ struct Acts {
 void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
                  void *context);
 
+/* token[i] = drawn from the capped logits of hidden row row[i];  token (n), u (n; NULL: greedy)
+ * device, row (n) host. */
+void head_sample(const Model *m, Acts *a, int32_t *token, const int32_t *row, int n, const float *u,
+                 Sampling how);
+
 #endif

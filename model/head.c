@@ -78,6 +78,24 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
     return sum;
 }
 
+/* Logits of up to a chunk of hidden rows, uncapped, in a->logits. */
+static void logits_of_rows(const Model *m, Acts *a, const int32_t *row, int n) {
+    exec_copy_in(m->ex, a->row, row, (size_t)n * sizeof *row);
+    m->ex->op->gather_rows(m->ex, a->label_h, a->h, a->row, n, m->c.D);
+    logits_fwd(m, a, 0, n);
+}
+
+void head_sample(const Model *m, Acts *a, int32_t *token, const int32_t *row, int n, const float *u,
+                 Sampling how) {
+    CHECK(a->complete, "expected a forward of all layers before");
+    for (int at = 0; at < n; at += a->chunk) {
+        int rows = n - at < a->chunk ? n - at : a->chunk;
+        logits_of_rows(m, a, row + at, rows);
+        m->ex->op->sample(m->ex, token + at, a->logits, u ? u + at : NULL, rows, m->c.V,
+                          m->c.final_cap, how);
+    }
+}
+
 void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *logits) {
     Exec *ex = m->ex;
     const Config *c = &m->c;
@@ -85,9 +103,7 @@ void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *log
     const Sampling greedy = {.temperature = 0, .top_p = 1};
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        exec_copy_in(ex, a->row, row + at, (size_t)rows * sizeof *row);
-        ex->op->gather_rows(ex, a->label_h, a->h, a->row, rows, c->D);
-        logits_fwd(m, a, 0, rows);
+        logits_of_rows(m, a, row + at, rows);
         ex->op->sample(ex, a->drawn, a->logits, NULL, rows, c->V, c->final_cap, greedy); /* caps */
         exec_copy_out(ex, logits + (size_t)at * (size_t)c->V, a->logits,
                       (size_t)rows * (size_t)c->V * sizeof *logits);
