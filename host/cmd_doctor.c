@@ -8,12 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "data/tokenizer.h"
 #include "host/base/mem.h"
 #include "host/base/rng.h"
 #include "host/command.h"
 #include "host/machine.h"
+#include "host/perf.h"
 #include "host/print.h"
-#include "host/runtime.h"
 
 enum Verdict { GOOD, NOTE, BAD };
 
@@ -45,7 +46,7 @@ static void check_processor(Doctor *d, const Machine *m) {
                        : m->avx2        ? "AVX2, bf16 computed in f32"
                                         : "no AVX2";
     say(d, m->avx2 ? GOOD : NOTE, "processor", "%s, %s; --dtype auto means %s",
-        *m->cpu ? m->cpu : "unknown", best, dtype_name(runtime_auto_dtype(DEVICE_CPU)));
+        *m->cpu ? m->cpu : "unknown", best, dtype_name(machine_auto_dtype(DEVICE_CPU)));
     int threads = omp_get_max_threads();
     say(d, threads > m->processors ? NOTE : GOOD, "threads", "%d worker threads, %d processors%s",
         threads, m->processors,
@@ -111,23 +112,6 @@ static bool gemm_right(Exec *ex) {
     return right;
 }
 
-static double gemm_rate(Exec *ex) {
-    enum { SIZE = 1024, RUNS = 5 };
-    size_t n = SIZE * SIZE;
-    store *s = exec_alloc(ex, 3 * n * dtype_size(ex->dtype), "doctor");
-    exec_zero(ex, s, 3 * n * dtype_size(ex->dtype));
-    store *b = store_at(ex->dtype, s, n), *c = store_at(ex->dtype, s, 2 * n);
-    double best = INFINITY;
-    for (int i = 0; i < RUNS; i++) {
-        double start = clock_seconds();
-        ex->op->gemm(ex, c, SIZE, s, SIZE, b, SIZE, SIZE, SIZE, SIZE, GEMM_NT, 1, 0);
-        exec_sync(ex);
-        best = fmin(best, clock_seconds() - start);
-    }
-    exec_free(ex, s);
-    return 2.0 * SIZE * SIZE * SIZE / best;
-}
-
 static void check_device(Doctor *d, enum DeviceKind kind) {
     const char *check = kind == DEVICE_CUDA ? "cuda" : "cpu";
     for (int t = 0; t < DTYPE_COUNT; t++) {
@@ -138,7 +122,7 @@ static void check_device(Doctor *d, enum DeviceKind kind) {
             return;
         }
         bool right = gemm_right(&ex);
-        double rate = gemm_rate(&ex);
+        double rate = perf_peak(&ex);
         say(d, right ? GOOD : BAD, check, "%s matmul is %s, %.0f GFLOP/s", dtype_name(ex.dtype),
             right ? "right" : "WRONG: expected the sum of products within rounding", rate / 1e9);
         exec_close(&ex);

@@ -74,6 +74,13 @@ void machine_read(Machine *m) {
     m->limit = memory_limit(m->memory);
 }
 
+enum Dtype machine_auto_dtype(enum DeviceKind kind) {
+    if (kind == DEVICE_CUDA) return DTYPE_BF16;
+    Machine m;
+    machine_read(&m);
+    return m.avx512_bf16 || m.amx_bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
 json_t *machine_versions(void) {
     const dnnl_version_t *d = dnnl_version();
     char onednn[32];

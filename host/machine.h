@@ -6,6 +6,8 @@
 
 #include <jansson.h>
 
+#include "kernels/exec.h"
+
 typedef struct Machine {
     char cpu[128];
     bool avx2, avx512, avx512_bf16, amx_bf16;
@@ -14,6 +16,9 @@ typedef struct Machine {
 } Machine;
 
 void machine_read(Machine *m);
+
+/* The storage type that `--dtype auto` means on this device kind. */
+enum Dtype machine_auto_dtype(enum DeviceKind kind);
 
 /* {"sails": "0.1.0", "onednn": ..., ...} */
 json_t *machine_versions(void);

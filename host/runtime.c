@@ -7,13 +7,6 @@
 
 enum { CHOSEN_AUTO, CHOSEN_F32, CHOSEN_BF16 }; /* model.dtype */
 
-enum Dtype runtime_auto_dtype(enum DeviceKind kind) {
-    if (kind == DEVICE_CUDA) return DTYPE_BF16;
-    Machine m;
-    machine_read(&m);
-    return m.avx512_bf16 || m.amx_bf16 ? DTYPE_BF16 : DTYPE_F32;
-}
-
 static enum Dtype dtype_for(const Settings *s, enum DeviceKind kind) {
     switch (s->model.dtype) {
         case CHOSEN_F32:
@@ -21,7 +14,7 @@ static enum Dtype dtype_for(const Settings *s, enum DeviceKind kind) {
         case CHOSEN_BF16:
             return DTYPE_BF16;
         default:
-            return runtime_auto_dtype(kind);
+            return machine_auto_dtype(kind);
     }
 }
 

@@ -21,7 +21,4 @@ bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err);
 void runtime_drop_adapter(Runtime *r);
 void runtime_close(Runtime *r);
 
-/* The storage type that `--dtype auto` means on this device kind. */
-enum Dtype runtime_auto_dtype(enum DeviceKind kind);
-
 #endif

@@ -77,6 +77,19 @@ const char *setting_text(const Setting *s, const Settings *v, char text[SETTING_
     return *(const char *const *)at;
 }
 
+int settings_pack_tokens(const Settings *s) {
+    enum { ROWS = 2048 }; /* enough for GEMMs at full speed, small beside a model */
+    if (s->data.pack_tokens) return s->data.pack_tokens;
+    return s->data.max_length > ROWS ? s->data.max_length : ROWS;
+}
+
+bool settings_check_packs(const Settings *s, Err *err) {
+    int rows = settings_pack_tokens(s);
+    return rows >= s->data.max_length ||
+           err_set(err, EXIT_USAGE, "--pack-tokens: expected at least --max-length %d, got %d",
+                   s->data.max_length, rows);
+}
+
 int list_count(const char *list) {
     int n = *list != 0;
     for (; *list; list++) n += *list == ',';

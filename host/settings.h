@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "host/base/err.h"
+
 enum SettingType { SET_INT, SET_REAL, SET_FLAG, SET_TEXT, SET_CHOICE, SET_LIST };
 enum SettingMark { PLAIN, OURS };
 
@@ -158,7 +160,7 @@ enum SettingMark { PLAIN, OURS };
     X(init, REAL, std, "0.02", 0, 10, "", PLAIN, "of the normal weights") \
     X(init, REAL, norm_std, "0.05", 0, 10, "", PLAIN, "of the norms' offsets") \
     X(init, CHOICE, dtype, "bf16", 0, 0, "f32|bf16", PLAIN, "of the file") \
-    X(init, REAL, shard, "5", 0.001, 1000, "GB", PLAIN, "largest file") \
+    X(init, REAL, shard, "5", 0.00001, 1000, "GB", PLAIN, "largest file") \
     X(init, TEXT, out, "", 0, 0, "folder", PLAIN, "model to write")
 
 #define SETTINGS_ALL(X) \
@@ -225,6 +227,10 @@ void setting_choice_name(const char *choices, int i, char name[SETTING_KEY]);
 /* Value as text, as a recipe would hold it; `text` needs SETTING_KEY bytes for numbers and
  * choices. Returns `text`, or the value's own text. */
 const char *setting_text(const Setting *s, const Settings *v, char text[SETTING_KEY]);
+
+/* data.pack-tokens with its default filled in, and whether it can hold the longest document. */
+int settings_pack_tokens(const Settings *s);
+bool settings_check_packs(const Settings *s, Err *err);
 
 /* Elements of a LIST value: their number, and element i into `item` (false: too long). */
 int list_count(const char *list);

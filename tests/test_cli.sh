@@ -84,6 +84,21 @@ bad 3 "line 1: expected a JSON object" eval --responses array.jsonl
 bad 3 "expected responses" eval --responses empty.jsonl
 bad 3 "no/such/folder" eval --responses r.jsonl --out no/such/folder/e.json
 
+# ------------------------------------------------------------------------- init and tokenize --
+shape="--layers 2 --hidden 64 --ffn 128 --heads 4 --kv-heads 2 --head-dim 16 --vocab 300 --dtype f32"
+good init $shape --seed 1 --out m1
+has "2 layers of width 64"
+good init $shape --seed 1 --shard 0.0001 --threads 1 --out m2
+[ -e m2/model.safetensors.index.json ] || fail "init --shard made no index"
+bad 2 "already holds a model" init $shape --out m1
+bad 2 "--out is needed" init $shape
+bad 3 "nowhere" init --config nowhere --out m3
+echo '{"model_type": "llama"}' >llama.json
+bad 3 "model_type" init --config llama.json --out m3
+[ ! -e m3/config.json ] || fail "a refused config was left behind"
+bad 3 "nowhere" tokenize --tokenizer nowhere --data r.jsonl
+bad 2 "--tokenizer is needed" tokenize --data r.jsonl
+
 # ----------------------------------------------------------------------------------- recipes --
 printf 'eval:\n  responses: r.jsonl\n  judge: refusal\ntrain:\n  lr: 1e-4\n' >ok.yaml
 good eval ok.yaml

@@ -1,0 +1,114 @@
+/* cmd_logprob.c - log-probability of every token of every document. */
+#include <math.h>
+#include <stdio.h>
+
+#include "host/base/mem.h"
+#include "host/command.h"
+#include "host/dataset.h"
+#include "host/json_lines.h"
+#include "host/measure.h"
+#include "host/print.h"
+#include "host/runtime.h"
+
+typedef struct Writer {
+    const Dataset *d;
+    uint8_t **target; /* (n) the training labels, which measuring all tokens replaces */
+    JsonLines out;
+    NllSum all, targets;
+} Writer;
+
+/* One document: nll[t - 1] is that of token t. */
+static bool write_doc(void *context, size_t i, const float *nll, int n, Err *err) {
+    Writer *w = context;
+    const Doc *d = &w->d->doc[i];
+    CHECK(n == d->n - 1, "expected %d log-probabilities, got %d", d->n - 1, n);
+    json_t *tokens = json_array(), *logprobs = json_array(), *labels = json_array();
+    double sum = 0;
+    for (int t = 0; t < d->n; t++) {
+        json_array_append_new(tokens, json_integer(d->token[t]));
+        json_array_append_new(labels, json_integer(w->target[i][t]));
+        if (t == 0) continue;
+        double x = nll[t - 1];
+        if (!isfinite(x)) {
+            json_decref(tokens), json_decref(logprobs), json_decref(labels);
+            return err_set(err, EXIT_NUMBERS, "document %s: token %d has log-probability %g",
+                           d->record->id, t, -x);
+        }
+        sum += x;
+        json_array_append_new(logprobs, json_real(-x));
+        if (w->target[i][t]) w->targets.sum += x, w->targets.labels++;
+    }
+    w->all.sum += sum;
+    w->all.labels += (size_t)n;
+    json_t *mean = n ? json_real(sum / n) : json_null();
+    return json_lines_put(
+        &w->out,
+        json_pack("{s:s, s:o, s:o, s:o, s:f, s:o}", "id", d->record->id, "tokens", tokens,
+                  "logprobs", logprobs, "labels", labels, "sum", -sum, "mean_nll", mean),
+        err);
+}
+
+static void label_everything(Writer *w, Dataset *d) {
+    w->target = mem_array(d->n, sizeof *w->target);
+    for (size_t i = 0; i < d->n; i++) {
+        w->target[i] = mem_array((size_t)d->doc[i].n, 1);
+        memcpy(w->target[i], d->doc[i].label, (size_t)d->doc[i].n);
+        doc_label_all(&d->doc[i]);
+    }
+}
+
+static void report(const Dataset *d, const Writer *w) {
+    char count[PRINT_ROOM];
+    printf("%zu documents, %s tokens, perplexity %.4f\n", d->n,
+           print_count(count, (double)w->all.labels), exp(w->all.sum / (double)w->all.labels));
+    if (w->targets.labels)
+        printf("  of the %s training targets %.4f\n", print_count(count, (double)w->targets.labels),
+               exp(w->targets.sum / (double)w->targets.labels));
+    if (d->truncated) printf("  %zu documents cut at --max-length\n", d->truncated);
+}
+
+static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
+    Writer w = {.d = d};
+    label_everything(&w, d);
+    bool ok = json_lines_open(&w.out, s->logprob.out, err) &&
+              measure_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s), "logprob",
+                           write_doc, &w, err);
+    ok = json_lines_close(&w.out, ok, err);
+    if (ok && *s->logprob.out) report(d, &w);
+    for (size_t i = 0; i < d->n; i++) free(w.target[i]);
+    free(w.target);
+    return ok;
+}
+
+static bool run(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    Runtime r = {0};
+    Dataset d = {0};
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err) &&
+              runtime_tokenizer(&r, s, err) &&
+              dataset_load(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
+                           s->data.max_length, (size_t)s->data.limit, err) &&
+              runtime_model(&r, s, (int)d.longest, err) &&
+              (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
+              write_all(&r, &d, s, err);
+    dataset_free(&d);
+    runtime_close(&r);
+    return ok;
+}
+
+static const Use use[] = {{"logprob.*", USE_OPTIONAL},       {"model.*", USE_OPTIONAL},
+                          {"model.path", USE_NEEDED},        {"data.path", USE_NEEDED},
+                          {"data.limit", USE_OPTIONAL},      {"data.side", USE_OPTIONAL},
+                          {"data.max-length", USE_OPTIONAL}, {"data.pack-tokens", USE_OPTIONAL},
+                          {"threads", USE_OPTIONAL},         {NULL, USE_OPTIONAL}};
+
+const Command cmd_logprob = {
+    .name = "logprob",
+    .summary = "log-probability of every token: perplexity, parity, multiple choice",
+    .about =
+        "One JSON object a line: {\"id\", \"tokens\", \"logprobs\" (one per token after the\n"
+        "first), \"labels\" (1: a training target), \"sum\", \"mean_nll\"}.",
+    .positional = POSITIONAL_RECIPE,
+    .use = use,
+    .run = run,
+};

@@ -1,0 +1,25 @@
+/* measure.h - log-probabilities of documents under a model: perplexity, parity, multiple choice. */
+#ifndef SAILS_MEASURE_H
+#define SAILS_MEASURE_H
+
+#include "data/chat.h"
+#include "model/gemma2.h"
+
+/* -log p of the n labelled tokens of document number `doc`, in order; n may be 0. Called for each
+ * document, in the order of the index. */
+typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
+
+/* Runs documents index[0..n) (NULL: the first n) in packs of pack_tokens rows. What is in a pack
+ * does not change a document's numbers. `progress` names the bar; NULL: none. */
+bool measure_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
+                  const char *progress, nll_sink *sink, void *context, Err *err);
+
+/* Sum of -log p over all labels and their number. */
+typedef struct NllSum {
+    double sum;
+    size_t labels;
+} NllSum;
+bool measure_sum(NllSum *sum, const Model *m, const Doc *doc, const size_t *index, size_t n,
+                 int pack_tokens, const char *progress, Err *err);
+
+#endif

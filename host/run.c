@@ -1,0 +1,260 @@
+#include "host/run.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "host/command.h"
+#include "host/machine.h"
+#include "host/print.h"
+
+enum { STAMP_BYTES = 64 << 20 };
+
+char *run_path(const Run *r, const char *name) {
+    return files_join(r->folder, name);
+}
+
+/* ------------------------------------------------------------------------------ opening -- */
+
+static bool write_recipe(const Run *r, const Args *a, Err *err) {
+    char *path = run_path(r, "recipe.yaml");
+    OutFile *f;
+    bool ok = files_create(&f, path, err);
+    if (ok) {
+        args_write_recipe(a, files_stream(f));
+        ok = files_commit(f, err);
+    }
+    free(path);
+    return ok;
+}
+
+/* A folder that exists must be empty or a run: a mistyped --out must not be filled up. */
+static bool usable_folder(const Run *r, Err *err) {
+    struct stat st;
+    if (stat(r->folder, &st) != 0) return true;
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, EXIT_USAGE, "%s: expected a folder for the run, found a file",
+                       r->folder);
+    char *stamp = run_path(r, "recipe.yaml");
+    bool is_run = files_exists(stamp);
+    free(stamp);
+    DIR *d = is_run ? NULL : opendir(r->folder);
+    bool empty = true;
+    for (struct dirent *e; d && (e = readdir(d));)
+        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    if (d) closedir(d);
+    return empty ||
+           err_set(err, EXIT_USAGE, "%s: holds files but no run; choose another out", r->folder);
+}
+
+static json_t *our_choices(const Args *a) {
+    json_t *choices = json_object();
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const Setting *s = &settings_table[i];
+        if (s->mark != OURS || !command_uses(a->command, i)) continue;
+        char key[SETTING_KEY], text[SETTING_KEY];
+        setting_key(s, key);
+        json_object_set_new(choices, key,
+                            json_pack("{s:s, s:b}", "value", setting_text(s, &a->s, text),
+                                      "default", a->source[i] == FROM_DEFAULT));
+    }
+    return choices;
+}
+
+static void new_manifest(Run *r, const Args *a) {
+    Machine m;
+    machine_read(&m);
+    char when[32];
+    time_t now = time(NULL);
+    struct tm utc;
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    r->manifest =
+        json_pack("{s:s, s:s, s:s, s:o, s:s, s:i, s:i, s:o, s:O, s:{}}", "format", "sails run 1",
+                  "started", when, "command", a->command->name, "versions", machine_versions(),
+                  "cpu", m.cpu, "processors", m.processors, "seed", a->s.run.seed, "our_choices",
+                  our_choices(a), "inputs", r->hashes, "stages");
+    CHECK(r->manifest, "a JSON value could not be made");
+}
+
+bool run_open(Run *r, const Args *a, Err *err) {
+    *r = (Run){.folder = a->s.run.out};
+    if (!usable_folder(r, err)) return false;
+    char *stages = run_path(r, "stages"), *manifest = run_path(r, "manifest.json");
+    json_t *old = NULL;
+    Err ignored; /* a broken manifest costs nothing but hashing again */
+    if (files_exists(manifest)) files_read_json(&old, manifest, STAMP_BYTES, &ignored);
+    json_t *inputs = old ? json_object_get(old, "inputs") : NULL;
+    r->hashes = json_is_object(inputs) ? json_incref(inputs) : json_object();
+    json_decref(old);
+    new_manifest(r, a);
+    bool ok = files_mkdirs(stages, err) && write_recipe(r, a, err) && run_write_manifest(r, err);
+    free(manifest);
+    free(stages);
+    if (!ok) run_close(r);
+    return ok;
+}
+
+bool run_write_manifest(Run *r, Err *err) {
+    char *path = run_path(r, "manifest.json");
+    bool ok = files_write_json(path, r->manifest, err);
+    free(path);
+    return ok;
+}
+
+void run_close(Run *r) {
+    json_decref(r->manifest);
+    json_decref(r->hashes);
+    *r = (Run){0};
+}
+
+/* ------------------------------------------------------------------------------- hashes -- */
+
+bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
+    struct stat st;
+    if (stat(path, &st) != 0) return files_sha256(hex, path, err); /* which says what is wrong */
+    json_int_t size = st.st_size;
+    json_int_t changed = (json_int_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    json_t *known = json_object_get(r->hashes, path);
+    const char *sha = json_string_value(json_object_get(known, "sha256"));
+    if (sha && strlen(sha) == 64 && json_integer_value(json_object_get(known, "size")) == size &&
+        json_integer_value(json_object_get(known, "mtime")) == changed) {
+        memcpy(hex, sha, 65);
+        return true;
+    }
+    if (!files_sha256(hex, path, err)) return false;
+    json_object_set_new(
+        r->hashes, path,
+        json_pack("{s:I, s:I, s:s}", "size", size, "mtime", changed, "sha256", hex));
+    return true;
+}
+
+/* ------------------------------------------------------------------------------- stages -- */
+
+void stage_begin(Stage *st, const char *name) {
+    *st = (Stage){.start = clock_seconds()};
+    snprintf(st->name, sizeof st->name, "%s", name);
+    st->key = json_pack("{s:s, s:s, s:{}, s:{}}", "stage", name, "sails", SAILS_VERSION, "settings",
+                        "inputs");
+    CHECK(st->key, "a JSON value could not be made");
+}
+
+void stage_free(Stage *st) {
+    json_decref(st->key);
+    json_decref(st->result);
+    *st = (Stage){0};
+}
+
+void stage_settings(Stage *st, const Settings *s, const char *const *keys) {
+    json_t *to = json_object_get(st->key, "settings");
+    Use use[16];
+    int n = 0;
+    for (; keys[n]; n++) use[n] = (Use){keys[n], USE_OPTIONAL};
+    use[n] = (Use){NULL, USE_OPTIONAL};
+    Command as_command = {.use = use};
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        if (!command_uses(&as_command, i)) continue;
+        char key[SETTING_KEY], text[SETTING_KEY];
+        setting_key(&settings_table[i], key);
+        json_object_set_new(to, key, json_string(setting_text(&settings_table[i], s, text)));
+    }
+}
+
+void stage_text(Stage *st, const char *name, const char *value) {
+    json_object_set_new(json_object_get(st->key, "settings"), name, json_string(value));
+}
+
+bool stage_file(Stage *st, Run *r, const char *path, Err *err) {
+    char hex[65];
+    if (!run_hash(r, hex, path, err)) return false;
+    json_object_set_new(json_object_get(st->key, "inputs"), path, json_string(hex));
+    return true;
+}
+
+/* What makes up a model or an adapter; other files of the folder do not matter. */
+static bool matters(const char *name) {
+    static const char *const exact[] = {"config.json", "generation_config.json", "tokenizer.json",
+                                        "adapter_config.json"};
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
+        if (strcmp(name, exact[i]) == 0) return true;
+    const char *dot = strrchr(name, '.');
+    return (dot && strcmp(dot, ".safetensors") == 0) || strstr(name, ".safetensors.index.json");
+}
+
+bool stage_folder(Stage *st, Run *r, const char *folder, Err *err) {
+    DIR *d = opendir(folder);
+    if (!d) return err_set(err, EXIT_INPUT, "%s: expected a folder", folder);
+    bool ok = true;
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        if (!matters(e->d_name)) continue;
+        char *path = files_join(folder, e->d_name);
+        ok = stage_file(st, r, path, err);
+        free(path);
+    }
+    closedir(d);
+    return ok;
+}
+
+static char *stamp_path(const Stage *st, const Run *r) {
+    char name[96];
+    snprintf(name, sizeof name, "stages/%s.json", st->name);
+    return run_path(r, name);
+}
+
+static bool output_hash(Run *r, char hex[65], const char *output, Err *err) {
+    char *path = run_path(r, output);
+    bool ok = files_sha256(hex, path, err);
+    free(path);
+    return ok;
+}
+
+/* Notes in the manifest how the stage was met. */
+static void note_stage(Run *r, const Stage *st, const char *how) {
+    json_object_set_new(
+        json_object_get(r->manifest, "stages"), st->name,
+        json_pack("{s:s, s:f}", "state", how, "seconds", clock_seconds() - st->start));
+}
+
+bool stage_done(Stage *st, Run *r, const char *const *outputs) {
+    char *path = stamp_path(st, r);
+    json_t *stamp = NULL;
+    Err ignored; /* a stamp that cannot be read is no stamp */
+    if (!files_exists(path) || !files_read_json(&stamp, path, STAMP_BYTES, &ignored)) stamp = NULL;
+    free(path);
+    bool done = stamp && json_equal(json_object_get(stamp, "key"), st->key);
+    for (; done && *outputs; outputs++) {
+        char hex[65];
+        const char *want =
+            json_string_value(json_object_get(json_object_get(stamp, "outputs"), *outputs));
+        done = want && output_hash(r, hex, *outputs, &ignored) && strcmp(hex, want) == 0;
+    }
+    if (done) {
+        st->result = json_incref(json_object_get(stamp, "result"));
+        note_stage(r, st, "kept");
+    }
+    json_decref(stamp);
+    return done;
+}
+
+bool stage_finish(Stage *st, Run *r, const char *const *outputs, json_t *result, Err *err) {
+    st->result = result ? result : json_object();
+    json_t *hashes = json_object();
+    bool ok = true;
+    for (; ok && *outputs; outputs++) {
+        char hex[65];
+        ok = output_hash(r, hex, *outputs, err);
+        if (ok) json_object_set_new(hashes, *outputs, json_string(hex));
+    }
+    json_t *stamp = json_pack("{s:O, s:O, s:O, s:f}", "key", st->key, "outputs", hashes, "result",
+                              st->result, "seconds", clock_seconds() - st->start);
+    json_decref(hashes);
+    char *path = stamp_path(st, r);
+    ok = ok && files_write_json(path, stamp, err);
+    free(path);
+    json_decref(stamp);
+    note_stage(r, st, "made");
+    return ok && run_write_manifest(r, err);
+}

@@ -1,0 +1,58 @@
+/* run.h - a run folder: what was asked, from what, and which stages are done.
+ *
+ *   recipe.yaml            the resolved recipe: running it again repeats the run
+ *   manifest.json          versions, machine, seed, inputs with SHA-256, our own defaults, stages
+ *   stages/NAME.json       stamp of a finished stage: its key, its outputs with SHA-256, its result
+ *   (the stages' outputs)
+ *
+ * A stage's key is a JSON object of everything that its outputs depend on: settings, hashes of the
+ * files read, the program's version. A stage whose stamp has the same key and whose outputs are
+ * there unchanged is not run again. */
+#ifndef SAILS_RUN_H
+#define SAILS_RUN_H
+
+#include <jansson.h>
+
+#include "host/args.h"
+#include "host/base/err.h"
+
+typedef struct Run {
+    const char *folder; /* borrowed */
+    json_t *hashes;     /* path -> {size, mtime, sha256}, so that no file is hashed twice */
+    json_t *manifest;
+} Run;
+
+/* Makes the folder and writes recipe.yaml. A folder of another run may be continued: stages that
+ * do not fit are run again. A path that holds something else than a run is refused. */
+bool run_open(Run *r, const Args *a, Err *err);
+void run_close(Run *r); /* accepts a zeroed Run */
+bool run_write_manifest(Run *r, Err *err);
+char *run_path(const Run *r, const char *name); /* folder/name; malloc */
+
+/* SHA-256 of an input; an unchanged file (size, time of change) is taken from the manifest. */
+bool run_hash(Run *r, char hex[65], const char *path, Err *err);
+
+typedef struct Stage {
+    char name[64];
+    json_t *key;    /* filled by the calls below before stage_done */
+    json_t *result; /* of a done stage: what stage_finish was given; borrowed by readers */
+    double start;
+} Stage;
+
+void stage_begin(Stage *st, const char *name);
+void stage_free(Stage *st); /* accepts a zeroed Stage */
+
+/* Adds to the key: settings by their keys ("train.*", "seed"; NULL ends), a text, an input file,
+ * the files of a model folder (config, weights, tokenizer) or of an adapter folder. */
+void stage_settings(Stage *st, const Settings *s, const char *const *keys);
+void stage_text(Stage *st, const char *name, const char *value);
+bool stage_file(Stage *st, Run *r, const char *path, Err *err);
+bool stage_folder(Stage *st, Run *r, const char *folder, Err *err);
+
+/* True when the stage need not run. `outputs` are names within the folder, NULL-terminated. */
+bool stage_done(Stage *st, Run *r, const char *const *outputs);
+
+/* Stamps the stage; takes the reference of `result` (an object; NULL: empty). */
+bool stage_finish(Stage *st, Run *r, const char *const *outputs, json_t *result, Err *err);
+
+#endif

@@ -1,0 +1,13 @@
+/* summary.h - the table of a run: one row per method, as summary.json keeps it and as people read
+ * it. */
+#ifndef SAILS_SUMMARY_H
+#define SAILS_SUMMARY_H
+
+#include <stdio.h>
+
+#include <jansson.h>
+
+/* {"rows": [{"name", "safety_rate", ...}]} as a table; what is null shows as "-". */
+void summary_print(const json_t *summary, FILE *f);
+
+#endif

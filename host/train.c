@@ -1,0 +1,167 @@
+#include "host/train.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "data/batch.h"
+#include "host/base/mem.h"
+#include "host/interrupt.h"
+#include "host/metrics.h"
+#include "host/perf.h"
+#include "host/print.h"
+#include "model/optim.h"
+
+void train_setup(TrainSetup *t, const Settings *s, size_t n) {
+    int batch = s->train.batch;
+    size_t steps = s->train.steps ? (size_t)s->train.steps : batch_steps(n, batch, s->train.epochs);
+    CHECK(steps <= INT32_MAX, "%zu steps", steps);
+    *t = (TrainSetup){.n = n,
+                      .batch = batch,
+                      .steps = (int)steps,
+                      .steps_per_epoch = (double)batch_steps(n, batch, 1),
+                      .pack_tokens = settings_pack_tokens(s),
+                      .seed = (uint64_t)s->run.seed,
+                      .clip = s->train.clip,
+                      .json = s->run.json};
+    t->schedule = (Schedule){(enum ScheduleKind)s->train.schedule, s->train.lr,
+                             (int)ceil(s->train.warmup * (double)steps), (int)steps};
+    t->adamw = (AdamW){.beta1 = (float)s->train.beta1,
+                       .beta2 = (float)s->train.beta2,
+                       .eps = (float)s->train.eps,
+                       .weight_decay = (float)s->train.weight_decay};
+}
+
+/* What the loop holds from the first step to the last. */
+typedef struct Loop {
+    const TrainSetup *t;
+    Model *m;
+    Optim optim;
+    Acts *acts;
+    Pack pack;
+    Metrics metrics;
+    int *number, *length, *pack_of; /* (batch) of the step's documents */
+    float *nll;                     /* (rows) */
+} Loop;
+
+static const Doc *doc_at(const TrainSetup *t, size_t i) {
+    return &t->doc[t->index ? t->index[i] : i];
+}
+
+/* Rows that a pack can ever need: its bound, or all that the largest global batch can hold. */
+static int pack_rows(const TrainSetup *t) {
+    size_t all = 0, longest = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        size_t len = (size_t)doc_at(t, i)->n;
+        all += len;
+        if (len > longest) longest = len;
+    }
+    CHECK(longest <= (size_t)t->pack_tokens, "document of %zu tokens, pack of %d", longest,
+          t->pack_tokens);
+    size_t batch = longest * (size_t)t->batch;
+    size_t most = all < batch ? all : batch;
+    return most < (size_t)t->pack_tokens ? (int)most : t->pack_tokens;
+}
+
+static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
+    int rows = pack_rows(t), segs = t->batch < rows ? t->batch : rows;
+    l->t = t;
+    l->m = m;
+    optim_init(&l->optim, m->lora, t->adamw);
+    l->acts = acts_create(m, rows, segs, rows, ACTS_TRAIN);
+    pack_init(&l->pack, rows, segs, rows);
+    l->number = mem_array((size_t)t->batch, sizeof *l->number);
+    l->length = mem_array((size_t)t->batch, sizeof *l->length);
+    l->pack_of = mem_array((size_t)t->batch, sizeof *l->pack_of);
+    l->nll = mem_array((size_t)rows, sizeof *l->nll);
+}
+
+static void loop_free(Loop *l) {
+    free(l->nll);
+    free(l->pack_of);
+    free(l->length);
+    free(l->number);
+    pack_free(&l->pack);
+    acts_destroy(l->acts);
+    optim_free(&l->optim);
+}
+
+/* Forward and backward of one pack; returns its sum of -log p. */
+static double run_pack(Loop *l, const int *number, int ndocs, int which, float gscale,
+                       double *flops) {
+    pack_clear(&l->pack);
+    for (int i = 0; i < ndocs; i++) {
+        if (l->pack_of[i] != which) continue;
+        const Doc *d = doc_at(l->t, (size_t)number[i]);
+        pack_add(&l->pack, d->token, d->label, d->n, number[i]);
+    }
+    if (l->pack.nlabel == 0) return 0; /* nothing to learn from */
+    model_forward(l->m, l->acts, &l->pack, l->m->c.L, NULL, NULL);
+    double sum = model_loss(l->m, l->acts, &l->pack, gscale, l->nll);
+    model_backward(l->m, l->acts, &l->pack);
+    *flops += perf_flops(&l->m->c, l->m->lora, &l->pack);
+    return sum;
+}
+
+/* Gradients of one global batch; fills tokens, labels, loss and flops. */
+static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
+    const TrainSetup *t = l->t;
+    int ndocs = batch_docs(l->number, t->n, t->batch, t->seed, (size_t)step);
+    for (int i = 0; i < ndocs; i++) {
+        const Doc *d = doc_at(t, (size_t)l->number[i]);
+        l->length[i] = d->n;
+        s->tokens += (size_t)d->n;
+        for (int j = 0; j < d->n; j++) s->labels += d->label[j] != 0;
+    }
+    int packs = batch_pack(l->pack_of, l->length, ndocs, l->pack.max_rows);
+    double labels = s->labels ? (double)s->labels : 1;
+    for (int p = 0; p < packs; p++) {
+        if (interrupted(err)) return false;
+        s->loss += run_pack(l, l->number, ndocs, p, (float)(1 / labels), &s->flops) / labels;
+    }
+    return true;
+}
+
+static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
+    const TrainSetup *t = l->t;
+    double start = clock_seconds();
+    *s = (StepMetrics){.step = step + 1, .total = t->steps};
+    if (!run_batch(l, step, s, err)) return false;
+    s->grad_norm = optim_norm(&l->optim);
+    if (!isfinite(s->loss) || !isfinite(s->grad_norm)) {
+        char where[96];
+        snprintf(where, sizeof where, "step %d: loss %g, gradient norm %g", step + 1, s->loss,
+                 s->grad_norm);
+        return numbers_went_bad(l->m, where, err);
+    }
+    s->learning_rate = schedule_lr(&t->schedule, step);
+    optim_step(&l->optim, s->grad_norm, s->learning_rate, t->clip);
+    exec_sync(l->m->ex);
+    s->epoch = (step + 1) / t->steps_per_epoch;
+    s->seconds = clock_seconds() - start;
+    return metrics_step(&l->metrics, s, err);
+}
+
+bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
+    *result = (TrainResult){.first_loss = NAN, .last_loss = NAN, .mean_loss = NAN};
+    Loop l = {0};
+    if (!metrics_open(&l.metrics, t->metrics_path, t->json, perf_peak(m->ex), err)) return false;
+    loop_init(&l, m, t);
+    bool ok = true;
+    for (int step = 0; step < t->steps && ok; step++) {
+        StepMetrics s;
+        ok = run_step(&l, step, &s, err);
+        if (!ok) break;
+        if (step == 0) result->first_loss = s.loss;
+        result->last_loss = s.loss;
+        result->steps++;
+    }
+    result->seconds = l.metrics.seconds;
+    result->tokens = l.metrics.tokens;
+    result->labels = l.metrics.labels;
+    if (result->steps) result->mean_loss = l.metrics.loss_sum / result->steps;
+    loop_free(&l);
+    Err close_err;
+    bool closed = metrics_close(&l.metrics, &close_err);
+    if (ok && !closed) *err = close_err;
+    return ok && closed;
+}

@@ -1,0 +1,46 @@
+/* train.h - the training loop: global batches, packs, gradients, AdamW, one line per step. */
+#ifndef SAILS_TRAIN_H
+#define SAILS_TRAIN_H
+
+#include "data/chat.h"
+#include "host/schedule.h"
+#include "host/settings.h"
+#include "model/gemma2.h"
+
+typedef struct TrainSetup {
+    const Doc *doc;
+    const size_t *index; /* (n) which documents; NULL: the first n */
+    size_t n;
+    int batch; /* documents of a step */
+    int steps; /* in all */
+    double steps_per_epoch;
+    int pack_tokens;
+    uint64_t seed; /* of the order */
+    Schedule schedule;
+    double clip;              /* 0: none */
+    AdamW adamw;              /* betas, eps, weight decay */
+    const char *metrics_path; /* NULL: no file */
+    bool json;
+} TrainSetup;
+
+typedef struct TrainResult {
+    int steps;
+    double seconds; /* of the steps */
+    double first_loss, last_loss, mean_loss;
+    size_t tokens, labels; /* seen, repeats counted */
+} TrainResult;
+
+/* What the settings ask for over n documents; fills all but doc, index and metrics_path. */
+void train_setup(TrainSetup *t, const Settings *s, size_t n);
+
+/* Trains m->lora (made with training, flags final). The loss of a step is the mean over all
+ * label tokens of its global batch, however it falls into packs. A loss or gradient that is not
+ * finite ends the run with EXIT_NUMBERS and the first bad tensor's name; the adapter is then as
+ * the last good step left it. */
+bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
+
+/* Sets err to EXIT_NUMBERS, naming the first tensor that holds a NaN or an infinity: weights of
+ * the model, adapters, gradients, in this order; `where` starts the message. Returns false. */
+bool numbers_went_bad(const Model *m, const char *where, Err *err);
+
+#endif
