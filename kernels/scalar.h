@@ -91,14 +91,16 @@ static inline SAILS_HD float scalar_gelu(float g) {
     return t * scalar_sigmoid(t * (1.59576912f + 0.0713548163f * (t * t)));
 }
 
-/* d gelu / dg = s + g s (1 - s) d(2u)/dg with s = sigmoid(2u). 1 - s would cancel: it is e s with
- * e = exp(-2u), which +-10 keeps finite; there the derivative has arrived at 0 and 1. */
-static inline SAILS_HD float scalar_gelu_grad(float g) {
-    float t = g < -10.0f ? -10.0f : g;
-    t = t > 10.0f ? 10.0f : t;
-    float tt = t * t, e = scalar_exp(-t * (1.59576912f + 0.0713548163f * tt));
-    float s = 1.0f / (1.0f + e);
-    return s + t * s * (e * s) * (1.59576912f + 0.214064449f * tt);
+/* gelu and its derivative s + g s (1 - s) d(2u)/dg, with s = sigmoid(2u), from one exp. 1 - s would
+ * cancel: it is e s with e = exp(-2u), which +-10 keeps finite; there s has arrived at 0 and 1. */
+typedef struct ScalarGelu {
+    float y, slope;
+} ScalarGelu;
+static inline SAILS_HD ScalarGelu scalar_gelu_both(float g) {
+    float low = g < -10.0f ? -10.0f : g, t = low > 10.0f ? 10.0f : low, tt = t * t;
+    float e = scalar_exp(-t * (1.59576912f + 0.0713548163f * tt)), s = 1.0f / (1.0f + e);
+    ScalarGelu both = {low * s, s + t * s * (e * s) * (1.59576912f + 0.214064449f * tt)};
+    return both;
 }
 
 /* z = cap tanh(x / cap), and dz/dx as a function of z. */

@@ -13,8 +13,9 @@ static void span_bwd(elem *dgate, elem *dup, const elem *dy, const elem *gate, c
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
         float d = elem_get(dy[i]), g = elem_get(gate[i]), u = elem_get(up[i]);
-        dgate[i] = elem_put(d * u * scalar_gelu_grad(g));
-        dup[i] = elem_put(d * scalar_gelu(g));
+        ScalarGelu act = scalar_gelu_both(g);
+        dgate[i] = elem_put(d * u * act.slope);
+        dup[i] = elem_put(d * act.y);
     }
 }
 

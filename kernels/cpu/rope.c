@@ -7,17 +7,19 @@ void TWIN(rope_table)(Exec *ex, float *cosine, float *sine, int P, int E, double
     OP_GATE(ex);
     CHECK(P >= 0 && E > 0 && E % 2 == 0 && theta > 0, "P=%d E=%d theta=%g", P, E, theta);
     int half = E / 2;
-#pragma omp parallel for if ((size_t)P * half > OP_SMALL / 16)
+    float *frequency = exec_scratch(ex, half * sizeof *frequency);
     for (int i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)E;
-        float frequency = 1 / (float)pow((double)(float)theta, (double)exponent);
-        for (int p = 0; p < P; p++) {
-            float angle = frequency * (float)p;
+        frequency[i] = 1 / (float)pow((double)(float)theta, (double)exponent);
+    }
+#pragma omp parallel for if ((size_t)P * half > OP_SMALL / 16)
+    for (int p = 0; p < P; p++)
+        for (int i = 0; i < half; i++) {
+            float angle = frequency[i] * (float)p;
             size_t at = (size_t)p * half + i;
             cosine[at] = elem_get(elem_put((float)cos((double)angle)));
             sine[at] = elem_get(elem_put((float)sin((double)angle)));
         }
-    }
 }
 
 /* Rotates by the angle of pos[n] times sign: +1 forward, -1 back. */

@@ -3,7 +3,9 @@
  * Nothing is sorted. Probabilities are integers (the contract says so), hence sums over any set
  * are exact in any order, and "the first token in falling order whose cumulative weight exceeds t"
  * is found by radix descent: tally weights by the leading bits of the logits, walk the tally from
- * the top to the bin in which the sum passes t, and look into that bin only, three times. */
+ * the top to the bin in which the sum passes t, and look into that bin only, three times.
+ *
+ * With many rows each thread does whole rows; with few, threads share a row's slices. */
 #include <math.h>
 #include <omp.h>
 
@@ -13,9 +15,9 @@
 enum {
     BITS = 11, /* of a key, resolved per level: 11 + 11 + 10 */
     BINS = 1 << BITS,
-    SLICE = 1 << 15, /* elements tallied as one piece of work */
-    BLOCK = 256,
-    MAX_V = 1 << 23 /* so that the sum of all weights stays below 2^63 */
+    SLICE = 1 << 15, /* elements capped and tallied as one piece of work */
+    BLOCK = 256,     /* elements whose keys and weights are computed at once */
+    MAX_V = 1 << 23  /* so that the sum of all weights stays below 2^63 */
 };
 
 typedef struct Bin {
@@ -30,48 +32,90 @@ typedef struct Candidate {
 
 enum Measure { BY_COUNT, BY_WEIGHT };
 
-/* What a thread needs to draw from one row. */
+typedef struct Draws {
+    int32_t *token;
+    float *logits;
+    const float *u;
+    int V, slices;
+    float cap;
+    Sampling how;
+    /* Scratch, by slot: a row that is being worked on. */
+    Bin *bin;        /* (slots, slices, BINS) by the leading BITS; then summed into slice 0 */
+    Candidate *list; /* (threads, V) */
+    uint32_t *max;   /* (slots, slices) keys */
+} Draws;
+
+/* A row whose tally is done. */
 typedef struct Row {
     const float *z;
     int V;
     float zmax, temperature;
-    const Bin *bin;  /* tally of the leading BITS */
-    Candidate *list; /* room for V */
+    const Bin *bin;
+    Candidate *list;
 } Row;
 
 /* The largest key is the largest logit. -0 + 0 is +0: the two are a tie. */
 static uint32_t key_of(float z) {
     return (uint32_t)scalar_order(z + 0.0f) ^ 0x80000000u;
 }
-
-static uint64_t weight_of(float z, float zmax, float temperature) {
-    float e = scalar_exp((z - zmax) / temperature) * 0x1p40f;
-    return (uint64_t)(e > 0 ? e : 0);
+static float from_key(uint32_t key) {
+    return scalar_from_order((int32_t)(key ^ 0x80000000u));
 }
 
-static void cap_slice(float *z, int n, float cap) {
+static void block_keys(uint32_t *key, const float *z, int n) {
 #pragma omp simd
-    for (int i = 0; i < n; i++) z[i] = scalar_softcap(z[i], cap);
+    for (int i = 0; i < n; i++) key[i] = key_of(z[i]);
 }
 
-static uint32_t max_key(const float *z, int n) {
-    uint32_t m = 0;
-#pragma omp simd reduction(max : m)
+/* 2^40 is the largest; NaN counts nothing. */
+static void block_weights(uint64_t *weight, const float *z, int n, float zmax, float temperature) {
+#pragma omp simd
+    for (int i = 0; i < n; i++) {
+        float e = scalar_exp((z[i] - zmax) / temperature) * 0x1p40f;
+        weight[i] = (uint64_t)(int64_t)(e > 0 ? e : 0); /* AVX2 converts to signed only */
+    }
+}
+
+static int slice_len(const Draws *d, int s) {
+    return d->V - s * SLICE < SLICE ? d->V - s * SLICE : SLICE;
+}
+
+static void cap_slice(const Draws *d, int slot, int row, int s) {
+    float *z = d->logits + (size_t)row * d->V + s * SLICE, cap = d->cap;
+    int n = slice_len(d, s);
+    uint32_t max = 0;
+    if (cap > 0) {
+#pragma omp simd
+        for (int i = 0; i < n; i++) z[i] = scalar_softcap(z[i], cap);
+    }
+#pragma omp simd reduction(max : max)
     for (int i = 0; i < n; i++) {
         uint32_t k = key_of(z[i]);
-        m = k > m ? k : m;
+        max = k > max ? k : max;
     }
+    d->max[(size_t)slot * d->slices + s] = max;
+}
+
+static uint32_t max_key(const Draws *d, int slot) {
+    const uint32_t *max = d->max + (size_t)slot * d->slices;
+    uint32_t m = max[0];
+    for (int s = 1; s < d->slices; s++) m = max[s] > m ? max[s] : m;
     return m;
 }
 
-static void tally_slice(Bin *bin, const float *z, int n, float zmax, float temperature) {
-    for (int at = 0; at < n; at += BLOCK) {
+static void tally_slice(const Draws *d, int slot, int row, int s) {
+    const float *z = d->logits + (size_t)row * d->V + s * SLICE;
+    float zmax = from_key(max_key(d, slot));
+    Bin *bin = d->bin + ((size_t)slot * d->slices + s) * BINS;
+    for (int b = 0; b < BINS; b++) bin[b] = (Bin){0, 0};
+    for (int at = 0, n = slice_len(d, s); at < n; at += BLOCK) {
         uint64_t weight[BLOCK];
+        uint32_t key[BLOCK];
         int len = n - at < BLOCK ? n - at : BLOCK;
-#pragma omp simd
-        for (int i = 0; i < len; i++) weight[i] = weight_of(z[at + i], zmax, temperature);
+        block_keys(key, z + at, len);
+        block_weights(weight, z + at, len, zmax, d->how.temperature);
         for (int i = 0; i < len; i++) {
-            Bin *b = &bin[key_of(z[at + i]) >> (32 - BITS)];
+            Bin *b = &bin[key[i] >> (32 - BITS)];
             b->count++;
             b->weight += weight[i];
         }
@@ -84,8 +128,8 @@ static uint64_t measure(uint64_t count, uint64_t weight, enum Measure by) {
 
 /* Walks bins from the top to the one in which the running sum passes `target`; leaves the sums of
  * the bins above it in `above`. */
-static int descend(const Bin *bin, Bin *above, enum Measure by, uint64_t target) {
-    int b = BINS - 1;
+static uint32_t descend(const Bin *bin, Bin *above, enum Measure by, uint64_t target) {
+    uint32_t b = BINS - 1;
     while (b > 0 &&
            measure(above->count + bin[b].count, above->weight + bin[b].weight, by) <= target) {
         above->count += bin[b].count;
@@ -95,14 +139,24 @@ static int descend(const Bin *bin, Bin *above, enum Measure by, uint64_t target)
     return b;
 }
 
+/* Lists the tokens of one bin in index order; most blocks have none. */
 static int gather_bin(const Row *r, uint32_t leading) {
-    int n = 0;
-    for (int i = 0; i < r->V; i++) {
-        uint32_t key = key_of(r->z[i]);
-        if (key >> (32 - BITS) == leading)
-            r->list[n++] = (Candidate){key, i, weight_of(r->z[i], r->zmax, r->temperature)};
+    int kept = 0;
+    for (int at = 0; at < r->V; at += BLOCK) {
+        uint64_t weight[BLOCK];
+        uint32_t key[BLOCK], any = 0;
+        int len = r->V - at < BLOCK ? r->V - at : BLOCK;
+        block_keys(key, r->z + at, len);
+#pragma omp simd reduction(| : any)
+        for (int i = 0; i < len; i++) any |= key[i] >> (32 - BITS) == leading;
+        if (!any) continue;
+        block_weights(weight, r->z + at, len, r->zmax, r->temperature);
+        for (int i = 0; i < len; i++) { /* without a branch: it would be guessed wrong often */
+            r->list[kept] = (Candidate){key[i], at + i, weight[i]};
+            kept += key[i] >> (32 - BITS) == leading;
+        }
     }
-    return n;
+    return kept;
 }
 
 /* The first token, in falling order, through which the sum exceeds `target`; the weight of all
@@ -110,7 +164,7 @@ static int gather_bin(const Row *r, uint32_t leading) {
 static int32_t find(const Row *r, enum Measure by, uint64_t target, uint64_t *through) {
     static const int shift[] = {32 - 2 * BITS, 0};
     Bin above = {0, 0}, bin[BINS];
-    int n = gather_bin(r, (uint32_t)descend(r->bin, &above, by, target));
+    int n = gather_bin(r, descend(r->bin, &above, by, target));
     for (int level = 0; level < 2; level++) {
         for (int b = 0; b < BINS; b++) bin[b] = (Bin){0, 0};
         for (int i = 0; i < n; i++) {
@@ -118,7 +172,7 @@ static int32_t find(const Row *r, enum Measure by, uint64_t target, uint64_t *th
             b->count++;
             b->weight += r->list[i].weight;
         }
-        uint32_t chosen = (uint32_t)descend(bin, &above, by, target);
+        uint32_t chosen = descend(bin, &above, by, target);
         int kept = 0;
         for (int i = 0; i < n; i++)
             if ((r->list[i].key >> shift[level]) % BINS == chosen) r->list[kept++] = r->list[i];
@@ -147,72 +201,55 @@ static int32_t draw(const Row *r, float u, Sampling how) {
     return find(r, BY_WEIGHT, at < total ? at : total - 1, &total);
 }
 
-static int slice_len(int V, int s) {
-    return V - s * SLICE < SLICE ? V - s * SLICE : SLICE;
+static void draw_row(const Draws *d, int slot, int row) {
+    Bin *bin = d->bin + (size_t)slot * d->slices * BINS;
+    for (int b = BINS; b < d->slices * BINS; b++) {
+        bin[b % BINS].count += bin[b].count;
+        bin[b % BINS].weight += bin[b].weight;
+    }
+    Row r = {d->logits + (size_t)row * d->V,
+             d->V,
+             from_key(max_key(d, slot)),
+             d->how.temperature,
+             bin,
+             d->list + (size_t)omp_get_thread_num() * d->V};
+    d->token[row] = draw(&r, d->u[row], d->how);
 }
 
-static int32_t first_with_key(const float *z, int V, uint32_t key) {
+static void greedy_row(const Draws *d, int slot, int row) {
+    const float *z = d->logits + (size_t)row * d->V;
+    uint32_t max = max_key(d, slot);
     int i = 0;
-    while (i < V && key_of(z[i]) != key) i++;
-    return i;
+    while (i + 1 < d->V && key_of(z[i]) != max) i++;
+    d->token[row] = i;
 }
 
-/* Scratch of a group of rows. */
-typedef struct Group {
-    Bin *bin;        /* (rows, slices, BINS) */
-    uint32_t *max;   /* (rows, slices) */
-    Candidate *list; /* (threads, V) */
-    int slices;
-} Group;
-
-static uint32_t row_max_key(const Group *g, int row) {
-    uint32_t m = 0;
-    for (int s = 0; s < g->slices; s++) {
-        uint32_t k = g->max[row * g->slices + s];
-        m = k > m ? k : m;
+static void whole_row(const Draws *d, int slot, int row) {
+    for (int s = 0; s < d->slices; s++) cap_slice(d, slot, row, s);
+    if (d->how.temperature > 0) {
+        for (int s = 0; s < d->slices; s++) tally_slice(d, slot, row, s);
+        draw_row(d, slot, row);
+    } else {
+        greedy_row(d, slot, row);
     }
-    return m;
 }
 
-static float from_key(uint32_t key) {
-    return scalar_from_order((int32_t)(key ^ 0x80000000u));
-}
-
-/* One group of rows, by all threads of the enclosing parallel region. */
-static void draw_group(const Group *g, int32_t *token, float *logits, const float *u, int rows,
-                       int V, float cap, Sampling how) {
-    int slices = g->slices;
-#pragma omp for collapse(2) schedule(static)
-    for (int r = 0; r < rows; r++)
-        for (int s = 0; s < slices; s++) {
-            float *z = logits + (size_t)r * V + s * SLICE;
-            if (cap > 0) cap_slice(z, slice_len(V, s), cap);
-            g->max[r * slices + s] = max_key(z, slice_len(V, s));
+static void shared_rows(const Draws *d, int N) {
+#pragma omp parallel if ((size_t)N * d->V > OP_SMALL)
+    {
+#pragma omp for collapse(2)
+        for (int n = 0; n < N; n++)
+            for (int s = 0; s < d->slices; s++) cap_slice(d, n, n, s);
+        if (d->how.temperature > 0) {
+#pragma omp for collapse(2)
+            for (int n = 0; n < N; n++)
+                for (int s = 0; s < d->slices; s++) tally_slice(d, n, n, s);
+#pragma omp for
+            for (int n = 0; n < N; n++) draw_row(d, n, n);
+        } else {
+#pragma omp for
+            for (int n = 0; n < N; n++) greedy_row(d, n, n);
         }
-    if (how.temperature == 0) {
-#pragma omp for schedule(static)
-        for (int r = 0; r < rows; r++)
-            token[r] = first_with_key(logits + (size_t)r * V, V, row_max_key(g, r));
-        return;
-    }
-#pragma omp for collapse(2) schedule(static)
-    for (int r = 0; r < rows; r++)
-        for (int s = 0; s < slices; s++) {
-            Bin *bin = g->bin + ((size_t)r * slices + s) * BINS;
-            for (int b = 0; b < BINS; b++) bin[b] = (Bin){0, 0};
-            tally_slice(bin, logits + (size_t)r * V + s * SLICE, slice_len(V, s),
-                        from_key(row_max_key(g, r)), how.temperature);
-        }
-#pragma omp for schedule(static)
-    for (int r = 0; r < rows; r++) {
-        Bin *bin = g->bin + (size_t)r * slices * BINS;
-        for (int b = BINS; b < slices * BINS; b++) {
-            bin[b % BINS].count += bin[b].count;
-            bin[b % BINS].weight += bin[b].weight;
-        }
-        Row row = {logits + (size_t)r * V, V,   from_key(row_max_key(g, r)),
-                   how.temperature,        bin, g->list + (size_t)omp_get_thread_num() * V};
-        token[r] = draw(&row, u[r], how);
     }
 }
 
@@ -224,17 +261,17 @@ void TWIN(sample)(Exec *ex, int32_t *token, float *logits, const float *u, int N
           "N=%d V=%d cap=%g temperature=%g top_k=%d top_p=%g", N, V, cap, how.temperature,
           how.top_k, how.top_p);
     CHECK(u || how.temperature == 0, "expected quantiles, got NULL");
-    int threads = omp_get_max_threads(), slices = (V + SLICE - 1) / SLICE;
-    int rows = threads * (1 + SLICE / V);
-    rows = rows < N ? rows : N;
-    size_t bins = (size_t)rows * slices * BINS, room = (size_t)threads * V;
-    Group g = {.slices = slices};
-    g.bin = exec_scratch(
-        ex, bins * sizeof *g.bin + room * sizeof *g.list + (size_t)rows * slices * sizeof *g.max);
-    g.list = (Candidate *)(g.bin + bins);
-    g.max = (uint32_t *)(g.list + room);
-#pragma omp parallel if ((size_t)N * V > OP_SMALL)
-    for (int n = 0; n < N; n += rows)
-        draw_group(&g, token + n, logits + (size_t)n * V, u ? u + n : u,
-                   N - n < rows ? N - n : rows, V, cap, how);
+    int threads = omp_get_max_threads(), slices = (V + SLICE - 1) / SLICE, share = N < 4 * threads;
+    size_t slots = share ? N : threads, bins = slots * slices * BINS, room = (size_t)threads * V;
+    Draws d = {token, logits, u, V, slices, cap, how, NULL, NULL, NULL};
+    d.bin = exec_scratch(
+        ex, bins * sizeof *d.bin + room * sizeof *d.list + slots * slices * sizeof *d.max);
+    d.list = (Candidate *)(d.bin + bins);
+    d.max = (uint32_t *)(d.list + room);
+    if (share) {
+        shared_rows(&d, N);
+    } else {
+#pragma omp parallel for if ((size_t)N * V > OP_SMALL)
+        for (int n = 0; n < N; n++) whole_row(&d, omp_get_thread_num(), n);
+    }
 }
