@@ -1,0 +1,221 @@
+#include "host/generating.h"
+
+#include <stdio.h>
+
+#include "data/chat.h"
+#include "host/base/mem.h"
+#include "host/interrupt.h"
+#include "host/json_lines.h"
+#include "host/print.h"
+#include "model/generate.h"
+
+/* A prompt file: its records, their documents, and what marks them in the responses. */
+typedef struct PromptFile {
+    const char *path, *mark; /* mark: "" or "benign" */
+    Records records;
+    Doc *doc;
+} PromptFile;
+
+enum { FILES = 2, WINDOW = 16 /* prompts per slot between two looks at the interrupt flag */ };
+
+typedef struct Generating {
+    Runtime *r;
+    const Settings *s;
+    PromptFile file[FILES];
+    size_t n; /* prompts of all files */
+    const Doc **doc;
+    size_t *order; /* longest first: a long reply that starts late leaves the others' places idle */
+    char **reply;  /* text of each prompt's reply */
+    size_t *reply_len;
+    int *made, *stop;
+    size_t base; /* of the window's prompts in `order` */
+    size_t done;
+    Progress bar;
+} Generating;
+
+static bool render(Doc *d, Tokenizer *t, const Record *r, int max_length, Err *err) {
+    if (r->form == RECORD_TEXT || r->form == RECORD_TOKENS)
+        return doc_from_record(d, t, r, max_length, err);
+    if (!chat_render(d, t, &r->chat, true, max_length, err))
+        return err_prefix(err, "line %zu", r->line);
+    d->record = r;
+    return true;
+}
+
+static bool read_file(PromptFile *f, Tokenizer *t, const Settings *s, int max_length, Err *err) {
+    if (!*f->path) return true;
+    if (!records_read(&f->records, f->path, (size_t)s->generate.limit, err)) return false;
+    f->doc = mem_array(f->records.n, sizeof *f->doc);
+    for (size_t i = 0; i < f->records.n; i++)
+        if (!render(&f->doc[i], t, &f->records.record[i], max_length, err))
+            return err_prefix(err, "%s", f->path);
+    return true;
+}
+
+static void free_file(PromptFile *f) {
+    for (size_t i = 0; f->doc && i < f->records.n; i++) doc_free(&f->doc[i]);
+    free(f->doc);
+    records_free(&f->records);
+}
+
+static int longer_first(const void *a, const void *b, void *context) {
+    const Generating *g = context;
+    size_t i = *(const size_t *)a, j = *(const size_t *)b;
+    if (g->doc[i]->n != g->doc[j]->n) return g->doc[i]->n > g->doc[j]->n ? -1 : 1;
+    return i < j ? -1 : 1;
+}
+
+static void collect(Generating *g) {
+    for (int f = 0; f < FILES; f++) g->n += g->file[f].records.n;
+    g->doc = mem_array(g->n, sizeof *g->doc);
+    g->order = mem_array(g->n, sizeof *g->order);
+    g->reply = mem_array(g->n, sizeof *g->reply);
+    g->reply_len = mem_array(g->n, sizeof *g->reply_len);
+    g->made = mem_array(g->n, sizeof *g->made);
+    g->stop = mem_array(g->n, sizeof *g->stop);
+    size_t at = 0;
+    for (int f = 0; f < FILES; f++)
+        for (size_t i = 0; i < g->file[f].records.n; i++) g->doc[at++] = &g->file[f].doc[i];
+    for (size_t i = 0; i < g->n; i++) g->order[i] = i;
+    qsort_r(g->order, g->n, sizeof *g->order, longer_first, g);
+}
+
+static void take_reply(void *context, const GenReply *reply) {
+    Generating *g = context;
+    size_t i = g->order[g->base + (size_t)reply->index];
+    g->reply[i] =
+        tokenizer_decode(g->r->tokenizer, reply->token, (size_t)reply->n, true, &g->reply_len[i]);
+    g->made[i] = reply->n;
+    g->stop[i] = reply->stop;
+    progress_at(&g->bar, (double)++g->done, (double)g->n);
+}
+
+static bool decode_all(Generating *g, GenOptions *o, Err *err) {
+    const Settings *s = g->s;
+    int32_t end_of_turn = tokenizer_id(g->r->tokenizer, "<end_of_turn>");
+    o->stop = &end_of_turn;
+    o->nstop = end_of_turn >= 0;
+    Generator *gen = gen_create(&g->r->model, o);
+    size_t window = (size_t)o->slots * WINDOW;
+    GenPrompt *prompt = mem_array(window, sizeof *prompt);
+    bool ok = true;
+    for (g->base = 0; g->base < g->n && ok; g->base += window) {
+        size_t n = g->n - g->base < window ? g->n - g->base : window;
+        for (size_t i = 0; i < n; i++) {
+            size_t number = g->order[g->base + i];
+            prompt[i] = (GenPrompt){g->doc[number]->token, g->doc[number]->n,
+                                    s->generate.max_new_tokens, number};
+        }
+        ok = !interrupted(err);
+        if (ok) gen_run(gen, prompt, (int)n, take_reply, g);
+    }
+    free(prompt);
+    gen_destroy(gen);
+    return ok;
+}
+
+/* The conversation as text: a single question as it is, else with its roles. */
+static json_t *prompt_text(const Record *r) {
+    if (r->form == RECORD_TEXT) return json_stringn(r->text, r->text_len);
+    if (r->form == RECORD_TOKENS) return json_string("");
+    int n = r->chat.n;
+    if (n > 0 && r->chat.turn[n - 1].role == ROLE_MODEL) n--;
+    if (n == 1) return json_stringn(r->chat.turn[0].text, r->chat.turn[0].len);
+    Buf text = {0};
+    for (int i = 0; i < n; i++) {
+        const Turn *t = &r->chat.turn[i];
+        const char *role = t->role == ROLE_USER ? "user: " : "model: ";
+        if (i) buf_add(&text, "\n\n", 2);
+        buf_add(&text, role, strlen(role));
+        buf_add(&text, t->text, t->len);
+    }
+    json_t *json = json_stringn(text.p ? text.p : "", text.n);
+    buf_free(&text);
+    return json;
+}
+
+static bool write_reply(JsonLines *out, const Generating *g, const PromptFile *f, size_t i,
+                        const Record *r, Err *err) {
+    char *id = mem_array(strlen(f->mark) + strlen(r->id) + 2, 1);
+    char *category = mem_array(strlen(f->mark) + strlen(r->category) + 2, 1);
+    sprintf(id, "%s%s%s", f->mark, *f->mark ? "/" : "", r->id);
+    sprintf(category, "%s%s%s", f->mark, *f->mark && *r->category ? "/" : "", r->category);
+    bool ok = json_lines_put(
+        out,
+        json_pack("{s:s, s:o, s:o, s:s, s:i, s:s}", "id", id, "prompt", prompt_text(r), "response",
+                  json_stringn(g->reply[i], g->reply_len[i]), "category", category, "tokens",
+                  g->made[i], "stop", g->stop[i] < 0 ? "length" : "end"),
+        err);
+    free(category);
+    free(id);
+    return ok;
+}
+
+static bool write_replies(const Generating *g, const char *path, Err *err) {
+    JsonLines out;
+    if (!json_lines_open(&out, path, err)) return false;
+    bool ok = true;
+    size_t at = 0;
+    for (int f = 0; f < FILES; f++)
+        for (size_t i = 0; i < g->file[f].records.n && ok; i++)
+            ok = write_reply(&out, g, &g->file[f], at++, &g->file[f].records.record[i], err);
+    return json_lines_close(&out, ok, err);
+}
+
+/* The longest prompt leaves room for the reply; slots beyond the prompts would stay empty. */
+static bool plan(const Generating *g, GenOptions *o, Err *err) {
+    const Settings *s = g->s;
+    int longest = g->doc[g->order[0]]->n, most = g->r->model.c.max_positions;
+    if (longest >= most)
+        return err_set(err, EXIT_INPUT,
+                       "a prompt of %d tokens leaves no room for a reply in the model's %d",
+                       longest, most);
+    int wanted = longest + s->generate.max_new_tokens;
+    *o = (GenOptions){.slots = g->n < (size_t)s->generate.batch ? (int)g->n : s->generate.batch,
+                      .max_len = wanted < most ? wanted : most,
+                      .prefill_rows = longest > 1024 ? longest : 1024,
+                      .how = {.temperature = (float)s->generate.temperature,
+                              .top_p = (float)s->generate.top_p,
+                              .top_k = s->generate.top_k},
+                      .seed = (uint64_t)s->run.seed};
+    return true;
+}
+
+static void generating_free(Generating *g) {
+    for (size_t i = 0; g->reply && i < g->n; i++) free(g->reply[i]);
+    free(g->stop);
+    free(g->made);
+    free(g->reply_len);
+    free(g->reply);
+    free(g->order);
+    free(g->doc);
+    for (int f = 0; f < FILES; f++) free_file(&g->file[f]);
+}
+
+bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const char *out,
+                    Err *err) {
+    double start = clock_seconds();
+    Generating g = {.r = r,
+                    .s = s,
+                    .file = {{.path = s->generate.prompts, .mark = ""},
+                             {.path = s->generate.benign, .mark = "benign"}}};
+    GenOptions o;
+    int most = r->model.c.max_positions - 1;
+    bool ok = read_file(&g.file[0], r->tokenizer, s, most, err) &&
+              read_file(&g.file[1], r->tokenizer, s, most, err);
+    if (ok) {
+        collect(&g);
+        progress_begin(&g.bar, "generate", s->run.json);
+        ok = plan(&g, &o, err) && decode_all(&g, &o, err);
+        progress_end(&g.bar);
+    }
+    ok = ok && write_replies(&g, out, err);
+    *work = (GeneratingWork){.seconds = clock_seconds() - start, .prompts = g.n};
+    for (size_t i = 0; ok && i < g.n; i++) {
+        work->prompt_tokens += (size_t)g.doc[i]->n;
+        work->tokens += (size_t)g.made[i];
+        work->cut += g.stop[i] < 0;
+    }
+    generating_free(&g);
+    return ok;
+}

@@ -1,0 +1,34 @@
+/* scoring.h - the score stage: data and SAEs to Scores. */
+#ifndef SAILS_SCORING_H
+#define SAILS_SCORING_H
+
+#include "data/records.h"
+#include "host/layers.h"
+#include "host/runtime.h"
+#include "model/sae.h"
+#include "model/score.h"
+
+/* SAEs of the listed layers, rising. */
+typedef struct SaeSet {
+    Sae *sae;
+    int n;
+} SaeSet;
+bool saes_open(SaeSet *set, Exec *ex, const char *pattern, const Layers *layers, int width,
+               Err *err);
+void saes_close(SaeSet *set); /* accepts a zeroed struct */
+
+typedef struct ScoringWork {
+    double seconds;
+    int64_t tokens, rows, counted, truncated;
+} ScoringWork;
+
+/* Scores pairs records[index[i]], i < n (index NULL: the first n), or, when records is NULL, the
+ * corpora s->score.aligned and .unaligned. r has device, tokenizer and model open. */
+bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *saes,
+                 const Settings *s, const Records *records, const size_t *index, size_t n,
+                 Err *err);
+
+/* For each layer its `k` best features on stdout. */
+void scoring_print(const Scores *scores, enum ScoreKind by, int k);
+
+#endif
