@@ -2,10 +2,9 @@
 #include "model/score.h"
 
 #include <math.h>
-#include <stdio.h>
 
 #include "host/base/mem.h"
-#include "host/base/safetensors.h"
+#include "model/layer_list.h"
 
 static const char FORMAT[] = "sails scores 1";
 static const char *const POOL_NAME[] = {"token", "document"};
@@ -80,15 +79,9 @@ static void parts_of(Part part[PARTS], const ScoreLayer *l) {
     part[3] = (Part){"max", ST_F32, l->max, 2, {2, S}, 2 * S};
 }
 
-enum { KEY = 64 };
-
-static const char *layer_key(char key[KEY], int layer, const char *what) {
-    snprintf(key, KEY, "layer.%d.%s", layer, what);
-    return key;
-}
-
 static void write_texts(StWriter *w, const Scores *s) {
-    char key[KEY], list[8192] = "";
+    char key[LAYER_KEY];
+    int *layer = mem_array((size_t)s->n, sizeof *layer);
     st_writer_meta(w, "format", FORMAT);
     st_writer_meta(w, "pool", POOL_NAME[s->pool]);
     st_writer_meta(w, "counted", s->counted);
@@ -96,13 +89,13 @@ static void write_texts(StWriter *w, const Scores *s) {
     st_writer_meta(w, "data", s->data);
     for (int i = 0; i < s->n; i++) {
         const ScoreLayer *l = &s->layer[i];
-        size_t used = strlen(list);
-        snprintf(list + used, sizeof list - used, "%s%d", i ? "," : "", l->layer);
+        layer[i] = l->layer;
         st_writer_meta(w, layer_key(key, l->layer, "sae"), l->sae);
         st_writer_meta(w, layer_key(key, l->layer, "sae_sha256"), l->sha256);
         st_writer_meta(w, layer_key(key, l->layer, "neuronpedia"), l->id);
     }
-    st_writer_meta(w, "layers", list);
+    layer_list_write(w, layer, s->n);
+    free(layer);
 }
 
 static bool write_data(StWriter *w, const Scores *s, Err *err) {
@@ -119,7 +112,7 @@ static bool write_data(StWriter *w, const Scores *s, Err *err) {
 
 bool scores_save(const Scores *s, const char *path, Err *err) {
     StWriter *w;
-    char key[KEY];
+    char key[LAYER_KEY];
     size_t counts[2] = {2, SCORE_GROUPS};
     if (!st_writer_open(&w, path, err)) return false;
     write_texts(w, s);
@@ -135,28 +128,6 @@ bool scores_save(const Scores *s, const char *path, Err *err) {
     if (write_data(w, s, err)) return st_writer_finish(w, err);
     st_writer_abort(w);
     return false;
-}
-
-static bool read_tensor(void *to, const StSet *set, const char *name, enum StType type, int rank,
-                        const size_t *dim, Err *err) {
-    const StTensor *t;
-    if (!st_need_type(set, &t, name, type, rank, dim, err)) return false;
-    memcpy(to, t->data, t->bytes);
-    return true;
-}
-
-/* "5,10,15" rising; -1: anything else, or more than the file has room for. */
-static int parse_layers(int *layer, int limit, const char *list) {
-    int n = 0;
-    for (const char *p = list; p && *p && n < limit; n++) {
-        char *end;
-        long v = strtol(p, &end, 10);
-        if (end == p || v < 0 || v > 100000 || (n && v <= layer[n - 1])) return -1;
-        if (*end != 0 && *end != ',') return -1;
-        layer[n] = (int)v;
-        p = *end ? end + 1 : end;
-    }
-    return n > 0 ? n : -1;
 }
 
 static bool check_numbers(const Scores *s, const char *path, Err *err) {
@@ -179,12 +150,12 @@ static bool check_numbers(const Scores *s, const char *path, Err *err) {
 }
 
 static bool load_layer(ScoreLayer *l, const StSet *set, Err *err) {
-    char key[KEY];
+    char key[LAYER_KEY];
     Part part[PARTS];
     parts_of(part, l);
     for (int p = 0; p < PARTS; p++)
-        if (!read_tensor(part[p].data, set, layer_key(key, l->layer, part[p].name), part[p].type,
-                         part[p].rank, part[p].dim, err))
+        if (!layer_tensor_read(part[p].data, set, l->layer, part[p].name, part[p].type,
+                               part[p].rank, part[p].dim, err))
             return false;
     scores_text(&l->sae, st_metadata(set, layer_key(key, l->layer, "sae")));
     scores_text(&l->sha256, st_metadata(set, layer_key(key, l->layer, "sae_sha256")));
@@ -192,15 +163,20 @@ static bool load_layer(ScoreLayer *l, const StSet *set, Err *err) {
     return true;
 }
 
+static bool read_counts(int64_t counts[2][SCORE_GROUPS], const StSet *set, const char *name,
+                        Err *err) {
+    const StTensor *t;
+    size_t dim[2] = {2, SCORE_GROUPS};
+    if (!st_need_type(set, &t, name, ST_I64, 2, dim, err)) return false;
+    memcpy(counts, t->data, t->bytes);
+    return true;
+}
+
 /* Widths come from layer.N.max; load_layer then holds every tensor against them. */
-static bool read_shape(int *layer, int *width, int *n, const StSet *set, const char *path,
-                       Err *err) {
-    int limit = (int)(st_count(set) < 100000 ? st_count(set) : 100000);
-    *n = parse_layers(layer, limit, st_metadata(set, "layers"));
-    if (*n < 0)
-        return err_set(err, EXIT_INPUT, "%s: expected metadata \"layers\" such as 5,10,15", path);
-    for (int i = 0; i < *n; i++) {
-        char key[KEY];
+static bool read_widths(int *width, const int *layer, int n, const StSet *set, const char *path,
+                        Err *err) {
+    for (int i = 0; i < n; i++) {
+        char key[LAYER_KEY];
         const StTensor *t = st_find(set, layer_key(key, layer[i], "max"));
         if (!t || t->rank != 2 || t->dim[1] == 0 || t->dim[1] > 1 << 24)
             return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [2, features]", path, key);
@@ -209,31 +185,38 @@ static bool read_shape(int *layer, int *width, int *n, const StSet *set, const c
     return true;
 }
 
+/* Everything but the numbers. */
+static bool load_texts(Scores *s, const StSet *set, const char *path, Err *err) {
+    const char *format = st_metadata(set, "format"), *pool = st_metadata(set, "pool");
+    int *layer, n;
+    if (!format || strcmp(format, FORMAT) != 0)
+        return err_set(err, EXIT_INPUT, "%s: expected scores written by sails score", path);
+    enum ScorePool how =
+        pool && strcmp(pool, POOL_NAME[POOL_DOCUMENT]) == 0 ? POOL_DOCUMENT : POOL_TOKEN;
+    if (!pool || strcmp(pool, POOL_NAME[how]) != 0)
+        return err_set(err, EXIT_INPUT, "%s: expected metadata pool of token or document", path);
+    if (!layer_list_read(&layer, &n, set, path, err)) return false;
+    int *width = mem_array((size_t)n, sizeof *width);
+    bool ok = read_widths(width, layer, n, set, path, err);
+    if (ok) {
+        scores_init(s, n, layer, width);
+        s->pool = how;
+        scores_text(&s->counted, st_metadata(set, "counted"));
+        scores_text(&s->model, st_metadata(set, "model"));
+        scores_text(&s->data, st_metadata(set, "data"));
+    }
+    free(layer), free(width);
+    return ok;
+}
+
 bool scores_load(Scores *s, const char *path, Err *err) {
     StSet *set;
     memset(s, 0, sizeof *s);
     if (!st_open(&set, path, err)) return false;
-    const char *format = st_metadata(set, "format"), *pool = st_metadata(set, "pool");
-    int *layer = mem_array(st_count(set), sizeof *layer), n = 0;
-    int *width = mem_array(st_count(set), sizeof *width);
-    size_t counts[2] = {2, SCORE_GROUPS};
-    bool ok = format && strcmp(format, FORMAT) == 0;
-    if (!ok) err_set(err, EXIT_INPUT, "%s: expected scores written by sails score", path);
-    ok = ok && read_shape(layer, width, &n, set, path, err);
-    if (ok) {
-        scores_init(s, n, layer, width);
-        scores_text(&s->counted, st_metadata(set, "counted"));
-        scores_text(&s->model, st_metadata(set, "model"));
-        scores_text(&s->data, st_metadata(set, "data"));
-        s->pool = pool && strcmp(pool, POOL_NAME[POOL_DOCUMENT]) == 0 ? POOL_DOCUMENT : POOL_TOKEN;
-        if (!pool || strcmp(pool, POOL_NAME[s->pool]) != 0)
-            ok = err_set(err, EXIT_INPUT, "%s: expected metadata pool of token or document", path);
-    }
-    for (int i = 0; ok && i < n; i++) ok = load_layer(&s->layer[i], set, err);
-    ok = ok && read_tensor(s->tokens, set, "tokens", ST_I64, 2, counts, err) &&
-         read_tensor(s->documents, set, "documents", ST_I64, 2, counts, err) &&
-         check_numbers(s, path, err);
-    free(layer), free(width);
+    bool ok = load_texts(s, set, path, err);
+    for (int i = 0; ok && i < s->n; i++) ok = load_layer(&s->layer[i], set, err);
+    ok = ok && read_counts(s->tokens, set, "tokens", err) &&
+         read_counts(s->documents, set, "documents", err) && check_numbers(s, path, err);
     st_close(set);
     if (!ok) scores_free(s);
     return ok;

@@ -8,19 +8,51 @@
 
 typedef struct Basis {
     int layer, D, R;  /* R columns kept */
-    int m;            /* columns that the variance threshold asked for; the rest is random fill */
+    int m;            /* columns that the variance threshold asked for; when m < R, columns m to
+                         R-1 are random fill */
     double *U;        /* (D,R) row major, orthonormal columns, largest entry of each positive */
-    double *variance; /* (k) share of variance explained by each principal direction */
+    double *variance; /* (k) share of variance explained by each principal direction, falling; 0
+                         where there are fewer directions than features */
     int k;
-    int32_t *feature; /* (k) */
+    int32_t *feature; /* (k) the SAE features behind it, best first */
 } Basis;
 
 typedef struct Subspace {
     Basis *basis;
-    int n; /* layers, rising */
+    int n;      /* layers, rising */
+    char *made; /* from what and how, for people; NULL: "" */
 } Subspace;
 
-void subspace_free(Subspace *s);
+typedef struct SubspaceOptions {
+    int rank;        /* columns; 0: m of them, layer by layer */
+    double variance; /* tau in (0,1]: m is the least number of directions that explain so much */
+    bool center;     /* subtract the mean row first */
+    uint64_t seed;   /* of the fill */
+} SubspaceOptions;
+
+/* From the decoder rows (k,D) of k features: unit rows, SVD, threshold, QR, fill, signs. Refused:
+ * a row of zeros, rows that do not vary, a rank above D. On success b is to be freed. */
+bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_t *feature, int k,
+                 int D, const SubspaceOptions *o, Err *err);
+void basis_free(Basis *b); /* accepts a zeroed Basis */
+
+/* Makes the columns of a (D,n) orthonormal by QR: the spans of the first 1, 2 .. n columns stay,
+ * the largest entry of each becomes positive. The columns must be independent. */
+void basis_orthonormalise(Exec *ex, double *a, int D, int n);
+
+/* Principal angles between the column spans of A (D,m) and B (D,n), in radians, rising; min(m,n)
+ * of them. Accurate near 0 (by sines) and near pi/2 (by cosines). m, n <= D; the columns of each
+ * must be independent. */
+void subspace_angles(Exec *ex, double *angle, const double *A, int m, const double *B, int n,
+                     int D);
+
+/* The layer whose basis is for `layer`: the nearest, ties down. Index into basis. */
+int subspace_nearest(const Subspace *s, int layer);
+
+void subspace_free(Subspace *s); /* accepts a zeroed Subspace */
+
+/* safetensors: layer.N.basis, .variance, .features. Loading checks shapes, that numbers are finite
+ * and columns orthonormal (to 1e-6). */
 bool subspace_save(const Subspace *s, const char *path, Err *err);
 bool subspace_load(Subspace *s, const char *path, Err *err);
 

@@ -250,10 +250,10 @@ static void test_hostile(void) {
         "\"layers\"",
         "\"layers\"",
         "\"layers\"",
-        "layer.5.max",
+        "\"layers\"",
         "\"layers\"",
         "layer.5.max",
-        "layer.5.max",
+        "token or document",
     };
     Scores s;
     Err err;

@@ -1,0 +1,212 @@
+#include "model/subspace.h"
+
+#include <math.h>
+
+#include "host/base/mem.h"
+#include "host/base/rng.h"
+
+/* --------------------------------------------------------------------- factorisations by the ops
+ */
+
+static double *to_device(Exec *ex, const double *host, size_t n) {
+    double *p = exec_alloc(ex, n * sizeof *p, "subspace");
+    exec_copy_in(ex, p, host, n * sizeof *p);
+    return p;
+}
+
+static void from_device(Exec *ex, double *host, double *device, size_t n) {
+    if (host) exec_copy_out(ex, host, device, n * sizeof *host);
+    exec_free(ex, device);
+}
+
+/* Singular values and right vectors (NULL: not wanted) of A (M,N). */
+static void svd(Exec *ex, double *s, double *Vt, const double *A, int M, int N) {
+    size_t m = (size_t)(M < N ? M : N);
+    double *a = to_device(ex, A, (size_t)M * (size_t)N);
+    double *u = exec_alloc(ex, (size_t)M * m * sizeof *u, "subspace");
+    double *v = exec_alloc(ex, m * (size_t)N * sizeof *v, "subspace");
+    double *d = exec_alloc(ex, m * sizeof *d, "subspace");
+    ex->op->svd(ex, u, d, v, a, M, N);
+    from_device(ex, s, d, m);
+    from_device(ex, Vt, v, m * (size_t)N);
+    from_device(ex, NULL, u, 0);
+    from_device(ex, NULL, a, 0);
+}
+
+static void fix_signs(double *a, int D, int n) {
+    for (int j = 0; j < n; j++) {
+        double largest = 0;
+        for (int d = 0; d < D; d++) {
+            double v = a[(size_t)d * n + j];
+            if (fabs(v) > fabs(largest)) largest = v;
+        }
+        if (largest < 0)
+            for (int d = 0; d < D; d++) a[(size_t)d * n + j] *= -1;
+    }
+}
+
+void basis_orthonormalise(Exec *ex, double *a, int D, int n) {
+    size_t size = (size_t)D * (size_t)n;
+    double *q = to_device(ex, a, size);
+    ex->op->qr(ex, q, D, n);
+    from_device(ex, a, q, size);
+    fix_signs(a, D, n);
+}
+
+/* ------------------------------------------------------------------------------------ building */
+
+static bool unit_rows(double *rows, const int32_t *feature, int k, int D, int layer, Err *err) {
+    for (int i = 0; i < k; i++) {
+        double *r = rows + (size_t)i * D, sum = 0;
+        for (int d = 0; d < D; d++) sum += r[d] * r[d];
+        if (!(sum > 0 && isfinite(sum)))
+            return err_set(err, EXIT_INPUT,
+                           "layer %d: the decoder row of feature %d is zero or not finite", layer,
+                           (int)feature[i]);
+        for (int d = 0; d < D; d++) r[d] /= sqrt(sum);
+    }
+    return true;
+}
+
+static void centre(double *rows, int k, int D) {
+    for (int d = 0; d < D; d++) {
+        double mean = 0;
+        for (int i = 0; i < k; i++) mean += rows[(size_t)i * D + d] / k;
+        for (int i = 0; i < k; i++) rows[(size_t)i * D + d] -= mean;
+    }
+}
+
+/* Shares of variance and how many directions reach tau: at most as many as there are directions at
+ * all, that is singular values above the rounding of the largest. */
+static int explain(double *share, const double *s, int n, int k, int D, double tau) {
+    double total = 0, sum = 0, floor = s[0] * 0x1p-52 * (k > D ? k : D);
+    int directions = 0, m = 0;
+    for (int i = 0; i < n; i++) total += s[i] * s[i];
+    for (int i = 0; i < n; i++) {
+        share[i] = total > 0 ? s[i] * s[i] / total : 0;
+        directions += s[i] > floor;
+    }
+    while (m < directions && (m == 0 || sum < tau)) sum += share[m++];
+    return m;
+}
+
+/* Columns: the first of V, then noise; QR turns the noise into a random complement. */
+static void fill(Basis *b, Exec *ex, const double *Vt, uint64_t seed) {
+    for (int d = 0; d < b->D; d++)
+        for (int j = 0; j < b->R; j++)
+            b->U[(size_t)d * b->R + j] =
+                j < b->m ? Vt[(size_t)j * b->D + d]
+                         : rng_normal(seed, (uint64_t)b->layer,
+                                      (uint64_t)j * (uint64_t)b->D + (uint64_t)d);
+    basis_orthonormalise(ex, b->U, b->D, b->R);
+}
+
+static bool build(Basis *b, Exec *ex, double *rows, const SubspaceOptions *o, Err *err) {
+    int n = b->k < b->D ? b->k : b->D;
+    double *s = mem_array((size_t)n, sizeof *s);
+    double *Vt = mem_array((size_t)n * (size_t)b->D, sizeof *Vt);
+    bool ok = unit_rows(rows, b->feature, b->k, b->D, b->layer, err);
+    if (ok) {
+        if (o->center) centre(rows, b->k, b->D);
+        svd(ex, s, Vt, rows, b->k, b->D);
+        b->m = explain(b->variance, s, n, b->k, b->D, o->variance);
+        /* Centred copies of one row leave rounding errors, which would pass for directions. */
+        if (s[0] <= 0x1p-50 * b->k)
+            ok = err_set(err, EXIT_INPUT,
+                         "layer %d: the %d decoder rows do not vary around their mean; use more "
+                         "features or do not centre",
+                         b->layer, b->k);
+    }
+    if (ok) {
+        b->R = o->rank ? o->rank : b->m;
+        b->U = mem_array((size_t)b->D * (size_t)b->R, sizeof *b->U);
+        fill(b, ex, Vt, o->seed);
+    }
+    free(s), free(Vt);
+    return ok;
+}
+
+bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_t *feature, int k,
+                 int D, const SubspaceOptions *o, Err *err) {
+    CHECK(k > 0 && D > 0 && o->variance > 0 && o->variance <= 1 && o->rank >= 0,
+          "k=%d D=%d variance=%g rank=%d", k, D, o->variance, o->rank);
+    *b = (Basis){.layer = layer, .D = D, .k = k};
+    if (o->rank > D)
+        return err_set(err, EXIT_USAGE, "--rank %d: expected at most the model's width %d", o->rank,
+                       D);
+    size_t size = (size_t)k * (size_t)D;
+    double *copy = mem_array(size, sizeof *copy);
+    memcpy(copy, rows, size * sizeof *copy);
+    b->variance = mem_array((size_t)k, sizeof *b->variance);
+    b->feature = mem_array((size_t)k, sizeof *b->feature);
+    memcpy(b->feature, feature, (size_t)k * sizeof *feature);
+    bool ok = build(b, ex, copy, o, err);
+    free(copy);
+    if (!ok) basis_free(b);
+    return ok;
+}
+
+void basis_free(Basis *b) {
+    free(b->U), free(b->variance), free(b->feature);
+    memset(b, 0, sizeof *b);
+}
+
+/* -------------------------------------------------------------------------------------- angles */
+
+static double *orthonormal_copy(Exec *ex, const double *a, int D, int n) {
+    size_t size = (size_t)D * (size_t)n;
+    double *q = mem_array(size, sizeof *q);
+    memcpy(q, a, size * sizeof *q);
+    basis_orthonormalise(ex, q, D, n);
+    return q;
+}
+
+/* P (m,n) = A^T B. */
+static void project(double *P, const double *A, int m, const double *B, int n, int D) {
+    memset(P, 0, (size_t)m * (size_t)n * sizeof *P);
+    for (int d = 0; d < D; d++)
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < n; j++)
+                P[(size_t)i * n + j] += A[(size_t)d * m + i] * B[(size_t)d * n + j];
+}
+
+/* With orthonormal A and B the cosines are the singular values of A^T B, and the sines those of
+ * what A leaves of B, (1 - A A^T) B. A cosine near 1 says nothing about a small angle. */
+void subspace_angles(Exec *ex, double *angle, const double *A, int m, const double *B, int n,
+                     int D) {
+    CHECK(m > 0 && n > 0 && m <= D && n <= D, "m=%d n=%d D=%d", m, n, D);
+    if (m < n) {
+        subspace_angles(ex, angle, B, n, A, m, D);
+        return;
+    }
+    double *a = orthonormal_copy(ex, A, D, m), *b = orthonormal_copy(ex, B, D, n);
+    double *P = mem_array((size_t)m * (size_t)n, sizeof *P);
+    double *cosine = mem_array((size_t)n, sizeof *cosine);
+    double *sine = mem_array((size_t)n, sizeof *sine);
+    project(P, a, m, b, n, D);
+    svd(ex, cosine, NULL, P, m, n);
+    for (int d = 0; d < D; d++)
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < n; j++)
+                b[(size_t)d * n + j] -= a[(size_t)d * m + i] * P[(size_t)i * n + j];
+    svd(ex, sine, NULL, b, D, n);
+    for (int j = 0; j < n; j++) { /* cosines fall, sines fall: the smallest angle has both ends */
+        double c = fmin(cosine[j], 1), s = fmin(sine[n - 1 - j], 1);
+        angle[j] = c * c > 0.5 ? asin(s) : acos(c);
+    }
+    free(a), free(b), free(P), free(cosine), free(sine);
+}
+
+int subspace_nearest(const Subspace *s, int layer) {
+    CHECK(s->n > 0, "expected a basis");
+    int best = 0;
+    for (int i = 1; i < s->n; i++)
+        if (abs(s->basis[i].layer - layer) < abs(s->basis[best].layer - layer)) best = i;
+    return best;
+}
+
+void subspace_free(Subspace *s) {
+    for (int i = 0; i < s->n; i++) basis_free(&s->basis[i]);
+    free(s->basis), free(s->made);
+    memset(s, 0, sizeof *s);
+}

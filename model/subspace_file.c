@@ -1,0 +1,118 @@
+/* subspace_file.c - the subspace's file. */
+#include <math.h>
+#include <stdio.h>
+
+#include "host/base/mem.h"
+#include "model/layer_list.h"
+#include "model/subspace.h"
+
+static const char FORMAT[] = "sails subspace 1";
+
+static void declare(StWriter *w, const Basis *b) {
+    char key[LAYER_KEY], text[16];
+    size_t basis[2] = {(size_t)b->D, (size_t)b->R}, k = (size_t)b->k;
+    snprintf(text, sizeof text, "%d", b->m);
+    st_writer_meta(w, layer_key(key, b->layer, "directions"), text);
+    st_writer_tensor(w, layer_key(key, b->layer, "basis"), ST_F64, 2, basis);
+    st_writer_tensor(w, layer_key(key, b->layer, "variance"), ST_F64, 1, &k);
+    st_writer_tensor(w, layer_key(key, b->layer, "features"), ST_I32, 1, &k);
+}
+
+static bool write_basis(StWriter *w, const Basis *b, Err *err) {
+    size_t k = (size_t)b->k;
+    return st_writer_data(w, b->U, (size_t)b->D * (size_t)b->R * sizeof *b->U, err) &&
+           st_writer_data(w, b->variance, k * sizeof *b->variance, err) &&
+           st_writer_data(w, b->feature, k * sizeof *b->feature, err);
+}
+
+bool subspace_save(const Subspace *s, const char *path, Err *err) {
+    StWriter *w;
+    if (!st_writer_open(&w, path, err)) return false;
+    int *layer = mem_array((size_t)s->n, sizeof *layer);
+    for (int i = 0; i < s->n; i++) layer[i] = s->basis[i].layer;
+    st_writer_meta(w, "format", FORMAT);
+    st_writer_meta(w, "made", s->made ? s->made : "");
+    layer_list_write(w, layer, s->n);
+    free(layer);
+    for (int i = 0; i < s->n; i++) declare(w, &s->basis[i]);
+    bool ok = true;
+    for (int i = 0; ok && i < s->n; i++) ok = write_basis(w, &s->basis[i], err);
+    if (ok) return st_writer_finish(w, err);
+    st_writer_abort(w);
+    return false;
+}
+
+/* Every pair of columns: 1 with itself, 0 with the others. */
+static bool orthonormal(const double *U, int D, int R) {
+    for (int i = 0; i < R; i++)
+        for (int j = 0; j <= i; j++) {
+            double dot = 0;
+            for (int d = 0; d < D; d++) dot += U[(size_t)d * R + i] * U[(size_t)d * R + j];
+            if (!(fabs(dot - (i == j)) <= 1e-6)) return false;
+        }
+    return true;
+}
+
+static bool load_shape(Basis *b, const StSet *set, const char *path, Err *err) {
+    char key[LAYER_KEY];
+    const StTensor *u = st_find(set, layer_key(key, b->layer, "basis"));
+    if (!u || u->rank != 2 || u->dim[1] == 0 || u->dim[1] > u->dim[0] || u->dim[0] > 1 << 20)
+        return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [width, rank], rank <= width",
+                       path, key);
+    const StTensor *f = st_find(set, layer_key(key, b->layer, "features"));
+    if (!f || f->rank != 1 || f->dim[0] == 0 || f->dim[0] > 1 << 24)
+        return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [features]", path, key);
+    const char *m = st_metadata(set, layer_key(key, b->layer, "directions"));
+    b->D = (int)u->dim[0], b->R = (int)u->dim[1], b->k = (int)f->dim[0];
+    b->m = m ? atoi(m) : 0;
+    if (b->m < 1 || b->m > b->k || b->m > b->D)
+        return err_set(err, EXIT_INPUT, "%s: expected metadata %s from 1 to the features", path,
+                       key);
+    return true;
+}
+
+static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
+    if (!load_shape(b, set, path, err)) return false;
+    size_t dim[2] = {(size_t)b->D, (size_t)b->R}, k = (size_t)b->k;
+    b->U = mem_array(dim[0] * dim[1], sizeof *b->U);
+    b->variance = mem_array(k, sizeof *b->variance);
+    b->feature = mem_array(k, sizeof *b->feature);
+    if (!layer_tensor_read(b->U, set, b->layer, "basis", ST_F64, 2, dim, err) ||
+        !layer_tensor_read(b->variance, set, b->layer, "variance", ST_F64, 1, &k, err) ||
+        !layer_tensor_read(b->feature, set, b->layer, "features", ST_I32, 1, &k, err))
+        return false;
+    bool good = orthonormal(b->U, b->D, b->R);
+    for (size_t i = 0; i < k; i++)
+        good = good && isfinite(b->variance[i]) && b->variance[i] >= 0 && b->feature[i] >= 0;
+    return good || err_set(err, EXIT_INPUT,
+                           "%s: layer %d: expected orthonormal columns, shares of variance and "
+                           "feature numbers",
+                           path, b->layer);
+}
+
+bool subspace_load(Subspace *s, const char *path, Err *err) {
+    StSet *set;
+    int *layer = NULL;
+    memset(s, 0, sizeof *s);
+    if (!st_open(&set, path, err)) return false;
+    const char *format = st_metadata(set, "format"), *made = st_metadata(set, "made");
+    bool ok = format && strcmp(format, FORMAT) == 0;
+    if (!ok) err_set(err, EXIT_INPUT, "%s: expected a subspace written by sails subspace", path);
+    ok = ok && layer_list_read(&layer, &s->n, set, path, err);
+    if (ok) {
+        s->basis = mem_array((size_t)s->n, sizeof *s->basis);
+        s->made = mem_string(made ? made : "");
+    } else {
+        s->n = 0;
+    }
+    for (int i = 0; ok && i < s->n; i++) {
+        s->basis[i].layer = layer[i];
+        ok = load_basis(&s->basis[i], set, path, err) &&
+             (s->basis[i].D == s->basis[0].D ||
+              err_set(err, EXIT_INPUT, "%s: expected bases of one width", path));
+    }
+    free(layer);
+    st_close(set);
+    if (!ok) subspace_free(s);
+    return ok;
+}
