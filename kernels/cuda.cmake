@@ -1,0 +1,44 @@
+# The CUDA plug-in, libsails_cuda.so: the kernels by nvcc, and the C files that end in _cuda.c.
+#
+# The toolkit is looked for in SAILS_CUDA_ROOT (a variable here or in the environment), on the
+# path, and in /usr/local/cuda. Its headers alone are enough for the simulated device.
+
+set(SAILS_CUDA_ROOT "$ENV{SAILS_CUDA_ROOT}" CACHE PATH "the CUDA toolkit, if not found by itself")
+find_program(SAILS_NVCC nvcc HINTS ${SAILS_CUDA_ROOT}/bin PATHS /usr/local/cuda/bin)
+get_filename_component(nvcc_folder "${SAILS_NVCC}" DIRECTORY)
+find_path(CUDA_HEADERS cublasLt.h HINTS ${SAILS_CUDA_ROOT}/include ${nvcc_folder}/../include
+          PATHS /usr/local/cuda/include)
+
+file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS kernels/*.cu)
+file(GLOB CUDA_HOST CONFIGURE_DEPENDS kernels/*_cuda.c)
+if(CUDA_HEADERS)
+  # Built once: the same objects go into the plug-in and into its simulated form (tests/simt). The
+  # plug-in has its own copy of exec.c and check.c, so it needs nothing from the program.
+  add_library(cuda_host OBJECT ${CUDA_HOST} kernels/exec.c kernels/check.c)
+  target_include_directories(cuda_host SYSTEM PRIVATE ${CUDA_HEADERS})
+  set_target_properties(cuda_host PROPERTIES C_VISIBILITY_PRESET hidden)
+endif()
+
+if(SAILS_CUDA STREQUAL "AUTO" AND NOT (SAILS_NVCC AND CUDA_HEADERS))
+  message(STATUS "no CUDA toolkit: the plug-in is not built")
+elseif(SAILS_CUDA)
+  set(CMAKE_CUDA_COMPILER ${SAILS_NVCC})
+  set(CMAKE_CUDA_ARCHITECTURES 80-real) # for CMake's own test of the compiler
+  set(CMAKE_CUDA_STANDARD 17)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  add_library(sails_cuda MODULE ${CUDA_KERNELS} $<TARGET_OBJECTS:cuda_host>)
+  # Machine code for the data-centre generations that the compiler knows, PTX of the last for newer.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
+    set(architectures 80-real 90)
+  else()
+    set(architectures 80-real 90-real 100)
+  endif()
+  set_target_properties(sails_cuda PROPERTIES
+    CUDA_ARCHITECTURES "${architectures}" CUDA_VISIBILITY_PRESET hidden
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+  target_compile_options(sails_cuda PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow>)
+  target_link_options(sails_cuda PRIVATE -Wl,-z,defs)
+  target_link_libraries(sails_cuda PRIVATE CUDA::cudart CUDA::cublasLt m ${CMAKE_DL_LIBS})
+endif()

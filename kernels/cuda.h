@@ -1,0 +1,68 @@
+/* cuda.h - the CUDA device as the plug-in's own files see it. Nothing outside kernels/ includes
+ * this, and nothing of it is in the program: all files that do make up libsails_cuda.so.
+ *
+ * The plug-in's C files end in _cuda.c. They and the kernels call the CUDA libraries only through
+ * the toolkit's headers, so the same objects also link against the stand-ins of tests/simt/. */
+#ifndef SAILS_CUDA_H
+#define SAILS_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/check.h"
+#include "kernels/exec.h"
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What has a CUDA twin. When all ops have one, this list is SAILS_OPS. */
+/* clang-format off */
+#define CUDA_OPS(X) X(rmsnorm_fwd) X(rmsnorm_bwd) X(gemm) X(gemm_f32) X(gemm_grad)
+/* clang-format on */
+
+/* The twins of one op, by storage type. A twin that is missing is a link error, one with another
+ * signature a compile error. */
+#define X(op) extern op_##op *const cuda_##op[DTYPE_COUNT];
+CUDA_OPS(X)
+#undef X
+
+enum { STAGES = 2, STAGE_BYTES = 4 << 20 };
+
+/* Exec.state of this device. */
+typedef struct CudaState {
+    cudaStream_t stream;      /* all work of the Exec, in call order */
+    struct MatmulState *blas; /* gemm_cuda.c's */
+    void *stage[STAGES];      /* pinned memory through which copies come in, in turn */
+    cudaEvent_t stage_free[STAGES];
+    int next_stage;
+    bool strict; /* SAILS_STRICT=1: fresh memory is filled with NaN */
+} CudaState;
+
+/* The matmul library's handle and fixed workspace. Open returns NULL, or why not. */
+const char *matmul_open(CudaState *s);
+void matmul_close(CudaState *s);
+
+static inline CudaState *cuda_state(Exec *ex) {
+    return (CudaState *)ex->state;
+}
+
+#define CUDA_CHECK(call)                                                               \
+    do {                                                                               \
+        cudaError_t error_ = (call);                                                   \
+        CHECK(error_ == cudaSuccess, "%s: %s (%s)", #call, cudaGetErrorString(error_), \
+              cudaGetErrorName(error_));                                               \
+    } while (0)
+
+/* Ends every launch: with SAILS_SYNC=1 a fault is reported here, under the name of its kernel. */
+static inline void cuda_launched(Exec *ex, cudaError_t error, const char *kernel) {
+    if (error == cudaSuccess && ex->sync_always)
+        error = cudaStreamSynchronize(cuda_state(ex)->stream);
+    CHECK(error == cudaSuccess, "%s: %s (%s)", kernel, cudaGetErrorString(error),
+          cudaGetErrorName(error));
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

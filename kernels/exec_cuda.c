@@ -1,0 +1,157 @@
+/* exec_cuda.c - the CUDA device: one stream, and memory from cudaMalloc.
+ *
+ * Copies in go through two pinned buffers in turn, so that the caller's memory is free again at
+ * return while the transfer of one buffer overlaps the filling of the other. */
+#include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda.h"
+#include "kernels/device.h"
+
+enum { MIN_CAPABILITY = 8 }; /* the first major version with bf16 arithmetic */
+
+/* NULL if a usable GPU is there, or why not. Starts the driver. */
+static const char *find_gpu(void) {
+    static char why[256];
+    int count = 0, device = 0, major = 0;
+    cudaError_t e = cudaGetDeviceCount(&count);
+    if (e == cudaSuccess && count > 0) e = cudaGetDevice(&device);
+    if (e == cudaSuccess && count > 0)
+        e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (e != cudaSuccess)
+        snprintf(why, sizeof why, "no GPU answers: %s (%s)", cudaGetErrorString(e),
+                 cudaGetErrorName(e));
+    else if (count == 0)
+        snprintf(why, sizeof why, "no GPU answers: the driver knows none");
+    else if (major < MIN_CAPABILITY)
+        snprintf(why, sizeof why, "expected a GPU of compute capability %d or newer, got %d",
+                 MIN_CAPABILITY, major);
+    else
+        return NULL;
+    return why;
+}
+
+static const char *device_open(Exec *ex) {
+    const char *why = find_gpu();
+    if (why) return why;
+    CudaState *s = calloc(1, sizeof *s);
+    CHECK(s, "out of memory");
+    const char *strict = getenv("SAILS_STRICT");
+    s->strict = strict && strcmp(strict, "1") == 0;
+    CUDA_CHECK(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    for (int i = 0; i < STAGES; i++) {
+        CUDA_CHECK(cudaMallocHost(&s->stage[i], STAGE_BYTES));
+        CUDA_CHECK(cudaEventCreateWithFlags(&s->stage_free[i], cudaEventDisableTiming));
+    }
+    why = matmul_open(s);
+    CHECK(!why, "%s", why);
+    ex->state = s;
+    return NULL;
+}
+
+static void device_close(Exec *ex) {
+    CudaState *s = cuda_state(ex);
+    CUDA_CHECK(cudaStreamSynchronize(s->stream));
+    matmul_close(s);
+    for (int i = 0; i < STAGES; i++) {
+        CUDA_CHECK(cudaEventDestroy(s->stage_free[i]));
+        CUDA_CHECK(cudaFreeHost(s->stage[i]));
+    }
+    CUDA_CHECK(cudaStreamDestroy(s->stream));
+    free(s);
+}
+
+static void *device_alloc(Exec *ex, size_t bytes) {
+    CudaState *s = cuda_state(ex);
+    void *p;
+    cudaError_t e = cudaMalloc(&p, bytes);
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError(); /* or the next launch would report it again */
+        return NULL;
+    }
+    CUDA_CHECK(e);
+    if (s->strict) CUDA_CHECK(cudaMemsetAsync(p, 0xff, bytes, s->stream));
+    return p;
+}
+
+static void device_free(Exec *ex, void *p) {
+    (void)ex;
+    CUDA_CHECK(cudaFree(p)); /* waits for work in flight */
+}
+
+static void device_copy_in(Exec *ex, void *device, const void *host, size_t bytes) {
+    CudaState *s = cuda_state(ex);
+    for (size_t done = 0; done < bytes;) {
+        size_t n = bytes - done < STAGE_BYTES ? bytes - done : STAGE_BYTES;
+        int i = s->next_stage;
+        s->next_stage = (i + 1) % STAGES;
+        CUDA_CHECK(cudaEventSynchronize(s->stage_free[i])); /* at once if never recorded */
+        memcpy(s->stage[i], (const char *)host + done, n);
+        CUDA_CHECK(cudaMemcpyAsync((char *)device + done, s->stage[i], n, cudaMemcpyHostToDevice,
+                                   s->stream));
+        CUDA_CHECK(cudaEventRecord(s->stage_free[i], s->stream));
+        done += n;
+    }
+}
+
+static void device_copy_out(Exec *ex, void *host, const void *device, size_t bytes) {
+    cudaStream_t stream = cuda_state(ex)->stream;
+    CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
+    CUDA_CHECK(cudaStreamSynchronize(stream));
+}
+
+static void device_copy(Exec *ex, void *to, const void *from, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_state(ex)->stream));
+}
+
+static void device_zero(Exec *ex, void *p, size_t bytes) {
+    CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, cuda_state(ex)->stream));
+}
+
+static void device_sync(Exec *ex) {
+    CUDA_CHECK(cudaStreamSynchronize(cuda_state(ex)->stream));
+}
+
+static void device_range_push(Exec *ex, const char *name) {
+    (void)ex;
+    nvtxRangePushA(name);
+}
+
+static void device_range_pop(Exec *ex) {
+    (void)ex;
+    nvtxRangePop();
+}
+
+/* Filled at the first call: ISO C has no constant initialiser from another file's constant. */
+static Ops ops[DTYPE_COUNT] = {{.name = "cuda f32"}, {.name = "cuda bf16"}};
+
+static const Device device_cuda = {
+    .name = "cuda",
+    .ops = {[DTYPE_F32] = &ops[DTYPE_F32], [DTYPE_BF16] = &ops[DTYPE_BF16]},
+    .open = device_open,
+    .close = device_close,
+    .alloc = device_alloc,
+    .free = device_free,
+    .copy_in = device_copy_in,
+    .copy_out = device_copy_out,
+    .copy = device_copy,
+    .zero = device_zero,
+    .sync = device_sync,
+    .range_push = device_range_push,
+    .range_pop = device_range_pop,
+    .maps_host = false,
+};
+
+__attribute__((visibility("default"))) sails_cuda_device_fn sails_cuda_device;
+
+const Device *sails_cuda_device(int abi) {
+    if (abi != DEVICE_ABI) return NULL;
+    for (int t = 0; t < DTYPE_COUNT; t++) {
+#define X(op) ops[t].op = cuda_##op[t];
+        CUDA_OPS(X)
+#undef X
+    }
+    return &device_cuda;
+}

@@ -1,0 +1,82 @@
+/* gpu.h - the little CUDA that kernels may lean on. Included by .cu files only.
+ *
+ * Kernels are compiled twice: by nvcc for the GPU, and by the host's C++ compiler for the simulated
+ * device (tests/simt/), which puts its own cuda_runtime.h first on the path. To stay compilable by
+ * both, a kernel file
+ *   - launches through GPU_LAUNCH, never <<< >>>;
+ *   - declares dynamic shared memory through GPU_DYN_SHARED;
+ *   - keeps inline PTX in one header, each piece beside a host body;
+ *   - passes a full, correct mask to every *_sync call and assumes no lock step;
+ *   - lets no thread return before a barrier or a collective that others of its warp reach. */
+#ifndef SAILS_GPU_H
+#define SAILS_GPU_H
+
+#include <cuda_runtime.h>
+
+#include "kernels/bf16.h"
+#include "kernels/cuda.h"
+
+enum { WARP = 32 };
+#define FULL_MASK 0xffffffffu
+
+/* Launches on the Exec's stream and checks. A kernel name with a comma needs parentheses. */
+#define GPU_LAUNCH(ex, kernel, grid, block, smem, ...)                                 \
+    do {                                                                               \
+        cudaLaunchConfig_t config_ = {};                                               \
+        config_.gridDim = dim3(grid);                                                  \
+        config_.blockDim = dim3(block);                                                \
+        config_.dynamicSmemBytes = (smem);                                             \
+        config_.stream = cuda_state(ex)->stream;                                       \
+        cuda_launched(ex, cudaLaunchKernelEx(&config_, kernel, __VA_ARGS__), #kernel); \
+    } while (0)
+
+#ifndef GPU_DYN_SHARED /* the simulated device brings its own */
+#define GPU_DYN_SHARED(T, name)                                      \
+    extern __shared__ __align__(16) unsigned char gpu_dyn_shared_[]; \
+    T *name = reinterpret_cast<T *>(gpu_dyn_shared_)
+#endif
+
+/* Defines cuda_<op>[] from a launcher template <class T> <op>, T the storage type. */
+#define GPU_TWINS(op) op_##op *const cuda_##op[DTYPE_COUNT] = {op<float>, op<bf16>}
+
+/* A store tensor as elements of the template's storage type. */
+template <class T>
+static inline T *elems(store *p) {
+    return reinterpret_cast<T *>(p);
+}
+template <class T>
+static inline const T *elems(const store *p) {
+    return reinterpret_cast<const T *>(p);
+}
+
+static __device__ inline float get(float e) {
+    return e;
+}
+static __device__ inline float get(bf16 e) {
+    return bf16_to_f32(e);
+}
+static __device__ inline void put(float *e, float f) {
+    *e = f;
+}
+static __device__ inline void put(bf16 *e, float f) {
+    *e = bf16_from_f32(f);
+}
+
+/* W neighbouring elements, moved by one load or store. The address must be a multiple of its size.
+ */
+template <class T, int W>
+struct alignas(sizeof(T) * W) Pack {
+    T v[W];
+};
+
+static inline SAILS_HD int ceil_div(int a, int b) {
+    return (a + b - 1) / b;
+}
+
+/* Sum over the 32 lanes of a warp; every lane gets it. All 32 lanes must call. */
+static __device__ inline float warp_sum(float v) {
+    for (int o = WARP / 2; o > 0; o /= 2) v += __shfl_xor_sync(FULL_MASK, v, o);
+    return v;
+}
+
+#endif
