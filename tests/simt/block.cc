@@ -1,0 +1,338 @@
+/* block.cc - runs the blocks of a grid one after another, each thread on a fiber of its own.
+ *
+ * A thread runs until it must wait at a barrier or a warp collective; then the next ready thread
+ * runs, in the order in which they became ready, or at random. The last thread to arrive does the
+ * collective's work for all and makes the others ready. When a thread ends, its fiber goes on with
+ * a thread that has not started yet, so kernels that never synchronise make no switch at all. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vector>
+
+#include "tests/simt/device.h"
+#include "tests/simt/fiber.h"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+/* The section of all __shared__ variables; absent if no kernel has one. */
+extern "C" __attribute__((weak)) char __start_simt_shared[], __stop_simt_shared[];
+
+namespace simt {
+
+enum { WARP_SIZE = 32, MAX_THREADS = 1024 };
+enum State { RUNNABLE, AT_BARRIER, IN_WARP, EXITED };
+
+struct Thread {
+    Fiber *fiber; /* NULL: not started */
+    uint3 id;
+    State state;
+    const char *file; /* where it waits */
+    int line;
+    Collective op; /* IN_WARP: what it called, what it gives and gets */
+    unsigned mask, source;
+    uint64_t value, result;
+};
+
+static struct {
+    const Grid *grid; /* NULL while no kernel runs */
+    const std::function<void()> *body;
+    Thread thread[MAX_THREADS];
+    int threads, live, me;
+    int at_barrier; /* threads that wait at the barrier at this place */
+    const char *barrier_file;
+    int barrier_line;
+    int ready[MAX_THREADS], first_ready,
+        ready_count; /* a ring: each thread is in it at most once */
+    Fiber *home;
+    Fiber *idle[MAX_THREADS];
+    int idle_count;
+    char *dynamic;
+} b;
+
+/* ------------------------------------------------------------------------------ messages -- */
+
+static const char *name_of(Collective op) {
+    return op == SYNC_WARP ? "__syncwarp" : op == SHUFFLE ? "a shuffle" : "a ballot";
+}
+
+[[noreturn]] void fail(const char *fmt, ...) {
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    fflush(stdout);
+    if (b.grid)
+        fprintf(stderr, "simt: %s: block (%u,%u,%u) thread (%u,%u,%u): %s\n", b.grid->kernel,
+                blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, text);
+    else
+        fprintf(stderr, "simt: %s\n", text);
+    abort();
+}
+
+static bool same_wait(const Thread &t, const Thread &u) {
+    return u.state == t.state && u.line == t.line && u.file == t.file &&
+           (t.state == AT_BARRIER || u.mask == t.mask);
+}
+
+/* Nobody can run and not all have ended: who waits where. */
+[[noreturn]] static void fail_deadlock() {
+    char text[768] = "deadlock:";
+    std::vector<bool> told(b.threads);
+    for (int i = 0; i < b.threads; i++) {
+        const Thread &t = b.thread[i];
+        if (told[i] || t.state == EXITED) continue;
+        int same = 0;
+        for (int j = i; j < b.threads; j++)
+            if (same_wait(t, b.thread[j])) told[j] = true, same++;
+        size_t used = strlen(text);
+        if (t.state == AT_BARRIER)
+            snprintf(text + used, sizeof text - used, " %d threads wait in __syncthreads (%s:%d);",
+                     same, t.file, t.line);
+        else
+            snprintf(text + used, sizeof text - used,
+                     " %d threads wait in %s (%s:%d) with mask %08x;", same, name_of(t.op), t.file,
+                     t.line, t.mask);
+    }
+    fail("%s %d have exited", text, b.threads - b.live);
+}
+
+/* ---------------------------------------------------------------------------- scheduling -- */
+
+static void make_ready(int i) {
+    b.thread[i].state = RUNNABLE;
+    b.ready[(b.first_ready + b.ready_count++) % MAX_THREADS] = i;
+}
+
+/* Takes the thread that runs next and makes it the current one. */
+static Thread *next_thread() {
+    if (b.ready_count == 0) fail_deadlock();
+    if (random_order()) {
+        int other = (b.first_ready + (int)random_below((unsigned)b.ready_count)) % MAX_THREADS;
+        std::swap(b.ready[b.first_ready], b.ready[other]);
+    }
+    b.me = b.ready[b.first_ready];
+    b.first_ready = (b.first_ready + 1) % MAX_THREADS;
+    b.ready_count--;
+    Thread *t = &b.thread[b.me];
+    threadIdx = t->id;
+    return t;
+}
+
+static void fiber_body();
+
+static Fiber *fiber_for(Thread *t) {
+    if (!t->fiber) t->fiber = b.idle_count ? b.idle[--b.idle_count] : fiber_new(fiber_body);
+    return t->fiber;
+}
+
+/* Leaves the current thread, which waits or stands in the ready ring, for the next one. */
+static void yield() {
+    Thread *next = next_thread();
+    Fiber *fiber = fiber_for(next);
+    if (fiber != fiber_current()) fiber_switch(fiber);
+}
+
+static void check_exit() {
+    const Thread &me = b.thread[b.me];
+    if (b.at_barrier > 0)
+        fail("exits while %d threads wait in __syncthreads (%s:%d)", b.at_barrier, b.barrier_file,
+             b.barrier_line);
+    int base = b.me / WARP_SIZE * WARP_SIZE;
+    for (int i = base; i < base + WARP_SIZE && i < b.threads; i++) {
+        const Thread &t = b.thread[i];
+        if (&t != &me && t.state == IN_WARP && t.mask >> lane() & 1)
+            fail("exits while lane %d waits for it in %s (%s:%d)", i - base, name_of(t.op), t.file,
+                 t.line);
+    }
+}
+
+/* Runs threads for ever. When it has to wait for work it lies in b.idle, and is switched to as the
+ * fiber of another thread. */
+static void fiber_body() {
+    for (;;) {
+        (*b.body)();
+        check_exit();
+        Thread *me = &b.thread[b.me];
+        me->state = EXITED;
+        b.live--;
+        Fiber *mine = me->fiber, *to = b.home;
+        me->fiber = nullptr;
+        if (b.live > 0) {
+            Thread *next = next_thread();
+            if (!next->fiber) {
+                next->fiber = mine;
+                continue;
+            }
+            to = next->fiber;
+        }
+        b.idle[b.idle_count++] = mine;
+        fiber_switch(to);
+    }
+}
+
+/* ----------------------------------------------------------------- barrier and collectives -- */
+
+/* After a rendezvous that the caller completed. In ascending order it just goes on. */
+static void go_on() {
+    if (!random_order()) return;
+    make_ready(b.me);
+    yield();
+}
+
+void block_barrier(const char *file, int line) {
+    Thread &me = b.thread[b.me];
+    if (b.live != b.threads)
+        fail("__syncthreads (%s:%d) after %d threads have exited", file, line, b.threads - b.live);
+    if (b.at_barrier == 0)
+        b.barrier_file = file, b.barrier_line = line;
+    else if (b.barrier_line != line || strcmp(b.barrier_file, file) != 0)
+        fail("__syncthreads (%s:%d) meets another one (%s:%d)", file, line, b.barrier_file,
+             b.barrier_line);
+    me.file = file, me.line = line;
+    if (++b.at_barrier < b.live) {
+        me.state = AT_BARRIER;
+        yield();
+        return;
+    }
+    b.at_barrier = 0;
+    for (int i = 0; i < b.threads; i++)
+        if (i != b.me) make_ready(i);
+    go_on();
+}
+
+unsigned lane() {
+    return (unsigned)b.me % WARP_SIZE;
+}
+
+void *dynamic_shared() {
+    return b.dynamic;
+}
+
+/* True when every lane of the caller's mask has arrived. Fails if they do not fit together. */
+static bool all_arrived(const Thread *warp, int lanes, const Thread &me) {
+    bool all = true;
+    for (int i = 0; i < WARP_SIZE; i++) {
+        if (!(me.mask >> i & 1)) continue;
+        if (i >= lanes || warp[i].state == EXITED)
+            fail("%s (%s:%d): mask %08x names lane %d, which %s", name_of(me.op), me.file, me.line,
+                 me.mask, i, i >= lanes ? "does not exist" : "has exited");
+        const Thread &t = warp[i];
+        if (t.state != IN_WARP || t.mask != me.mask) {
+            all = false; /* it may wait for others first: with another mask, in another place */
+        } else if (t.op != me.op || t.line != me.line) {
+            fail("%s (%s:%d) with mask %08x meets lane %d in %s (%s:%d)", name_of(me.op), me.file,
+                 me.line, me.mask, i, name_of(t.op), t.file, t.line);
+        }
+    }
+    return all;
+}
+
+/* The collective itself, for all lanes of the mask. */
+static void perform(Thread *warp, const Thread &caller) {
+    uint64_t ballot = 0;
+    for (int i = 0; i < WARP_SIZE; i++)
+        if (caller.mask >> i & 1 && warp[i].value) ballot |= (uint64_t)1 << i;
+    for (int i = 0; i < WARP_SIZE; i++) {
+        if (!(caller.mask >> i & 1)) continue;
+        Thread &t = warp[i];
+        t.result = ballot;
+        if (t.op != SHUFFLE) continue;
+        if (!(t.mask >> t.source & 1))
+            fail("a shuffle (%s:%d): lane %d reads lane %u, outside mask %08x", t.file, t.line, i,
+                 t.source, t.mask);
+        t.result = warp[t.source].value;
+    }
+}
+
+uint64_t warp_collective(Collective op, unsigned mask, uint64_t value, unsigned source,
+                         const char *file, int line) {
+    Thread &me = b.thread[b.me];
+    int base = b.me / WARP_SIZE * WARP_SIZE, mine = b.me;
+    me.op = op, me.mask = mask, me.value = value, me.source = source;
+    me.file = file, me.line = line;
+    if (!(mask >> lane() & 1))
+        fail("%s (%s:%d): lane %u calls with mask %08x, which omits it", name_of(op), file, line,
+             lane(), mask);
+    me.state = IN_WARP;
+    Thread *warp = b.thread + base;
+    if (!all_arrived(warp, std::min(b.threads - base, (int)WARP_SIZE), me)) {
+        yield();
+        return me.result;
+    }
+    perform(warp, me);
+    me.state = RUNNABLE;
+    for (int i = 0; i < WARP_SIZE; i++)
+        if (mask >> i & 1 && base + i != mine) make_ready(base + i);
+    go_on();
+    return me.result;
+}
+
+/* ------------------------------------------------------------------------- blocks and grid -- */
+
+/* Byte by byte and by hand: the section holds AddressSanitizer's red zones too, which memset
+ * would trip over. */
+__attribute__((no_sanitize("address"))) static void fill_shared() {
+    for (volatile char *p = __start_simt_shared; p < __stop_simt_shared; p++) *p = (char)0xff;
+}
+
+static void run_block(unsigned index) {
+    const Grid &g = *b.grid;
+    blockIdx.x = index % g.grid.x;
+    blockIdx.y = index / g.grid.x % g.grid.y;
+    blockIdx.z = index / g.grid.x / g.grid.y;
+    if (__start_simt_shared) fill_shared();
+    memset(b.dynamic, 0xff, g.shared_bytes);
+    b.live = b.threads, b.at_barrier = 0, b.first_ready = 0, b.ready_count = 0;
+    for (int i = 0; i < b.threads; i++) {
+        unsigned u = (unsigned)i;
+        b.thread[i] = Thread();
+        b.thread[i].id = {u % g.block.x, u / g.block.x % g.block.y, u / g.block.x / g.block.y};
+        make_ready(i);
+    }
+    fiber_switch(fiber_for(next_thread()));
+}
+
+void run_grid(const Grid &grid, const std::function<void()> &body) {
+    b.grid = &grid, b.body = &body, b.home = fiber_current();
+    gridDim = grid.grid, blockDim = grid.block;
+    b.threads = (int)(grid.block.x * grid.block.y * grid.block.z);
+    void *dynamic; /* of the exact size, so that AddressSanitizer sees its end */
+    if (posix_memalign(&dynamic, 128, grid.shared_bytes + !grid.shared_bytes) != 0)
+        fail("no memory for dynamic shared memory");
+    b.dynamic = (char *)dynamic;
+    unsigned blocks = grid.grid.x * grid.grid.y * grid.grid.z;
+    std::vector<unsigned> order(blocks);
+    for (unsigned i = 0; i < blocks; i++) order[i] = i;
+    for (unsigned i = 0; random_order() && i < blocks; i++)
+        std::swap(order[i], order[i + random_below(blocks - i)]);
+    for (unsigned i : order) run_block(i);
+    free(b.dynamic);
+    b.grid = nullptr;
+}
+
+/* -------------------------------------------------------------------------------- chance -- */
+
+static uint64_t seed() {
+    static const char *text = getenv("SIMT_SEED");
+    static uint64_t value = text ? strtoull(text, nullptr, 10) : 0;
+    return value;
+}
+
+bool random_order() {
+    return seed() != 0;
+}
+
+unsigned random_below(unsigned n) {
+    static uint64_t drawn;
+    if (!random_order()) return 0;
+    uint64_t z = seed() * 0x9e3779b97f4a7c15u + ++drawn * 0xbf58476d1ce4e5b9u; /* splitmix64 */
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (unsigned)((z ^ (z >> 31)) % n);
+}
+
+}  // namespace simt

@@ -1,0 +1,88 @@
+/* device.h - the device language for host compilers: what nvcc builds in and kernels/ uses.
+ * A function that is missing here is a compile error in the kernel that wants it: add it then. */
+#ifndef SIMT_DEVICE_H
+#define SIMT_DEVICE_H
+
+#include <math.h>
+#include <string.h>
+
+#include "tests/simt/simt.h"
+
+/* Objects, not macros: cudaLaunchConfig_t has members named gridDim and blockDim. */
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+static constexpr int warpSize = 32;
+
+/* The caller's place, for messages: default arguments are evaluated where the call stands. */
+#define SIMT_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+static inline void __syncthreads(SIMT_HERE) {
+    simt::block_barrier(file, line);
+}
+static inline void __syncwarp(unsigned mask = 0xffffffffu, SIMT_HERE) {
+    simt::warp_collective(simt::SYNC_WARP, mask, 0, 0, file, line);
+}
+static inline unsigned __ballot_sync(unsigned mask, int p, SIMT_HERE) {
+    return (unsigned)simt::warp_collective(simt::BALLOT, mask, p != 0, 0, file, line);
+}
+static inline int __any_sync(unsigned mask, int p, SIMT_HERE) {
+    return __ballot_sync(mask, p, file, line) != 0;
+}
+static inline int __all_sync(unsigned mask, int p, SIMT_HERE) {
+    return __ballot_sync(mask, p, file, line) == mask;
+}
+
+namespace simt {
+
+template <class T>
+static inline T shuffle(unsigned mask, T v, unsigned source, const char *file, int line) {
+    static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles move 4 or 8 bytes");
+    uint64_t bits = 0;
+    memcpy(&bits, &v, sizeof v);
+    bits = warp_collective(SHUFFLE, mask, bits, source, file, line);
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+/* First lane of the caller's segment of `width` lanes. */
+static inline unsigned segment(int width) {
+    return lane() & ~(unsigned)(width - 1);
+}
+
+}  // namespace simt
+
+template <class T>
+static inline T __shfl_sync(unsigned mask, T v, int source, int width = 32, SIMT_HERE) {
+    return simt::shuffle(mask, v, simt::segment(width) | (source & (width - 1)), file, line);
+}
+template <class T>
+static inline T __shfl_xor_sync(unsigned mask, T v, int x, int width = 32, SIMT_HERE) {
+    unsigned source = simt::lane() ^ x;
+    if (source >= simt::segment(width) + width) source = simt::lane();
+    return simt::shuffle(mask, v, source, file, line);
+}
+template <class T>
+static inline T __shfl_down_sync(unsigned mask, T v, unsigned d, int width = 32, SIMT_HERE) {
+    unsigned source = simt::lane() + d;
+    if (source >= simt::segment(width) + width) source = simt::lane();
+    return simt::shuffle(mask, v, source, file, line);
+}
+template <class T>
+static inline T __shfl_up_sync(unsigned mask, T v, unsigned d, int width = 32, SIMT_HERE) {
+    unsigned me = simt::lane();
+    return simt::shuffle(mask, v, me - simt::segment(width) < d ? me : me - d, file, line);
+}
+
+/* Threads switch only where they synchronise, so a plain read-modify-write is atomic. */
+template <class T>
+static inline T atomicAdd(T *p, T v) {
+    T old = *p;
+    *p = old + v;
+    return old;
+}
+
+static inline float rsqrtf(float x) {
+    return 1 / sqrtf(x);
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* simt.h - a simulated CUDA device: runs kernels that the host's compiler compiled. Tests only.
+ *
+ * The parts, from the bottom:
+ *   fiber.*      stacks and switching between them
+ *   block.cc     one block: a fiber per thread, barriers, warp collectives, their checks
+ *   device.h     the device language on top of it: threadIdx, __syncthreads, shuffles, atomics
+ *   memory.cc    device memory, shut while no device work runs
+ *   stream.cc    streams and events: work is queued, and run as late as is legal
+ *   launch.h     kernel launches: arguments checked and kept until the stream runs them
+ *   cudart.cc    the runtime library's calls, as far as kernels/ uses them
+ *   cublaslt.cc  the same for matrix products
+ * The plug-in is linked with these in place of NVIDIA's libraries: kernels and host code are the
+ * very files that run on a GPU.
+ *
+ * What it finds, each with file, line, kernel, block and thread, then abort():
+ *   - a barrier that some threads leave out, reach at another line, or have exited before;
+ *   - a collective whose mask omits the caller, names an exited lane, or is not what the others
+ *     of the mask called; a shuffle from a lane outside its mask; any deadlock;
+ *   - launches, copies and library calls with wrong sizes, kinds, memory or alignment.
+ * What it makes visible as NaN: memory read before it was written, device and shared; work that a
+ * missing wait lets run too late. Host code that touches device memory faults at once.
+ * What it cannot see: timing, races finer than from one synchronisation to the next (random thread
+ * order finds many), rounding inside tensor cores, and anything about real hardware.
+ *
+ * Environment: SIMT_SEED=n shuffles threads and blocks (0, the default: ascending order).
+ * SIMT_STREAMS=lazy (default) | eager | random. */
+#ifndef SIMT_H
+#define SIMT_H
+
+#include <driver_types.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <vector_types.h>
+
+#include <functional>
+
+namespace simt {
+
+/* Prints "simt: ..." with the running kernel, block and thread, if any, then aborts. */
+[[noreturn]] __attribute__((format(printf, 1, 2))) void fail(const char *fmt, ...);
+
+/* Random numbers of this process, from SIMT_SEED. below(n) is 0 while the seed is 0. */
+unsigned random_below(unsigned n);
+bool random_order();
+
+/* ------------------------------------------------------------------------------ block.cc -- */
+
+struct Grid {
+    const char *kernel; /* its name, for messages */
+    dim3 grid, block;
+    size_t shared_bytes; /* dynamic shared memory */
+};
+void run_grid(const Grid &grid, const std::function<void()> &body);
+
+/* For device.h; callable from kernels only. */
+enum Collective { SYNC_WARP, SHUFFLE, BALLOT };
+
+void block_barrier(const char *file, int line);
+/* Waits for all lanes of the mask. SHUFFLE returns the value of lane `source`, BALLOT the mask of
+ * lanes whose value is not 0. */
+uint64_t warp_collective(Collective op, unsigned mask, uint64_t value, unsigned source,
+                         const char *file, int line);
+unsigned lane();
+void *dynamic_shared();
+
+/* ----------------------------------------------------------------------------- memory.cc -- */
+
+void *memory_alloc(size_t bytes); /* NULL: full. Filled with 0xff: NaN in f32 and bf16. */
+bool memory_free(void *p);        /* false: not the start of a live allocation */
+bool on_device(const void *p);    /* in the device's address range, live or not */
+/* [p, p + bytes) lies in one live allocation. */
+bool live_range(const void *p, size_t bytes);
+
+/* Device memory can be touched only while a Door exists. Doors nest. */
+struct Door {
+    Door();
+    ~Door();
+    Door(const Door &) = delete;
+    Door &operator=(const Door &) = delete;
+};
+
+/* ----------------------------------------------------------------------------- stream.cc -- */
+
+/* Appends work to a stream. It runs at the latest when something waits for it. */
+void enqueue(cudaStream_t stream, std::function<void()> work);
+void drain(cudaStream_t stream);
+void drain_all();
+
+cudaStream_t stream_create();
+void stream_destroy(cudaStream_t stream);
+cudaEvent_t event_create();
+void event_destroy(cudaEvent_t event);
+void event_record(cudaEvent_t event, cudaStream_t stream);
+void event_wait(cudaStream_t stream, cudaEvent_t event); /* the stream waits */
+void event_synchronize(cudaEvent_t event);               /* the host waits */
+
+/* ----------------------------------------------------------------------------- cudart.cc -- */
+
+/* cudaSuccess, or what the runtime would return for such a launch. */
+cudaError_t check_launch(const cudaLaunchConfig_t &config, const void *kernel);
+
+}  // namespace simt
+
+#endif

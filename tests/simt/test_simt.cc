@@ -1,0 +1,449 @@
+/* The simulated device is itself under test: it must run right kernels right, and must see every
+ * fault that it claims to see. Each case is run by a new process, `test_simt CASE`, with its own
+ * order of threads and policy of streams; what the process prints and how it ends is compared. */
+#include <cuda_runtime.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+enum { THREADS = 256 };
+#define FULL 0xffffffffu
+
+static cudaStream_t stream;
+
+/* Launches, on one stream, and says so if the launch is refused. */
+#define LAUNCH(kernel, blocks, threads, shared, ...)                                 \
+    do {                                                                             \
+        cudaLaunchConfig_t config_ = {};                                             \
+        config_.gridDim = dim3(blocks), config_.blockDim = dim3(threads);            \
+        config_.dynamicSmemBytes = (shared), config_.stream = stream;                \
+        cudaError_t error_ = cudaLaunchKernelEx(&config_, kernel, __VA_ARGS__);      \
+        if (error_ != cudaSuccess) printf("launch: %s\n", cudaGetErrorName(error_)); \
+    } while (0)
+
+template <class T>
+static T *fresh(size_t n) { /* unwritten */
+    void *p;
+    if (cudaMalloc(&p, n * sizeof(T)) != cudaSuccess) abort();
+    return (T *)p;
+}
+template <class T>
+static T *device(const std::vector<T> &v) {
+    T *p = fresh<T>(v.size());
+    cudaMemcpyAsync(p, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice, stream);
+    return p;
+}
+template <class T>
+static std::vector<T> host(const T *p, size_t n) {
+    std::vector<T> v(n);
+    cudaMemcpyAsync(v.data(), p, n * sizeof(T), cudaMemcpyDeviceToHost, stream);
+    return v;
+}
+
+/* ------------------------------------------------------------------------- right kernels -- */
+
+__global__ void k_reverse(int *y) { /* in each block, three times; adds one each time */
+    __shared__ int s[THREADS];
+    int t = threadIdx.x;
+    for (int round = 0; round < 3; round++) {
+        s[t] = y[blockIdx.x * THREADS + t];
+        __syncthreads();
+        y[blockIdx.x * THREADS + t] = s[THREADS - 1 - t] + 1;
+        __syncthreads();
+    }
+}
+
+__global__ void k_collectives(long *y) {
+    int t = threadIdx.x, lane = t % 32;
+    unsigned half = lane < 16 ? 0x0000ffffu : 0xffff0000u;
+    y[t] = __shfl_xor_sync(half, lane, 1);
+    y[t] = y[t] * 100 + __shfl_sync(FULL, lane, 5, 8);
+    y[t] = y[t] * 100 + __shfl_down_sync(FULL, lane, 1, 16);
+    y[t] = y[t] * 100 + __shfl_up_sync(FULL, lane, 2);
+    y[t] = y[t] * 10 + (__ballot_sync(FULL, lane & 1) == 0xaaaaaaaau);
+    y[t] = y[t] * 10 + __any_sync(half, lane == 3) + 2 * __all_sync(half, lane < 16);
+}
+
+static long collectives(int lane) {
+    long v = lane ^ 1;
+    v = v * 100 + (lane / 8 * 8 + 5);
+    v = v * 100 + (lane % 16 == 15 ? lane : lane + 1);
+    v = v * 100 + (lane < 2 ? lane : lane - 2);
+    v = v * 10 + 1;
+    return v * 10 + (lane < 16 ? 3 : 0);
+}
+
+__global__ void k_dynamic(double *y, int n) { /* 8-byte shuffles, dynamic shared memory */
+    GPU_DYN_SHARED(double, s);
+    int t = threadIdx.x;
+    s[t] = t * 0.5;
+    __syncthreads();
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += s[i];
+    y[t] = __shfl_xor_sync(FULL, sum + t, 3);
+}
+
+__global__ void k_count(int *y) { /* never synchronises */
+    if (threadIdx.x + threadIdx.y * blockDim.x + threadIdx.z * blockDim.x * blockDim.y < 40)
+        atomicAdd(y, (int)(blockIdx.x + 10 * blockIdx.y + 100 * blockIdx.z));
+}
+
+static void right() {
+    std::vector<int> in(3 * THREADS);
+    for (size_t i = 0; i < in.size(); i++) in[i] = (int)i;
+    int *y = device(in), wrong = 0;
+    LAUNCH(k_reverse, 3, THREADS, 0, y);
+    std::vector<int> out = host(y, in.size());
+    for (int i = 0; i < 3 * THREADS; i++)
+        wrong += out[i] != i / THREADS * THREADS + THREADS - 1 - i % THREADS + 3;
+
+    long *c = fresh<long>(64);
+    LAUNCH(k_collectives, 1, 64, 0, c);
+    std::vector<long> digits = host(c, 64);
+    for (int i = 0; i < 64; i++) wrong += digits[i] != collectives(i % 32);
+
+    double *d = fresh<double>(128);
+    LAUNCH(k_dynamic, 1, 128, 128 * sizeof(double), d, 128);
+    std::vector<double> sums = host(d, 128);
+    for (int i = 0; i < 128; i++) wrong += sums[i] != 127 * 128 / 4.0 + (i ^ 3);
+
+    int *n = device(std::vector<int>(1, 0));
+    LAUNCH(k_count, dim3(2, 3, 2), dim3(8, 4, 2), 0, n);
+    wrong += host(n, 1)[0] != 40 * (6 * 1 + 10 * 4 * 3 + 100 * 6);
+    printf("%d wrong\n", wrong);
+}
+
+/* ------------------------------------------- races: wrong results under some thread orders -- */
+
+__global__ void k_no_barrier(int *y) { /* reads its neighbour's value too early */
+    __shared__ int s[THREADS];
+    int t = threadIdx.x;
+    s[t] = t;
+    y[t] = t ? s[t - 1] : 0;
+}
+
+__global__ void k_one_barrier(int *y) { /* the loop's second barrier is missing */
+    __shared__ int s[THREADS];
+    int t = threadIdx.x, sum = 0;
+    for (int i = 0; i < 4; i++) {
+        s[t] = 1000 * i;
+        __syncthreads();
+        sum += s[(t + 1) % THREADS];
+    }
+    y[t] = sum - 6000 + (t ? t - 1 : 0);
+}
+
+__global__ void k_no_syncwarp(int *y) {
+    __shared__ int s[THREADS];
+    int t = threadIdx.x;
+    s[t] = t;
+    int before = t % 32 ? s[t - 1] : t - 1;
+    y[t] = t ? before : 0;
+}
+
+static void race(void (*kernel)(int *)) {
+    int *y = fresh<int>(THREADS), wrong = 0;
+    LAUNCH(kernel, 1, THREADS, 0, y);
+    std::vector<int> out = host(y, THREADS);
+    for (int t = 0; t < THREADS; t++) wrong += out[t] != (t ? t - 1 : 0);
+    printf(wrong ? "some wrong\n" : "0 wrong\n");
+}
+
+/* --------------------------------------------------- broken synchronisation: reported at once --
+ */
+
+__global__ void k_leaves_barrier(int *) {
+    if (threadIdx.x < 128) __syncthreads();
+}
+__global__ void k_late_barrier(int *) {
+    if (threadIdx.x != 77) __syncthreads();
+    if (threadIdx.x == 77) return;
+}
+__global__ void k_two_barriers(int *) {
+    if (threadIdx.x < 128)
+        __syncthreads();
+    else
+        __syncthreads();
+}
+__global__ void k_deadlock(int *y) {
+    if (threadIdx.x % 32 < 16) __syncthreads();
+    y[threadIdx.x] = __shfl_xor_sync(FULL, 1, 1);
+    if (threadIdx.x % 32 >= 16) __syncthreads();
+}
+__global__ void k_omits_caller(int *) {
+    __syncwarp(0x0000ffffu);
+}
+__global__ void k_exited_lane(int *) {
+    if (threadIdx.x == 9) return;
+    __syncwarp();
+}
+__global__ void k_exits_while_awaited(int *) {
+    if (threadIdx.x == 31) return;
+    __syncwarp();
+}
+__global__ void k_no_such_lane(int *) {
+    __syncwarp();
+}
+__global__ void k_other_mask(int *) {
+    __syncwarp(threadIdx.x % 32 < 16 ? FULL : 0xffff0000u);
+}
+__global__ void k_other_collective(int *y) {
+    if (threadIdx.x % 2)
+        y[threadIdx.x] = __shfl_xor_sync(FULL, 1, 1);
+    else
+        __syncwarp();
+}
+__global__ void k_outside_mask(int *y) {
+    if (threadIdx.x % 32 < 16) y[threadIdx.x] = __shfl_xor_sync(0x0000ffffu, 1, 16);
+}
+
+static void broken(void (*kernel)(int *), int threads) {
+    LAUNCH(kernel, 1, threads, 0, fresh<int>(THREADS));
+    cudaStreamSynchronize(stream);
+    puts("not seen");
+}
+
+/* --------------------------------------------------------------- memory: NaN, or a fault -- */
+
+__global__ void k_copy(float *y, const float *x) {
+    y[threadIdx.x] = x[threadIdx.x];
+}
+__global__ void k_shared_unwritten(float *y) {
+    __shared__ float s[64];
+    GPU_DYN_SHARED(float, d);
+    if (threadIdx.x == 0) s[0] = d[0] = 1;
+    __syncthreads();
+    y[threadIdx.x] = threadIdx.x < 32 ? s[threadIdx.x] : d[threadIdx.x];
+}
+__global__ void k_write(float *y, int i) {
+    y[i] = 1;
+}
+__global__ void k_shared_write(float *y, int i) {
+    __shared__ float s[64], other[64];
+    s[threadIdx.x] = other[threadIdx.x] = 0;
+    __syncthreads();
+    float *volatile p = s; /* hides the array from UBSan: the red zone must see it */
+    p[i] = 1;
+    __syncthreads();
+    y[threadIdx.x] = s[threadIdx.x] + other[threadIdx.x];
+}
+__global__ void k_dynamic_write(float *y, int i) {
+    GPU_DYN_SHARED(float, s);
+    s[i] = 1;
+    y[0] = s[i];
+}
+
+static void print_nans(const std::vector<float> &v) {
+    int nans = 0;
+    for (float f : v) nans += isnan(f);
+    printf("%d NaN\n", nans);
+}
+static void unwritten() {
+    float *y = fresh<float>(64);
+    LAUNCH(k_copy, 1, 64, 0, y, fresh<float>(64));
+    print_nans(host(y, 64));
+}
+static void unwritten_shared() {
+    float *y = fresh<float>(64);
+    LAUNCH(k_shared_unwritten, 1, 64, 256, y);
+    LAUNCH(k_shared_unwritten, 2, 64, 256, y); /* an earlier block's values must be gone */
+    print_nans(host(y, 64));
+}
+static void used_after_free() {
+    float *y = fresh<float>(64), *x = device(std::vector<float>(64, 1.0f));
+    cudaFree(x);
+    LAUNCH(k_copy, 1, 64, 0, y, x);
+}
+static void host_argument() {
+    float on_host[64];
+    LAUNCH(k_copy, 1, 64, 0, fresh<float>(64), on_host);
+}
+static void host_touches() {
+    volatile float *y = device(std::vector<float>(64, 1.0f));
+    cudaStreamSynchronize(stream);
+    printf("%g\n", (double)y[3]);
+}
+static void outside() {
+    LAUNCH(k_write, 1, 1, 0, fresh<float>(64), 64);
+    cudaStreamSynchronize(stream);
+}
+static void outside_shared() {
+    LAUNCH(k_shared_write, 1, 64, 0, fresh<float>(64), 64);
+    cudaStreamSynchronize(stream);
+}
+static void outside_dynamic() {
+    LAUNCH(k_dynamic_write, 1, 1, 256, fresh<float>(64), 64);
+    cudaStreamSynchronize(stream);
+}
+
+/* --------------------------------------------------------------------- host code's faults -- */
+
+static void copy_too_long() {
+    float *p = fresh<float>(64), out[65];
+    cudaError_t long_by_one = cudaMemcpyAsync(out, p, 260, cudaMemcpyDeviceToHost, stream);
+    cudaError_t wrong_kind = cudaMemcpyAsync(out, p, 256, cudaMemcpyHostToDevice, stream);
+    cudaError_t in_bounds = cudaMemcpyAsync(out, p, 256, cudaMemcpyDeviceToHost, stream);
+    printf("%d %d %d\n", long_by_one != cudaSuccess, wrong_kind != cudaSuccess,
+           in_bounds != cudaSuccess);
+}
+static void refused_launches() {
+    float *p = fresh<float>(64);
+    LAUNCH(k_write, 0, 1, 0, p, 0);
+    LAUNCH(k_write, 1, 1025, 0, p, 0);
+    LAUNCH(k_write, 1, 1, (48 << 10) + 1, p, 0);
+    cudaFuncSetAttribute((const void *)k_write, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         100 << 10);
+    LAUNCH(k_write, 1, 1, 100 << 10, p, 0);
+}
+/* Pinned memory is read and written when the stream runs, not at the call. */
+static void missing_wait() {
+    void *pinned;
+    cudaMallocHost(&pinned, 256);
+    float *p = device(std::vector<float>(64, 1.0f)), before, after;
+    cudaMemcpyAsync(pinned, p, 256, cudaMemcpyDeviceToHost, stream);
+    memcpy(&before, pinned, 4);
+    cudaStreamSynchronize(stream);
+    memcpy(&after, pinned, 4);
+    printf("before %g after %g\n", (double)fabsf(before), (double)after);
+}
+static void two_streams(bool with_event) {
+    cudaStream_t first = stream, second;
+    cudaEvent_t done;
+    cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking);
+    cudaEventCreateWithFlags(&done, cudaEventDisableTiming);
+    float *x = device(std::vector<float>(64, 1.0f)), *mid = fresh<float>(64);
+    float *y = fresh<float>(64);
+    LAUNCH(k_copy, 1, 64, 0, mid, x);
+    if (with_event) cudaEventRecord(done, first), cudaStreamWaitEvent(second, done, 0);
+    stream = second;
+    LAUNCH(k_copy, 1, 64, 0, y, mid);
+    print_nans(host(y, 64));
+}
+
+/* ---------------------------------------------------------------------------- the cases -- */
+
+struct Case {
+    const char *name;
+    void (*run)();
+    bool ends_well;      /* exits 0 */
+    const char *expects; /* somewhere in what it prints */
+    const char *seeds;   /* one run for each digit */
+    const char *streams;
+    bool needs_asan;
+};
+
+static const Case cases[] = {
+    {"right", right, true, "0 wrong", "012345", "lazy", false},
+    {"right_eager", right, true, "0 wrong", "01", "eager", false},
+    {"right_random", right, true, "0 wrong", "1234", "random", false},
+    /* ascending order hides this one: what the random orders are for */
+    {"no_barrier_hidden", [] { race(k_no_barrier); }, true, "0 wrong", "0", "lazy", false},
+    {"no_barrier", [] { race(k_no_barrier); }, true, "some wrong", "12345678", "lazy", false},
+    {"one_barrier", [] { race(k_one_barrier); }, true, "some wrong", "12345678", "lazy", false},
+    {"no_syncwarp", [] { race(k_no_syncwarp); }, true, "some wrong", "12345678", "lazy", false},
+    {"leaves_barrier", [] { broken(k_leaves_barrier, 256); }, false,
+     "thread (128,0,0): exits while 128 threads wait in __syncthreads", "0", "lazy", false},
+    {"leaves_barrier_any_order", [] { broken(k_leaves_barrier, 256); }, false, "__syncthreads",
+     "123", "lazy", false},
+    {"late_barrier", [] { broken(k_late_barrier, 256); }, false,
+     "thread (77,0,0): exits while 77 threads wait in __syncthreads", "0", "lazy", false},
+    {"two_barriers", [] { broken(k_two_barriers, 256); }, false, "meets another one", "01", "lazy",
+     false},
+    {"deadlock", [] { broken(k_deadlock, 64); }, false, "kernel: block (0,0,0)", "0", "lazy",
+     false},
+    {"deadlock_report", [] { broken(k_deadlock, 64); }, false, "32 threads wait in __syncthreads",
+     "01", "lazy", false},
+    {"omits_caller", [] { broken(k_omits_caller, 32); }, false,
+     "lane 16 calls with mask 0000ffff, which omits it", "0", "lazy", false},
+    {"exited_lane", [] { broken(k_exited_lane, 32); }, false, "waits for it in __syncwarp", "0",
+     "lazy", false},
+    {"exited_lane_any_order", [] { broken(k_exited_lane, 32); }, false, "exit", "123", "lazy",
+     false},
+    {"exits_while_awaited", [] { broken(k_exits_while_awaited, 32); }, false,
+     "exits while lane 0 waits for it", "0", "lazy", false},
+    {"no_such_lane", [] { broken(k_no_such_lane, 16); }, false, "lane 16, which does not exist",
+     "0", "lazy", false},
+    {"other_mask", [] { broken(k_other_mask, 32); }, false, "exits while lane 0 waits for it", "0",
+     "lazy", false},
+    {"other_collective", [] { broken(k_other_collective, 32); }, false, "meets lane", "01", "lazy",
+     false},
+    {"outside_mask", [] { broken(k_outside_mask, 32); }, false, "outside mask 0000ffff", "0",
+     "lazy", false},
+    {"unwritten", unwritten, true, "64 NaN", "0", "lazy", false},
+    {"unwritten_shared", unwritten_shared, true, "63 NaN", "0", "lazy", false},
+    {"used_after_free", used_after_free, false, "argument 1 is not device memory", "0", "lazy",
+     false},
+    {"host_argument", host_argument, false, "k_copy: argument 1 is not device memory", "0", "lazy",
+     false},
+    {"host_touches", host_touches, false, "", "0", "lazy", false},
+    {"outside", outside, false, "use-after-poison", "0", "lazy", true},
+    {"outside_shared", outside_shared, false, "global-buffer-overflow", "0", "lazy", true},
+    {"outside_dynamic", outside_dynamic, false, "heap-buffer-overflow", "0", "lazy", true},
+    {"copy_too_long", copy_too_long, true, "1 1 0", "0", "lazy", false},
+    {"refused_launches", refused_launches, true,
+     "launch: cudaErrorInvalidConfiguration\nlaunch: cudaErrorInvalidConfiguration\n"
+     "launch: cudaErrorInvalidValue\nend",
+     "0", "lazy", false},
+    {"missing_wait", missing_wait, true, "before nan after 1", "0", "lazy", false},
+    {"missing_event", [] { two_streams(false); }, true, "64 NaN", "0", "lazy", false},
+    {"missing_event_hidden", [] { two_streams(false); }, true, "0 NaN", "0", "eager", false},
+    {"with_event", [] { two_streams(true); }, true, "0 NaN", "0", "lazy", false},
+};
+
+#if defined __SANITIZE_ADDRESS__ && !defined __clang__
+static const bool asan = true; /* clang's leaves __shared__ variables without red zones */
+#else
+static const bool asan = false;
+#endif
+
+/* Runs one case in a new process. Returns what it printed, and its status. */
+static std::string run_case(const Case &c, char seed, int *status) {
+    int ends[2];
+    if (pipe(ends) != 0) abort();
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], 1), dup2(ends[1], 2), close(ends[0]), close(ends[1]);
+        const char digit[] = {seed, 0};
+        setenv("SIMT_SEED", digit, 1), setenv("SIMT_STREAMS", c.streams, 1);
+        setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* the cases free nothing */
+        execl("/proc/self/exe", "test_simt", c.name, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    std::string text;
+    char buffer[4096];
+    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, n);
+    close(ends[0]);
+    waitpid(child, status, 0);
+    return text;
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2) {
+        cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+        for (const Case &c : cases)
+            if (strcmp(c.name, argv[1]) == 0) c.run();
+        puts("end");
+        return 0;
+    }
+    int failures = 0, runs = 0;
+    for (const Case &c : cases) {
+        if (c.needs_asan && !asan) continue;
+        for (const char *seed = c.seeds; *seed; seed++, runs++) {
+            int status;
+            std::string text = run_case(c, *seed, &status);
+            if ((status == 0) == c.ends_well && text.find(c.expects) != std::string::npos) continue;
+            printf("FAIL %s with seed %c: expected %s and \"%s\", got status %d and\n%s\n", c.name,
+                   *seed, c.ends_well ? "success" : "an abort", c.expects, status, text.c_str());
+            failures++;
+        }
+    }
+    printf("test_simt: %d runs, %s\n", runs, failures ? "FAIL" : "ok");
+    return failures != 0;
+}
