@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PATTERN = 1024, ROOM = 16 * MAX_PATTERN, MAX_REPEAT = 99, MAX_BRACES = 3 };
+enum { MAX_PATTERN = 1024, ROOM = 16 * MAX_PATTERN, MAX_BRACES = 2 };
 
 typedef struct Translation {
     const char *in;
@@ -98,7 +98,7 @@ static bool translate_group(Translation *t) {
     return *t->in++ == '>';
 }
 
-/* {m}, {m,} or {m,n}; small, because an expression grows with them. */
+/* {m}, {m,} or {m,n}; few and below 100, because an expression grows with their product. */
 static bool translate_braces(Translation *t) {
     int low, high, used = 0;
     if (++t->braces > MAX_BRACES) return false;

@@ -112,11 +112,149 @@ static void test_peft(Run *r) {
     free(grad), free(ref);
 }
 
+/* ----------------------------------------------------------------------------- splitting -- */
+
+static double norm(const float *a, const float *b, size_t n) { /* |a - b|; b NULL: |a| */
+    double s = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = b ? (double)a[i] - b[i] : a[i];
+        s += d * d;
+    }
+    return sqrt(s);
+}
+
+/* Rows do not depend on their pack, down to the bit; only the sums over tokens are taken in
+ * another order. Each of these N-term f32 sums may differ by N 2^-24 of the sum of its terms'
+ * sizes, which the documents' own gradients show up to cancellation within a document: allow a
+ * factor of 8 for that. The same in bf16: its gradients are summed in f32 too. */
+static void test_split(Run *r) {
+    static const int split[][GOLDEN_DOCS] = {
+        {0, 1, 2, 3}, {0, 1, 0, 1}, {1, 0, 0, 1}, {3, 3, 0, 0}};
+    double loss = batch(r, (int[]){0, 0, 0, 0}), parts = 0;
+    float *whole = all_gradients(r);
+    for (int d = 0; d < GOLDEN_DOCS; d++) {
+        batch(r, (int[]){d == 0 ? 0 : 9, d == 1 ? 0 : 9, d == 2 ? 0 : 9, d == 3 ? 0 : 9});
+        float *g = all_gradients(r);
+        parts += norm(g, NULL, r->l.n);
+        free(g);
+    }
+    double tol = 8 * GOLDEN_ROWS * ldexp(1, -24) * parts;
+    for (size_t i = 0; i < sizeof split / sizeof split[0]; i++) {
+        double other = batch(r, split[i]);
+        float *g = all_gradients(r);
+        double e = norm(g, whole, r->l.n);
+        EXPECT(e <= tol, "%s: split %zu: gradients differ by %.3g of %.3g", r->g.folder, i, e, tol);
+        EXPECT(fabs(other - loss) <= 1e-12 * loss, "%s: split %zu: loss %.17g, %.17g", r->g.folder,
+               i, other, loss);
+        g[r->l.n / 3] += 3 * (float)tol;
+        EXPECT(!(norm(g, whole, r->l.n) <= tol), "%s: planted fault not seen", r->g.folder);
+        free(g);
+    }
+    free(whole);
+}
+
+/* A pack without a label has loss 0 and gradient 0, and spoils no other. */
+static void test_no_labels(Run *r) {
+    Pack p;
+    pack_init(&p, GOLDEN_ROWS, 4, GOLDEN_ROWS);
+    pack_add(&p, r->g.token[0], NULL, r->g.n[0], 0);
+    zero(r);
+    double loss = pass(r, &p);
+    float *g = all_gradients(r);
+    EXPECT(loss == 0, "%s: loss %g without labels", r->g.folder, loss);
+    EXPECT(norm(g, NULL, r->l.n) == 0, "%s: gradient without labels", r->g.folder);
+    free(g);
+    pack_free(&p);
+}
+
+/* The prompt's last row predicts the first token of both branches; its gradient is their sum. */
+static void test_branches(Run *r) {
+    if (r->g.m.ex->dtype != DTYPE_F32) return;
+    enum { PROMPT = 9, LEN = 15 };
+    const int32_t *t = r->g.token[3];
+    uint8_t label[LEN] = {0};
+    int32_t doc[2][LEN];
+    for (int i = PROMPT; i < LEN; i++) label[i] = 1;
+    Pack p, q;
+    pack_init(&p, GOLDEN_ROWS, 4, GOLDEN_ROWS);
+    pack_init(&q, GOLDEN_ROWS, 4, GOLDEN_ROWS);
+    pack_add(&p, t, NULL, PROMPT, 0);
+    for (int b = 0; b < 2; b++) {
+        for (int i = 0; i < LEN; i++)
+            doc[b][i] = i < PROMPT ? t[i] : (t[i] + 5 + 11 * b) % r->g.m.c.V;
+        pack_add_branch(&p, 0, PROMPT, doc[b] + PROMPT, label + PROMPT, LEN - PROMPT, b);
+        pack_add(&q, doc[b], label, LEN, b);
+    }
+    zero(r);
+    double shared = pass(r, &p);
+    float *mine = all_gradients(r);
+    zero(r);
+    double alone = pass(r, &q);
+    float *ref = all_gradients(r);
+    EXPECT(fabs(shared - alone) <= 1e-6 * alone, "%s: loss %.9g, %.9g", r->g.folder, shared, alone);
+    double e = norm(mine, ref, r->l.n) / norm(ref, NULL, r->l.n);
+    EXPECT(e <= GRADIENT, "%s: branches: relative error %.3g", r->g.folder, e);
+    free(mine), free(ref);
+    pack_free(&p), pack_free(&q);
+}
+
+/* -------------------------------------------------------------------------- what is skipped -- */
+
+static void train_only(Run *r, int which) { /* matrix 2 i + is_B alone; -1: all */
+    for (int i = 0; i < r->g.m.c.L * PROJ_COUNT; i++) {
+        r->l.adapter[i].train_A = which < 0 || which == 2 * i;
+        r->l.adapter[i].train_B = which < 0 || which == 2 * i + 1;
+    }
+}
+
+/* Each matrix trained alone gets the bits that it gets among all: the shortcuts below the lowest
+ * trained adapter, and around inputs that no A needs, leave out nothing. */
+static void test_alone(Run *r) {
+    batch(r, (int[]){0, 0, 0, 0});
+    float *all = all_gradients(r);
+    for (int k = 0; k < 2 * r->g.m.c.L * PROJ_COUNT; k++) {
+        const Adapter *a = &r->l.adapter[k / 2];
+        train_only(r, k);
+        batch(r, (int[]){0, 0, 0, 0});
+        float *one = all_gradients(r);
+        size_t at = (size_t)((k % 2 ? a->dB : a->dA) - r->l.grad);
+        size_t n = (size_t)a->R * (size_t)(k % 2 ? a->out : a->in);
+        EXPECT(memcmp(all + at, one + at, n * sizeof *one) == 0, "%s: matrix %d alone", r->g.folder,
+               k);
+        free(one);
+    }
+    train_only(r, -1);
+    free(all);
+}
+
+static void test_threads(Run *r) {
+    int before = omp_get_max_threads();
+    float *one = NULL;
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        omp_set_num_threads(threads);
+        batch(r, (int[]){0, 1, 0, 1});
+        float *g = all_gradients(r);
+        if (one)
+            EXPECT(memcmp(one, g, r->l.n * sizeof *g) == 0, "%s: %d threads", r->g.folder, threads);
+        if (one)
+            free(g);
+        else
+            one = g;
+    }
+    omp_set_num_threads(before);
+    free(one);
+}
+
 static void body(Exec *ex) {
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         Run r;
         run_open(&r, ex, golden_models[i]);
         test_peft(&r);
+        test_split(&r);
+        test_no_labels(&r);
+        test_branches(&r);
+        if (i == 0 && ex->dtype == DTYPE_F32) test_alone(&r);
+        test_threads(&r);
         run_close(&r);
     }
 }

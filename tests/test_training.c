@@ -38,6 +38,8 @@ static Recipe golden_recipe(const Golden *g) {
     return r;
 }
 
+static size_t elements; /* of the last run's weights */
+
 /* Runs the recipe from adapter "adapter". The final weights go to `weights` when it is not NULL. */
 static Curve train(Golden *g, Recipe r, float **weights) {
     Lora l;
@@ -58,6 +60,7 @@ static Curve train(Golden *g, Recipe r, float **weights) {
         c.lr[i] = schedule_lr(&r.schedule, i);
         optim_step(&o, c.norm[i], c.lr[i], r.clip);
     }
+    elements = l.n;
     if (weights) {
         *weights = mem_array(l.n, sizeof **weights);
         exec_copy_out(l.ex, *weights, l.master, l.n * sizeof **weights);
@@ -125,13 +128,38 @@ static void test_mutants(Golden *g) {
     TEST_DETECTS(mutant(g, al));
 }
 
+/* The weights after a whole training are the same bits for 1, 2 and 4 threads. */
+static void test_threads(Golden *g) {
+    int before = omp_get_max_threads();
+    Recipe r = golden_recipe(g);
+    float *w[3];
+    Curve c[3];
+    for (int i = 0; i < 3; i++) {
+        omp_set_num_threads(1 << i);
+        c[i] = train(g, r, &w[i]);
+        EXPECT(memcmp(c[0].loss, c[i].loss, sizeof c[0].loss) == 0, "%s: loss with %d threads",
+               g->folder, 1 << i);
+        EXPECT(memcmp(w[0], w[i], elements * sizeof *w[0]) == 0, "%s: weights with %d threads",
+               g->folder, 1 << i);
+    }
+    for (int i = 0; i < 3; i++) free(w[i]);
+    omp_set_num_threads(before);
+}
+
 static void body(Exec *ex) {
-    if (ex->dtype != DTYPE_F32) return;
+    if (ex->dtype != DTYPE_F32) { /* no reference, but the bits */
+        Golden g;
+        golden_open(&g, ex, golden_models[1]);
+        test_threads(&g);
+        golden_close(&g);
+        return;
+    }
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         Golden g;
         golden_open(&g, ex, golden_models[i]);
         test_curve(&g);
         if (i == 0) test_mutants(&g);
+        if (i == 2) test_threads(&g);
         golden_close(&g);
     }
 }
