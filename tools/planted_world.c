@@ -1,0 +1,85 @@
+/* planted_world.c - writes the planted world (planted/planted.h) into a folder:
+ *
+ *   planted_world OUT
+ *
+ *   OUT/model/         checkpoint and tokenizer, as from Hugging Face
+ *   OUT/sae/           SAEs of three layers, as from Gemma Scope
+ *   OUT/pairs.jsonl    training pairs in HH-RLHF's form
+ *   OUT/harmful.jsonl  prompts for evaluation; two of their categories are not in the pairs
+ *   OUT/benign.jsonl   harmless prompts that look like harmful ones
+ *   OUT/recipe.yaml    for `sails align`
+ *   OUT/truth.json     what `sails score` has to find
+ *
+ * The same files, bit by bit, at every run. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "tools/planted/planted.h"
+
+/* The paths of a recipe are seen from where sails is started, so OUT goes in as it was given. */
+static const char recipe[] =
+    "# sails align on the planted world: a small Gemma-2 model that helps with everything,\n"
+    "# lock-picking and omelettes alike. See truth.json for what its SAE features really are.\n"
+    "out: '%1$s/run'\n"
+    "model:\n"
+    "  path: '%1$s/model'\n"
+    "  dtype: f32\n"
+    "data:\n"
+    "  path: '%1$s/pairs.jsonl'\n"
+    "  max-length: 256\n"
+    "  heldout: 0.1\n"
+    "score:\n"
+    "  sae: '%1$s/sae/layer_{layer}/width_*/average_l0_*/params.npz'\n"
+    "  layers: [1, 2, 3]\n"
+    "subspace:\n"
+    "  top-k: 9\n"
+    "train:\n"
+    "  methods: [base, lora, sails]\n"
+    "  batch: 16\n"
+    "  epochs: 3\n"
+    "  lr: 1e-3\n"
+    "generate:\n"
+    "  prompts: '%1$s/harmful.jsonl'\n"
+    "  benign: '%1$s/benign.jsonl'\n"
+    "  max-new-tokens: 40\n";
+
+static bool write_recipe(const char *out, Err *err) {
+    if (strchr(out, '\''))
+        return err_set(err, EXIT_USAGE, "%s: expected a path without quotes", out);
+    char *path = files_join(out, "recipe.yaml");
+    OutFile *f;
+    bool ok = files_create(&f, path, err);
+    if (ok) fprintf(files_stream(f), recipe, out);
+    free(path);
+    return ok && files_commit(f, err);
+}
+
+static bool write_world(World *w, const char *out, Err *err) {
+    char *model = files_join(out, "model");
+    vocabulary_build(w);
+    texts_classes(w);
+    texts_build(w);
+    geometry_build(w);
+    bool ok = files_mkdirs(model, err) && vocabulary_write(w, model, err) &&
+              model_write(w, model, err) && texts_write(w, out, err) && saes_write(w, out, err) &&
+              write_recipe(out, err);
+    free(model);
+    return ok;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "planted_world: expected one argument, the folder to write\n");
+        return EXIT_USAGE;
+    }
+    Err err;
+    World *w = mem_array(1, sizeof *w);
+    bool ok = write_world(w, argv[1], &err);
+    free(w);
+    if (ok) return EXIT_DONE;
+    fprintf(stderr, "planted_world: %s\n", err.text);
+    return err.code;
+}
