@@ -2,6 +2,8 @@
 #include "data/records_impl.h"
 #include "data/utf8.h"
 
+enum { MAX_COLUMNS = 4096 };
+
 /* What may follow a closing quote. */
 static bool end_of_field(Source *s) {
     if (source_peek(s) == '\r') source_next(s);
@@ -28,6 +30,18 @@ static bool read_field(Source *s, Buf *text, size_t line) {
     return !quoted || source_fail(s, line, "expected a closing quote before the file's end");
 }
 
+/* Field by field: together the halves of a character in two fields would look valid. */
+static bool check_utf8(const Csv *csv, Source *s, size_t line) {
+    for (size_t i = 0, from = 0; i < csv->n; from = csv->end[i++]) {
+        size_t n = csv->end[i] - from, valid = utf8_valid(csv->text.p + from, n);
+        if (valid < n)
+            return source_fail(s, line,
+                               "field %zu, byte offset %zu: expected valid UTF-8; convert the file",
+                               i + 1, valid);
+    }
+    return true;
+}
+
 /* Fields of the next row that is not empty. False: no more rows, or a failure. */
 static bool read_fields(Csv *csv, Source *s, size_t *line) {
     while (source_peek(s) == '\n' || source_peek(s) == '\r') source_next(s);
@@ -42,19 +56,15 @@ static bool read_fields(Csv *csv, Source *s, size_t *line) {
         bool last = c != ',';
         if (last && !quoted && csv->text.n > from && csv->text.p[csv->text.n - 1] == '\r')
             csv->text.n--; /* of a line end in the style of Windows */
+        if (csv->n == MAX_COLUMNS)
+            return source_fail(s, *line, "expected at most %d fields", MAX_COLUMNS);
         csv->end = mem_grow(csv->end, &csv->capacity, csv->n + 1, sizeof *csv->end);
         csv->end[csv->n++] = csv->text.n;
         if (last) break;
         c = source_peek(s) < 0 ? 0 : source_peek(s); /* a comma at the end opens a last field */
     }
     if (s->failed || csv->n == 0) return false;
-    size_t valid = utf8_valid(csv->text.p, csv->text.n);
-    if (valid == csv->text.n) return true;
-    size_t field = 0;
-    while (csv->end[field] <= valid) field++;
-    return source_fail(s, *line,
-                       "field %zu, byte offset %zu: expected valid UTF-8; convert the file",
-                       field + 1, valid - (field ? csv->end[field - 1] : 0));
+    return check_utf8(csv, s, *line);
 }
 
 bool csv_open(Csv *csv, Source *s) {

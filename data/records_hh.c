@@ -1,4 +1,8 @@
-/* records_hh.c - conversations as Anthropic's HH-RLHF writes them. */
+/* records_hh.c - conversations as Anthropic's HH-RLHF writes them.
+ *
+ * A few conversations have two turns of one role in a row. They are joined, since the template
+ * wants roles that alternate; so the pairs of harmless-base in which one side answers in two turns
+ * share their prompt, although the texts differ before the last "Assistant:". Empty turns stay. */
 #include "data/records_impl.h"
 
 typedef struct Marker {

@@ -11,8 +11,9 @@ typedef struct Here { /* the object being read, for messages */
 } Here;
 
 void chat_add(Chat *chat, enum Role role, const char *text, size_t len) {
-    size_t capacity = (size_t)chat->n;
-    chat->turn = mem_grow(chat->turn, &capacity, capacity + 1, sizeof *chat->turn);
+    size_t n = (size_t)chat->n, capacity = n; /* room for the power of two at or above n, and 4 */
+    if (n == 0 || (n >= 4 && (n & (n - 1)) == 0))
+        chat->turn = mem_grow(chat->turn, &capacity, n ? 2 * n : 4, sizeof *chat->turn);
     chat->turn[chat->n++] = (Turn){.role = role, .text = buf_copy(text, len), .len = len};
 }
 

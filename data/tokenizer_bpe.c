@@ -8,20 +8,8 @@
 #include "data/tokenizer_impl.h"
 #include "data/utf8.h"
 
-static uint64_t mix(uint64_t h) {
-    h ^= h >> 32;
-    h *= 0x9e3779b97f4a7c15u;
-    return h ^ h >> 29;
-}
-
-MergeSlot *tokenizer_merge_slot(const Tokenizer *t, uint64_t pair) {
-    size_t i = mix(pair * 0xd6e8feb86659fd93u) & t->merge_mask;
-    while (t->merge[i].pair != pair && t->merge[i].pair != EMPTY_PAIR) i = (i + 1) & t->merge_mask;
-    return &t->merge[i];
-}
-
 static const MergeSlot *find_merge(const Tokenizer *t, int32_t left, int32_t right) {
-    const MergeSlot *m = tokenizer_merge_slot(t, (uint64_t)(uint32_t)left << 32 | (uint32_t)right);
+    const MergeSlot *m = tokenizer_merge_slot(t, tokenizer_pair(left, right));
     return m->pair == EMPTY_PAIR ? NULL : m;
 }
 
@@ -142,7 +130,8 @@ static void segment_ids(Tokenizer *t, const char *s, size_t n, Ids *out) {
     }
     uint64_t word[4] = {0};
     memcpy(word, s, n);
-    uint64_t h = mix(mix(mix(mix(word[0] + n) + word[1]) + word[2]) + word[3]);
+    uint64_t h = tokenizer_mix(
+        tokenizer_mix(tokenizer_mix(tokenizer_mix(word[0] + n) + word[1]) + word[2]) + word[3]);
     CacheSlot *slot = &t->cache[h % CACHE_SLOTS];
     if (slot->len != n || memcmp(slot->text, s, n) != 0) {
         size_t before = out->n;

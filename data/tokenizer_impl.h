@@ -2,6 +2,7 @@
  *
  *   tokenizer_load.c    JSON to tables: vocabulary, merges, added tokens
  *   tokenizer_parts.c   JSON to normalizer, pre_tokenizer and decoder; others are refused by name
+ *   tokenizer_vocab.c   pieces to ids
  *   tokenizer_trie.c    leftmost-longest matching of added tokens
  *   tokenizer_bpe.c     one span: characters, bytes, merges
  *   tokenizer.c         text to spans to ids
@@ -55,6 +56,11 @@ typedef struct Added {
     size_t len;
 } Added;
 
+typedef struct VocabSlot {
+    uint32_t tag; /* of the piece's hash, to pass by most others without a look */
+    int32_t id;   /* -1: a free slot */
+} VocabSlot;
+
 typedef struct MergeSlot {
     uint64_t pair; /* left id << 32 | right id; EMPTY_PAIR: a free slot */
     uint32_t rank;
@@ -89,7 +95,7 @@ struct Tokenizer {
     int nadded;
 
     /* model */
-    int32_t *vocab; /* hash table: ids of pieces of the model, -1: a free slot */
+    VocabSlot *vocab; /* hash table of the model's pieces */
     size_t vocab_mask;
     MergeSlot *merge;
     size_t merge_mask;
@@ -116,11 +122,47 @@ struct Tokenizer {
     CacheSlot *cache;
 };
 
+static inline uint64_t tokenizer_mix(uint64_t h) {
+    h ^= h >> 32;
+    h *= 0x9e3779b97f4a7c15u;
+    return h ^ h >> 29;
+}
+
+static inline uint64_t tokenizer_pair(int32_t left, int32_t right) {
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
+
+/* Where the search for a pair begins. */
+static inline MergeSlot *tokenizer_merge_home(const Tokenizer *t, uint64_t pair) {
+    return &t->merge[tokenizer_mix(pair * 0xd6e8feb86659fd93u) & t->merge_mask];
+}
+
+/* The slot of a pair, or the free one where it belongs. */
+static inline MergeSlot *tokenizer_merge_slot(const Tokenizer *t, uint64_t pair) {
+    MergeSlot *m = tokenizer_merge_home(t, pair);
+    while (m->pair != pair && m->pair != EMPTY_PAIR)
+        m = m < t->merge + t->merge_mask ? m + 1 : t->merge;
+    return m;
+}
+
+/* A power of two: slots for n entries, at most two thirds of them taken. */
+size_t tokenizer_table_size(size_t n);
+
+/* The table for n pieces; each is entered by its id once t->piece has it. */
+void tokenizer_vocab_init(Tokenizer *t, size_t n);
+void tokenizer_vocab_add(Tokenizer *t, int32_t id);
+
 /* Id of a piece of the model's vocabulary, -1: none. */
 int32_t tokenizer_vocab_find(const Tokenizer *t, const char *piece, size_t len);
 
-/* The slot of a pair, or the free one where it belongs. */
-MergeSlot *tokenizer_merge_slot(const Tokenizer *t, uint64_t pair);
+/* Many at once, which is faster than one by one. */
+typedef struct Lookup {
+    const char *s;
+    size_t n;
+    uint64_t hash; /* scratch */
+    int32_t id;    /* out */
+} Lookup;
+void tokenizer_vocab_find_all(const Tokenizer *t, Lookup *all, size_t n);
 
 void trie_add(Trie *trie, const char *s, size_t len, int32_t token);
 

@@ -6,35 +6,10 @@
 #include "data/tokenizer_impl.h"
 #include "host/base/files.h"
 
-enum { FILE_LIMIT = 1 << 28 }; /* bytes; Gemma's file has 17 to 34 MB */
-
-static uint64_t hash_bytes(const char *s, size_t n) {
-    uint64_t h = n * 0x9e3779b97f4a7c15u;
-    for (; n > 0;) {
-        uint64_t w = 0;
-        size_t step = n < 8 ? n : 8;
-        memcpy(&w, s, step);
-        h = (h ^ w) * 0xd6e8feb86659fd93u;
-        h ^= h >> 32;
-        s += step, n -= step;
-    }
-    return h ^ h >> 29;
-}
-
-static size_t table_size(size_t n) { /* a power of two, at most two thirds full */
-    size_t size = 16;
-    while (size < n + n / 2) size *= 2;
-    return size;
-}
-
-int32_t tokenizer_vocab_find(const Tokenizer *t, const char *piece, size_t len) {
-    for (size_t i = hash_bytes(piece, len) & t->vocab_mask;; i = (i + 1) & t->vocab_mask) {
-        int32_t id = t->vocab[i];
-        if (id < 0) return -1;
-        const Piece *p = &t->piece[id];
-        if ((size_t)p->len == len && memcmp(t->pool.p + p->at, piece, len) == 0) return id;
-    }
-}
+enum {
+    FILE_LIMIT = 1 << 28, /* bytes; Gemma's file has 17 to 34 MB */
+    MERGE_BLOCK = 64
+};
 
 static bool check_id(Tokenizer *t, const json_t *id, const char *where, Err *err) {
     json_int_t v = json_integer_value(id);
@@ -76,19 +51,15 @@ static bool add_piece(Tokenizer *t, json_int_t id, const char *s, size_t len, Er
 static bool load_vocab(Tokenizer *t, const json_t *vocab, Err *err) {
     size_t n = json_object_size(vocab);
     t->piece = mem_array((size_t)t->npieces, sizeof *t->piece);
-    t->vocab_mask = table_size(n) - 1;
-    t->vocab = mem_array(t->vocab_mask + 1, sizeof *t->vocab);
+    tokenizer_vocab_init(t, n);
     for (int i = 0; i < t->npieces; i++) t->piece[i] = (Piece){.len = -1};
-    memset(t->vocab, 0xff, (t->vocab_mask + 1) * sizeof *t->vocab);
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)vocab, key, value) {
         size_t len = strlen(key); /* the parser lets no key hold a NUL */
         int32_t id = (int32_t)json_integer_value(value);
         if (!add_piece(t, id, key, len, err)) return false;
-        size_t i = hash_bytes(key, len) & t->vocab_mask;
-        while (t->vocab[i] >= 0) i = (i + 1) & t->vocab_mask;
-        t->vocab[i] = id;
+        tokenizer_vocab_add(t, id);
     }
     for (int c = 0; c < 128; c++) t->ascii[c] = tokenizer_vocab_find(t, (char[]){(char)c}, 1);
     for (int b = 0; b < 256; b++) {
@@ -130,57 +101,75 @@ static bool crosses_mark(const char *const half[2], const size_t len[2]) {
            !(len[0] >= mark && is_mark_at(half[0], len[0], len[0] - mark));
 }
 
-static bool load_merge(Tokenizer *t, const json_t *merge, size_t rank, Buf *whole, Err *err) {
-    const char *half[2];
-    size_t len[2];
-    if (!merge_halves(merge, half, len))
-        return err_set(err, EXIT_INPUT,
-                       "%s: model.merges[%zu]: expected \"a b\" or [\"a\",\"b\"]; use the model's "
-                       "file",
-                       t->path, rank);
-    whole->n = 0;
-    buf_add(whole, half[0], len[0]);
-    buf_add(whole, half[1], len[1]);
-    int32_t left = tokenizer_vocab_find(t, half[0], len[0]);
-    int32_t right = tokenizer_vocab_find(t, half[1], len[1]);
-    int32_t both = tokenizer_vocab_find(t, whole->p, whole->n);
-    if (left < 0 || right < 0 || both < 0)
-        return err_set(err, EXIT_INPUT,
-                       "%s: model.merges[%zu]: expected both halves and '%.64s' in model.vocab; "
-                       "use the model's file",
-                       t->path, rank, whole->p);
-    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    MergeSlot *slot = tokenizer_merge_slot(t, pair); /* of a pair twice, the later rank counts */
-    *slot = (MergeSlot){.pair = pair, .rank = (uint32_t)rank, .id = both};
-    if (crosses_mark(half, len)) t->split_at_marks = false;
+static bool bad_merge(const Tokenizer *t, size_t rank, const char *expected, Err *err) {
+    return err_set(err, EXIT_INPUT, "%s: model.merges[%zu]: expected %s; use the model's file",
+                   t->path, rank, expected);
+}
+
+/* Some merges in a row, ranked from `rank` on. */
+static bool load_merge_block(Tokenizer *t, const json_t *const *merge, size_t n, size_t rank,
+                             Err *err) {
+    const char *half[MERGE_BLOCK][2];
+    size_t len[MERGE_BLOCK][2];
+    Lookup look[3 * MERGE_BLOCK];
+    Buf whole = {0}; /* the merged pieces, one behind the other */
+    for (size_t i = 0; i < n; i++) {
+        if (!merge_halves(merge[i], half[i], len[i])) {
+            buf_free(&whole);
+            return bad_merge(t, rank + i, "\"a b\" or [\"a\",\"b\"]", err);
+        }
+        buf_add(&whole, half[i][0], len[i][0]);
+        buf_add(&whole, half[i][1], len[i][1]);
+    }
+    for (size_t i = 0, at = 0; i < n; i++) {
+        for (int k = 0; k < 2; k++) look[3 * i + k] = (Lookup){.s = half[i][k], .n = len[i][k]};
+        look[3 * i + 2] = (Lookup){.s = whole.p + at, .n = len[i][0] + len[i][1]};
+        at += look[3 * i + 2].n;
+    }
+    tokenizer_vocab_find_all(t, look, 3 * n);
+    for (size_t i = 0; i < n; i++)
+        __builtin_prefetch(
+            tokenizer_merge_home(t, tokenizer_pair(look[3 * i].id, look[3 * i + 1].id)));
+    buf_free(&whole);
+    for (size_t i = 0; i < n; i++) {
+        const Lookup *l = look + 3 * i;
+        if (l[0].id < 0 || l[1].id < 0 || l[2].id < 0)
+            return bad_merge(t, rank + i, "both halves and the whole in model.vocab", err);
+        uint64_t pair = tokenizer_pair(l[0].id, l[1].id);
+        MergeSlot *slot = tokenizer_merge_slot(t, pair); /* of a pair twice, the later counts */
+        *slot = (MergeSlot){.pair = pair, .rank = (uint32_t)(rank + i), .id = l[2].id};
+        if (crosses_mark(half[i], len[i])) t->split_at_marks = false;
+    }
     return true;
 }
 
+/* Where nothing merges across "x▁", cutting there changes nothing, as long as the mark is one known
+ * piece and no other text is written with pieces that end in it. */
+static bool marks_are_plain(const Tokenizer *t) {
+    size_t mark = sizeof SPACE_MARK - 1, n = 0;
+    const char *unk = tokenizer_piece(t, t->unk, &n);
+    return tokenizer_vocab_find(t, SPACE_MARK, mark) >= 0 &&
+           !(unk && n >= mark && is_mark_at(unk, n, n - mark));
+}
+
 static bool load_merges(Tokenizer *t, const json_t *merges, Err *err) {
-    size_t n = json_array_size(merges), i;
+    size_t n = json_array_size(merges), i, rank = 0, waiting = 0;
     if (!json_is_array(merges) || n >= UINT32_MAX)
         return err_set(err, EXIT_INPUT, "%s: model.merges: expected a list", t->path);
-    t->merge_mask = table_size(n) - 1;
+    t->merge_mask = tokenizer_table_size(n) - 1;
     t->merge = mem_array(t->merge_mask + 1, sizeof *t->merge);
-    memset(t->merge, 0xff, (t->merge_mask + 1) * sizeof *t->merge); /* EMPTY_PAIR everywhere */
-    /* Where nothing merges across "x▁", cutting there changes nothing, as long as the mark is one
-     * known piece and no other text is written with pieces that end in it. */
-    size_t mark = sizeof SPACE_MARK - 1, unk_len = 0;
-    const char *unk = t->unk >= 0 ? tokenizer_piece(t, t->unk, &unk_len) : "";
-    t->split_at_marks = tokenizer_vocab_find(t, SPACE_MARK, mark) >= 0 &&
-                        !(unk_len >= mark && is_mark_at(unk, unk_len, unk_len - mark));
-    Buf whole = {0};
-    const json_t *merge;
-    bool ok = true;
-    size_t rank = 0;
+    for (i = 0; i <= t->merge_mask; i++) t->merge[i].pair = EMPTY_PAIR;
+    t->split_at_marks = marks_are_plain(t);
+    const json_t *merge, *block[MERGE_BLOCK];
     json_array_foreach(merges, i, merge) {
         const char *s = json_string_value(merge);
         if (s && strncmp(s, "#version", 8) == 0) continue; /* a header line of old files */
-        ok = load_merge(t, merge, rank++, &whole, err);
-        if (!ok) break;
+        block[waiting++] = merge;
+        if (waiting < MERGE_BLOCK) continue;
+        if (!load_merge_block(t, block, waiting, rank, err)) return false;
+        rank += waiting, waiting = 0;
     }
-    buf_free(&whole);
-    return ok;
+    return load_merge_block(t, block, waiting, rank, err);
 }
 
 static bool flag(const json_t *object, const char *key) {

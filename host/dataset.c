@@ -1,6 +1,7 @@
 #include "host/dataset.h"
 
 #include "host/base/mem.h"
+#include "host/base/rng.h"
 #include "host/interrupt.h"
 
 static bool render(Doc *doc, Tokenizer *t, const Record *r, enum Side side, int max_length,
@@ -53,4 +54,42 @@ void dataset_free(Dataset *d) {
     free(d->doc);
     records_free(&d->records);
     memset(d, 0, sizeof *d);
+}
+
+enum { SPLIT_STREAM = 0x5917 }; /* keeps the draw apart from those of other uses of the seed */
+
+typedef struct Draw {
+    uint64_t key;
+    size_t i;
+} Draw;
+
+static int by_key(const void *a, const void *b) {
+    const Draw *x = a, *y = b;
+    if (x->key != y->key) return x->key < y->key ? -1 : 1;
+    return x->i < y->i ? -1 : 1;
+}
+
+void split_make(Split *s, size_t n, double share, uint64_t seed) {
+    *s = (Split){.train = mem_array(n, sizeof(size_t)), .held = mem_array(n, sizeof(size_t))};
+    size_t held = (size_t)((double)n * share);
+    if (share > 0 && held == 0 && n > 1) held = 1;
+    Draw *draw = mem_array(n, sizeof *draw);
+    for (size_t i = 0; i < n; i++) draw[i] = (Draw){rng_u64(seed, SPLIT_STREAM, i), i};
+    qsort(draw, n, sizeof *draw, by_key);
+    bool *out = mem_array(n, sizeof *out);
+    for (size_t i = 0; i < held; i++) out[draw[i].i] = true;
+    for (size_t i = 0; i < n; i++) {
+        if (out[i])
+            s->held[s->nheld++] = i;
+        else
+            s->train[s->ntrain++] = i;
+    }
+    free(out);
+    free(draw);
+}
+
+void split_free(Split *s) {
+    free(s->train);
+    free(s->held);
+    *s = (Split){0};
 }

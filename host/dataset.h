@@ -22,4 +22,13 @@ bool dataset_load(Dataset *d, Tokenizer *t, const char *path, enum Side side, in
                   size_t limit, Err *err);
 void dataset_free(Dataset *d); /* accepts a zeroed struct */
 
+/* Which of n records are kept out of training: floor(n share), but one at least when share > 0 and
+ * n > 1, drawn by the seed. Both lists rise. */
+typedef struct Split {
+    size_t *train, *held;
+    size_t ntrain, nheld;
+} Split;
+void split_make(Split *s, size_t n, double share, uint64_t seed);
+void split_free(Split *s); /* accepts a zeroed struct */
+
 #endif

@@ -7,8 +7,10 @@
  *   scalar_tanh      1.5 ulp; odd; exactly +-1 from |x| = 9.02 on
  *   scalar_sigmoid   2.5 ulp; 0 below -89
  *   scalar_softcap   3.5 ulp
- *   scalar_gelu      5 ulp, and as many more as the argument of its exp has lost by rounding: 2 |a|
- *                    for g < 0, where a = sqrt(8/pi) (g + 0.044715 g^3)
+ *   scalar_gelu, scalar_gelu_both
+ *                    5 ulp, and as many more as the argument of their exp has lost by rounding:
+ *                    2 |a| for g < 0, where a = sqrt(8/pi) (g + 0.044715 g^3). The slope's two
+ *                    terms cancel at g = -0.75: there its bound is relative to either term.
  * NaN in gives NaN out. Selects are written so that NaN takes the side that keeps it. */
 #ifndef SAILS_SCALAR_H
 #define SAILS_SCALAR_H

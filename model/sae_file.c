@@ -77,7 +77,7 @@ static bool check_shapes(SaeFile *f, int width, Err *err) {
     } else if (!npz_shape(f->npz, spelling(f, "W_enc"), &rank, dim, err)) {
         return false;
     }
-    if (rank != 2 || dim[0] != (size_t)width)
+    if (rank != 2 || dim[0] == 0 || dim[0] > 1 << 24 || (width && dim[0] != (size_t)width))
         return err_set(err, EXIT_INPUT,
                        "%s: W_enc reads a stream of width %zu (rank %d), the model's has %d; is "
                        "this SAE for another model?",
@@ -85,7 +85,7 @@ static bool check_shapes(SaeFile *f, int width, Err *err) {
     if (dim[1] == 0 || dim[1] > 1 << 24)
         return err_set(err, EXIT_INPUT, "%s: W_enc: expected 1 to %d features, found %zu", f->path,
                        1 << 24, dim[1]);
-    f->D = width;
+    f->D = (int)dim[0];
     f->S = (int)dim[1];
     size_t D = dim[0], S = dim[1];
     return check_shape(f, "W_enc", 2, D, S, err) && check_shape(f, "W_dec", 2, S, D, err) &&

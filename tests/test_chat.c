@@ -1,9 +1,12 @@
 /* Documents from records: the template's ids, label and reply masks, cuts and what is refused.
- * Expected documents are written as text: one piece of it for each token group, encoded alone. */
+ * Expected documents are written as text, one part of it for each group of tokens, or come from
+ * transformers and TRL (tools/make_golden_tokenizer.py). */
 #include "data/chat.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include <jansson.h>
 
 #include "data/utf8.h"
 #include "tests/test.h"
@@ -70,6 +73,43 @@ static void test_train(void) {
     EXPECT(!doc.truncated, "nothing was cut");
     check_doc("train", &doc, &want, prompt);
     doc_free(&doc);
+}
+
+/* Ids and labels of one conversation against apply_chat_template and TRL's training template. */
+static void check_golden(const json_t *row, size_t number) {
+    const json_t *turns = json_object_get(row, "turns"), *ids = json_object_get(row, "ids");
+    const json_t *labels = json_object_get(row, "labels");
+    Turn turn_of[8];
+    Chat chat = {turn_of, (int)json_array_size(turns)};
+    for (int i = 0; i < chat.n; i++) {
+        const json_t *text = json_array_get(turns, (size_t)i);
+        turn_of[i] = (Turn){i % 2 ? ROLE_MODEL : ROLE_USER, (char *)json_string_value(text),
+                            json_string_length(text)};
+    }
+    Doc doc;
+    Err err;
+    bool ok = chat_render(&doc, tok, &chat, false, 0, &err);
+    EXPECT(ok, "case %zu: %s", number, err.text);
+    if (!ok) return;
+    int n = (int)json_array_size(ids), same = doc.n == n;
+    for (int i = 0; same && i < n; i++) {
+        bool label = json_integer_value(json_array_get(labels, (size_t)i)) != 0;
+        same = doc.token[i] == json_integer_value(json_array_get(ids, (size_t)i)) &&
+               doc.label[i] == label && doc.reply[i] == (label && i < n - 2);
+    }
+    EXPECT(same, "case %zu: other ids, labels or reply tokens", number);
+    EXPECT(doc.prompt == json_integer_value(json_object_get(row, "prompt")), "case %zu", number);
+    doc_free(&doc);
+}
+
+static void test_golden(void) {
+    json_error_t e;
+    json_t *root = json_load_file("tests/golden/chat_cases.json", JSON_ALLOW_NUL, &e), *row;
+    CHECK(root, "chat_cases.json:%d: %s", e.line, e.text);
+    size_t i;
+    json_array_foreach(json_object_get(root, "encode"), i, row) check_golden(row, i);
+    EXPECT(i > 50, "only %zu cases", i);
+    json_decref(root);
 }
 
 static void test_generate(void) {
@@ -236,6 +276,7 @@ int main(void) {
     Err err;
     CHECK(tokenizer_open(&tok, "tests/golden/tokenizer_small.json", &err), "%s", err.text);
     test_train();
+    test_golden();
     test_generate();
     test_cut();
     test_refused();

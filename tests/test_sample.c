@@ -119,6 +119,22 @@ static void test_tied_top_k(Exec *ex) {
     free(Z), free(U);
 }
 
+/* Probabilities that sums reach exactly: eight equal logits and top_p = k/8 keep k tokens. */
+static void test_exact_top_p(Exec *ex) {
+    enum { N = 64, V = 8 };
+    double Z[N * V] = {0}, U[N];
+    for (int n = 0; n < N; n++) U[n] = (double)n / N;
+    float *z = test_f32(ex, Z, N * V), *u = test_f32(ex, U, N);
+    int32_t *token = test_alloc(ex, N * 4), id[N];
+    for (int k = 1; k <= V; k++) {
+        ex->op->sample(ex, token, z, u, N, V, 0, (Sampling){1, k / 8.0f, 0});
+        exec_copy_out(ex, id, token, sizeof id);
+        for (int n = 0; n < N; n++)
+            EXPECT(id[n] == n * k / N, "top_p=%d/8 u=%g: %d, want %d", k, U[n], id[n], n * k / N);
+    }
+    test_free(ex, z), test_free(ex, u), test_free(ex, token);
+}
+
 static void test_greedy(Exec *ex, int N, int V) {
     size_t n = (size_t)N * V;
     double *Z = test_noise_array(7, n, 90);
@@ -191,6 +207,7 @@ static void body(Exec *ex) {
     }
     test_draws(ex, 2, 256000, 0, 30, how[5]);
     test_tied_top_k(ex);
+    test_exact_top_p(ex);
     test_greedy(ex, 0, 9);
     test_greedy(ex, 37, 500);
     test_greedy(ex, 3, 70000);

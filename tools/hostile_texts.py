@@ -37,9 +37,7 @@ def planes():
     """Every character of Unicode, in texts of 4,096, with and without spaces between."""
     texts = []
     for start in range(0, 0x110000, 4096):
-        if 0xd800 <= start < 0xe000:
-            continue
-        chars = [chr(c) for c in range(start, start + 4096)]
+        chars = [chr(c) for c in range(start, start + 4096) if not 0xd800 <= c < 0xe000]
         texts += ["".join(chars), " ".join(chars)]
     return texts
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/tokenizer_{small,odd}.json, two small byte-fallback BPE tokenizers, and the ids
-and texts that the `tokenizers` library gives for them and, with --gemma, for Gemma-2's own file.
+"""Makes tests/golden/tokenizer_{small,odd}.json, two small byte-fallback BPE tokenizers, and the
+*_cases.json beside them: the ids and texts that the `tokenizers` library gives for these and, with
+--gemma, for Gemma-2's own file; and chats as transformers and TRL render them.
 
     tools/make_golden_tokenizer.py [--gemma TOKENIZER.JSON]
 
@@ -9,7 +10,9 @@ odd    what else the reader takes: merges as pairs and across spaces, some bytes
        characters occur, fused), normalised and space-eating added tokens, a Split that cuts,
        several replacements.
 gemma  ids only, for texts of this file and of hostile_texts.py.
-Needs: tokenizers (made with 0.23.3).
+chat   conversations as transformers' apply_chat_template renders them with TRL's templates for
+       Gemma, and the mask of the final turn's {% generation %} block (with tokenizer_small.json).
+Needs: tokenizers, transformers, trl (made with 0.23.3, 5.23, 1.16).
 """
 import argparse
 import json
@@ -149,6 +152,40 @@ def id_cases(tok, count=60, seed=5):
     return rows
 
 
+def conversations():
+    """Alternating turns, with white space at both ends and in the middle of the texts."""
+    rng = random.Random(9)
+    space = ["", " ", "\n", "\n\n", "\t", "\u00a0", "\u2003", "\x1f", "\u3000 \n", "\u200b"]
+    text = own_text() + ["<end_of_turn>", "<start_of_turn>model", "<h1>", "\u2581", "\0", "a"]
+    for _ in range(60):
+        turns = []
+        for i in range(rng.choice([2, 2, 2, 4, 6])):
+            parts = [rng.choice(text) for _ in range(rng.randrange(1, 3))]
+            turns.append({"role": "assistant" if i % 2 else "user",
+                          "content": rng.choice(space) + rng.choice(space).join(parts) +
+                                     rng.choice(space)})
+        yield turns
+    yield [{"role": "user", "content": ""}, {"role": "assistant", "content": " \n"}]
+
+
+def chat_cases(tokenizer):
+    from transformers import PreTrainedTokenizerFast
+    from trl import chat_template_utils as templates
+    tok = PreTrainedTokenizerFast(tokenizer_file=tokenizer, bos_token="<bos>", eos_token="<eos>")
+    rows = []
+    for turns in conversations():
+        ids = tok.apply_chat_template(turns, chat_template=templates.gemma_chat_template)["input_ids"]
+        prompt = tok.apply_chat_template(turns[:-1], add_generation_prompt=True,
+                                         chat_template=templates.gemma_chat_template)["input_ids"]
+        mask = tok.apply_chat_template(turns, chat_template=templates.gemma_training_chat_template,
+                                       return_dict=True, return_assistant_tokens_mask=True)
+        assert mask["input_ids"] == ids and ids[:len(prompt)] == prompt
+        rows.append({"turns": [t["content"] for t in turns], "ids": ids, "prompt": len(prompt),
+                     "labels": [m * (k >= len(prompt)) for k, m in
+                                enumerate(mask["assistant_masks"])]})
+    return rows
+
+
 def write(name, value):
     (GOLDEN / name).write_text(json.dumps(value) + "\n")
 
@@ -170,6 +207,7 @@ def main():
         tok = Tokenizer.from_file(str(GOLDEN / f"tokenizer_{name}.json"))
         write_cases(f"tokenizer_{name}_cases.json",
                     cases(tok, texts + (extra if name == "odd" else [])), id_cases(tok))
+    write_cases("chat_cases.json", chat_cases(str(GOLDEN / "tokenizer_small.json")), [])
     if gemma:
         tok = Tokenizer.from_file(gemma)
         write_cases("tokenizer_gemma_cases.json",

@@ -1,0 +1,130 @@
+#include "host/adapting.h"
+
+#include <stdio.h>
+
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "model/init.h"
+#include "model/sae.h"
+
+/* ------------------------------------------------------------------------ scores to a basis -- */
+
+static bool same_sae(const Sae *sae, const ScoreLayer *scored, Err *err) {
+    char hex[65];
+    if (sae->enc.S != scored->S)
+        return err_set(err, EXIT_INPUT, "%s: %d features, but %d were scored", sae->file,
+                       sae->enc.S, scored->S);
+    if (!*scored->sha256) return true;
+    if (!files_sha256(hex, sae->file, err)) return false;
+    return strcmp(hex, scored->sha256) == 0 ||
+           err_set(err, EXIT_INPUT, "%s: not the SAE that was scored for layer %d (%s)", sae->file,
+                   scored->layer, scored->sae);
+}
+
+static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const char *pattern,
+                        const Settings *s, Err *err) {
+    const ScoreLayer *layer = &scores->layer[i];
+    int k = s->subspace.top_k;
+    FeatureStat *top = mem_array((size_t)k, sizeof *top);
+    int32_t *feature = mem_array((size_t)k, sizeof *feature);
+    k = score_top(top, scores, i, (enum ScoreKind)s->subspace.by, k, (uint64_t)s->run.seed, 0);
+    for (int j = 0; j < k; j++) feature[j] = top[j].feature;
+    free(top);
+    Sae sae = {0};
+    double *rows = NULL;
+    bool ok = k > 0 || err_set(err, EXIT_INPUT, "layer %d: no feature fired", layer->layer);
+    /* an SAE's own width is asked for: the model is not needed here */
+    ok = ok && sae_open(&sae, NULL, *pattern ? pattern : layer->sae, layer->layer, 0, err);
+    if (ok) {
+        SubspaceOptions o = {s->train.rank, s->subspace.variance, s->subspace.center,
+                             (uint64_t)s->run.seed};
+        rows = mem_array((size_t)k * (size_t)sae.enc.D, sizeof *rows);
+        ok = same_sae(&sae, layer, err) && sae_decoder_rows(&sae, rows, feature, k, err) &&
+             basis_build(b, ex, layer->layer, rows, feature, k, sae.enc.D, &o, err);
+    }
+    sae_close(&sae);
+    free(rows);
+    free(feature);
+    return ok;
+}
+
+bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
+                       const Settings *s, Err *err) {
+    *to = (Subspace){.basis = mem_array((size_t)scores->n, sizeof *to->basis)};
+    for (int i = 0; i < scores->n; i++) {
+        if (!layer_basis(&to->basis[i], ex, scores, i, pattern, s, err)) {
+            subspace_free(to);
+            return false;
+        }
+        to->n++;
+    }
+    static const char *const by[] = {"delta", "signed", "relative", "t"};
+    char made[256];
+    snprintf(made, sizeof made, "top %d by %s, variance %g, rank %d%s, seed %d", s->subspace.top_k,
+             by[s->subspace.by], s->subspace.variance, s->train.rank,
+             s->subspace.center ? ", centred" : "", s->run.seed);
+    to->made = mem_string(made);
+    return true;
+}
+
+void adapting_print(const Subspace *subspace) {
+    for (int i = 0; i < subspace->n; i++) {
+        const Basis *b = &subspace->basis[i];
+        double explained = 0;
+        for (int j = 0; j < b->m && j < b->k; j++) explained += b->variance[j];
+        printf("layer %d: %d features, %d directions explain %.1f %%, %d columns", b->layer, b->k,
+               b->m, 100 * explained, b->R);
+        if (b->m < b->R) printf(" (%d random)", b->R - b->m);
+        printf("\n  features");
+        for (int j = 0; j < b->k; j++) printf(" %d", b->feature[j]);
+        printf("\n");
+    }
+}
+
+/* ---------------------------------------------------------------------- basis to an adapter -- */
+
+static InitOptions options(const Settings *s, enum InitKind kind) {
+    InitOptions o = {.rank = s->train.rank,
+                     .alpha = (float)s->train.alpha,
+                     .only_scored = s->train.only_scored,
+                     .freeze_basis = s->train.freeze_basis && kind == INIT_SAILS,
+                     .gain = (enum InitGain)s->train.gain,
+                     .basis_scale = s->train.basis_scale,
+                     .seed = (uint64_t)s->run.seed};
+    static const char choices[] = "q|k|v|o|gate|up|down"; /* the order of enum Proj */
+    for (int i = 0; i < list_count(s->train.targets); i++) {
+        char item[8];
+        list_item(s->train.targets, i, item, sizeof item);
+        o.target[setting_choice(choices, item, strlen(item))] = true;
+    }
+    return o;
+}
+
+bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Subspace *subspace,
+                    Err *err) {
+    CHECK(kind == INIT_LORA || subspace, "sails needs a subspace");
+    InitOptions o = options(s, kind);
+    const Subspace *basis = kind == INIT_SAILS ? subspace : NULL;
+    if (!basis && o.rank == 0)
+        return err_set(err, EXIT_USAGE,
+                       "--rank 0 takes the rank from a subspace; --init lora "
+                       "needs a number");
+    LoraShape shape;
+    if (!init_shape(&shape, &r->model.c, &o, basis, err)) return false;
+    lora_init(&r->lora, &r->ex, &r->model.c, &shape, true);
+    lora_shape_free(&shape);
+    r->model.lora = &r->lora;
+    bool ok = true;
+    if (basis)
+        ok = init_sails(&r->lora, &r->model, &o, basis, err);
+    else
+        init_lora(&r->lora, o.seed);
+    if (!ok) runtime_drop_adapter(r);
+    return ok;
+}
+
+size_t adapting_trainable(const Model *m, double *percent) {
+    size_t n = lora_trained(m->lora);
+    *percent = 100.0 * (double)n / (double)config_parameters(&m->c);
+    return n;
+}

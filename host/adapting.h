@@ -1,0 +1,25 @@
+/* adapting.h - from scores to a basis, and from a basis to an adapter ready to train. */
+#ifndef SAILS_ADAPTING_H
+#define SAILS_ADAPTING_H
+
+#include "host/runtime.h"
+#include "model/score.h"
+#include "model/subspace.h"
+
+enum InitKind { INIT_LORA, INIT_SAILS }; /* the order of train.init */
+
+/* A basis for each scored layer, as s->subspace and s->train.rank say. `pattern` names the SAEs;
+ * "": those that the scores name. An SAE whose weights are not those that were scored is refused.
+ */
+bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
+                       const Settings *s, Err *err);
+void adapting_print(const Subspace *subspace);
+
+/* Gives r->model a fresh adapter with gradients and moments. INIT_SAILS needs the subspace. */
+bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Subspace *subspace,
+                    Err *err);
+
+/* Elements that are trained, and their share of the base model's parameters in percent. */
+size_t adapting_trainable(const Model *m, double *percent);
+
+#endif

@@ -1,0 +1,158 @@
+#include "host/align.h"
+
+#include <stdio.h>
+
+#include "host/align_stages.h"
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "host/json_lines.h"
+#include "host/print.h"
+#include "host/summary.h"
+
+enum { METHOD = 16, METHODS = 16 };
+
+/* The rows that the recipe asks for, each once. */
+typedef struct Methods {
+    char name[METHODS][METHOD];
+    int n;
+    bool sails;
+} Methods;
+
+static bool read_methods(Methods *m, const Settings *s, Err *err) {
+    *m = (Methods){0};
+    int n = list_count(s->train.methods);
+    if (n == 0) return err_set(err, EXIT_USAGE, "train.methods: expected at least one method");
+    for (int i = 0; i < n; i++) {
+        char item[METHOD];
+        list_item(s->train.methods, i, item, sizeof item); /* checked by args_set */
+        for (int j = 0; j < m->n; j++)
+            if (strcmp(m->name[j], item) == 0)
+                return err_set(err, EXIT_USAGE, "train.methods: %s is there twice", item);
+        memcpy(m->name[m->n++], item, sizeof item);
+        m->sails = m->sails || strcmp(item, "sails") == 0;
+    }
+    return true;
+}
+
+/* What would otherwise be found out hours later. */
+static bool check(Align *w, const Methods *m, Err *err) {
+    const Settings *s = w->s;
+    if (!settings_check_packs(s, err)) return false;
+    if (m->sails && (!*s->score.sae || !*s->score.layers))
+        return err_set(err, EXIT_USAGE, "score.sae and score.layers: the method sails needs both");
+    if ((*s->score.aligned != 0) != (*s->score.unaligned != 0))
+        return err_set(err, EXIT_USAGE, "score.aligned and score.unaligned: both or neither");
+    const char *const path[] = {s->data.path,       s->data.text,        s->score.aligned,
+                                s->score.unaligned, s->generate.prompts, s->generate.benign};
+    char hex[65];
+    for (size_t i = 0; i < sizeof path / sizeof *path; i++)
+        if (*path[i] && !run_hash(&w->run, hex, path[i], err)) return false;
+    Config c;
+    if (!config_load(&c, s->model.path, err)) return false;
+    bool ok = !m->sails || layers_parse(&w->layers, s->score.layers, c.L, err);
+    config_free(&c);
+    return ok;
+}
+
+static bool make_folders(const Align *w, Err *err) {
+    static const char *const name[] = {"adapters", "responses", "eval"};
+    bool ok = true;
+    for (int i = 0; i < 3 && ok; i++) {
+        char *path = run_path(&w->run, name[i]);
+        ok = files_mkdirs(path, err);
+        free(path);
+    }
+    return ok;
+}
+
+/* metrics.jsonl: the steps of all methods trained so far, each with its method's name. */
+static bool gather_metrics(Align *w, const Methods *m, Err *err) {
+    JsonLines out;
+    char *path = run_path(&w->run, "metrics.jsonl");
+    bool ok = json_lines_open(&out, path, err);
+    for (int i = 0; i < m->n && ok; i++) {
+        char name[128];
+        json_t *lines, *line;
+        size_t k;
+        snprintf(name, sizeof name, "adapters/%s/metrics.jsonl", m->name[i]);
+        char *from = run_path(&w->run, name);
+        if (files_exists(from) && (ok = json_lines_read(&lines, from, err))) {
+            json_array_foreach(lines, k, line) {
+                json_object_set_new(line, "method", json_string(m->name[i]));
+                ok = ok && json_lines_put(&out, json_incref(line), err);
+            }
+            json_decref(lines);
+        }
+        free(from);
+    }
+    ok = json_lines_close(&out, ok, err);
+    free(path);
+    return ok;
+}
+
+/* The row of a method from what its stages gave; absent numbers are null. */
+static json_t *make_row(const char *method, json_t *train, json_t *eval, json_t *perplexity) {
+    static const char *const from_eval[] = {"safety_rate", "harmfulness", "high_risk",
+                                            "over_refusal"};
+    static const char *const from_train[] = {"trainable", "trainable_percent", "seconds",
+                                             "tokens_per_second"};
+    json_t *row = json_pack("{s:s}", "name", method);
+    for (int i = 0; i < 4; i++)
+        json_object_set(row, from_eval[i], json_object_get(eval, from_eval[i]));
+    json_object_set(row, "perplexity", json_object_get(perplexity, "perplexity"));
+    for (int i = 0; i < 4; i++) {
+        json_t *value = json_object_get(train, from_train[i]);
+        json_object_set_new(row, from_train[i], value ? json_incref(value) : json_null());
+    }
+    if (!train) json_object_set_new(row, "trainable", json_integer(0));
+    if (!train) json_object_set_new(row, "trainable_percent", json_real(0));
+    return row;
+}
+
+static bool run_method(Align *w, const Methods *m, int i, json_t *rows, Err *err) {
+    const char *method = m->name[i];
+    json_t *trained = NULL, *eval = NULL, *perplexity = NULL;
+    bool ok = true;
+    if (strcmp(method, "base") != 0)
+        ok = align_train(w, method, &trained, err) && gather_metrics(w, m, err);
+    ok = ok && align_generate(w, method, err) && align_eval(w, method, &eval, err) &&
+         align_perplexity(w, method, &perplexity, err);
+    if (ok) json_array_append_new(rows, make_row(method, trained, eval, perplexity));
+    json_decref(perplexity);
+    json_decref(eval);
+    json_decref(trained);
+    return ok;
+}
+
+static bool run_stages(Align *w, const Methods *m, Err *err) {
+    if (m->sails && !(align_score(w, err) && align_subspace(w, err))) return false;
+    json_t *summary = json_pack("{s:[]}", "rows");
+    bool ok = true;
+    for (int i = 0; i < m->n && ok; i++)
+        ok = run_method(w, m, i, json_object_get(summary, "rows"), err);
+    char *path = run_path(&w->run, "summary.json");
+    ok = ok && files_write_json(path, summary, err) && run_write_manifest(&w->run, err);
+    free(path);
+    if (ok && w->s->run.json)
+        print_json(json_incref(summary));
+    else if (ok)
+        summary_print(summary, stdout);
+    json_decref(summary);
+    return ok;
+}
+
+bool align_run(const Args *a, Err *err) {
+    Align w = {.args = a, .s = &a->s};
+    Methods m;
+    bool ok = read_methods(&m, &a->s, err) && runtime_device(&w.r, &a->s, err) &&
+              run_open(&w.run, a, err) && check(&w, &m, err) && make_folders(&w, err);
+    if (ok) json_object_set_new(w.run.manifest, "device", json_string(w.r.ex.op->name));
+    ok = ok && run_stages(&w, &m, err);
+    split_free(&w.split);
+    dataset_free(&w.text);
+    dataset_free(&w.data);
+    layers_free(&w.layers);
+    run_close(&w.run);
+    runtime_close(&w.r);
+    return ok;
+}

@@ -1,0 +1,369 @@
+#include "host/align_stages.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "host/adapting.h"
+#include "host/base/files.h"
+#include "host/base/mem.h"
+#include "host/evaluate.h"
+#include "host/generating.h"
+#include "host/json_lines.h"
+#include "host/measure.h"
+#include "host/print.h"
+#include "host/scoring.h"
+#include "host/train.h"
+
+#define KEYS(...)           \
+    (const char *const[]) { \
+        __VA_ARGS__, NULL   \
+    }
+#define OUTPUTS(...)        \
+    (const char *const[]) { \
+        __VA_ARGS__, NULL   \
+    }
+
+/* A path within the run folder for one method: "adapters/%s". */
+static const char *named(char path[128], const char *format, const char *method) {
+    snprintf(path, 128, format, method);
+    return path;
+}
+
+static bool is_base(const char *method) {
+    return strcmp(method, "base") == 0;
+}
+
+void align_begin(Align *w, Stage *st, const char *name, const char *method) {
+    char full[64];
+    snprintf(full, sizeof full, "%s%s%s", name, *method ? "-" : "", method);
+    stage_begin(st, full);
+    stage_text(st, "device", w->r.ex.op->name);
+}
+
+void align_say(const Align *w, const Stage *st, bool kept) {
+    if (w->s->run.json) return;
+    char took[PRINT_ROOM];
+    if (kept)
+        printf("%-20s kept\n", st->name);
+    else
+        printf("%-20s %s\n", st->name, print_seconds(took, clock_seconds() - st->start));
+    fflush(stdout);
+}
+
+/* ------------------------------------------------------------------------------- inputs -- */
+
+bool align_need_model(Align *w, Err *err) {
+    if (w->have_model) return true;
+    w->have_model = (w->r.tokenizer || runtime_tokenizer(&w->r, w->s, err)) &&
+                    runtime_model(&w->r, w->s, 0, err);
+    return w->have_model;
+}
+
+bool align_need_data(Align *w, Err *err) {
+    const Settings *s = w->s;
+    if (w->have_data) return true;
+    if (!w->r.tokenizer && !runtime_tokenizer(&w->r, s, err)) return false;
+    if (!dataset_load(&w->data, w->r.tokenizer, s->data.path, SIDE_CHOSEN, s->data.max_length,
+                      (size_t)s->data.limit, err))
+        return false;
+    bool text = *s->data.text;
+    if (text && !dataset_load(&w->text, w->r.tokenizer, s->data.text, SIDE_CHOSEN,
+                              s->data.max_length, (size_t)s->data.limit, err))
+        return false;
+    split_make(&w->split, w->data.n, text ? 0 : s->data.heldout, (uint64_t)s->run.seed);
+    if (w->split.ntrain == 0)
+        return err_set(err, EXIT_INPUT, "%s: nothing is left to train on", s->data.path);
+    return w->have_data = true;
+}
+
+static bool key_model(Align *w, Stage *st, Err *err) {
+    const char *tokenizer = w->s->model.tokenizer;
+    return stage_folder(st, &w->run, w->s->model.path, err) &&
+           (!*tokenizer || stage_file(st, &w->run, tokenizer, err));
+}
+
+static bool key_data(Align *w, Stage *st, Err *err) {
+    stage_settings(
+        st, w->s,
+        KEYS("data.limit", "data.max-length", "data.pack-tokens", "data.heldout", "seed"));
+    stage_text(st, "data.text", *w->s->data.text ? "given" : "");
+    return stage_file(st, &w->run, w->s->data.path, err);
+}
+
+static bool key_output(Align *w, Stage *st, const char *name, Err *err) {
+    char *path = run_path(&w->run, name);
+    bool ok = stage_file(st, &w->run, path, err);
+    free(path);
+    return ok;
+}
+
+static bool key_adapter(Align *w, Stage *st, const char *method, Err *err) {
+    char name[128];
+    if (is_base(method)) return true;
+    return key_output(w, st, named(name, "adapters/%s/adapter_model.safetensors", method), err) &&
+           key_output(w, st, named(name, "adapters/%s/adapter_config.json", method), err);
+}
+
+/* The files behind --sae; opened without their weights. */
+static bool key_saes(Align *w, Stage *st, Err *err) {
+    SaeSet saes;
+    if (!saes_open(&saes, NULL, w->s->score.sae, &w->layers, 0, err)) return false;
+    bool ok = true;
+    for (int i = 0; i < saes.n && ok; i++) ok = stage_file(st, &w->run, saes.sae[i].file, err);
+    saes_close(&saes);
+    return ok;
+}
+
+bool align_wear(Align *w, const char *method, Err *err) {
+    runtime_drop_adapter(&w->r);
+    if (!align_need_model(w, err)) return false;
+    if (is_base(method)) return true;
+    char name[128];
+    char *folder = run_path(&w->run, named(name, "adapters/%s", method));
+    bool ok = runtime_adapter(&w->r, folder, false, err);
+    free(folder);
+    return ok;
+}
+
+/* Ends a stage: stamp, line, and what was opened. */
+static bool finish(Align *w, Stage *st, const char *const *outputs, json_t *result, Err *err) {
+    bool ok = stage_finish(st, &w->run, outputs, result, err);
+    if (ok) align_say(w, st, false);
+    return ok;
+}
+
+/* --------------------------------------------------------------------- score and subspace -- */
+
+static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
+    const Settings *s = w->s;
+    bool corpora = *s->score.aligned;
+    SaeSet saes = {0};
+    Scores scores = {0};
+    ScoringWork work;
+    runtime_drop_adapter(&w->r);
+    bool ok = align_need_model(w, err) && (corpora || align_need_data(w, err)) &&
+              saes_open(&saes, &w->r.ex, s->score.sae, &w->layers, w->r.model.c.D, err) &&
+              scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
+                          w->split.train, w->split.ntrain, err) &&
+              scores_save(&scores, path, err);
+    if (ok)
+        *result = json_pack("{s:f, s:I, s:I, s:I}", "seconds", work.seconds, "tokens",
+                            (json_int_t)work.tokens, "rows", (json_int_t)work.rows, "counted",
+                            (json_int_t)work.counted);
+    scores_free(&scores);
+    saes_close(&saes);
+    return ok;
+}
+
+bool align_score(Align *w, Err *err) {
+    const Settings *s = w->s;
+    Stage st;
+    align_begin(w, &st, "score", "");
+    stage_settings(&st, s, KEYS("score.layers", "score.tokens", "score.pool"));
+    bool corpora = *s->score.aligned;
+    bool ok = key_model(w, &st, err) && key_saes(w, &st, err) &&
+              (corpora ? stage_file(&st, &w->run, s->score.aligned, err) &&
+                             stage_file(&st, &w->run, s->score.unaligned, err)
+                       : key_data(w, &st, err));
+    const char *const *out = OUTPUTS("scores.safetensors");
+    bool kept = ok && stage_done(&st, &w->run, out);
+    if (kept) align_say(w, &st, true);
+    if (ok && !kept) {
+        json_t *result = NULL;
+        char *path = run_path(&w->run, out[0]);
+        ok = make_scores(w, path, &result, err) && finish(w, &st, out, result, err);
+        free(path);
+    }
+    stage_free(&st);
+    return ok;
+}
+
+static bool make_subspace(Align *w, const char *scores_path, const char *path, Err *err) {
+    Scores scores = {0};
+    Subspace subspace = {0};
+    bool ok = scores_load(&scores, scores_path, err) &&
+              adapting_subspace(&subspace, &w->r.ex, &scores, w->s->score.sae, w->s, err) &&
+              subspace_save(&subspace, path, err);
+    if (ok && !w->s->run.json) adapting_print(&subspace);
+    subspace_free(&subspace);
+    scores_free(&scores);
+    return ok;
+}
+
+bool align_subspace(Align *w, Err *err) {
+    Stage st;
+    align_begin(w, &st, "subspace", "");
+    stage_settings(&st, w->s,
+                   KEYS("subspace.by", "subspace.top-k", "subspace.variance", "subspace.center",
+                        "train.rank", "seed"));
+    const char *const *out = OUTPUTS("subspace.safetensors");
+    bool ok = key_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
+    bool kept = ok && stage_done(&st, &w->run, out);
+    if (kept) align_say(w, &st, true);
+    if (ok && !kept) {
+        char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
+        ok = make_subspace(w, from, to, err) && finish(w, &st, out, NULL, err);
+        free(to);
+        free(from);
+    }
+    stage_free(&st);
+    return ok;
+}
+
+/* -------------------------------------------------------------------------------- train -- */
+
+static bool fresh_adapter(Align *w, const char *method, Err *err) {
+    if (strcmp(method, "sails") != 0) return adapting_fresh(&w->r, w->s, INIT_LORA, NULL, err);
+    Subspace subspace = {0};
+    char *path = run_path(&w->run, "subspace.safetensors");
+    bool ok = subspace_load(&subspace, path, err) &&
+              adapting_fresh(&w->r, w->s, INIT_SAILS, &subspace, err);
+    subspace_free(&subspace);
+    free(path);
+    return ok;
+}
+
+static bool make_adapter(Align *w, const char *method, const char *folder, json_t **result,
+                         Err *err) {
+    const Settings *s = w->s;
+    TrainSetup t;
+    TrainResult r;
+    runtime_drop_adapter(&w->r);
+    if (!align_need_model(w, err) || !align_need_data(w, err) || !fresh_adapter(w, method, err) ||
+        !files_mkdirs(folder, err))
+        return false;
+    train_setup(&t, s, w->split.ntrain);
+    t.doc = w->data.doc;
+    t.index = w->split.train;
+    char *metrics = files_join(folder, "metrics.jsonl");
+    t.metrics_path = metrics;
+    double percent;
+    size_t trainable = adapting_trainable(&w->r.model, &percent);
+    bool ok =
+        train(&r, &w->r.model, &t, err) && lora_save(w->r.model.lora, folder, s->model.path, err);
+    free(metrics);
+    if (!ok) return false;
+    *result = json_pack("{s:I, s:f, s:f, s:f, s:i, s:f}", "trainable", (json_int_t)trainable,
+                        "trainable_percent", percent, "seconds", r.seconds, "tokens_per_second",
+                        r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps", r.steps,
+                        "train_loss", r.steps ? r.mean_loss : 0);
+    return true;
+}
+
+bool align_train(Align *w, const char *method, json_t **result, Err *err) {
+    Stage st;
+    char config[128], weights[128], metrics[128], folder_name[128];
+    align_begin(w, &st, "train", method);
+    stage_settings(&st, w->s,
+                   KEYS("train.rank", "train.alpha", "train.targets", "train.batch", "train.epochs",
+                        "train.steps", "train.lr", "train.warmup", "train.schedule", "train.clip",
+                        "train.beta1", "train.beta2", "train.eps", "train.weight-decay"));
+    bool sails = strcmp(method, "sails") == 0;
+    if (sails)
+        stage_settings(
+            &st, w->s,
+            KEYS("train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"));
+    bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
+              (!sails || key_output(w, &st, "subspace.safetensors", err));
+    const char *const *out =
+        OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", method),
+                named(config, "adapters/%s/adapter_config.json", method),
+                named(metrics, "adapters/%s/metrics.jsonl", method));
+    bool kept = ok && stage_done(&st, &w->run, out);
+    if (kept) align_say(w, &st, true);
+    if (ok && !kept) {
+        json_t *made = NULL;
+        char *folder = run_path(&w->run, named(folder_name, "adapters/%s", method));
+        ok = make_adapter(w, method, folder, &made, err) && finish(w, &st, out, made, err);
+        free(folder);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}
+
+/* ---------------------------------------------------------------- generate, eval, perplexity -- */
+
+bool align_generate(Align *w, const char *method, Err *err) {
+    const Settings *s = w->s;
+    Stage st;
+    char name[128];
+    align_begin(w, &st, "generate", method);
+    stage_settings(&st, s,
+                   KEYS("generate.limit", "generate.max-new-tokens", "generate.temperature",
+                        "generate.top-k", "generate.top-p", "seed"));
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, method, err) &&
+              stage_file(&st, &w->run, s->generate.prompts, err) &&
+              (!*s->generate.benign || stage_file(&st, &w->run, s->generate.benign, err));
+    const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", method));
+    bool kept = ok && stage_done(&st, &w->run, out);
+    if (kept) align_say(w, &st, true);
+    if (ok && !kept) {
+        GeneratingWork work;
+        char *path = run_path(&w->run, out[0]);
+        ok = align_wear(w, method, err) && generating_run(&work, &w->r, s, path, err) &&
+             finish(w, &st, out,
+                    json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
+                              work.seconds),
+                    err);
+        free(path);
+    }
+    stage_free(&st);
+    return ok;
+}
+
+bool align_eval(Align *w, const char *method, json_t **result, Err *err) {
+    Stage st;
+    char from_name[128], to_name[128];
+    align_begin(w, &st, "eval", method);
+    stage_settings(&st, w->s, KEYS("eval.judge", "eval.benign"));
+    named(from_name, "responses/%s.jsonl", method);
+    const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", method));
+    bool ok = key_output(w, &st, from_name, err);
+    bool kept = ok && stage_done(&st, &w->run, out);
+    if (kept) align_say(w, &st, true);
+    if (ok && !kept) {
+        Evaluation e = {0};
+        char *from = run_path(&w->run, from_name), *to = run_path(&w->run, out[0]);
+        ok = evaluate(&e, from, w->s, err) && files_write_json(to, e.json, err);
+        if (ok) {
+            json_t *rates = json_copy(e.json);
+            json_object_del(rates, "responses");
+            ok = finish(w, &st, out, rates, err);
+        }
+        evaluation_free(&e);
+        free(to);
+        free(from);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}
+
+bool align_perplexity(Align *w, const char *method, json_t **result, Err *err) {
+    const Settings *s = w->s;
+    Stage st;
+    align_begin(w, &st, "perplexity", method);
+    bool text = *s->data.text;
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, method, err) && key_data(w, &st, err) &&
+              (!text || stage_file(&st, &w->run, s->data.text, err));
+    const char *const none[] = {NULL};
+    bool kept = ok && stage_done(&st, &w->run, none);
+    if (kept) align_say(w, &st, true);
+    if (ok && !kept) {
+        NllSum sum = {0};
+        ok = align_wear(w, method, err) && align_need_data(w, err) &&
+             measure_sum(&sum, &w->r.model, text ? w->text.doc : w->data.doc,
+                         text ? NULL : w->split.held, text ? w->text.n : w->split.nheld,
+                         settings_pack_tokens(s), s->run.json ? NULL : "perplexity", err);
+        double mean = sum.labels ? sum.sum / (double)sum.labels : 0;
+        if (ok && !isfinite(mean)) ok = numbers_went_bad(&w->r.model, "perplexity", err);
+        json_t *value = sum.labels ? json_real(exp(mean)) : json_null();
+        json_t *made =
+            json_pack("{s:o, s:I}", "perplexity", value, "labels", (json_int_t)sum.labels);
+        ok = ok ? finish(w, &st, none, made, err) : (json_decref(made), false);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}

@@ -1,0 +1,46 @@
+/* align_stages.h - the state of an align run and its stages; private to align*.c.
+ *
+ * A stage function makes its outputs or finds them kept, and leaves what later stages and the
+ * summary need: files in the run folder, and its result object. */
+#ifndef SAILS_ALIGN_STAGES_H
+#define SAILS_ALIGN_STAGES_H
+
+#include "host/dataset.h"
+#include "host/layers.h"
+#include "host/run.h"
+#include "host/runtime.h"
+
+typedef struct Align {
+    const Args *args;
+    const Settings *s;
+    Run run;
+    Runtime r; /* the device is open from the start, the model from its first use */
+    Layers layers;
+    Dataset data; /* s->data.path, read at its first use */
+    Dataset text; /* s->data.text */
+    Split split;
+    bool have_model, have_data;
+} Align;
+
+bool align_need_model(Align *w, Err *err);
+bool align_need_data(Align *w, Err *err);
+
+/* Puts the finished adapter of a method on the model; "base": none. */
+bool align_wear(Align *w, const char *method, Err *err);
+
+bool align_score(Align *w, Err *err);
+bool align_subspace(Align *w, Err *err);
+
+/* Of one method; the result's reference goes to the caller. */
+bool align_train(Align *w, const char *method, json_t **result, Err *err);
+bool align_generate(Align *w, const char *method, Err *err);
+bool align_eval(Align *w, const char *method, json_t **result, Err *err);
+bool align_perplexity(Align *w, const char *method, json_t **result, Err *err);
+
+/* Opens a stage's key with what all stages depend on: device and storage type. */
+void align_begin(Align *w, Stage *st, const char *name, const char *method);
+
+/* One line of progress on stdout: what was done or kept. */
+void align_say(const Align *w, const Stage *st, bool kept);
+
+#endif

@@ -1,0 +1,138 @@
+/* cmd_train.c - fine-tuning of an adapter. */
+#include <stdio.h>
+
+#include "host/adapting.h"
+#include "host/base/files.h"
+#include "host/command.h"
+#include "host/dataset.h"
+#include "host/print.h"
+#include "host/train.h"
+
+static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
+    if (*s->train.init_adapter) return runtime_adapter(r, s->train.init_adapter, true, err);
+    Subspace subspace = {0};
+    if (s->train.init == INIT_SAILS && !*s->train.subspace)
+        return err_set(err, EXIT_USAGE,
+                       "--init sails: --subspace is needed: a file written by sails subspace");
+    bool ok = s->train.init != INIT_SAILS || subspace_load(&subspace, s->train.subspace, err);
+    ok = ok && adapting_fresh(r, s, (enum InitKind)s->train.init, &subspace, err);
+    subspace_free(&subspace);
+    return ok;
+}
+
+/* What is about to run, before the first step. */
+static void announce(const Runtime *r, const Settings *s, const Dataset *d, const TrainSetup *t) {
+    if (s->run.json) return;
+    char trained[PRINT_ROOM], all[PRINT_ROOM], tokens[PRINT_ROOM];
+    double percent;
+    size_t n = adapting_trainable(&r->model, &percent);
+    printf("trainable params: %s || base params: %s || trainable%%: %.4f\n",
+           print_count(trained, (double)n),
+           print_count(all, (double)config_parameters(&r->model.c)), percent);
+    printf("%zu documents, %s tokens, %d steps of %d documents, %s\n", d->n,
+           print_count(tokens, (double)d->tokens), t->steps, t->batch, r->ex.op->name);
+    if (d->truncated) printf("%zu documents cut at --max-length\n", d->truncated);
+    if (d->unlabelled) printf("%zu documents without a target\n", d->unlabelled);
+    fflush(stdout);
+}
+
+static void report(const TrainResult *t, const Settings *s) {
+    double rate = t->seconds > 0 ? (double)t->tokens / t->seconds : 0;
+    if (s->run.json) {
+        print_json(json_pack("{s:s, s:i, s:f, s:f, s:I, s:f}", "out", s->train.out, "steps",
+                             t->steps, "train_loss", t->steps ? t->mean_loss : 0, "train_runtime",
+                             t->seconds, "num_tokens", (json_int_t)t->tokens, "tokens_per_second",
+                             rate));
+        return;
+    }
+    char took[PRINT_ROOM], count[PRINT_ROOM];
+    printf("%s: %d steps in %s, %s tok/s", s->train.out, t->steps, print_seconds(took, t->seconds),
+           print_count(count, rate));
+    if (t->steps) printf(", loss %.4f -> %.4f", t->first_loss, t->last_loss);
+    putchar('\n');
+}
+
+static bool train_and_save(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
+    TrainSetup t;
+    TrainResult result;
+    if (d->labels == 0)
+        return err_set(err, EXIT_INPUT, "%s: no document has a training target within %d tokens",
+                       s->data.path, s->data.max_length);
+    train_setup(&t, s, d->n);
+    t.doc = d->doc;
+    announce(r, s, d, &t);
+    if (!files_mkdirs(s->train.out, err)) return false;
+    char *metrics = files_join(s->train.out, "metrics.jsonl");
+    t.metrics_path = metrics;
+    bool ok = train(&result, &r->model, &t, err) &&
+              lora_save(r->model.lora, s->train.out, s->model.path, err);
+    free(metrics);
+    if (ok) report(&result, s);
+    return ok;
+}
+
+static bool run(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    Runtime r = {0};
+    Dataset d = {0};
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err) &&
+              runtime_tokenizer(&r, s, err) &&
+              dataset_load(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
+                           s->data.max_length, (size_t)s->data.limit, err) &&
+              runtime_model(&r, s, (int)d.longest, err) && make_adapter(&r, s, err) &&
+              train_and_save(&r, s, &d, err);
+    dataset_free(&d);
+    runtime_close(&r);
+    return ok;
+}
+
+#define ONLY(key) \
+    { key, USE_OPTIONAL }
+static const Use use[] = {{"model.path", USE_NEEDED},
+                          {"data.path", USE_NEEDED},
+                          {"train.out", USE_NEEDED},
+                          ONLY("model.tokenizer"),
+                          ONLY("model.device"),
+                          ONLY("model.dtype"),
+                          ONLY("data.limit"),
+                          ONLY("data.side"),
+                          ONLY("data.max-length"),
+                          ONLY("data.pack-tokens"),
+                          ONLY("train.method"),
+                          ONLY("train.init"),
+                          ONLY("train.init-adapter"),
+                          ONLY("train.subspace"),
+                          ONLY("train.rank"),
+                          ONLY("train.alpha"),
+                          ONLY("train.targets"),
+                          ONLY("train.only-scored"),
+                          ONLY("train.freeze-basis"),
+                          ONLY("train.gain"),
+                          ONLY("train.basis-scale"),
+                          ONLY("train.batch"),
+                          ONLY("train.epochs"),
+                          ONLY("train.steps"),
+                          ONLY("train.lr"),
+                          ONLY("train.warmup"),
+                          ONLY("train.schedule"),
+                          ONLY("train.clip"),
+                          ONLY("train.beta1"),
+                          ONLY("train.beta2"),
+                          ONLY("train.eps"),
+                          ONLY("train.weight-decay"),
+                          ONLY("seed"),
+                          ONLY("threads"),
+                          ONLY("json"),
+                          {NULL, USE_OPTIONAL}};
+
+const Command cmd_train = {
+    .name = "train",
+    .summary = "fine-tune an adapter; writes a PEFT folder and metrics.jsonl",
+    .about =
+        "Documents are packed without padding and never see each other; the loss of a step is\n"
+        "the mean over all target tokens of its batch. Loss: the final reply's tokens with\n"
+        "<end_of_turn> and newline.",
+    .positional = POSITIONAL_RECIPE,
+    .use = use,
+    .run = run,
+};
