@@ -5,7 +5,6 @@
 #include "kernels/check.h"
 #include "tools/planted/planted.h"
 
-
 /* clang-format off */
 const Event event[EVENTS] = {
     /* on rejected replies only: plans for harm, and rudeness */

@@ -27,8 +27,8 @@ enum { LAYERS = 5, HEADS = 4, KV_HEADS = 2, HEAD_WIDTH = 32, FFN = 80, WINDOW = 
 enum { MAX_PIECES = 1024, MAX_PIECE = 24, MAX_DOC = 256, MAX_PAIRS = 256, MAX_TEXT = 512 };
 enum { EVENTS = 16, PLANTED = 18, SAE_WIDTH = 96, FIRST_SAE = 1, LAST_SAE = 3 };
 
-#define BALLAST 8.0       /* of the stream */
-#define RMS_IN 0.65       /* of a stream entering a sub-layer; true to a few percent */
+#define BALLAST 8.0         /* of the stream */
+#define RMS_IN 0.65         /* of a stream entering a sub-layer; true to a few percent */
 enum { QUERY_SCALAR = 24 }; /* not the width of a head: both occur in real models */
 #define CAP_ATTENTION 50.0
 #define CAP_FINAL 30.0

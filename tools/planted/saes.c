@@ -170,32 +170,47 @@ static const char *answer_name(const Truth *t) {
     return t->fires[1] ? "rejected" : "never";
 }
 
+/* What a feature is. A planted one comes with its direction, which the geometry says and not the
+ * SAE: what a subspace has to span. */
+static json_t *feature_truth(const World *w, int l, const Feature *f) {
+    const char *name = f->kind == KIND_PLANTED ? event[f->number].name
+                       : f->kind == KIND_WORD  ? w->piece[f->number]
+                                               : "";
+    json_t *entry = json_pack("{s:s, s:s}", "kind", kind_name[f->kind], "name", name);
+    if (f->kind != KIND_PLANTED) return entry;
+    json_t *direction = json_array();
+    const double *planted = w->planted[planted_at(l, f->number)];
+    for (int i = 0; i < D; i++)
+        json_array_append_new(direction, json_real(i < AT_S ? 0 : planted[i - AT_S]));
+    json_object_set_new(entry, "direction", direction);
+    return entry;
+}
+
 /* What the SAE of a layer must show, place[i] being the index of feature i in the file. CHECKs that
  * the features of one corpus only stand clear of all others. */
-static json_t *truth_of_layer(const World *w, const Feature *f, const int *place) {
+static json_t *truth_of_layer(const World *w, int l, const Feature *f, const int *place) {
     Truth truth[SAE_WIDTH] = {{{0}, {0}}};
     long tokens[CORPORA];
     double least = INFINITY, most = 0;
     json_t *list = json_array(), *separating = json_array();
     count_corpora(w, f, truth, tokens);
     for (int i = 0; i < SAE_WIDTH; i++) {
-        const char *answer = answer_name(&truth[i]), *name = kind_name[f[i].kind];
+        const char *answer = answer_name(&truth[i]);
         double mean[2] = {truth[i].sum[0] / (double)tokens[0], truth[i].sum[1] / (double)tokens[1]};
+        json_t *entry = feature_truth(w, l, &f[i]);
+        json_object_update_new(
+            entry, json_pack("{s:i, s:s, s:[I, I], s:[f, f]}", "index", place[i], "fires_on",
+                             answer, "fires", (json_int_t)truth[i].fires[0],
+                             (json_int_t)truth[i].fires[1], "mean", mean[0], mean[1]));
         bool separates = !strcmp(answer, "chosen") || !strcmp(answer, "rejected");
+        CHECK(!separates || f[i].kind == KIND_PLANTED, "feature %d separates by accident", i);
         if (separates) least = fmin(least, fabs(mean[0] - mean[1]));
         if (!separates) most = fmax(most, fabs(mean[0] - mean[1]));
-        if (separates) json_array_append_new(separating, json_integer(place[i]));
-        if (f[i].kind == KIND_PLANTED) name = event[f[i].number].name;
-        if (f[i].kind == KIND_WORD) name = w->piece[f[i].number];
-        json_array_append_new(
-            list, json_pack("{s:i, s:s, s:s, s:s, s:[I, I], s:[f, f]}", "index", place[i], "kind",
-                            kind_name[f[i].kind], "name", name, "fires_on", answer, "fires",
-                            (json_int_t)truth[i].fires[0], (json_int_t)truth[i].fires[1], "mean",
-                            mean[0], mean[1]));
+        json_array_append_new(separates ? separating : list, entry);
     }
     CHECK(least > 2 * most, "separating features differ by %g, others by %g", least, most);
-    return json_pack("{s:o, s:[I, I], s:o}", "separating", separating, "tokens",
-                     (json_int_t)tokens[0], (json_int_t)tokens[1], "features", list);
+    return json_pack("{s:[I, I], s:o, s:o}", "tokens", (json_int_t)tokens[0], (json_int_t)tokens[1],
+                     "separating", separating, "others", list);
 }
 
 /* -------------------------------------------------------------------------------- npz -- */
@@ -300,7 +315,7 @@ bool saes_write(World *w, const char *folder, Err *err) {
         snprintf(path + strlen(path), 16, "/params.npz");
         ok = ok && write_sae(w, f, place, path, err);
         snprintf(name, sizeof name, "%d", l);
-        json_object_set_new(layers, name, truth_of_layer(w, f, place));
+        json_object_set_new(layers, name, truth_of_layer(w, l, f, place));
     }
     snprintf(path, sizeof path, "%s/truth.json", folder);
     ok = ok && files_write_json(path, layers, err);
