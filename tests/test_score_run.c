@@ -299,6 +299,7 @@ static void test_again(World *u) {
     for (int i = 0; i < 2; i++)
         EXPECT(memcmp(s[0].layer[i].sum, s[1].layer[i].sum, 2 * SCORE_GROUPS * S * 8) == 0,
                "again");
+    scores_free(&s[1]);
     score_run_add(r, &u->item[5]); /* corpus 0 alone */
     EXPECT(!score_run_finish(r, &s[1], &err) && strstr(err.text, "unaligned corpus has no token"),
            "%s", err.text);

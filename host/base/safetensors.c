@@ -141,7 +141,7 @@ static int by_name(const void *a, const void *b) {
 /* Data that no tensor owns could hide another file's content; shared data would be read twice. */
 static bool check_cover(StTensor *t, size_t n, const char *data, size_t size, const char *path,
                         Err *err) {
-    qsort(t, n, sizeof *t, by_data);
+    if (n) qsort(t, n, sizeof *t, by_data);
     const char *at = data;
     for (size_t i = 0; i < n; i++) {
         const char *begin = t[i].data;
