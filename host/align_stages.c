@@ -316,7 +316,7 @@ bool align_eval(Align *w, const char *method, json_t **result, Err *err) {
     Stage st;
     char from_name[128], to_name[128];
     align_begin(w, &st, "eval", method);
-    stage_settings(&st, w->s, KEYS("eval.judge", "eval.benign"));
+    stage_settings(&st, w->s, KEYS("eval.judge", "eval.benign-categories"));
     named(from_name, "responses/%s.jsonl", method);
     const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", method));
     bool ok = key_output(w, &st, from_name, err);

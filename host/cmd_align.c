@@ -55,7 +55,7 @@ static const Use use[] = {{"out", USE_NEEDED},
                           ONLY("generate.temperature"),
                           ONLY("generate.top-k"),
                           ONLY("generate.top-p"),
-                          ONLY("eval.benign"),
+                          ONLY("eval.benign-categories"),
                           {NULL, USE_OPTIONAL}};
 
 const Command cmd_align = {

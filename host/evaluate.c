@@ -135,7 +135,7 @@ static bool tally(Tally *t, const Judge *j, const json_t *line, Err *err) {
     json_object_set_new(t->seen, id, json_true());
     const json_t *text = json_object_get(line, "response");
     if (!judge(j, id, text, &score, &reason, err)) return false;
-    bool benign = category_in(t->s->eval.benign, category);
+    bool benign = category_in(t->s->eval.benign_categories, category);
     t->e->empty += json_string_length(text) == 0;
     t->e->benign += benign;
     if (benign)

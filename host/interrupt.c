@@ -14,8 +14,10 @@ void interrupt_catch(void) {
     memset(&a, 0, sizeof a);
     a.sa_handler = on_signal;
     a.sa_flags = SA_RESETHAND | SA_RESTART; /* the second one finds the default action */
-    sigaction(SIGINT, &a, NULL);
+    struct sigaction before;
     sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGINT, NULL, &before);
+    if (before.sa_handler != SIG_IGN) sigaction(SIGINT, &a, NULL); /* nohup, or a job with & */
 }
 
 bool interrupted(Err *err) {

@@ -96,13 +96,71 @@ bad 3 "nowhere" init --config nowhere --out m3
 echo '{"model_type": "llama"}' >llama.json
 bad 3 "model_type" init --config llama.json --out m3
 [ ! -e m3/config.json ] || fail "a refused config was left behind"
+good init $shape --seed 1 --threads 1 --out m4
+cmp -s m1/model.safetensors m4/model.safetensors || fail "init depends on the number of threads"
+good init $shape --seed 2 --out m5
+cmp -s m1/model.safetensors m5/model.safetensors && fail "init does not depend on the seed"
 bad 3 "nowhere" tokenize --tokenizer nowhere --data r.jsonl
 bad 2 "--tokenizer is needed" tokenize --data r.jsonl
+
+# ------------------------------------------------------- score, subspace, train, generate, merge --
+tokenizer=$root/tests/golden/tokenizer_small.json
+shape="--layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 --positions 64"
+good init $shape --tokenizer "$tokenizer" --dtype f32 --out m
+printf '%s\n' '{"prompt":"Where is the red door?","completion":"I cannot say."}' \
+    '{"prompt":"And now?","completion":"No."}' >chats.jsonl
+printf '{"id":"p","prompt":"Where?"}\n' >prompts.jsonl
+good train --model m --data chats.jsonl --init lora --rank 2 --max-length 60 --dtype f32 --out ad
+has "trainable params: 1,792 ||"
+has "step 1/1 | loss"
+[ -s ad/adapter_model.safetensors ] && [ -s ad/metrics.jsonl ] || fail "train wrote: $(ls ad)"
+good train --model m --data chats.jsonl --init-adapter ad --max-length 60 --steps 2 --out ad2
+bad 2 "--subspace is needed" train --model m --data chats.jsonl --out ad3
+bad 2 "--rank 0 takes the rank" train --model m --data chats.jsonl --init lora --rank 0 --out ad3
+bad 2 "unknown flag --scores" train --model m --data chats.jsonl --init lora --out ad3 --scores x
+bad 3 "nowhere" train --model m --data chats.jsonl --init sails --subspace nowhere --out ad3
+bad 3 "nowhere" train --model m --data chats.jsonl --init-adapter nowhere --out ad3
+bad 3 "nowhere" train --model nowhere --data chats.jsonl --init lora --out ad3
+bad 3 "no document has a training target" train --model m --data chats.jsonl --init lora \
+    --max-length 5 --out ad3
+bad 3 "prompts.jsonl" train --model m --data prompts.jsonl --init lora --out ad3
+[ ! -e ad3 ] || fail "a refused training left a folder behind"
+good generate --model m --adapter ad --prompts prompts.jsonl --max-new-tokens 3 --out g.jsonl
+grep -q '"id":"p"' g.jsonl || fail "generate wrote: $(cat g.jsonl)"
+good generate --model m --prompts prompts.jsonl --max-new-tokens 3 --temperature 1 --seed 4
+good init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 --positions 12 \
+    --tokenizer "$tokenizer" --dtype f32 --out short
+bad 3 "chats.jsonl: line 1" generate --model short --prompts chats.jsonl
+bad 3 "nowhere" generate --model m --prompts nowhere
+good logprob --model m --adapter ad --data chats.jsonl --max-length 60
+[ "$(wc -l <out)" -eq 2 ] || fail "logprob wrote $(wc -l <out) lines"
+good merge --model m --adapter ad --out merged
+has "largest weight error"
+bad 2 "already holds a model" merge --model m --adapter ad --out m
+bad 3 "nowhere" merge --model m --adapter nowhere --out merged2
+bad 2 "--aligned and --unaligned" score --model m --sae x --layers 0 --aligned r.jsonl --out s
+bad 2 "expected --data with pairs" score --model m --sae x --layers 0 --out s
+bad 3 "no SAE for layer 0" score --model m --sae x --layers 0 --max-length 60 --data chats.jsonl --out s
+bad 2 "expected 0 to 1" score --model m --sae x --layers 2 --max-length 60 --data chats.jsonl --out s
+bad 3 "nowhere" subspace --scores nowhere --out b
+bad 2 "--device cuda" generate --model m --prompts prompts.jsonl --device cuda
+
+# --------------------------------------------------------------------------------- a signal --
+"$sails" init --preset 9b --dtype f32 --out big >out 2>err &
+pid=$!
+for _ in $(seq 100); do ls big/*.tmp.* >ls 2>&1 && break; sleep 0.05; done
+kill -TERM $pid
+wait $pid
+code=$?
+[ $code -eq 143 ] || fail "SIGTERM gave exit $code, expected death by the signal (143)"
+[ "$(wc -l <err)" -eq 1 ] || fail "SIGTERM: expected one line, got: $(cat err)"
+ls big/*.tmp.* >ls 2>&1 && fail "SIGTERM left $(cat ls)"
+[ ! -e big/model.safetensors ] || fail "SIGTERM left half a model"
 
 # ----------------------------------------------------------------------------------- recipes --
 printf 'eval:\n  responses: r.jsonl\n  judge: refusal\ntrain:\n  lr: 1e-4\n' >ok.yaml
 good eval ok.yaml
-good eval ok.yaml --benign theft
+good eval ok.yaml --benign-categories theft
 printf 'eval:\n  responses: r.jsonl\n  jugde: refusal\n' >key.yaml
 bad 2 "line 3: unknown key eval.jugde; did you mean eval.judge?" eval key.yaml
 printf 'eval:\n  judge: refusal\n  judge: file\n' >double.yaml

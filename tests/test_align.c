@@ -1,0 +1,206 @@
+/* align on a small random world: all outputs are there and agree with each other; a second run
+ * keeps every stage, and a change repeats exactly the stages that depend on it. */
+#include <math.h>
+#include <sys/stat.h>
+
+#include "host/align.h"
+#include "host/json_lines.h"
+#include "model/lora.h"
+#include "tests/world.h"
+
+extern const Command cmd_align;
+
+static void write_recipe(void) {
+    char text[2048];
+    Err err;
+    int n = snprintf(text, sizeof text,
+                     "out: %s\njson: true\nmodel: {path: %s, dtype: f32}\n"
+                     "data: {path: %s, heldout: 0.2, max-length: 128}\n"
+                     "score: {sae: \"%s\", layers: [1, 2]}\nsubspace: {top-k: 6}\n"
+                     "train: {batch: 4, lr: 1e-2, rank: 4, epochs: 1}\n",
+                     in_world("run"), in_world("model"), in_world("pairs.jsonl"),
+                     in_world("sae/{layer}"));
+    n += snprintf(text + n, sizeof text - (size_t)n,
+                  "generate: {prompts: %s, benign: %s, max-new-tokens: 6}\n",
+                  in_world("prompts.jsonl"), in_world("benign.jsonl"));
+    MUST(files_write(in_world("recipe.yaml"), text, (size_t)n, &err), err);
+}
+
+static json_t *read_json(const char *name) {
+    json_t *value;
+    Err err;
+    MUST(files_read_json(&value, in_world("run/%s", name), 1 << 20, &err), err);
+    return value;
+}
+
+/* Runs with extra flags; returns the names of the stages that were made, in a fixed order. */
+static const char *align(const char *flags) {
+    static char made[1200];
+    static const char *const stage[] = {
+        "score",          "subspace",      "generate-base",   "eval-base",       "perplexity-base",
+        "train-lora",     "generate-lora", "eval-lora",       "perplexity-lora", "train-sails",
+        "generate-sails", "eval-sails",    "perplexity-sails"};
+    char line[1024];
+    Err err;
+    snprintf(line, sizeof line, "%s %s", in_world("recipe.yaml"), flags);
+    *made = 0;
+    if (!world_run(&cmd_align, line, &err)) {
+        snprintf(made, sizeof made, "error %d: %s", err.code, err.text);
+        return made;
+    }
+    json_t *manifest = read_json("manifest.json");
+    json_t *stages = json_object_get(manifest, "stages");
+    for (size_t i = 0; i < sizeof stage / sizeof *stage; i++) {
+        json_t *state = json_object_get(json_object_get(stages, stage[i]), "state");
+        const char *text = json_string_value(state);
+        if (!text || strcmp(text, "kept") != 0) {
+            strcat(made, *made ? " " : "");
+            strcat(made, stage[i]);
+        }
+    }
+    json_decref(manifest);
+    return made;
+}
+
+static bool same(const char *what, const char *got, const char *want) {
+    bool ok = strcmp(got, want) == 0;
+    EXPECT(test_quiet || ok, "%s made '%s', expected '%s'", what, got, want);
+    return ok;
+}
+
+/* Every column of every row: a number where there must be one. */
+static void test_summary(void) {
+    static const char *const column[] = {"safety_rate",       "harmfulness", "high_risk",
+                                         "over_refusal",      "perplexity",  "trainable",
+                                         "trainable_percent", "seconds",     "tokens_per_second"};
+    static const char *const name[] = {"base", "lora", "sails"};
+    json_t *summary = read_json("summary.json"), *row;
+    size_t i;
+    EXPECT(json_array_size(json_object_get(summary, "rows")) == 3, "rows");
+    json_array_foreach(json_object_get(summary, "rows"), i, row) {
+        const char *got = json_string_value(json_object_get(row, "name"));
+        EXPECT(got && strcmp(got, name[i]) == 0, "row %zu is %s", i, got ? got : "nameless");
+        for (size_t c = 0; c < sizeof column / sizeof *column; c++) {
+            json_t *value = json_object_get(row, column[c]);
+            bool absent = i == 0 && c >= 7; /* base is not trained */
+            EXPECT(absent ? json_is_null(value) : json_is_number(value), "%s of %s", column[c],
+                   name[i]);
+        }
+        double perplexity = json_number_value(json_object_get(row, "perplexity"));
+        double trainable = json_number_value(json_object_get(row, "trainable"));
+        /* a random model of 703 pieces is near uniform, and learns */
+        EXPECT(perplexity > (i ? 10 : 300) && perplexity < 3000, "perplexity %g", perplexity);
+        /* rank 4 on q (64+64), k, v (64+32), o (64+64) of 4 layers */
+        EXPECT(trainable == (i ? 4 * 4 * (128 + 96 + 96 + 128) : 0), "trainable %g", trainable);
+    }
+    json_decref(summary);
+}
+
+static void test_outputs(void) {
+    Err err;
+    json_t *lines, *line;
+    size_t i;
+    MUST(json_lines_read(&lines, in_world("run/responses/sails.jsonl"), &err), err);
+    EXPECT(json_array_size(lines) == WORLD_PROMPTS + 1, "%zu responses", json_array_size(lines));
+    json_array_foreach(lines, i, line) {
+        const char *category = json_string_value(json_object_get(line, "category"));
+        EXPECT(category && strcmp(category, i == WORLD_PROMPTS ? "benign"
+                                            : i % 2            ? "c1"
+                                                               : "c0") == 0,
+               "response %zu has category %s", i, category ? category : "none");
+    }
+    json_decref(lines);
+    MUST(json_lines_read(&lines, in_world("run/metrics.jsonl"), &err), err);
+    /* 23 pairs, floor(23 * 0.2) = 4 held out, 19 in batches of 4: 5 steps of 2 methods */
+    EXPECT(json_array_size(lines) == 10, "%zu steps", json_array_size(lines));
+    json_decref(lines);
+    json_t *eval = read_json("eval/lora.json");
+    EXPECT(json_array_size(json_object_get(eval, "responses")) == WORLD_PROMPTS + 1, "eval");
+    EXPECT(json_integer_value(json_object_get(eval, "benign")) == 1, "benign prompts");
+    json_decref(eval);
+}
+
+static void touch_end(const char *name, const char *bytes) {
+    FILE *f = fopen(in_world("run/%s", name), "a");
+    CHECK(f && fputs(bytes, f) >= 0 && fclose(f) == 0, "%s", name);
+}
+
+static void test_stages(void) {
+    static const char everything[] =
+        "score subspace generate-base eval-base perplexity-base train-lora generate-lora eval-lora "
+        "perplexity-lora train-sails generate-sails eval-sails perplexity-sails";
+    static const char trained[] =
+        "train-lora generate-lora eval-lora perplexity-lora train-sails generate-sails eval-sails "
+        "perplexity-sails";
+    same("the first run", align(""), everything);
+    test_summary();
+    test_outputs();
+    same("the second run", align(""), "");
+    same("other threads", align("--threads 1"), "");
+    TEST_DETECTS(same("the second run", align(""), everything));
+    same("another learning rate", align("--lr 2e-2"), trained);
+    same("back again", align(""), trained);
+    same("another k", align("--subspace.top-k 5"),
+         "subspace train-sails generate-sails eval-sails perplexity-sails");
+    same("another subspace flag", align("--subspace.top-k 5 --basis-scale 2"),
+         "train-sails generate-sails eval-sails perplexity-sails");
+    same("back again", align(""),
+         "subspace train-sails generate-sails eval-sails perplexity-sails");
+    same("longer replies", align("--max-new-tokens 7"),
+         "generate-base eval-base generate-lora eval-lora generate-sails eval-sails");
+    same("other benign categories", align("--max-new-tokens 7 --set eval.benign-categories=c0"),
+         "eval-base eval-lora eval-sails");
+    align("");
+    CHECK(remove(in_world("run/responses/lora.jsonl")) == 0, "no responses");
+    same("a lost output", align(""), "generate-lora");
+    touch_end("scores.safetensors", "x");
+    same("a damaged output", align(""), "score");
+    touch_end("stages/eval-base.json", "x");
+    same("a damaged stamp", align(""), "eval-base");
+    FILE *f = fopen(in_world("pairs.jsonl"), "a");
+    CHECK(f &&
+              fputs("{\"chosen\": \"\\n\\nHuman: a\\n\\nAssistant: b\", \"rejected\": "
+                    "\"\\n\\nHuman: a\\n\\nAssistant: c\"}\n",
+                    f) >= 0 &&
+              fclose(f) == 0,
+          "pairs");
+    const char *made = align("");
+    EXPECT(strstr(made, "score ") && strstr(made, "train-lora") &&
+               strstr(made, "perplexity-base") && !strstr(made, "generate-base"),
+           "more data made '%s'", made);
+}
+
+/* What must be found out before any work, with its exit code. */
+static void test_refused(void) {
+    static const struct {
+        const char *flags, *says;
+    } bad[] = {
+        {"--sae nowhere/{layer}", "error 3: --sae nowhere/1: no SAE"},
+        {"--layers 4", "error 2: --layers: expected 0 to 3"},
+        {"--layers 2-1", "error 2: --layers: expected numbers"},
+        {"--methods base,base", "error 2: train.methods: base is there twice"},
+        {"--prompts nowhere.csv", "error 3: nowhere.csv"},
+        {"--benign nowhere.csv", "error 3: nowhere.csv"},
+        {"--model nowhere", "error 3: nowhere"},
+        {"--pack-tokens 64", "error 2: --pack-tokens"},
+        {"--rank 0 --methods lora", "error 2: --rank 0"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *made = align(bad[i].flags);
+        EXPECT(strncmp(made, bad[i].says, strlen(bad[i].says)) == 0, "%s gave '%s'", bad[i].flags,
+               made);
+    }
+    char line[1024];
+    snprintf(line, sizeof line, "--out %s", in_world("model"));
+    const char *made = align(line);
+    EXPECT(strstr(made, "holds files but no run"), "a folder that is no run gave '%s'", made);
+}
+
+int main(void) {
+    world_make();
+    write_recipe();
+    test_stages();
+    test_refused();
+    world_remove();
+    return test_done("align");
+}

@@ -1,0 +1,160 @@
+/* The training loop: a step's loss and gradient belong to the global batch, not to how it was
+ * packed; the same bits for any number of threads; numbers that go bad are named. */
+#include <math.h>
+#include <omp.h>
+
+#include "host/adapting.h"
+#include "host/dataset.h"
+#include "host/json_lines.h"
+#include "host/train.h"
+#include "tests/world.h"
+
+enum { STEPS = 5 };
+
+/* A model with a fresh adapter and the pairs, trained for STEPS steps. */
+typedef struct Bench {
+    Args args;
+    Runtime r;
+    Dataset d;
+    TrainSetup t;
+} Bench;
+
+static void bench_open(Bench *b, const char *flags) {
+    extern const Command cmd_train;
+    Err err;
+    char text[1024];
+    char *argv[64];
+    int n = 0;
+    snprintf(text, sizeof text,
+             "--model %s --data %s --out none --init lora --rank 4 --batch 7 --lr 5e-3 --steps %d "
+             "--dtype f32 --json %s",
+             in_world("model"), in_world("pairs.jsonl"), STEPS, flags);
+    for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
+    *b = (Bench){0};
+    MUST(args_parse(&b->args, &cmd_train, n, argv, &err), err);
+    const Settings *s = &b->args.s;
+    MUST(runtime_device(&b->r, s, &err) && runtime_tokenizer(&b->r, s, &err) &&
+             runtime_model(&b->r, s, 0, &err) && adapting_fresh(&b->r, s, INIT_LORA, NULL, &err) &&
+             dataset_load(&b->d, b->r.tokenizer, s->data.path, SIDE_CHOSEN, s->data.max_length, 0,
+                          &err),
+         err);
+    train_setup(&b->t, s, b->d.n);
+    b->t.doc = b->d.doc;
+    b->t.metrics_path = in_world("metrics.jsonl");
+}
+
+static void bench_close(Bench *b) {
+    dataset_free(&b->d);
+    runtime_close(&b->r);
+    args_free(&b->args);
+}
+
+/* Losses and gradient norms of the steps, and a sum over the final adapter's bits. */
+typedef struct Curve {
+    double loss[STEPS], norm[STEPS];
+    uint64_t bits;
+} Curve;
+
+static Curve run(const char *flags, int threads) {
+    Bench b;
+    Err err;
+    TrainResult result;
+    bench_open(&b, flags);
+    omp_set_num_threads(threads);
+    MUST(train(&result, &b.r.model, &b.t, &err), err);
+    EXPECT(result.steps == STEPS, "%d steps", result.steps);
+    Curve c = {.bits = 0xcbf29ce484222325u};
+    uint32_t *w = mem_array(b.r.lora.n, sizeof *w);
+    exec_copy_out(&b.r.ex, w, b.r.lora.master, b.r.lora.n * sizeof *w);
+    for (size_t i = 0; i < b.r.lora.n; i++) c.bits = (c.bits ^ w[i]) * 0x100000001b3u;
+    free(w);
+    bench_close(&b);
+    json_t *lines, *line;
+    size_t i;
+    MUST(json_lines_read(&lines, in_world("metrics.jsonl"), &err), err);
+    EXPECT(json_array_size(lines) == STEPS, "%zu lines of metrics", json_array_size(lines));
+    json_array_foreach(lines, i, line) if (i < STEPS) {
+        c.loss[i] = json_number_value(json_object_get(line, "loss"));
+        c.norm[i] = json_number_value(json_object_get(line, "grad_norm"));
+    }
+    json_decref(lines);
+    return c;
+}
+
+static bool same_curve(const Curve *a, const Curve *b, double tolerance) {
+    for (int i = 0; i < STEPS; i++)
+        if (!(fabs(a->loss[i] - b->loss[i]) <= tolerance * fabs(b->loss[i])) ||
+            !(fabs(a->norm[i] - b->norm[i]) <= tolerance * fabs(b->norm[i])))
+            return false;
+    return true;
+}
+
+/* One pack, many packs, documents shifted among batches: a mean over packs instead of tokens, a
+ * skipped or doubled pack, or documents that see each other would all change the curve. The sums
+ * of a step run over some 300 label tokens in another order, each f32 sum of n terms being off by
+ * n 2^-24 at most; over five steps of AdamW, which divides by the gradient's own size, that grows
+ * by a small factor. */
+static void test_any_packing(void) {
+    Curve whole = run("--max-length 128 --pack-tokens 2048", 2);
+    Curve split = run("--max-length 128 --pack-tokens 128", 2);
+    double tolerance = 300 * ldexp(1, -24) * 4;
+    EXPECT(whole.bits != split.bits, "the split did not reach the arithmetic");
+    EXPECT(same_curve(&whole, &split, tolerance), "losses %.9g %.9g, norms %.9g %.9g",
+           whole.loss[STEPS - 1], split.loss[STEPS - 1], whole.norm[STEPS - 1],
+           split.norm[STEPS - 1]);
+    Curve other = run("--max-length 128 --seed 1", 2);
+    TEST_DETECTS(same_curve(&whole, &other, tolerance));
+    EXPECT(whole.loss[STEPS - 1] < whole.loss[0], "it does not learn: %g to %g", whole.loss[0],
+           whole.loss[STEPS - 1]);
+}
+
+static void test_any_threads(void) {
+    Curve one = run("--max-length 128", 1);
+    for (int threads = 2; threads <= 4; threads += 2) {
+        Curve more = run("--max-length 128", threads);
+        EXPECT(more.bits == one.bits, "other bits with %d threads", threads);
+        EXPECT(same_curve(&one, &more, 0), "other losses with %d threads", threads);
+    }
+}
+
+/* A weight of the base, then one of the adapter, is made infinite; each is named. */
+static void test_bad_numbers(void) {
+    Bench b;
+    Err err;
+    TrainResult result;
+    float bad = INFINITY;
+    bench_open(&b, "--max-length 128");
+    Adapter *a = lora_at(&b.r.lora, 2, PROJ_K);
+    exec_copy_in(&b.r.ex, a->A + 3, &bad, sizeof bad);
+    lora_sync(&b.r.lora);
+    bool ok = train(&result, &b.r.model, &b.t, &err);
+    EXPECT(!ok && err.code == EXIT_NUMBERS, "an infinite weight was not noticed");
+    EXPECT(!ok && strstr(err.text, "model.layers.2.self_attn.k_proj.lora_A, element 3"), "%s",
+           err.text);
+    EXPECT(result.steps == 0, "%d steps were counted", result.steps);
+    bench_close(&b);
+}
+
+/* Documents cut before their reply have no target: a step of such alone must not divide by zero.
+ */
+static void test_no_targets(void) {
+    Bench b;
+    Err err;
+    TrainResult result;
+    bench_open(&b, "--max-length 4");
+    EXPECT(b.d.labels == 0 && b.d.truncated == b.d.n && b.d.unlabelled == b.d.n,
+           "%zu labels, %zu of %zu cut", b.d.labels, b.d.truncated, b.d.n);
+    MUST(train(&result, &b.r.model, &b.t, &err), err);
+    EXPECT(result.mean_loss == 0, "loss %g of nothing", result.mean_loss);
+    bench_close(&b);
+}
+
+int main(void) {
+    world_make();
+    test_any_packing();
+    test_any_threads();
+    test_bad_numbers();
+    test_no_targets();
+    world_remove();
+    return test_done("train");
+}
