@@ -1,13 +1,15 @@
 # The CUDA plug-in, libsails_cuda.so: the kernels by nvcc, and the C files that end in _cuda.c.
 #
 # The toolkit is looked for in SAILS_CUDA_ROOT (a variable here or in the environment), on the
-# path, and in /usr/local/cuda. Its headers alone are enough for the simulated device.
+# path, in /usr/local/cuda, and where tools/install.sh puts it. Its headers alone are enough for the
+# simulated device.
 
 set(SAILS_CUDA_ROOT "$ENV{SAILS_CUDA_ROOT}" CACHE PATH "the CUDA toolkit, if not found by itself")
-find_program(SAILS_NVCC nvcc HINTS ${SAILS_CUDA_ROOT}/bin PATHS /usr/local/cuda/bin)
+set(CUDA_FOLDERS /usr/local/cuda $ENV{HOME}/.cache/sails/cuda)
+find_program(SAILS_NVCC nvcc HINTS ${SAILS_CUDA_ROOT} PATHS ${CUDA_FOLDERS} PATH_SUFFIXES bin)
 get_filename_component(nvcc_folder "${SAILS_NVCC}" DIRECTORY)
-find_path(CUDA_HEADERS cublasLt.h HINTS ${SAILS_CUDA_ROOT}/include ${nvcc_folder}/../include
-          PATHS /usr/local/cuda/include)
+find_path(CUDA_HEADERS cublasLt.h HINTS ${SAILS_CUDA_ROOT} ${nvcc_folder}/.. PATHS ${CUDA_FOLDERS}
+          PATH_SUFFIXES include)
 
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS kernels/*.cu)
 file(GLOB CUDA_HOST CONFIGURE_DEPENDS kernels/*_cuda.c)

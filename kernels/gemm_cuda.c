@@ -14,7 +14,7 @@
 
 #include "kernels/cuda.h"
 
-enum { REF_ROWS = 1024, GRAD_CHUNK = 1024, CACHE_SIZE = 128, MAX_ALIGNMENT = 16 };
+enum { REF_ROWS = 1024, GRAD_CHUNK = 1024, CACHE_SIZE = 128, ALIGNMENT = 16 };
 static const size_t WORKSPACE_BYTES = (size_t)32 << 20;
 
 #define BLAS_CHECK(call)                                         \
@@ -30,9 +30,8 @@ typedef struct Key {
     int N, K, lda, ldb, ldc;
     int a_by_columns, b_by_columns; /* A stored (K,M); B stored (N,K) */
     cudaDataType_t type_in, type_out;
-    uint32_t alignment; /* of the three addresses, in bytes */
 } Key;
-_Static_assert(sizeof(Key) == 11 * sizeof(int), "padding in Key");
+_Static_assert(sizeof(Key) == 10 * sizeof(int), "padding in Key");
 
 typedef struct Plan {
     Key key;
@@ -98,11 +97,12 @@ static void choose(MatmulState *m, Plan *p) {
     prefer(pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_split, sizeof no_split);
     prefer(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE_BYTES,
            sizeof WORKSPACE_BYTES);
+    uint32_t alignment = ALIGNMENT;               /* what ops.h promises */
     for (int operand = 0; operand < 4; operand++) /* A, B, C, D: consecutive attributes */
         prefer(pref,
                (cublasLtMatmulPreferenceAttributes_t)(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES +
                                                       operand),
-               &k->alignment, sizeof k->alignment);
+               &alignment, sizeof alignment);
     cublasLtMatmulHeuristicResult_t found;
     int count = 0;
     cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(m->handle, p->desc, &l.b, &l.a, &l.c,
@@ -142,17 +142,12 @@ static Plan *find_plan(MatmulState *m, const Key *k) {
     return oldest;
 }
 
-/* The largest power of two, up to MAX_ALIGNMENT, that divides all three addresses. */
-static uint32_t common_alignment(const void *a, const void *b, const void *c) {
-    uintptr_t bits = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | MAX_ALIGNMENT;
-    return (uint32_t)(bits & -bits);
-}
-
 static void multiply(Exec *ex, Key k, void *C, const void *A, const void *B, int M, float alpha,
                      float beta) {
     MatmulState *m = cuda_state(ex)->blas;
     k.type_in = ex->dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
-    k.alignment = common_alignment(A, B, C);
+    CHECK(((uintptr_t)A | (uintptr_t)B | (uintptr_t)C) % ALIGNMENT == 0,
+          "expected addresses that are multiples of %d: A %p B %p C %p", ALIGNMENT, A, B, C);
     Plan *p = find_plan(m, &k);
     Layouts l = layouts(&k, M);
     BLAS_CHECK(cublasLtMatmul(m->handle, p->desc, &alpha, B, &l.b, A, &l.a, &beta, C, &l.c, C, &l.c,

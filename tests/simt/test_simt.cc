@@ -165,6 +165,9 @@ __global__ void k_late_barrier(int *) {
     if (threadIdx.x != 77) __syncthreads();
     if (threadIdx.x == 77) return;
 }
+__global__ void k_barrier_after_exit(int *) { /* thread 0 is gone before anyone waits */
+    if (threadIdx.x > 0) __syncthreads();
+}
 __global__ void k_two_barriers(int *) {
     if (threadIdx.x < 128)
         __syncthreads();
@@ -353,6 +356,8 @@ static const Case cases[] = {
      "123", "lazy", false},
     {"late_barrier", [] { broken(k_late_barrier, 256); }, false,
      "thread (77,0,0): exits while 77 threads wait in __syncthreads", "0", "lazy", false},
+    {"barrier_after_exit", [] { broken(k_barrier_after_exit, 256); }, false,
+     "after 1 threads have exited", "0", "lazy", false},
     {"two_barriers", [] { broken(k_two_barriers, 256); }, false, "meets another one", "01", "lazy",
      false},
     {"deadlock", [] { broken(k_deadlock, 64); }, false, "kernel: block (0,0,0)", "0", "lazy",

@@ -1,0 +1,174 @@
+/* The device interface: memory, copies, order, strict mode, and the choice of a device. */
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernels/check.h"
+#include "tests/test.h"
+
+/* True if `act` does not survive: it runs in a child, whose complaints are not shown. */
+static bool dies(Exec *ex, void (*act)(Exec *ex, void *p), void *p) {
+    fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0, "fork failed");
+    if (child == 0) {
+        CHECK(freopen("/dev/null", "w", stderr), "no /dev/null");
+        act(ex, p);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child, "waitpid failed");
+    return status != 0;
+}
+
+static unsigned char *pattern(size_t bytes, unsigned seed) {
+    unsigned char *p = malloc(bytes + 1);
+    CHECK(p, "out of memory");
+    for (size_t i = 0; i < bytes; i++) p[i] = (unsigned char)((i * 31 + i / 251 + seed) & 0xff);
+    return p;
+}
+
+/* Sizes about the edges of the buffers through which a device may copy, and several of them. */
+static void test_copies(Exec *ex) {
+    static const size_t sizes[] = {0, 1, 63, 4096, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 13 << 20};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t n = sizes[s];
+        unsigned char *host = pattern(n, 1), *want = pattern(n, 1), *got = calloc(n + 1, 1);
+        unsigned char *a = exec_alloc(ex, n + 2, "a"), *b = exec_alloc(ex, n + 2, "b");
+        exec_copy_in(ex, a + 1, host, n);
+        memset(host, 0, n); /* copy_in has taken the bytes */
+        exec_copy(ex, b, a + 1, n);
+        exec_zero(ex, a + 1, n);
+        exec_copy_out(ex, got, b, n);
+        EXPECT(memcmp(got, want, n) == 0, "%s: %zu bytes in, across and out", ex->op->name, n);
+        exec_copy_out(ex, got, a + 1, n);
+        size_t zeros = 0;
+        while (zeros < n && got[zeros] == 0) zeros++;
+        EXPECT(zeros == n, "%s: %zu of %zu bytes zeroed", ex->op->name, zeros, n);
+        exec_free(ex, a), exec_free(ex, b);
+        free(host), free(want), free(got);
+    }
+}
+
+static void overlap(Exec *ex, void *p) {
+    exec_copy(ex, p, (char *)p + 8, 16);
+}
+static void peek(Exec *ex, void *p) {
+    (void)ex;
+    volatile float *f = p;
+    if (f[0] == 3) _exit(0);
+}
+static void free_twice(Exec *ex, void *p) {
+    exec_free(ex, p);
+    exec_free(ex, p);
+}
+
+static void test_strict(Exec *ex) {
+    enum { N = 100 };
+    float *p = exec_alloc(ex, N * sizeof *p, "p");
+    double *fresh = test_get_f32(ex, p, N);
+    int nans = 0;
+    for (int i = 0; i < N; i++) nans += isnan(fresh[i]);
+    EXPECT(nans == N, "%s: %d of %d fresh values are NaN", ex->op->name, nans, N);
+    EXPECT(dies(ex, peek, p), "%s: the host reads device memory", ex->op->name);
+    exec_zero(ex, p, N * sizeof *p);
+    exec_sync(ex);
+    EXPECT(dies(ex, peek, p), "%s: the host reads device memory after an op", ex->op->name);
+    EXPECT(dies(ex, overlap, p), "%s: a copy onto itself", ex->op->name);
+    EXPECT(dies(ex, free_twice, p), "%s: freed twice", ex->op->name);
+    exec_free(ex, p);
+    free(fresh);
+}
+
+static void test_accounts(Exec *ex) {
+    size_t before = ex->bytes_now;
+    void *a = exec_alloc(ex, 1000, "a"), *b = exec_alloc(ex, 500, "b"), *none;
+    none = exec_alloc(ex, 0, "nothing");
+    EXPECT(none != NULL && (uintptr_t)a % 64 == 0 && (uintptr_t)b % 64 == 0, "alignment");
+    EXPECT(ex->bytes_now == before + 1500, "%zu bytes held", ex->bytes_now - before);
+    exec_free(ex, a), exec_free(ex, none), exec_free(ex, NULL);
+    EXPECT(ex->bytes_now == before + 500, "%zu bytes held", ex->bytes_now - before);
+    EXPECT(ex->bytes_peak >= before + 1500, "peak of %zu bytes", ex->bytes_peak);
+    exec_free(ex, b);
+    EXPECT(ex->bytes_now == before, "%zu bytes left", ex->bytes_now - before);
+
+    char *s = exec_scratch(ex, 100);
+    EXPECT(exec_scratch(ex, 50) == s && ex->scratch_bytes == 100, "scratch does not shrink");
+    exec_scratch(ex, 1 << 20);
+    EXPECT(ex->scratch_bytes == 1 << 20 && ex->bytes_now == before + (1 << 20), "scratch grows");
+}
+
+static void test_map(Exec *ex) {
+    enum { N = 4096 };
+    unsigned char *file = pattern(N + 16, 7), got[N], *host = file;
+    while ((uintptr_t)host % 16 != 0) host++;
+    for (int off = 0; off < 2; off++) { /* aligned, and not */
+        const void *mapped = exec_map(ex, host + off, N - 1, "file");
+        void *copy = exec_alloc(ex, N, "copy");
+        exec_copy(ex, copy, mapped, N - 1);
+        exec_copy_out(ex, got, copy, N - 1);
+        EXPECT(memcmp(got, host + off, N - 1) == 0, "%s: mapped bytes", ex->op->name);
+        EXPECT((uintptr_t)mapped % 16 == 0, "%s: mapping aligned", ex->op->name);
+        exec_unmap(ex, mapped, host + off);
+        exec_free(ex, copy);
+    }
+    free(file);
+}
+
+static void ranges(Exec *ex) {
+    exec_range_push(ex, "outer");
+    exec_range_push(ex, "inner");
+    exec_range_pop(ex);
+    exec_range_pop(ex);
+}
+
+static void body(Exec *ex) {
+    test_copies(ex);
+    test_strict(ex);
+    test_accounts(ex);
+    test_map(ex);
+    ranges(ex);
+}
+
+static const char *said(const char *why) {
+    return why ? why : "that it opened";
+}
+
+/* A device that cannot be had says why in one line; asked for any, exec_open takes the CPU. */
+static void test_choice(void) {
+    const char *device = getenv("SAILS_TEST_DEVICE"), *why;
+    Exec ex;
+    if (device && strcmp(device, "cuda") == 0) {
+        why = exec_open(&ex, DEVICE_AUTO, DTYPE_F32);
+        EXPECT(!why && strcmp(ex.op->name, "cuda f32") == 0, "said %s", said(why));
+        bool whole = true;
+#define X(name) whole = whole && ex.op->name;
+        SAILS_OPS(X)
+#undef X
+        exec_close(&ex);
+        unsetenv("SAILS_PARTIAL_OPS");
+        why = exec_open(&ex, DEVICE_CUDA, DTYPE_BF16);
+        EXPECT(whole ? !why : !!strstr(said(why), "the cuda device lacks the op "), "said %s",
+               said(why));
+        exec_close(&ex); /* of an Exec that did not open: does nothing */
+    }
+    setenv("SAILS_CUDA_PLUGIN", "/nonexistent/libsails_cuda.so", 1);
+    why = exec_open(&ex, DEVICE_CUDA, DTYPE_F32);
+    EXPECT(why && strstr(why, "does not load") && strstr(why, "/nonexistent/"), "said %s",
+           said(why));
+    EXPECT(!strchr(said(why), '\n'), "one line");
+    why = exec_open(&ex, DEVICE_AUTO, DTYPE_BF16);
+    EXPECT(!why && strcmp(ex.op->name, "cpu bf16") == 0, "said %s", said(why));
+    EXPECT(ex.dtype == DTYPE_BF16, "storage type");
+    exec_close(&ex);
+}
+
+int main(void) {
+    test_each_exec(body);
+    test_choice();
+    return test_done("test_exec");
+}
