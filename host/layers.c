@@ -24,7 +24,7 @@ bool layers_parse(Layers *l, const char *list, int model_layers, Err *err) {
     int count = list_count(list);
     for (int i = 0; i < count && ok; i++) {
         char item[24];
-        int first, last;
+        int first = 0, last = -1;
         ok = list_item(list, i, item, sizeof item) && parse_range(item, &first, &last);
         if (!ok)
             err_set(err, EXIT_USAGE, "--layers: expected numbers or ranges such as 5,10-12, got %s",

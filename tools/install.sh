@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# tools/install.sh [run|test] - installs what is missing on a Debian machine, and only that.
+#
+#   run   (default) what building and running sails needs
+#   test  in addition what tools/test.sh needs: Clang, and the CUDA toolkit's compiler and headers
+#
+# The CUDA toolkit is left alone if nvcc and cublasLt.h are there. Otherwise the parts of it that the
+# plug-in needs come from NVIDIA's wheels on PyPI (0.6 GB), into ~/.cache/sails/cuda, where the build
+# looks for them: Debian's own package is in non-free and too old for today's GPUs.
+set -euo pipefail
+
+WHAT=${1:-run}
+BUILD=(build-essential cmake ninja-build pkg-config libdnnl-dev ocl-icd-opencl-dev liblapacke-dev
+    libopenblas-dev libjansson-dev libzip-dev zlib1g-dev libyaml-dev libopenmpi-dev openmpi-bin
+    libcurl4-openssl-dev)
+TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv)
+CUDA_FOLDER=$HOME/.cache/sails/cuda
+CUDA_VERSION=13.0
+CUDA_WHEELS=(nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl
+    nvidia-cublas nvidia-nvtx)
+
+die() {
+    echo "sails: tools/install.sh: $*" >&2
+    exit 1
+}
+
+install_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+            missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || die "neither root nor sudo; as root: apt-get install ${missing[*]}"
+        as_root=(sudo)
+    fi
+    echo "installing ${missing[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q ||
+        die "apt-get update failed; needed are ${missing[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${missing[@]}" ||
+        die "apt-get install failed; needed are ${missing[*]}"
+}
+
+has_cuda() {
+    local nvcc root
+    for nvcc in "${SAILS_CUDA_ROOT:-/none}/bin/nvcc" "$(command -v nvcc || true)" \
+        /usr/local/cuda/bin/nvcc "$CUDA_FOLDER/bin/nvcc"; do
+        root=$(dirname "$(dirname "$nvcc")")
+        [ -x "$nvcc" ] && [ -e "$root/include/cublasLt.h" ] && return 0
+    done
+    return 1
+}
+
+# The wheels share one folder that is laid out like a toolkit, save for the names that linkers want.
+install_cuda() {
+    local venv=$HOME/.cache/sails/wheels root file
+    echo "installing CUDA $CUDA_VERSION from PyPI into $CUDA_FOLDER"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check \
+        "${CUDA_WHEELS[@]/%/==$CUDA_VERSION.*}" || die "pip could not install ${CUDA_WHEELS[*]}"
+    root=$(echo "$venv"/lib/python3*/site-packages/nvidia/cu13)
+    [ -d "$root/include" ] || die "expected the wheels in $root"
+    ln -sfn lib "$root/lib64"
+    for file in "$root"/lib/*.so.[0-9]*; do
+        ln -sf "$(basename "$file")" "${file%%.so.*}.so"
+    done
+    chmod +x "$root"/bin/* "$root"/nvvm/bin/*
+    ln -sfn "$root" "$CUDA_FOLDER"
+}
+
+case $WHAT in
+run | test) ;;
+*) die "expected run or test, got $WHAT" ;;
+esac
+command -v apt-get >/dev/null || die "no apt-get here; install the likes of ${BUILD[*]} by hand"
+install_packages "${BUILD[@]}"
+if [ "$WHAT" = test ]; then
+    install_packages "${TEST[@]}"
+    has_cuda || install_cuda
+fi
