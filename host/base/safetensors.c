@@ -189,7 +189,8 @@ static bool read_header(StSet *set, StFile *f, Err *err) {
         set->tensor = mem_grow(set->tensor, &set->capacity, set->n + 1, sizeof t);
         set->tensor[set->n++] = t;
     }
-    return check_cover(set->tensor + first, set->n - first, data, size, f->path, err);
+    StTensor *own = set->tensor ? set->tensor + first : NULL;
+    return check_cover(own, set->n - first, data, size, f->path, err);
 }
 
 /* -------------------------------------------------------------------------- files, shards -- */
