@@ -67,17 +67,17 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
     return true;
 }
 
-void adapting_print(const Subspace *subspace) {
+void adapting_print(FILE *f, const Subspace *subspace) {
     for (int i = 0; i < subspace->n; i++) {
         const Basis *b = &subspace->basis[i];
         double explained = 0;
         for (int j = 0; j < b->m && j < b->k; j++) explained += b->variance[j];
-        printf("layer %d: %d features, %d directions explain %.1f %%, %d columns", b->layer, b->k,
-               b->m, 100 * explained, b->R);
-        if (b->m < b->R) printf(" (%d random)", b->R - b->m);
-        printf("\n  features");
-        for (int j = 0; j < b->k; j++) printf(" %d", b->feature[j]);
-        printf("\n");
+        fprintf(f, "layer %d: %d features, %d directions explain %.1f %%, %d columns", b->layer,
+                b->k, b->m, 100 * explained, b->R);
+        if (b->m < b->R) fprintf(f, " (%d random)", b->R - b->m);
+        fprintf(f, "\n  features");
+        for (int j = 0; j < b->k; j++) fprintf(f, " %d", b->feature[j]);
+        fprintf(f, "\n");
     }
 }
 

@@ -2,6 +2,8 @@
 #ifndef SAILS_ADAPTING_H
 #define SAILS_ADAPTING_H
 
+#include <stdio.h>
+
 #include "host/runtime.h"
 #include "model/score.h"
 #include "model/subspace.h"
@@ -13,7 +15,7 @@ enum InitKind { INIT_LORA, INIT_SAILS }; /* the order of train.init */
  */
 bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
                        const Settings *s, Err *err);
-void adapting_print(const Subspace *subspace);
+void adapting_print(FILE *f, const Subspace *subspace);
 
 /* Gives r->model a fresh adapter with gradients and moments. INIT_SAILS needs the subspace. */
 bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Subspace *subspace,

@@ -184,7 +184,7 @@ static bool make_subspace(Align *w, const char *scores_path, const char *path, E
     bool ok = scores_load(&scores, scores_path, err) &&
               adapting_subspace(&subspace, &w->r.ex, &scores, w->s->score.sae, w->s, err) &&
               subspace_save(&subspace, path, err);
-    if (ok && !w->s->run.json) adapting_print(&subspace);
+    if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
     subspace_free(&subspace);
     scores_free(&scores);
     return ok;

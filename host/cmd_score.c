@@ -18,7 +18,7 @@ static void report(const Scores *scores, const ScoringWork *w, const Settings *s
            print_count(tokens, (double)w->tokens), print_count(rows, (double)w->rows),
            print_count(counted, (double)w->counted), print_seconds(took, w->seconds));
     if (w->truncated) printf("  %lld documents cut at --max-length\n", (long long)w->truncated);
-    scoring_print(scores, SCORE_DELTA, 5);
+    scoring_print(stdout, scores, SCORE_DELTA, 5);
 }
 
 static bool check(const Settings *s, Err *err) {

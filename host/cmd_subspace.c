@@ -18,7 +18,7 @@ static bool run(const Args *a, Err *err) {
     if (ok && s->run.json)
         print_json(json_pack("{s:s, s:i}", "out", s->subspace.out, "layers", subspace.n));
     else if (ok)
-        adapting_print(&subspace);
+        adapting_print(stdout, &subspace);
     subspace_free(&subspace);
     scores_free(&scores);
     exec_close(&ex);

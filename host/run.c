@@ -211,11 +211,10 @@ static bool output_hash(Run *r, char hex[65], const char *output, Err *err) {
     return ok;
 }
 
-/* Notes in the manifest how the stage was met. */
-static void note_stage(Run *r, const Stage *st, const char *how) {
-    json_object_set_new(
-        json_object_get(r->manifest, "stages"), st->name,
-        json_pack("{s:s, s:f}", "state", how, "seconds", clock_seconds() - st->start));
+/* Notes in the manifest how the stage was met, and how long its making took. */
+static void note_stage(Run *r, const Stage *st, const char *how, double seconds) {
+    json_object_set_new(json_object_get(r->manifest, "stages"), st->name,
+                        json_pack("{s:s, s:f}", "state", how, "seconds", seconds));
 }
 
 bool stage_done(Stage *st, Run *r, const char *const *outputs) {
@@ -233,7 +232,7 @@ bool stage_done(Stage *st, Run *r, const char *const *outputs) {
     }
     if (done) {
         st->result = json_incref(json_object_get(stamp, "result"));
-        note_stage(r, st, "kept");
+        note_stage(r, st, "kept", json_number_value(json_object_get(stamp, "seconds")));
     }
     json_decref(stamp);
     return done;
@@ -248,13 +247,14 @@ bool stage_finish(Stage *st, Run *r, const char *const *outputs, json_t *result,
         ok = output_hash(r, hex, *outputs, err);
         if (ok) json_object_set_new(hashes, *outputs, json_string(hex));
     }
+    double seconds = clock_seconds() - st->start;
     json_t *stamp = json_pack("{s:O, s:O, s:O, s:f}", "key", st->key, "outputs", hashes, "result",
-                              st->result, "seconds", clock_seconds() - st->start);
+                              st->result, "seconds", seconds);
     json_decref(hashes);
     char *path = stamp_path(st, r);
     ok = ok && files_write_json(path, stamp, err);
     free(path);
     json_decref(stamp);
-    note_stage(r, st, "made");
+    note_stage(r, st, "made", seconds);
     return ok && run_write_manifest(r, err);
 }

@@ -176,18 +176,18 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
     return false;
 }
 
-void scoring_print(const Scores *scores, enum ScoreKind by, int k) {
+void scoring_print(FILE *f, const Scores *scores, enum ScoreKind by, int k) {
     FeatureStat *top = mem_array((size_t)k, sizeof *top);
     for (int i = 0; i < scores->n; i++) {
         int n = score_top(top, scores, i, by, k, 0, 0);
-        printf("layer %d: %d features, the %d best\n", scores->layer[i].layer, scores->layer[i].S,
-               n);
-        printf("  %8s %10s %10s %10s %8s %8s %8s\n", "feature", "aligned", "unaligned", "delta",
-               "t", "fires", "fires");
+        fprintf(f, "layer %d: %d features, the %d best\n", scores->layer[i].layer,
+                scores->layer[i].S, n);
+        fprintf(f, "  %8s %10s %10s %10s %8s %8s %8s\n", "feature", "aligned", "unaligned", "delta",
+                "t", "fires", "fires");
         for (int j = 0; j < n; j++)
-            printf("  %8d %10.4g %10.4g %+10.4g %8.2f %7.2f%% %7.2f%%\n", top[j].feature,
-                   top[j].mean[0], top[j].mean[1], top[j].diff, top[j].t, 100 * top[j].rate[0],
-                   100 * top[j].rate[1]);
+            fprintf(f, "  %8d %10.4g %10.4g %+10.4g %8.2f %7.2f%% %7.2f%%\n", top[j].feature,
+                    top[j].mean[0], top[j].mean[1], top[j].diff, top[j].t, 100 * top[j].rate[0],
+                    100 * top[j].rate[1]);
     }
     free(top);
 }

@@ -2,6 +2,8 @@
 #ifndef SAILS_SCORING_H
 #define SAILS_SCORING_H
 
+#include <stdio.h>
+
 #include "data/records.h"
 #include "host/layers.h"
 #include "host/runtime.h"
@@ -28,7 +30,7 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
                  const Settings *s, const Records *records, const size_t *index, size_t n,
                  Err *err);
 
-/* For each layer its `k` best features on stdout. */
-void scoring_print(const Scores *scores, enum ScoreKind by, int k);
+/* For each layer its `k` best features, as a table. */
+void scoring_print(FILE *f, const Scores *scores, enum ScoreKind by, int k);
 
 #endif

@@ -23,8 +23,8 @@ typedef struct Sae {
 
 /* `pattern` is a path in which {layer} stands for the layer's number, with shell wildcards; it
  * must name exactly one SAE, and one that was trained on the stream leaving this layer as far as
- * its path or configuration say. `width` is the model's D; 0: any. With ex NULL only the shapes are
- * read. On success s is to be closed by sae_close. */
+ * its path or configuration say (layer -1: any). `width` is the model's D; 0: any. With ex NULL
+ * only the shapes are read. On success s is to be closed by sae_close. */
 bool sae_open(Sae *s, Exec *ex, const char *pattern, int layer, int width, Err *err);
 void sae_close(Sae *s); /* accepts a zeroed Sae */
 

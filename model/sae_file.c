@@ -113,7 +113,8 @@ static bool check_scope_path(const SaeFile *f, int layer, Err *err) {
     for (const char *p = f->path; (p = strstr(p, "layer_")); p++) at = p;
     char *end;
     long says = at ? strtol(at + 6, &end, 10) : layer;
-    if (at && end != at + 6 && says != layer) return wrong_layer(f, "its path", says, layer, err);
+    if (layer >= 0 && at && end != at + 6 && says != layer)
+        return wrong_layer(f, "its path", says, layer, err);
     return true;
 }
 
@@ -157,7 +158,8 @@ static bool check_hook(const SaeFile *f, const json_t *cfg, int layer, Err *err)
         return unsupported(f, "hook_name", hook, "expected the residual stream, hook_resid_post",
                            err);
     long leaves = strcmp(hook + n, "hook_resid_pre") == 0 ? block - 1L : block;
-    if (leaves != layer) return wrong_layer(f, "hook_name in cfg.json", leaves, layer, err);
+    if (layer >= 0 && leaves != layer)
+        return wrong_layer(f, "hook_name in cfg.json", leaves, layer, err);
     const json_t *head = anywhere(cfg, "hook_head_index");
     if (!head) head = anywhere(cfg, "hook_point_head_index");
     if (head && !json_is_null(head))

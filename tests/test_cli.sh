@@ -145,6 +145,19 @@ bad 2 "expected 0 to 1" score --model m --sae x --layers 2 --max-length 60 --dat
 bad 3 "nowhere" subspace --scores nowhere --out b
 bad 2 "--device cuda" generate --model m --prompts prompts.jsonl --device cuda
 
+# ---------------------------------------------------------------------------------- inspect --
+good inspect m ad chats.jsonl m/model.safetensors
+has "kind: PEFT LoRA adapter"
+has "tensors: 24"
+has "  user:  Where is the red door?"
+good inspect chats.jsonl --tokenizer m --limit 1
+has "[["
+good inspect m/config.json --json
+has '"layers":2'
+bad 3 "nowhere" inspect nowhere
+bad 3 "expected a folder with adapter_config.json" inspect .
+bad 3 "broken.jsonl" inspect broken.jsonl
+
 # --------------------------------------------------------------------------------- a signal --
 "$sails" init --preset 9b --dtype f32 --out big >out 2>err &
 pid=$!
