@@ -98,7 +98,6 @@ static void split_added(Tokenizer *t, const Trie *trie, const char *s, size_t n,
         size_t from = i, to = i + len;
         i = to; /* the search goes on behind the token itself, whatever spaces it takes along */
         if (a->lstrip) from = spaces_at_end(s, from);
-        if (from < done) from = done;
         if (a->rstrip) to += spaces_at_start(s + to, n - to);
         if (done < from) span(t, s + done, from - done, out);
         ids_add(out, a->id);

@@ -3,7 +3,6 @@
  * A heap holds every mergeable pair of neighbours; the pair with the lowest rank, and among equals
  * the leftmost, is merged next. Each merge adds at most two pairs, so a span of n characters costs
  * O(n log n). Entries of pairs that are gone are recognised when they come up. */
-#include <limits.h>
 
 #include "data/tokenizer_impl.h"
 #include "data/utf8.h"

@@ -1,6 +1,5 @@
 /* tokenizer_load.c - the tables of a tokenizer.json. Everything in the file is checked first: ids
  * are bounded, every piece that a merge names is in the vocabulary, every key is known. */
-#include <limits.h>
 #include <sys/stat.h>
 
 #include "data/tokenizer_impl.h"

@@ -124,7 +124,8 @@ static void test_bad_text(void) {
     } bad[] = {{"ab\xff", 3, 2},           {"\xc3", 1, 0},
                {"x\xc0\x80", 3, 1},        {"abcdefgh\xed\xa0\x80", 11, 8},
                {"\xf4\x90\x80\x80", 4, 0}, {"\xe2\x96", 2, 0},
-               {"\xf0\x8f\xbf\xbf", 4, 0}, {"0123456\x80", 8, 7}};
+               {"\xe0\x9f\xbf", 3, 0},     {"\xf0\x8f\xbf\xbf", 4, 0},
+               {"0123456\x80", 8, 7}};
     Tokenizer *t = open_or_die("tests/golden/tokenizer_small.json");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         Ids ids = {0};
@@ -186,6 +187,10 @@ static void test_refused(void) {
         {"", "post_processor",
          "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":"
          "\"A\"}},{\"SpecialToken\":{\"id\":\"<eos>\"}}]}",
+         "post_processor"},
+        {"", "post_processor",
+         "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<bos>\"}},{"
+         "\"SpecialToken\":{\"id\":\"<bos>\"}},{\"Sequence\":{\"id\":\"A\"}}]}",
          "post_processor"},
         {"", "added_tokens", "{}", "added_tokens"},
         {"added_tokens.0", "single_word", "true", "single_word"},

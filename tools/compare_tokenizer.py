@@ -142,7 +142,10 @@ def main():
         if "chosen" in data[0]:
             compare.pairs(path, data)
     compare.texts("hostile", hostile_texts.sentences())
-    compare.texts("mixed", hostile_texts.mixes(1000 if args.quick else 20000, 40))
+    count = 1000 if args.quick else 20000
+    compare.texts("mixed", hostile_texts.mixes(count, 40))
+    added = [token.content for token in compare.tok.get_added_tokens_decoder().values()]
+    compare.texts("added tokens", hostile_texts.mixes(count, 12, more=added + added[-8:] * 4))
     if not args.quick:
         compare.texts("all of Unicode", hostile_texts.planes())
         compare.texts("long lines", hostile_texts.long_texts())

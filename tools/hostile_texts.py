@@ -16,10 +16,11 @@ PIECES = [
 ]
 
 
-def mixes(count, longest, seed=7):
-    """Random sequences of the pieces above."""
+def mixes(count, longest, seed=7, more=()):
+    """Random sequences of the pieces above and of `more`."""
     rng = random.Random(seed)
-    return ["".join(rng.choice(PIECES) for _ in range(rng.randrange(longest + 1)))
+    pieces = PIECES + list(more)
+    return ["".join(rng.choice(pieces) for _ in range(rng.randrange(longest + 1)))
             for _ in range(count)]
 
 
