@@ -43,7 +43,6 @@ static bool read_judgements(json_t **by_id, const char *path, Err *err) {
         if (!ok) break;
     }
     json_decref(lines);
-    if (!ok) json_decref(*by_id);
     return ok;
 }
 
