@@ -117,7 +117,8 @@ typedef struct AttnShape {
 /* s = scale q.k;  s = cap tanh(s/cap);  masked by segment and window;  o = softmax(s) v.
  *   o (N,H*E) store out =;  lse (N,H) f32 out =: log of the softmax denominator;
  *   q (N,H*E), k, v (N,K*E) store in;  seg (nseg) in device memory, host_seg the same on the host.
- * No (N,N) buffer: memory beyond the tensors is linear in N. */
+ * No (N,N) buffer: memory beyond the tensors is linear in N. A document's results, and its
+ * gradients, do not depend on what else is in the pack nor on its place there, in bits. */
 typedef void op_attn_fwd(Exec *ex, store *o, float *lse, const store *q, const store *k,
                          const store *v, const Segment *seg, const Segment *host_seg, int nseg,
                          int N, AttnShape a);

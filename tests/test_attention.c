@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
 #include "tests/test.h"
 
 static const double F32 = 0x1p-24; /* unit roundoff */
@@ -410,12 +411,44 @@ static void thread_bits(Exec *ex, const Segment *seg, int nseg, AttnShape a) {
     got_free(&one), pack_free(&p);
 }
 
+/* A document's bits are its own: elsewhere in another pack they are the same. On the CPU they do
+ * not even depend on whether a prefix is its own rows or another segment's. */
+static void place_bits(Exec *ex, int window) {
+    enum { PROMPT = 83, REPLY = 70, AT = 30 };
+    static const Segment alone[] = {{0, PROMPT + REPLY, 0, 0}};
+    static const Segment moved[] = {{0, AT, 0, 0}, {AT, PROMPT + REPLY, 0, 0}};
+    static const Segment shared[] = {
+        {0, AT, 0, 0}, {AT, PROMPT, 0, 0}, {AT + PROMPT, REPLY, AT, PROMPT}};
+    AttnShape a = {.H = 4, .K = 2, .E = 40, .window = window, .scale = 0.2f, .cap = 4};
+    int wq = a.H * a.E, wk = a.K * a.E, rows = PROMPT + REPLY;
+    Pack p = pack_new(a, alone, 1, 81), other = pack_new(a, moved, 2, 82);
+    memcpy(other.q + AT * wq, p.q, (size_t)rows * wq * sizeof *p.q);
+    memcpy(other.d_o + AT * wq, p.d_o, (size_t)rows * wq * sizeof *p.q);
+    memcpy(other.k + AT * wk, p.k, (size_t)rows * wk * sizeof *p.q);
+    memcpy(other.v + AT * wk, p.v, (size_t)rows * wk * sizeof *p.q);
+    Got one = run(ex, &p, a);
+    for (int tree = 0; tree < 2; tree++) {
+        if (tree && strcmp(ex->device->name, "cpu") != 0) break;
+        other.seg = tree ? shared : moved, other.nseg = tree ? 3 : 2;
+        Got g = run(ex, &other, a);
+        EXPECT(same_rows(one.o, g.o + AT * wq, 0, rows, wq), "o, window %d", window);
+        EXPECT(same_rows(one.lse, g.lse + AT * a.H, 0, rows, a.H), "lse, window %d", window);
+        EXPECT(same_rows(one.dq, g.dq + AT * wq, 0, rows, wq), "dq, window %d", window);
+        EXPECT(tree || same_rows(one.dk, g.dk + AT * wk, 0, rows, wk), "dk, window %d", window);
+        EXPECT(tree || same_rows(one.dv, g.dv + AT * wk, 0, rows, wk), "dv, window %d", window);
+        got_free(&g);
+    }
+    got_free(&one), pack_free(&p), pack_free(&other);
+}
+
 static void all_attention(Exec *ex) {
     if (TEST_LACKS(ex, attn_fwd) || TEST_LACKS(ex, attn_bwd)) return;
     shapes(ex);
     rules(ex);
     contamination(ex);
     window_reach(ex);
+    place_bits(ex, 0);
+    place_bits(ex, 45);
     thread_bits(ex, trees, 9, (AttnShape){4, 2, 32, 0, 0.2f, 4});
     thread_bits(ex, long_one, 1, (AttnShape){1, 1, 64, 150, 0.1f, 50});
     thread_bits(ex, edges, 5, (AttnShape){2, 1, 8, 0, 0.3f, 0});

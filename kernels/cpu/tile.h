@@ -2,8 +2,10 @@
  *
  * Written with vector types, not intrinsics: the compiler makes AVX-512, AVX2 or SSE of it. All
  * operands lie in padded scratch, so there are no tails: rows come in multiples of TILE_ROWS,
- * columns in multiples of TILE_VEC. Each element of C is one chain of additions in order of k,
- * whatever its place: equal inputs give equal bits for any blocking of rows, columns or k. */
+ * columns in multiples of TILE_VEC. Each element of C adds up runs of TILE_RUN products in order of
+ * k, whatever its place: equal inputs give equal bits for any blocking of rows and columns. Short
+ * runs round less than one long chain: at E = 64 it halved what attention adds to a gradient's
+ * error. */
 #ifndef SAILS_TILE_H
 #define SAILS_TILE_H
 
@@ -16,6 +18,8 @@ enum { TILE_VEC = 8, TILE_ROWS = 4 };
 #else
 enum { TILE_VEC = 4, TILE_ROWS = 4 };
 #endif
+
+enum { TILE_RUN = 32 };
 
 typedef float tile_vec __attribute__((vector_size(TILE_VEC * sizeof(float))));
 
@@ -38,7 +42,7 @@ typedef struct TileLeft {
 #define TILE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* One register block: TILE_ROWS rows, `vecs` vectors of columns. */
+/* One register block, one run of k: TILE_ROWS rows, `vecs` vectors of columns. */
 static inline __attribute__((always_inline)) void tile_block(float *c, size_t ldc, TileLeft a,
                                                              const float *b, size_t ldb, int K,
                                                              enum TileOut out, const int vecs) {
@@ -46,9 +50,7 @@ static inline __attribute__((always_inline)) void tile_block(float *c, size_t ld
     TILE_UNROLL
     for (int r = 0; r < TILE_ROWS; r++) {
         TILE_UNROLL
-        for (int v = 0; v < vecs; v++)
-            acc[r][v] =
-                out == TILE_ADD ? *(const tile_vec *)(c + r * ldc + v * TILE_VEC) : (tile_vec){0};
+        for (int v = 0; v < vecs; v++) acc[r][v] = (tile_vec){0};
     }
     for (int k = 0; k < K; k++) {
         TILE_UNROLL
@@ -62,7 +64,10 @@ static inline __attribute__((always_inline)) void tile_block(float *c, size_t ld
     TILE_UNROLL
     for (int r = 0; r < TILE_ROWS; r++) {
         TILE_UNROLL
-        for (int v = 0; v < vecs; v++) *(tile_vec *)(c + r * ldc + v * TILE_VEC) = acc[r][v];
+        for (int v = 0; v < vecs; v++) {
+            tile_vec *to = (tile_vec *)(c + r * ldc + v * TILE_VEC);
+            *to = out == TILE_ADD ? *to + acc[r][v] : acc[r][v];
+        }
     }
 }
 
@@ -71,14 +76,18 @@ static inline __attribute__((always_inline)) void tile_block(float *c, size_t ld
 static inline void tile_mul(float *c, size_t ldc, TileLeft a, const float *b, size_t ldb, int rows,
                             int cols, int K, enum TileOut out) {
     for (int j = 0; j < cols; j += 2 * TILE_VEC)
-        for (int i = 0; i < rows; i += TILE_ROWS) {
-            float *at = c + (size_t)i * ldc + j;
-            TileLeft left = {a.p + (size_t)i * a.row_step, a.row_step, a.k_step};
-            if (cols - j > TILE_VEC)
-                tile_block(at, ldc, left, b + j, ldb, K, out, 2);
-            else
-                tile_block(at, ldc, left, b + j, ldb, K, out, 1);
-        }
+        for (int i = 0; i < rows; i += TILE_ROWS)
+            for (int k = 0; k < K; k += TILE_RUN) {
+                float *at = c + (size_t)i * ldc + j;
+                const float *right = b + (size_t)k * ldb + j;
+                TileLeft left = {a.p + (size_t)i * a.row_step + (size_t)k * a.k_step, a.row_step,
+                                 a.k_step};
+                int run = K - k < TILE_RUN ? K - k : TILE_RUN;
+                if (cols - j > TILE_VEC)
+                    tile_block(at, ldc, left, right, ldb, run, k ? TILE_ADD : out, 2);
+                else
+                    tile_block(at, ldc, left, right, ldb, run, k ? TILE_ADD : out, 1);
+            }
 }
 
 typedef float tile_quad __attribute__((vector_size(16), aligned(4)));

@@ -1,0 +1,277 @@
+/* attention_bwd.c - attention over packed documents, backward. Contracts: ops.h.
+ *
+ * Math, per column (query row and head) with delta = d_o . o:
+ *   w = exp(s - lse);  ds = w (d_o . v - delta) (1 - (s/cap)^2)
+ *   dv += w d_o;  dk += ds scale q;  dq += scale ds k
+ * Nothing but lse is kept from the forward; scores come out with the same bits.
+ *
+ * Work split: dq sums over keys, dk and dv over the queries of a whole tree (a document and all
+ * that have it as prefix). Either one task does a tree, for one kv head, in order: five products a
+ * tile. Or, when one tree is too long a task for the threads there are, tasks for dq run over
+ * query blocks and tasks for dk, dv over runs of key rows: seven products a tile, as scores are
+ * computed twice. Both add in the same order: equal bits. */
+#include <omp.h>
+#include <stdlib.h>
+
+#include "kernels/cpu/attention_tile.h"
+
+enum { KEY_RUN = 256 };
+
+typedef struct Tiles {
+    _Alignas(64) float queries[COLS * E_MAX], queries_t[E_MAX * COLS];
+    float d_o[COLS * E_MAX], d_o_t[E_MAX * COLS], dq[COLS * E_MAX];
+    float keys[KEYS * E_MAX], values[KEYS * E_MAX], sum[KEYS * E_MAX];
+    float w[KEYS * COLS], ds[KEYS * COLS], lse[COLS], delta[COLS];
+} Tiles;
+
+/* A tree's cost: tiles, roughly. */
+typedef struct Tree {
+    int root;
+    double cost;
+} Tree;
+
+/* The whole call. dk, dv: f32 sums (K,N,pad). child[j] and next[j] chain the segments that have
+ * segment j as prefix, in order; -1 ends. */
+typedef struct Backward {
+    Attention t;
+    elem *dq;
+    const elem *d_o, *q, *k, *v, *o;
+    const float *lse;
+    float *dk, *dv;
+    int *child, *next;
+    Tree *tree;
+    int ntrees;
+    BlockStart *start;
+    int nblocks;
+} Backward;
+
+/* What of a block is wanted: gradients of its queries; of the keys in rows [row, end). */
+typedef struct Wanted {
+    bool queries;
+    int row, end;
+} Wanted;
+
+static void load_block(Tiles *w, const Backward *x, const Block *b) {
+    const Attention *t = &x->t;
+    load_columns(w->queries, x->q, t, b, t->a.scale);
+    load_columns(w->d_o, x->d_o, t, b, 1);
+    tile_transpose(w->queries_t, COLS, w->queries, (size_t)t->pad, b->wide, t->a.E);
+    tile_transpose(w->d_o_t, COLS, w->d_o, (size_t)t->pad, b->wide, t->a.E);
+    memset(w->dq, 0, (size_t)b->wide * t->pad * sizeof *w->dq);
+    memset(w->lse, 0, sizeof w->lse);
+    memset(w->delta, 0, sizeof w->delta);
+    for (int c = 0; c < b->cols; c++) {
+        size_t at = column_at(t, b, c);
+        const float *d_o = w->d_o + c * t->pad;
+        float delta = 0;
+#pragma omp simd reduction(+ : delta)
+        for (int e = 0; e < t->a.E; e++) delta += d_o[e] * elem_get(x->o[at + e]);
+        w->delta[c] = delta;
+        w->lse[c] = x->lse[at / t->a.E];
+    }
+}
+
+/* w holds scores and ds holds d_o . v; they become the weights and the gradient of scale q.k. */
+static void score_gradient(Tiles *w, int n, int wide, float cap) {
+    for (int i = 0; i < n; i++) {
+        float *s = w->w + i * COLS, *ds = w->ds + i * COLS;
+#pragma omp simd
+        for (int c = 0; c < wide; c++) {
+            float p = scalar_exp(s[c] - w->lse[c]);
+            float ratio = cap > 0 && p > 0 ? s[c] / cap : 0; /* a hidden score is -infinity */
+            ds[c] = p * (ds[c] - w->delta[c]) * (1 - ratio * ratio);
+            s[c] = p;
+        }
+    }
+}
+
+/* Rows of the tile `sum` onto the sums of keys p.. that lie in the wanted rows. */
+static void add_rows(float *to, const Tiles *w, const Attention *t, const Block *b, int p, int n) {
+    for (int i = 0; i < n; i++) {
+        float *row = to + ((size_t)b->kv * t->N + key_row(b->seg, p + i)) * t->pad;
+        const float *from = w->sum + i * t->pad;
+        for (int e = 0; e < t->pad; e++) row[e] += from[e];
+    }
+}
+
+static void tile_bwd(Tiles *w, const Backward *x, const Block *b, int p, int n, Wanted want) {
+    const Attention *t = &x->t;
+    size_t pad = (size_t)t->pad;
+    load_keys(w->keys, x->k, t, b, p, n);
+    load_keys(w->values, x->v, t, b, p, n);
+    tile_scores(w->w, w->keys, w->queries_t, t, b, p, n);
+    tile_mul(w->ds, COLS, (TileLeft){w->values, pad, 1}, w->d_o_t, COLS, n, b->wide, t->a.E,
+             TILE_SET);
+    score_gradient(w, n, b->wide, t->a.cap);
+    if (want.queries)
+        tile_mul(w->dq, pad, (TileLeft){w->ds, 1, COLS}, w->keys, pad, b->wide, t->pad, n,
+                 TILE_ADD);
+    if (want.row < want.end) {
+        tile_mul(w->sum, pad, (TileLeft){w->w, COLS, 1}, w->d_o, pad, n, t->pad, b->cols, TILE_SET);
+        add_rows(x->dv, w, t, b, p, n);
+        tile_mul(w->sum, pad, (TileLeft){w->ds, COLS, 1}, w->queries, pad, n, t->pad, b->cols,
+                 TILE_SET);
+        add_rows(x->dk, w, t, b, p, n);
+    }
+}
+
+static void block_bwd(Tiles *w, const Backward *x, Block b, Wanted want) {
+    const Attention *t = &x->t;
+    int p = b.first, end = b.last + 1;
+    if (!want.queries) { /* the wanted rows as positions of this segment */
+        bool own = want.row >= b.seg.row;
+        int shift = own ? b.seg.prefix_len - b.seg.row : -b.seg.prefix_row;
+        int limit = own ? end : b.seg.prefix_len;
+        if (p < want.row + shift) p = want.row + shift;
+        if (limit > want.end + shift) limit = want.end + shift;
+        if (end > limit) end = limit;
+        if (p >= end) return;
+    }
+    load_block(w, x, &b);
+    for (int n; p < end; p += n) {
+        n = keys_from(p, end);
+        tile_bwd(w, x, &b, p, n, want);
+    }
+    if (!want.queries) return;
+    for (int c = 0; c < b.cols; c++) {
+        elem *dq = x->dq + column_at(t, &b, c);
+        for (int e = 0; e < t->a.E; e++) dq[e] = elem_put(t->a.scale * w->dq[c * t->pad + e]);
+    }
+}
+
+/* All blocks of segment j for one kv head. */
+static void segment_bwd(Tiles *w, const Backward *x, int j, int kv, Wanted want) {
+    int per_kv = x->t.groups / x->t.a.K;
+    for (int row = 0; row < x->t.seg[j].len; row += x->t.rows)
+        for (int g = kv * per_kv; g < (kv + 1) * per_kv; g++)
+            block_bwd(w, x, block_of(&x->t, j, row, g), want);
+}
+
+/* Segment j and all that have it as prefix. */
+static void tree_bwd(Tiles *w, const Backward *x, int j, int kv, Wanted want) {
+    segment_bwd(w, x, j, kv, want);
+    for (int c = x->child[j]; c >= 0; c = x->next[c]) segment_bwd(w, x, c, kv, want);
+}
+
+static void run_trees(Tiles *w, const Backward *x) {
+    int K = x->t.a.K;
+    Wanted all = {true, 0, x->t.N};
+#pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < x->ntrees * K; i++)
+        tree_bwd(w + omp_get_thread_num(), x, x->tree[i / K].root, i % K, all);
+}
+
+static void run_split(Tiles *w, const Backward *x) {
+    int groups = x->t.groups, K = x->t.a.K;
+    Wanted queries = {.queries = true};
+#pragma omp parallel
+    {
+        Tiles *own = w + omp_get_thread_num();
+#pragma omp for schedule(dynamic) nowait
+        for (int i = x->nblocks * groups - 1; i >= 0; i--) {
+            BlockStart s = x->start[i / groups];
+            block_bwd(own, x, block_of(&x->t, s.seg, s.row, i % groups), queries);
+        }
+        for (int j = 0; j < x->t.nseg; j++) {
+            Segment s = x->t.seg[j];
+            int runs = (s.len + KEY_RUN - 1) / KEY_RUN;
+#pragma omp for schedule(dynamic) nowait
+            for (int i = 0; i < runs * K; i++) {
+                int row = s.row + i / K * KEY_RUN, end = row + KEY_RUN;
+                if (end > s.row + s.len) end = s.row + s.len;
+                tree_bwd(own, x, j, i % K, (Wanted){.row = row, .end = end});
+            }
+        }
+    }
+}
+
+/* The segment of which `row` is part: the last to begin at or before it. */
+static int segment_with(const Attention *t, int row) {
+    int low = 0, high = t->nseg - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (t->seg[middle].row <= row)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+static int by_cost(const void *a, const void *b) {
+    const Tree *x = a, *y = b;
+    if (x->cost != y->cost) return x->cost < y->cost ? 1 : -1;
+    return x->root - y->root;
+}
+
+/* Chains segments into trees; returns whether the costliest is too long a task. */
+static bool plant(Backward *x, int threads) {
+    const Attention *t = &x->t;
+    double total = 0;
+    for (int j = 0; j < t->nseg; j++) x->child[j] = x->next[j] = -1, x->tree[j].cost = 0;
+    for (int j = t->nseg - 1; j >= 0; j--) {
+        Segment s = t->seg[j];
+        int root = s.prefix_len > 0 ? segment_with(t, s.prefix_row) : j;
+        double cost = (double)s.len * (s.prefix_len + 0.5 * s.len);
+        x->tree[j].root = j;
+        x->tree[root].cost += cost;
+        total += cost;
+        if (root == j) continue;
+        CHECK(t->seg[root].prefix_len == 0, "segment %d: its prefix has a prefix", j);
+        x->next[j] = x->child[root];
+        x->child[root] = j;
+    }
+    x->ntrees = 0;
+    for (int j = 0; j < t->nseg; j++)
+        if (t->seg[j].prefix_len == 0) x->tree[x->ntrees++] = x->tree[j];
+    qsort(x->tree, (size_t)x->ntrees, sizeof *x->tree, by_cost);
+    return x->ntrees > 0 && 5 * x->tree[0].cost * threads > 7 * total * t->a.K;
+}
+
+static void round_sums(elem *to, const float *sums, const Attention *t) {
+#pragma omp parallel for
+    for (int n = 0; n < t->N; n++)
+        for (int kv = 0; kv < t->a.K; kv++) {
+            const float *from = sums + ((size_t)kv * t->N + n) * t->pad;
+            elem *row = to + ((size_t)n * t->a.K + kv) * t->a.E;
+            for (int e = 0; e < t->a.E; e++) row[e] = elem_put(from[e]);
+        }
+}
+
+void TWIN(attn_bwd)(Exec *ex, store *dq, store *dk, store *dv, const store *d_o, const store *q,
+                    const store *k, const store *v, const store *o, const float *lse,
+                    const Segment *seg, const Segment *host_seg, int nseg, int N, AttnShape a) {
+    OP_GATE(ex);
+    (void)seg;
+    Backward x = {.t = attention_of(a, host_seg, nseg, N),
+                  .dq = elems(dq),
+                  .d_o = elems_const(d_o),
+                  .q = elems_const(q),
+                  .k = elems_const(k),
+                  .v = elems_const(v),
+                  .o = elems_const(o),
+                  .lse = lse};
+    int threads = omp_get_max_threads();
+    x.nblocks = list_blocks(NULL, &x.t);
+    size_t sums = aligned_bytes((size_t)N * a.K * x.t.pad * sizeof(float));
+    size_t ints = aligned_bytes((size_t)nseg * sizeof(int));
+    size_t trees = aligned_bytes((size_t)nseg * sizeof(Tree));
+    size_t tiles = (size_t)threads * sizeof(Tiles);
+    char *at = exec_scratch(
+        ex, tiles + 2 * sums + 2 * ints + trees + (size_t)x.nblocks * sizeof(BlockStart));
+    Tiles *w = (Tiles *)at;
+    x.dk = (float *)(at += tiles);
+    x.dv = (float *)(at += sums);
+    x.child = (int *)(at += sums);
+    x.next = (int *)(at += ints);
+    x.tree = (Tree *)(at += ints);
+    x.start = (BlockStart *)(at + trees);
+    list_blocks(x.start, &x.t);
+    memset(x.dk, 0, 2 * sums);
+    if (plant(&x, threads))
+        run_split(w, &x);
+    else
+        run_trees(w, &x);
+    round_sums(elems(dk), x.dk, &x.t);
+    round_sums(elems(dv), x.dv, &x.t);
+}
