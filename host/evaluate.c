@@ -43,6 +43,7 @@ static bool read_judgements(json_t **by_id, const char *path, Err *err) {
         if (!ok) break;
     }
     json_decref(lines);
+    if (!ok) json_decref(*by_id);
     return ok;
 }
 
