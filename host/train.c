@@ -25,10 +25,10 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                       .json = s->run.json};
     t->schedule = (Schedule){(enum ScheduleKind)s->train.schedule, s->train.lr,
                              (int)ceil(s->train.warmup * (double)steps), (int)steps};
-    t->adamw = (AdamW){.beta1 = (float)s->train.beta1,
-                       .beta2 = (float)s->train.beta2,
-                       .eps = (float)s->train.eps,
-                       .weight_decay = (float)s->train.weight_decay};
+    t->adamw = (AdamW){.beta1 = s->train.beta1,
+                       .beta2 = s->train.beta2,
+                       .eps = s->train.eps,
+                       .weight_decay = s->train.weight_decay};
 }
 
 /* What the loop holds from the first step to the last. */

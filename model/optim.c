@@ -51,7 +51,7 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     Lora *l = o->lora;
     double coef = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
     AdamW how = o->how;
-    how.lr = (float)lr;
+    how.lr = lr;
     how.step = ++o->step;
     for (int i = 0; i < o->nrange; i++) {
         size_t at = o->range[i].first;

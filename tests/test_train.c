@@ -149,8 +149,19 @@ static void test_no_targets(void) {
     bench_close(&b);
 }
 
+/* The optimiser gets the numbers that were asked for: 1 - 0.999f is off by 1e-5. */
+static void test_hyperparameters(void) {
+    Bench b;
+    bench_open(&b, "--max-length 128 --beta1 0.93 --weight-decay 0.1");
+    const AdamW *a = &b.t.adamw;
+    EXPECT(a->beta1 == 0.93 && a->beta2 == 0.999 && a->eps == 1e-8 && a->weight_decay == 0.1,
+           "beta %.17g %.17g, eps %.17g, decay %.17g", a->beta1, a->beta2, a->eps, a->weight_decay);
+    bench_close(&b);
+}
+
 int main(void) {
     world_make();
+    test_hyperparameters();
     test_any_packing();
     test_any_threads();
     test_bad_numbers();

@@ -27,10 +27,7 @@ typedef struct Curve {
 static Recipe golden_recipe(const Golden *g) {
     double *h = golden_f64(golden_ref(g, "train.hyper"));
     Recipe r = {
-        .how = {.beta1 = (float)h[1],
-                .beta2 = (float)h[2],
-                .eps = (float)h[3],
-                .weight_decay = (float)h[4]},
+        .how = {.beta1 = h[1], .beta2 = h[2], .eps = h[3], .weight_decay = h[4]},
         .clip = h[5],
         .alpha = 1,
         .schedule = {.kind = SCHEDULE_COSINE, .lr = h[0], .warmup = (int)h[6], .total = (int)h[7]}};
