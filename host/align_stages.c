@@ -78,8 +78,12 @@ bool align_need_data(Align *w, Err *err) {
 
 static bool key_model(Align *w, Stage *st, Err *err) {
     const char *tokenizer = w->s->model.tokenizer;
-    return stage_folder(st, &w->run, w->s->model.path, err) &&
-           (!*tokenizer || stage_file(st, &w->run, tokenizer, err));
+    if (!stage_folder(st, &w->run, w->s->model.path, err)) return false;
+    if (!*tokenizer) return true;
+    char *within = files_join(tokenizer, "tokenizer.json"); /* may be given as a folder */
+    bool ok = stage_file(st, &w->run, files_exists(within) ? within : tokenizer, err);
+    free(within);
+    return ok;
 }
 
 static bool key_data(Align *w, Stage *st, Err *err) {
@@ -88,6 +92,13 @@ static bool key_data(Align *w, Stage *st, Err *err) {
         KEYS("data.limit", "data.max-length", "data.pack-tokens", "data.heldout", "seed"));
     stage_text(st, "data.text", *w->s->data.text ? "given" : "");
     return stage_file(st, &w->run, w->s->data.path, err);
+}
+
+/* The two files that stand in for the pairs; nothing of them is held out. */
+static bool key_corpora(Align *w, Stage *st, Err *err) {
+    stage_settings(st, w->s, KEYS("data.limit", "data.max-length", "data.pack-tokens"));
+    return stage_file(st, &w->run, w->s->score.aligned, err) &&
+           stage_file(st, &w->run, w->s->score.unaligned, err);
 }
 
 static bool key_output(Align *w, Stage *st, const char *name, Err *err) {
@@ -104,12 +115,21 @@ static bool key_adapter(Align *w, Stage *st, const char *method, Err *err) {
            key_output(w, st, named(name, "adapters/%s/adapter_config.json", method), err);
 }
 
+/* An SAE's weights, and in a SAELens folder what says how to read them. */
+static bool key_sae(Align *w, Stage *st, const Sae *sae, Err *err) {
+    char *config = files_join(sae->path, "cfg.json");
+    bool ok = stage_file(st, &w->run, sae->file, err) &&
+              (!files_exists(config) || stage_file(st, &w->run, config, err));
+    free(config);
+    return ok;
+}
+
 /* The files behind --sae; opened without their weights. */
 static bool key_saes(Align *w, Stage *st, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, w->s->score.sae, &w->layers, 0, err)) return false;
     bool ok = true;
-    for (int i = 0; i < saes.n && ok; i++) ok = stage_file(st, &w->run, saes.sae[i].file, err);
+    for (int i = 0; i < saes.n && ok; i++) ok = key_sae(w, st, &saes.sae[i], err);
     saes_close(&saes);
     return ok;
 }
@@ -162,9 +182,7 @@ bool align_score(Align *w, Err *err) {
     stage_settings(&st, s, KEYS("score.layers", "score.tokens", "score.pool"));
     bool corpora = *s->score.aligned;
     bool ok = key_model(w, &st, err) && key_saes(w, &st, err) &&
-              (corpora ? stage_file(&st, &w->run, s->score.aligned, err) &&
-                             stage_file(&st, &w->run, s->score.unaligned, err)
-                       : key_data(w, &st, err));
+              (corpora ? key_corpora(w, &st, err) : key_data(w, &st, err));
     const char *const *out = OUTPUTS("scores.safetensors");
     bool kept = ok && stage_done(&st, &w->run, out);
     if (kept) align_say(w, &st, true);

@@ -157,6 +157,17 @@ static void test_stages(void) {
     same("a damaged output", align(""), "score");
     touch_end("stages/eval-base.json", "x");
     same("a damaged stamp", align(""), "eval-base");
+    char line[1500];
+    snprintf(line, sizeof line, "--tokenizer %s", in_world("model"));
+    same("the same tokenizer by its folder", align(line), "");
+    touch_end("../sae/1/cfg.json", "\n");
+    same("another reading of an SAE", align(""), "score subspace");
+    snprintf(line, sizeof line, "--methods sails --aligned %s --unaligned %s",
+             in_world("pairs.jsonl"), in_world("pairs.jsonl"));
+    EXPECT(strncmp(align(line), "score ", 6) == 0, "corpora of their own were not scored");
+    EXPECT(strncmp(align(line), "score ", 6) != 0, "the same corpora were scored again");
+    strcat(line, " --data.limit 7");
+    EXPECT(strncmp(align(line), "score ", 6) == 0, "a part of the corpora was not scored");
     FILE *f = fopen(in_world("pairs.jsonl"), "a");
     CHECK(f &&
               fputs("{\"chosen\": \"\\n\\nHuman: a\\n\\nAssistant: b\", \"rejected\": "
