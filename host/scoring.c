@@ -61,11 +61,10 @@ static void count_all(uint8_t *counted, const Doc *d, const Markers *m) {
 
 static uint8_t *counted_tokens(const Doc *d, int which, const Markers *m) {
     uint8_t *counted = mem_array((size_t)d->n, 1);
-    if (which == COUNT_ALL) {
-        count_all(counted, d, m);
-        return counted;
-    }
-    memcpy(counted, d->reply, (size_t)d->n);
+    count_all(counted, d, m);
+    if (which == COUNT_ALL) return counted;
+    /* Markers stand in a reply when it came as tokens, or spells them out. */
+    for (int t = 0; t < d->n; t++) counted[t] = counted[t] && d->reply[t];
     int last = d->n - 1;
     while (last > 0 && !counted[last]) last--;
     if (which == COUNT_LAST) memset(counted, 0, (size_t)last);
