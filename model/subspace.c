@@ -76,11 +76,13 @@ static void centre(double *rows, int k, int D) {
     }
 }
 
-/* Shares of variance and how many directions reach tau: at most as many as there are directions at
- * all, that is singular values above the rounding of the largest. */
+/* Shares of variance and how many directions reach tau, but for the rounding of their sum: eight of
+ * ten equal shares are 0.8. At most as many as there are directions at all, that is singular values
+ * above the rounding of the largest. */
 static int explain(double *share, const double *s, int n, int k, int D, double tau) {
     double total = 0, sum = 0, floor = s[0] * 0x1p-52 * (k > D ? k : D);
     int directions = 0, m = 0;
+    tau -= 0x1p-50 * k;
     for (int i = 0; i < n; i++) total += s[i] * s[i];
     for (int i = 0; i < n; i++) {
         share[i] = total > 0 ? s[i] * s[i] / total : 0;

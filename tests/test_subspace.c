@@ -92,6 +92,18 @@ static int expect_pca(const Basis *b, const double *x, double tau) {
     return ok;
 }
 
+/* Orthogonal rows: every share is 1/k, and 0.8 of them are enough however their sum rounds. */
+static void test_equal_shares(Exec *ex) {
+    for (int k = 5; k <= 20; k *= 2) {
+        double *rows = mem_array((size_t)k * 24, sizeof *rows);
+        for (int i = 0; i < k; i++) rows[i * 24 + i] = 1 + i % 3;
+        Basis b = make(ex, rows, k, 24, (SubspaceOptions){.variance = 0.8});
+        EXPECT(b.m == k * 4 / 5, "%d of %d equal directions, expected %d", b.m, k, k * 4 / 5);
+        basis_free(&b);
+        free(rows);
+    }
+}
+
 static void test_pca(Exec *ex, int k, int D, double tau, bool center) {
     double *rows = test_noise_array(5, (size_t)k * D, 3), *x = prepared(rows, k, D, center);
     Basis b = make(ex, rows, k, D, (SubspaceOptions){.variance = tau, .center = center});
@@ -282,6 +294,7 @@ static void body(Exec *ex) {
     test_pca(ex, 7, 5, 0.95, false); /* more features than dims */
     test_pca(ex, 1, 9, 0.8, false);
     test_pca(ex, 3, 2304, 1, false);
+    test_equal_shares(ex);
     test_ranks(ex);
     test_planted(ex);
     test_angles(ex);
