@@ -7,7 +7,8 @@
 static bool render(Doc *doc, Tokenizer *t, const Record *r, enum Side side, int max_length,
                    Err *err) {
     if (r->form == RECORD_PAIR && side == SIDE_REJECTED) {
-        if (!chat_render(doc, t, &r->rejected, false, max_length, err)) return false;
+        if (!chat_render(doc, t, &r->rejected, false, max_length, err))
+            return err_prefix(err, "line %zu: \"rejected\"", r->line);
         doc->record = r;
         return true;
     }
@@ -39,7 +40,7 @@ bool dataset_load(Dataset *d, Tokenizer *t, const char *path, enum Side side, in
         if (!ok) break;
         ok = render(&d->doc[i], t, r, side, max_length, err);
         if (!ok) {
-            err_prefix(err, "%s: line %zu", path, r->line);
+            err_prefix(err, "%s", path);
             break;
         }
         d->n = i + 1;

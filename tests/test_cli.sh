@@ -132,6 +132,8 @@ good init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 -
     --tokenizer "$tokenizer" --dtype f32 --out short
 bad 3 "chats.jsonl: line 1" generate --model short --prompts chats.jsonl
 bad 3 "nowhere" generate --model m --prompts nowhere
+echo '{"text":"a <bos> b"}' >bos.jsonl
+bad 3 "bos.jsonl: line 1: the text holds <bos>" logprob --model m --data bos.jsonl --max-length 60
 good logprob --model m --adapter ad --data chats.jsonl --max-length 60
 [ "$(wc -l <out)" -eq 2 ] || fail "logprob wrote $(wc -l <out) lines"
 good merge --model m --adapter ad --out merged
