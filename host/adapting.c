@@ -100,17 +100,22 @@ static InitOptions options(const Settings *s, enum InitKind kind) {
     return o;
 }
 
+bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum InitKind kind,
+                    const Subspace *subspace, Err *err) {
+    InitOptions o = options(s, kind);
+    if (kind == INIT_LORA && o.rank == 0)
+        return err_set(err, EXIT_USAGE,
+                       "--rank 0 takes the rank from a subspace; --init lora needs a number");
+    return init_shape(shape, c, &o, kind == INIT_SAILS ? subspace : NULL, err);
+}
+
 bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Subspace *subspace,
                     Err *err) {
     CHECK(kind == INIT_LORA || subspace, "sails needs a subspace");
     InitOptions o = options(s, kind);
     const Subspace *basis = kind == INIT_SAILS ? subspace : NULL;
-    if (!basis && o.rank == 0)
-        return err_set(err, EXIT_USAGE,
-                       "--rank 0 takes the rank from a subspace; --init lora "
-                       "needs a number");
     LoraShape shape;
-    if (!init_shape(&shape, &r->model.c, &o, basis, err)) return false;
+    if (!adapting_shape(&shape, &r->model.c, s, kind, subspace, err)) return false;
     lora_init(&r->lora, &r->ex, &r->model.c, &shape, true);
     lora_shape_free(&shape);
     r->model.lora = &r->lora;

@@ -17,6 +17,10 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
                        const Settings *s, Err *err);
 void adapting_print(FILE *f, const Subspace *subspace);
 
+/* Ranks and alphas of such an adapter; to be freed by lora_shape_free. */
+bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum InitKind kind,
+                    const Subspace *subspace, Err *err);
+
 /* Gives r->model a fresh adapter with gradients and moments. INIT_SAILS needs the subspace. */
 bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Subspace *subspace,
                     Err *err);

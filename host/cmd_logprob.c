@@ -7,6 +7,7 @@
 #include "host/dataset.h"
 #include "host/json_lines.h"
 #include "host/measure.h"
+#include "host/plan.h"
 #include "host/print.h"
 #include "host/runtime.h"
 
@@ -80,6 +81,12 @@ static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     return ok;
 }
 
+static bool fits(const Runtime *r, const Settings *s, const Dataset *d, Err *err) {
+    Plan p = {0};
+    plan_measured(&p, "program, tokenizer and data");
+    return plan_logprob(&p, s, r->ex.dtype, d, err) && plan_fits(&p, err);
+}
+
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
@@ -88,7 +95,7 @@ static bool run(const Args *a, Err *err) {
               runtime_tokenizer(&r, s, err) &&
               dataset_load(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
                            s->data.max_length, (size_t)s->data.limit, err) &&
-              runtime_model(&r, s, (int)d.longest, err) &&
+              fits(&r, s, &d, err) && runtime_model(&r, s, (int)d.longest, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
               write_all(&r, &d, s, err);
     dataset_free(&d);

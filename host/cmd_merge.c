@@ -162,6 +162,7 @@ static bool tensor_data(void *context, const OutTensor *t, StWriter *w, Err *err
         f.R ? merged_tensor(m, base, &f, w, err) : st_writer_data(w, base->data, base->bytes, err);
     free(f.A);
     free(f.B);
+    st_release(base, 0, base->count); /* else the whole model would stay resident */
     m->done += base->count;
     progress_at(&m->bar, (double)m->done, (double)m->total);
     return ok;

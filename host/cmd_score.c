@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "host/command.h"
+#include "host/plan.h"
 #include "host/print.h"
 #include "host/scoring.h"
 
@@ -46,13 +47,19 @@ static bool score_and_save(Runtime *r, const SaeSet *saes, const Settings *s, Er
     return ok;
 }
 
+static bool fits(const Runtime *r, const Settings *s, Err *err) {
+    Plan p = {0};
+    plan_measured(&p, "program and tokenizer");
+    return plan_score(&p, s, r->ex.dtype, NULL, err) && plan_fits(&p, err);
+}
+
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Layers layers = {0};
     SaeSet saes = {0};
     bool ok = check(s, err) && runtime_device(&r, s, err) && runtime_tokenizer(&r, s, err) &&
-              runtime_model(&r, s, s->data.max_length, err) &&
+              fits(&r, s, err) && runtime_model(&r, s, s->data.max_length, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
               layers_parse(&layers, s->score.layers, r.model.c.L, err) &&
               saes_open(&saes, &r.ex, s->score.sae, &layers, r.model.c.D, err) &&

@@ -5,6 +5,7 @@
 #include "host/base/files.h"
 #include "host/command.h"
 #include "host/dataset.h"
+#include "host/plan.h"
 #include "host/print.h"
 #include "host/train.h"
 
@@ -71,6 +72,12 @@ static bool train_and_save(Runtime *r, const Settings *s, const Dataset *d, Err 
     return ok;
 }
 
+static bool fits(const Runtime *r, const Settings *s, const Dataset *d, Err *err) {
+    Plan p = {0};
+    plan_measured(&p, "program, tokenizer and data");
+    return plan_train(&p, s, r->ex.dtype, d, err) && plan_fits(&p, err);
+}
+
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
@@ -79,8 +86,8 @@ static bool run(const Args *a, Err *err) {
               runtime_tokenizer(&r, s, err) &&
               dataset_load(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
                            s->data.max_length, (size_t)s->data.limit, err) &&
-              runtime_model(&r, s, (int)d.longest, err) && make_adapter(&r, s, err) &&
-              train_and_save(&r, s, &d, err);
+              fits(&r, s, &d, err) && runtime_model(&r, s, (int)d.longest, err) &&
+              make_adapter(&r, s, err) && train_and_save(&r, s, &d, err);
     dataset_free(&d);
     runtime_close(&r);
     return ok;

@@ -7,7 +7,6 @@
 #include "host/interrupt.h"
 #include "host/json_lines.h"
 #include "host/print.h"
-#include "model/generate.h"
 
 /* A prompt file: its records, their documents, and what marks them in the responses. */
 typedef struct PromptFile {
@@ -162,17 +161,15 @@ static bool write_replies(const Generating *g, const char *path, Err *err) {
     return json_lines_close(&out, ok, err);
 }
 
-/* The longest prompt leaves room for the reply; slots beyond the prompts would stay empty. */
-static bool plan(const Generating *g, GenOptions *o, Err *err) {
-    const Settings *s = g->s;
-    int longest = g->doc[g->order[0]]->n, most = g->r->model.c.max_positions;
-    if (longest >= most)
+bool generating_options(GenOptions *o, const Settings *s, size_t prompts, int longest,
+                        int positions, Err *err) {
+    if (longest >= positions)
         return err_set(err, EXIT_INPUT,
                        "a prompt of %d tokens leaves no room for a reply in the model's %d",
-                       longest, most);
-    int wanted = longest + s->generate.max_new_tokens;
-    *o = (GenOptions){.slots = g->n < (size_t)s->generate.batch ? (int)g->n : s->generate.batch,
-                      .max_len = wanted < most ? wanted : most,
+                       longest, positions);
+    int wanted = longest + s->generate.max_new_tokens, batch = s->generate.batch;
+    *o = (GenOptions){.slots = prompts < (size_t)batch ? (int)prompts : batch,
+                      .max_len = wanted < positions ? wanted : positions,
                       .prefill_rows = longest > 1024 ? longest : 1024,
                       .how = {.temperature = (float)s->generate.temperature,
                               .top_p = (float)s->generate.top_p,
@@ -206,7 +203,8 @@ bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const c
     if (ok) {
         collect(&g);
         progress_begin(&g.bar, "generate", s->run.json);
-        ok = plan(&g, &o, err) && decode_all(&g, &o, err);
+        ok = generating_options(&o, s, g.n, g.doc[g.order[0]]->n, most + 1, err) &&
+             decode_all(&g, &o, err);
         progress_end(&g.bar);
     }
     ok = ok && write_replies(&g, out, err);

@@ -3,12 +3,17 @@
 #define SAILS_GENERATING_H
 
 #include "host/runtime.h"
+#include "model/generate.h"
 
 typedef struct GeneratingWork {
     double seconds;
     size_t prompts, prompt_tokens, tokens; /* tokens: made */
     size_t cut;                            /* replies that reached max-new-tokens */
 } GeneratingWork;
+
+/* Slots and lengths for prompts of these numbers in a model of `positions`. */
+bool generating_options(GenOptions *o, const Settings *s, size_t prompts, int longest,
+                        int positions, Err *err);
 
 /* Answers s->generate.prompts and, when given, .benign with r's model and adapter, greedily or as
  * the sampling options say, and writes {"id","prompt","response","category","tokens","stop"} in

@@ -38,34 +38,39 @@ static bool flush(Measure *w, size_t first, size_t end, Err *err) {
     return ok;
 }
 
-/* Rows that packs of these documents need: never more than all of them have. */
-static int rows_needed(const Measure *w, size_t n, int pack_tokens) {
-    size_t sum = 0, longest = 1;
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
+PackSize measure_pack_size(const Doc *doc, const size_t *index, size_t n, int pack_tokens) {
+    PackSize most = {1, 1, 1}, pack = {0};
     for (size_t i = 0; i < n; i++) {
-        size_t len = (size_t)w->doc[number(w, i)].n;
-        sum += len;
-        if (len > longest) longest = len;
+        const Doc *d = &doc[index ? index[i] : i];
+        CHECK(d->n <= pack_tokens, "document of %d tokens, pack of %d", d->n, pack_tokens);
+        if (pack.rows + d->n > pack_tokens) pack = (PackSize){0};
+        pack.rows += d->n;
+        pack.segs++;
+        for (int t = 0; t < d->n; t++) pack.labels += d->label[t] != 0;
+        most = (PackSize){larger(most.rows, pack.rows), larger(most.segs, pack.segs),
+                          larger(most.labels, pack.labels)};
     }
-    CHECK(longest <= (size_t)pack_tokens, "document of %zu tokens, pack of %d", longest,
-          pack_tokens);
-    return sum < longest ? (int)longest : sum < (size_t)pack_tokens ? (int)sum : pack_tokens;
+    return most;
 }
 
 bool measure_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
                   const char *progress, nll_sink *sink, void *context, Err *err) {
     Measure w = {.m = m, .doc = doc, .index = index, .sink = sink, .context = context};
-    int rows = rows_needed(&w, n, pack_tokens), segs = n < (size_t)rows ? (int)n : rows;
-    if (segs < 1) segs = 1;
-    w.acts = acts_create(m, rows, segs, rows, ACTS_INFER);
-    w.nll = mem_array((size_t)rows, sizeof *w.nll);
-    pack_init(&w.pack, rows, segs, rows);
+    PackSize size = measure_pack_size(doc, index, n, pack_tokens);
+    w.acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_INFER);
+    w.nll = mem_array((size_t)size.labels, sizeof *w.nll);
+    pack_init(&w.pack, size.rows, size.segs, size.labels);
     Progress bar;
     progress_begin(&bar, progress, progress == NULL);
     bool ok = true;
     size_t first = 0; /* document of the pack */
     for (size_t i = 0; i < n && ok; i++) {
         const Doc *d = &doc[number(&w, i)];
-        if (w.pack.N + d->n > rows || w.pack.nseg == segs) {
+        if (w.pack.N + d->n > pack_tokens) {
             ok = !interrupted(err) && flush(&w, first, i, err);
             first = i;
             progress_at(&bar, (double)i, (double)n);

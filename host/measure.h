@@ -5,6 +5,11 @@
 #include "data/chat.h"
 #include "model/gemma2.h"
 
+/* What the largest of some packs holds. */
+typedef struct PackSize {
+    int rows, segs, labels;
+} PackSize;
+
 /* -log p of the n labelled tokens of document number `doc`, in order; n may be 0. Called for each
  * document, in the order of the index. */
 typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
@@ -13,6 +18,9 @@ typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *e
  * does not change a document's numbers. `progress` names the bar; NULL: none. */
 bool measure_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
                   const char *progress, nll_sink *sink, void *context, Err *err);
+
+/* The largest pack that it will make of these documents. */
+PackSize measure_pack_size(const Doc *doc, const size_t *index, size_t n, int pack_tokens);
 
 /* Sum of -log p over all labels and their number. */
 typedef struct NllSum {

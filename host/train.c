@@ -40,39 +40,78 @@ typedef struct Loop {
     Pack pack;
     Metrics metrics;
     int *number, *length, *pack_of; /* (batch) of the step's documents */
-    float *nll;                     /* (rows) */
+    float *nll;                     /* (labels of the largest pack) */
 } Loop;
 
 static const Doc *doc_at(const TrainSetup *t, size_t i) {
     return &t->doc[t->index ? t->index[i] : i];
 }
 
-/* Rows that a pack can ever need: its bound, or all that the largest global batch can hold. */
-static int pack_rows(const TrainSetup *t) {
-    size_t all = 0, longest = 0;
-    for (size_t i = 0; i < t->n; i++) {
-        size_t len = (size_t)doc_at(t, i)->n;
-        all += len;
-        if (len > longest) longest = len;
-    }
-    CHECK(longest <= (size_t)t->pack_tokens, "document of %zu tokens, pack of %d", longest,
-          t->pack_tokens);
+static int labels_of(const Doc *d) {
+    int n = 0;
+    for (int i = 0; i < d->n; i++) n += d->label[i] != 0;
+    return n;
+}
+
+/* The documents of a step and their packs, into number, length and pack_of (batch); returns the
+ * documents, *packs the packs. The recipe alone decides, never what memory there is. */
+static int step_packs(const TrainSetup *t, int step, int *number, int *length, int *pack_of,
+                      int *packs) {
+    int n = batch_docs(number, t->n, t->batch, t->seed, (size_t)step);
+    for (int i = 0; i < n; i++) length[i] = doc_at(t, (size_t)number[i])->n;
+    *packs = batch_pack(pack_of, length, n, t->pack_tokens);
+    return n;
+}
+
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
+/* Bound without looking at the steps: a full pack, or everything that a batch can hold. */
+static PackSize size_bound(const TrainSetup *t) {
+    size_t longest = 0;
+    for (size_t i = 0; i < t->n; i++)
+        if ((size_t)doc_at(t, i)->n > longest) longest = (size_t)doc_at(t, i)->n;
     size_t batch = longest * (size_t)t->batch;
-    size_t most = all < batch ? all : batch;
-    return most < (size_t)t->pack_tokens ? (int)most : t->pack_tokens;
+    int rows = batch < (size_t)t->pack_tokens ? (int)batch : t->pack_tokens;
+    return (PackSize){rows, t->batch < rows ? t->batch : rows, rows};
+}
+
+PackSize train_pack_size(const TrainSetup *t) {
+    enum { STEPS = 20000 }; /* more would take longer than the memory saved is worth */
+    if (t->steps > STEPS) return size_bound(t);
+    size_t n = (size_t)t->batch;
+    int *number = mem_array(n, sizeof(int)), *length = mem_array(n, sizeof(int));
+    int *pack_of = mem_array(n, sizeof(int));
+    PackSize *pack = mem_array(n, sizeof *pack), most = {1, 1, 1};
+    for (int step = 0; step < t->steps; step++) {
+        int packs, docs = step_packs(t, step, number, length, pack_of, &packs);
+        memset(pack, 0, (size_t)packs * sizeof *pack);
+        for (int i = 0; i < docs; i++) {
+            PackSize *p = &pack[pack_of[i]];
+            p->rows += length[i];
+            p->segs++;
+            p->labels += labels_of(doc_at(t, (size_t)number[i]));
+        }
+        for (int p = 0; p < packs; p++)
+            most = (PackSize){larger(most.rows, pack[p].rows), larger(most.segs, pack[p].segs),
+                              larger(most.labels, pack[p].labels)};
+    }
+    free(pack), free(pack_of), free(length), free(number);
+    return most;
 }
 
 static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
-    int rows = pack_rows(t), segs = t->batch < rows ? t->batch : rows;
+    PackSize size = train_pack_size(t);
     l->t = t;
     l->m = m;
     optim_init(&l->optim, m->lora, t->adamw);
-    l->acts = acts_create(m, rows, segs, rows, ACTS_TRAIN);
-    pack_init(&l->pack, rows, segs, rows);
+    l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
+    pack_init(&l->pack, size.rows, size.segs, size.labels);
     l->number = mem_array((size_t)t->batch, sizeof *l->number);
     l->length = mem_array((size_t)t->batch, sizeof *l->length);
     l->pack_of = mem_array((size_t)t->batch, sizeof *l->pack_of);
-    l->nll = mem_array((size_t)rows, sizeof *l->nll);
+    l->nll = mem_array((size_t)size.labels, sizeof *l->nll);
 }
 
 static void loop_free(Loop *l) {
@@ -105,14 +144,11 @@ static double run_pack(Loop *l, const int *number, int ndocs, int which, float g
 /* Gradients of one global batch; fills tokens, labels, loss and flops. */
 static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     const TrainSetup *t = l->t;
-    int ndocs = batch_docs(l->number, t->n, t->batch, t->seed, (size_t)step);
+    int packs, ndocs = step_packs(t, step, l->number, l->length, l->pack_of, &packs);
     for (int i = 0; i < ndocs; i++) {
-        const Doc *d = doc_at(t, (size_t)l->number[i]);
-        l->length[i] = d->n;
-        s->tokens += (size_t)d->n;
-        for (int j = 0; j < d->n; j++) s->labels += d->label[j] != 0;
+        s->tokens += (size_t)l->length[i];
+        s->labels += (size_t)labels_of(doc_at(t, (size_t)l->number[i]));
     }
-    int packs = batch_pack(l->pack_of, l->length, ndocs, l->pack.max_rows);
     double labels = s->labels ? (double)s->labels : 1;
     for (int p = 0; p < packs; p++) {
         if (interrupted(err)) return false;

@@ -3,6 +3,7 @@
 #define SAILS_TRAIN_H
 
 #include "data/chat.h"
+#include "host/measure.h"
 #include "host/schedule.h"
 #include "host/settings.h"
 #include "model/gemma2.h"
@@ -29,6 +30,9 @@ typedef struct TrainResult {
     double first_loss, last_loss, mean_loss;
     size_t tokens, labels; /* seen, repeats counted */
 } TrainResult;
+
+/* The largest pack of the run. */
+PackSize train_pack_size(const TrainSetup *t);
 
 /* What the settings ask for over n documents; fills all but doc, index and metrics_path. */
 void train_setup(TrainSetup *t, const Settings *s, size_t n);

@@ -32,10 +32,10 @@ struct ScoreRun {
     ScoreWork work;
 };
 
-static void carve(ScoreRun *r) {
+static void carve(ScoreRun *r, int D) {
     Arena *a = &r->arena;
     size_t rows = 2 * (size_t)r->max_rows;
-    r->x = arena_store(a, "scored rows", GATHER_ROWS, (size_t)r->m->c.D);
+    r->x = arena_store(a, "scored rows", GATHER_ROWS, (size_t)D);
     r->row = arena_i32(a, "scored row numbers", rows, 1);
     r->bin = arena_i32(a, "bins", rows, 1);
     r->weight = arena_f32(a, "row weights", rows, 1);
@@ -46,6 +46,16 @@ static void carve(ScoreRun *r) {
         r->sums[i].fires = arena_bytes(a, "SAE firing counts", 2 * S * sizeof(int64_t));
         r->sums[i].max = arena_f32(a, "SAE maxima", 2, S);
     }
+}
+
+size_t score_run_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const Sae *sae,
+                       int nsae, int max_rows) {
+    ScoreRun r = {.sae = sae, .nsae = nsae, .max_rows = max_rows};
+    r.sums = mem_array((size_t)nsae, sizeof *r.sums);
+    arena_init(&r.arena, NULL, dtype, "scores");
+    carve(&r, c->D);
+    free(r.sums);
+    return r.arena.used + acts_bytes(c, lora, dtype, max_rows, max_rows, 0, ACTS_INFER);
 }
 
 static void clear(ScoreRun *r) {
@@ -77,9 +87,9 @@ ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
     pack_init(&r->pack, max_rows, max_rows, 0);
     r->acts = acts_create(m, max_rows, max_rows, 0, ACTS_INFER);
     arena_init(&r->arena, m->ex, m->ex->dtype, "scores");
-    carve(r);
+    carve(r, m->c.D);
     arena_place(&r->arena);
-    carve(r);
+    carve(r, m->c.D);
     clear(r);
     return r;
 }

@@ -23,6 +23,11 @@ typedef struct ScoreRun ScoreRun;
 ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
                          enum ScorePool pool);
 
+/* Device bytes that score_run_open would take, SAEs not counted; nothing is allocated. Only the
+ * shapes of `sae` matter. */
+size_t score_run_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const Sae *sae,
+                       int nsae, int max_rows);
+
 /* Documents are collected and passed on when max_rows would be exceeded. */
 void score_run_add(ScoreRun *r, const ScoreItem *item);
 

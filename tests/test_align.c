@@ -207,11 +207,26 @@ static void test_refused(void) {
     EXPECT(strstr(made, "holds files but no run"), "a folder that is no run gave '%s'", made);
 }
 
+/* Said before anything is allocated: 16 million rows of activations are far more than there is. */
+static void test_does_not_fit(void) {
+    extern const Command cmd_score;
+    Err err = {0};
+    char line[1024];
+    snprintf(line, sizeof line,
+             "--model %s --data %s --sae %s --layers 1 --max-length 128 --dtype f32 --pack-tokens "
+             "16000000 --out %s",
+             in_world("model"), in_world("pairs.jsonl"), in_world("sae/{layer}"), in_world("s"));
+    bool ok = world_run(&cmd_score, line, &err);
+    EXPECT(!ok && err.code == EXIT_MEMORY && strstr(err.text, "does not fit"), "%d %s", err.code,
+           err.text);
+}
+
 int main(void) {
     world_make();
     write_recipe();
     test_stages();
     test_refused();
+    test_does_not_fit();
     world_remove();
     return test_done("align");
 }

@@ -1,0 +1,120 @@
+/* cmd_plan.c - memory before the start. */
+#include <stdio.h>
+
+#include "host/command.h"
+#include "host/generating.h"
+#include "host/machine.h"
+#include "host/plan.h"
+#include "host/print.h"
+#include "host/runtime.h"
+
+enum { STAGE_SCORE, STAGE_TRAIN, STAGE_GENERATE, STAGE_LOGPROB }; /* plan.stage */
+
+static void report(const Plan *p, const Settings *s) {
+    static const char *const kind[] = {"anonymous", "file"};
+    double anonymous = plan_total(p, PLAN_ANONYMOUS), file = plan_total(p, PLAN_FILE);
+    Machine m;
+    machine_read(&m);
+    double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
+    if (s->run.json) {
+        json_t *items = json_array();
+        for (int i = 0; i < p->n; i++)
+            json_array_append_new(items,
+                                  json_pack("{s:s, s:s, s:f}", "name", p->item[i].name, "kind",
+                                            kind[p->item[i].kind], "bytes", p->item[i].bytes));
+        print_json(json_pack("{s:o, s:f, s:f, s:f, s:f}", "items", items, "anonymous", anonymous,
+                             "file", file, "total", anonymous + file, "available", limit));
+        return;
+    }
+    char size[PRINT_ROOM];
+    for (int i = 0; i < p->n; i++)
+        printf("%-34s %10s  %s\n", p->item[i].name, print_bytes(size, p->item[i].bytes),
+               kind[p->item[i].kind]);
+    printf("%-34s %10s\n", "anonymous memory", print_bytes(size, anonymous));
+    printf("%-34s %10s\n", "resident file pages", print_bytes(size, file));
+    printf("%-34s %10s\n", "total", print_bytes(size, anonymous + file));
+    printf("%-34s %10s\n", "available", print_bytes(size, limit));
+}
+
+/* Prompts of the stage: how many, and the longest in tokens. */
+static bool read_prompts(Plan *p, Runtime *r, const Settings *s, const Config *c, GenOptions *o,
+                         Err *err) {
+    Dataset d;
+    if (!dataset_load(&d, r->tokenizer, s->generate.prompts, SIDE_CHOSEN, c->max_positions,
+                      (size_t)s->generate.limit, err))
+        return false;
+    plan_measured(p, "prompts");
+    int longest = 1;
+    for (size_t i = 0; i < d.n; i++)
+        if (d.doc[i].prompt > longest) longest = d.doc[i].prompt;
+    bool ok = generating_options(o, s, d.n, longest, c->max_positions, err);
+    dataset_free(&d);
+    return ok;
+}
+
+static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
+    Config c;
+    GenOptions o;
+    if (!*s->generate.prompts)
+        return err_set(err, EXIT_USAGE, "plan: --prompts is needed for generate");
+    if (!config_load(&c, s->model.path, err)) return false;
+    bool ok = read_prompts(p, r, s, &c, &o, err);
+    config_free(&c);
+    return ok && plan_generate(p, s, r->ex.dtype, &o, err);
+}
+
+static bool plan_over_data(Plan *p, Runtime *r, const Settings *s, Err *err) {
+    Dataset d;
+    if (!*s->data.path) return err_set(err, EXIT_USAGE, "plan: --data is needed");
+    if (!dataset_load(&d, r->tokenizer, s->data.path, (enum Side)s->data.side, s->data.max_length,
+                      (size_t)s->data.limit, err))
+        return false;
+    plan_measured(p, "data");
+    bool ok = s->plan.stage == STAGE_TRAIN   ? plan_train(p, s, r->ex.dtype, &d, err)
+              : s->plan.stage == STAGE_SCORE ? plan_score(p, s, r->ex.dtype, &d, err)
+                                             : plan_logprob(p, s, r->ex.dtype, &d, err);
+    dataset_free(&d);
+    return ok;
+}
+
+static bool run(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    Runtime r = {0};
+    Plan p = {0};
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err);
+    if (ok) plan_measured(&p, "program and libraries");
+    ok = ok && runtime_tokenizer(&r, s, err);
+    if (ok) plan_measured(&p, "tokenizer");
+    ok = ok && (s->plan.stage == STAGE_GENERATE ? plan_generation(&p, &r, s, err)
+                                                : plan_over_data(&p, &r, s, err));
+    if (ok) report(&p, s);
+    ok = ok && plan_fits(&p, err);
+    runtime_close(&r);
+    return ok;
+}
+
+#define ONLY(key) \
+    { key, USE_OPTIONAL }
+static const Use use[] = {ONLY("plan.*"),          {"model.path", USE_NEEDED},
+                          ONLY("model.*"),         ONLY("data.path"),
+                          ONLY("data.limit"),      ONLY("data.side"),
+                          ONLY("data.max-length"), ONLY("data.pack-tokens"),
+                          ONLY("score.sae"),       ONLY("score.layers"),
+                          ONLY("train.init"),      ONLY("train.init-adapter"),
+                          ONLY("train.subspace"),  ONLY("train.rank"),
+                          ONLY("train.targets"),   ONLY("train.only-scored"),
+                          ONLY("train.batch"),     ONLY("train.epochs"),
+                          ONLY("train.steps"),     ONLY("generate.prompts"),
+                          ONLY("generate.limit"),  ONLY("generate.max-new-tokens"),
+                          ONLY("generate.batch"),  ONLY("seed"),
+                          ONLY("threads"),         ONLY("json"),
+                          {NULL, USE_OPTIONAL}};
+
+const Command cmd_plan = {
+    .name = "plan",
+    .summary = "the memory that a stage will need, by class, before it starts",
+    .about = "Takes the flags of the stage that --stage names. Exit code 4 when it does not fit.",
+    .positional = POSITIONAL_RECIPE,
+    .use = use,
+    .run = run,
+};

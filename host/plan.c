@@ -1,0 +1,249 @@
+#include "host/plan.h"
+
+#include <stdio.h>
+
+#include "host/adapting.h"
+#include "host/base/mem.h"
+#include "host/base/safetensors.h"
+#include "host/machine.h"
+#include "host/measure.h"
+#include "host/print.h"
+#include "host/scoring.h"
+#include "host/train.h"
+#include "model/score_run.h"
+
+static void add(Plan *p, const char *name, enum PlanKind kind, double bytes) {
+    if (bytes <= 0) return;
+    CHECK(p->n < PLAN_ITEMS, "%d items", p->n);
+    p->item[p->n++] = (PlanItem){name, kind, bytes};
+}
+
+void plan_measured(Plan *p, const char *name) {
+    MemoryUse use = machine_memory_use();
+    add(p, name, PLAN_ANONYMOUS, use.anonymous + use.shared - p->seen[PLAN_ANONYMOUS]);
+    add(p, name, PLAN_FILE, use.file - p->seen[PLAN_FILE]);
+    p->seen[PLAN_ANONYMOUS] = use.anonymous + use.shared;
+    p->seen[PLAN_FILE] = use.file;
+}
+
+double plan_total(const Plan *p, enum PlanKind kind) {
+    double sum = 0;
+    for (int i = 0; i < p->n; i++)
+        if (p->item[i].kind == kind) sum += p->item[i].bytes;
+    return sum;
+}
+
+bool plan_fits(const Plan *p, Err *err) {
+    Machine m;
+    machine_read(&m);
+    MemoryUse use = machine_memory_use();
+    double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
+    double more = plan_total(p, PLAN_ANONYMOUS) - use.anonymous;
+    if (limit <= 0 || more <= limit) return true;
+    const PlanItem *largest = &p->item[0];
+    for (int i = 1; i < p->n; i++)
+        if (p->item[i].kind == PLAN_ANONYMOUS && p->item[i].bytes > largest->bytes)
+            largest = &p->item[i];
+    char need[PRINT_ROOM], have[PRINT_ROOM], most[PRINT_ROOM];
+    return err_set(
+        err, EXIT_MEMORY,
+        "does not fit: %s more are needed, %s are available; the largest part is %s, %s; "
+        "see sails plan, or lower --pack-tokens, --max-length or --batch",
+        print_bytes(need, more), print_bytes(have, limit), largest->name,
+        print_bytes(most, largest->bytes));
+}
+
+/* ------------------------------------------------------------------------------- weights -- */
+
+/* Bytes of the embedding that looking up the documents' tokens maps: the kernel maps cached file
+ * pages in aligned windows around the one that is touched. */
+static double embedding_windows(const StTensor *t, const Dataset *d) {
+    enum { WINDOW = 1 << 16 };
+    size_t row = t->bytes / t->dim[0], windows = t->bytes / WINDOW + 2, count = 0;
+    bool *seen = mem_array(windows, sizeof *seen);
+    for (size_t i = 0; i < d->n; i++)
+        for (int j = 0; j < d->doc[i].n; j++) {
+            size_t at = (size_t)d->doc[i].token[j] * row;
+            for (size_t w = at / WINDOW; w <= (at + row - 1) / WINDOW && w < windows; w++) {
+                count += !seen[w];
+                seen[w] = true;
+            }
+        }
+    free(seen);
+    double bytes = (double)count * WINDOW;
+    return bytes < (double)t->bytes ? bytes : (double)t->bytes;
+}
+
+/* Is this tensor of one of the layers that run, or of none? */
+static bool runs(const char *name, int layers) {
+    int layer;
+    return sscanf(name, "model.layers.%d.", &layer) != 1 || layer < layers;
+}
+
+/* layers < c->L: the lower layers alone, without the head; then the embedding counts by the tokens
+ * of d. */
+static bool weights(Plan *p, const char *folder, const Config *c, enum Dtype dtype, int positions,
+                    int layers, const Dataset *d, Err *err) {
+    StSet *set;
+    if (!st_open_folder(&set, folder, "model", err)) return false;
+    double mapped = 0, converted = 0;
+    for (size_t i = 0; i < st_count(set); i++) {
+        const StTensor *t = st_at(set, i);
+        bool in_place = st_in_place(t, dtype), embed = strstr(t->name, "embed_tokens") != NULL;
+        if (strcmp(t->name, "lm_head.weight") == 0) continue;
+        if (!in_place)
+            converted += (double)t->count * (double)dtype_size(dtype);
+        else if (embed && layers < c->L && d)
+            mapped += embedding_windows(t, d);
+        else if (runs(t->name, layers))
+            mapped += (double)t->bytes;
+    }
+    st_close(set);
+    add(p, "weights, mapped", PLAN_FILE, mapped);
+    add(p, "weights, converted", PLAN_ANONYMOUS, converted);
+    int rows = positions ? positions : c->max_positions;
+    add(p, "rope table", PLAN_ANONYMOUS, (double)rows * c->E * sizeof(float));
+    return true;
+}
+
+/* ------------------------------------------------------------------- adapters, activations -- */
+
+/* A form of the adapters with memory for their masters alone; elements in *n. */
+static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, bool training,
+                    Err *err) {
+    *lora = (Lora){0};
+    const char *folder = training ? s->train.init_adapter : s->model.adapter;
+    if (*folder) return lora_load(lora, cpu, c, folder, false, err);
+    if (!training) return true;
+    Subspace subspace = {0};
+    bool sails = s->train.init == INIT_SAILS && *s->train.subspace;
+    if (sails && !subspace_load(&subspace, s->train.subspace, err)) return false;
+    LoraShape shape;
+    bool ok = adapting_shape(&shape, c, s, sails ? INIT_SAILS : INIT_LORA, &subspace, err);
+    subspace_free(&subspace);
+    if (!ok) return false;
+    lora_init(lora, cpu, c, &shape, false);
+    lora_shape_free(&shape);
+    return true;
+}
+
+static void adapter_bytes(Plan *p, const Lora *lora, enum Dtype dtype, bool training) {
+    double n = (double)lora->n;
+    add(p, "adapters", PLAN_ANONYMOUS, n * (double)(sizeof(float) + dtype_size(dtype)));
+    if (!training) return;
+    add(p, "adapter gradients", PLAN_ANONYMOUS, n * sizeof(float));
+    add(p, "optimiser", PLAN_ANONYMOUS, 2 * n * sizeof(float));
+}
+
+/* Workspace of the CPU's ops for passes of so many rows: the attention's f32 sums of dk and dv in
+ * backward, and what oneDNN keeps per thread. */
+static void workspace(Plan *p, const Config *c, int rows, bool training) {
+    enum { FIXED = 24 << 20 };
+    double sums = training ? 2.0 * rows * c->K * c->E * sizeof(float) : 0;
+    add(p, "workspace", PLAN_ANONYMOUS, sums + FIXED);
+}
+
+/* What every stage begins with. */
+typedef struct Base {
+    Config c;
+    Exec cpu;
+    Lora lora;
+} Base;
+
+static bool base_open(Base *b, const Settings *s, bool training, Err *err) {
+    *b = (Base){0};
+    if (!config_load(&b->c, s->model.path, err)) return false;
+    const char *why = exec_open(&b->cpu, DEVICE_CPU, DTYPE_F32);
+    CHECK(!why, "%s", why);
+    return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
+}
+
+static void base_close(Base *b) {
+    lora_free(&b->lora);
+    exec_close(&b->cpu);
+    config_free(&b->c);
+}
+
+static const Lora *lora_of(const Base *b) {
+    return b->lora.n ? &b->lora : NULL;
+}
+
+bool plan_train(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err) {
+    Base b;
+    bool ok = base_open(&b, s, true, err) &&
+              weights(p, s->model.path, &b.c, dtype, (int)d->longest, b.c.L, d, err);
+    if (ok) {
+        TrainSetup t;
+        train_setup(&t, s, d->n);
+        t.doc = d->doc;
+        PackSize size = train_pack_size(&t);
+        adapter_bytes(p, &b.lora, dtype, true);
+        add(p, "activations", PLAN_ANONYMOUS,
+            (double)acts_bytes(&b.c, &b.lora, dtype, size.rows, size.segs, size.labels,
+                               ACTS_TRAIN));
+        workspace(p, &b.c, size.rows, true);
+    }
+    base_close(&b);
+    return ok;
+}
+
+bool plan_logprob(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err) {
+    Base b;
+    bool ok = base_open(&b, s, false, err) &&
+              weights(p, s->model.path, &b.c, dtype, (int)d->longest, b.c.L, d, err);
+    if (ok) {
+        PackSize size = measure_pack_size(d->doc, NULL, d->n, settings_pack_tokens(s));
+        adapter_bytes(p, &b.lora, dtype, false);
+        add(p, "activations", PLAN_ANONYMOUS,
+            (double)acts_bytes(&b.c, lora_of(&b), dtype, size.rows, size.segs, size.labels,
+                               ACTS_INFER));
+        workspace(p, &b.c, size.rows, false);
+    }
+    base_close(&b);
+    return ok;
+}
+
+bool plan_generate(Plan *p, const Settings *s, enum Dtype dtype, const GenOptions *o, Err *err) {
+    Base b;
+    bool ok =
+        base_open(&b, s, false, err) && weights(p, s->model.path, &b.c, dtype, 0, b.c.L, NULL, err);
+    if (ok) {
+        adapter_bytes(p, &b.lora, dtype, false);
+        add(p, "key/value cache and activations", PLAN_ANONYMOUS,
+            (double)gen_bytes(&b.c, lora_of(&b), dtype, o));
+        workspace(p, &b.c, o->prefill_rows, false);
+    }
+    base_close(&b);
+    return ok;
+}
+
+static bool score_sums(Plan *p, const Base *b, const Settings *s, enum Dtype dtype,
+                       const Layers *layers, Err *err) {
+    SaeSet saes;
+    if (!saes_open(&saes, NULL, s->score.sae, layers, b->c.D, err)) return false;
+    double encoders = 0;
+    for (int i = 0; i < saes.n; i++)
+        encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
+    add(p, "SAE encoders", PLAN_ANONYMOUS, encoders);
+    add(p, "statistics and activations", PLAN_ANONYMOUS,
+        (double)score_run_bytes(&b->c, lora_of(b), dtype, saes.sae, saes.n,
+                                settings_pack_tokens(s)));
+    saes_close(&saes);
+    return true;
+}
+
+bool plan_score(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err) {
+    Base b;
+    Layers layers = {0};
+    bool ok = base_open(&b, s, false, err) && layers_parse(&layers, s->score.layers, b.c.L, err);
+    int top = ok ? layers.layer[layers.n - 1] + 1 : 0;
+    ok = ok && weights(p, s->model.path, &b.c, dtype, s->data.max_length, top, d, err) &&
+         score_sums(p, &b, s, dtype, &layers, err);
+    if (ok) {
+        adapter_bytes(p, &b.lora, dtype, false);
+        workspace(p, &b.c, settings_pack_tokens(s), false);
+    }
+    layers_free(&layers);
+    base_close(&b);
+    return ok;
+}

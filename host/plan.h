@@ -1,0 +1,51 @@
+/* plan.h - the memory that a stage will need, by class, before anything large is allocated.
+ *
+ * What is small and would be guesswork is measured: the program with its libraries, the tokenizer
+ * and the data are opened in earnest. What is large is computed by the code that will allocate it,
+ * in a pass that only measures. Two kinds are kept apart, because a process that needs more
+ * anonymous memory than there is dies, while mapped file pages can be read again:
+ *
+ *   anonymous   activations, adapters, optimiser, converted weights, tokenizer, data ...
+ *   file        mapped weights that will be touched, code of program and libraries
+ *
+ * On a GPU the weights, adapters and activations lie in the device's memory instead. */
+#ifndef SAILS_PLAN_H
+#define SAILS_PLAN_H
+
+#include "host/dataset.h"
+#include "host/settings.h"
+#include "model/config.h"
+#include "model/generate.h"
+
+enum PlanKind { PLAN_ANONYMOUS, PLAN_FILE, PLAN_KINDS };
+enum { PLAN_ITEMS = 16 };
+
+typedef struct PlanItem {
+    const char *name; /* static */
+    enum PlanKind kind;
+    double bytes;
+} PlanItem;
+
+/* Zero-initialise. */
+typedef struct Plan {
+    PlanItem item[PLAN_ITEMS];
+    int n;
+    double seen[PLAN_KINDS]; /* of this process, at the last plan_measured */
+} Plan;
+
+/* Adds what this process has grown by since the last call; the first time all that it has. */
+void plan_measured(Plan *p, const char *name);
+
+/* What a stage adds to a process that has its inputs open already: weights, adapters, activations,
+ * workspace. Only file headers are read. */
+bool plan_train(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err);
+bool plan_logprob(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err);
+bool plan_score(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err);
+bool plan_generate(Plan *p, const Settings *s, enum Dtype dtype, const GenOptions *o, Err *err);
+
+double plan_total(const Plan *p, enum PlanKind kind);
+
+/* EXIT_MEMORY when the anonymous memory is more than this machine, or the container, has left. */
+bool plan_fits(const Plan *p, Err *err);
+
+#endif
