@@ -279,11 +279,65 @@ static void test_bytes(Golden *g, Exec *ex) {
     }
 }
 
+/* A slip in any number of the architecture breaks parity on some document. */
+static int parity(Golden *g, const Pack *p) {
+    float *z = pack_logits(&g->m, p);
+    int ok = 1;
+    for (int d = 0, row = 0; d < GOLDEN_DOCS; row += g->n[d++]) {
+        double *ref = golden_f64(golden_ref(g, "doc%d.logits", d));
+        size_t V = (size_t)g->m.c.V;
+        ok &= logits_close("mutant", z + (size_t)row * V, ref, (size_t)g->n[d] * V);
+        free(ref);
+    }
+    free(z);
+    return ok;
+}
+
+static void flip_layers(Config *c) {
+    for (int l = 0; l < c->L; l++) c->sliding[l] = !c->sliding[l];
+}
+
+static void test_mutants(Golden *g) {
+    if (g->m.ex->dtype != DTYPE_F32) return;
+    Pack p;
+    golden_pack(g, &p);
+    Config *c = &g->m.c;
+    const Config good = *c;
+    EXPECT(parity(g, &p), "%s: the model as it is", g->folder);
+    c->attn_cap = 0;
+    TEST_DETECTS(parity(g, &p));
+    *c = good, c->final_cap = 0;
+    TEST_DETECTS(parity(g, &p));
+    *c = good, c->final_cap *= 1.001f;
+    TEST_DETECTS(parity(g, &p));
+    *c = good, c->window++;
+    TEST_DETECTS(parity(g, &p));
+    *c = good, c->window--;
+    TEST_DETECTS(parity(g, &p));
+    *c = good, c->query_scale *= 1.001f;
+    TEST_DETECTS(parity(g, &p));
+    *c = good, c->eps *= 1000;
+    TEST_DETECTS(parity(g, &p));
+    *c = good;
+    flip_layers(c);
+    TEST_DETECTS(parity(g, &p));
+    flip_layers(c);
+    g->m.embed_scale *= 1.001f;
+    TEST_DETECTS(parity(g, &p));
+    g->m.embed_scale /= 1.001f;
+    for (int i = 0; i < p.N; i++) p.pos[i] = i; /* a document's positions start at 0 */
+    EXPECT(parity(g, &p), "%s: attention depends on absolute positions", g->folder);
+    for (int i = 0; i < p.N; i++) p.pos[i] = 0;
+    TEST_DETECTS(parity(g, &p));
+    pack_free(&p);
+}
+
 static void body(Exec *ex) {
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         Golden g;
         golden_open(&g, ex, golden_models[i]);
         test_logits(&g, ex);
+        test_mutants(&g);
         test_adapters(&g, ex);
         test_zero_adapter(&g);
         test_isolation(&g);

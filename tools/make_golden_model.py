@@ -25,15 +25,15 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, get_cosine_schedule_wi
 
 # Every width differs from every other one where the architecture lets it.
 CASES = {
-    "model_a": dict(hidden_size=30, num_hidden_layers=3, intermediate_size=53, vocab_size=301,
+    "model_a": dict(hidden_size=30, num_hidden_layers=3, intermediate_size=53, vocab_size=211,
                     num_attention_heads=2, num_key_value_heads=2, head_dim=32, sliding_window=5,
                     query_pre_attn_scalar=24, attn_logit_softcapping=50.0,
                     final_logit_softcapping=30.0, rms_norm_eps=1e-6, dtype="float32"),
-    "model_b": dict(hidden_size=20, num_hidden_layers=5, intermediate_size=41, vocab_size=397,
+    "model_b": dict(hidden_size=20, num_hidden_layers=5, intermediate_size=41, vocab_size=167,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=64, sliding_window=7,
                     query_pre_attn_scalar=64, attn_logit_softcapping=9.0,
                     final_logit_softcapping=12.0, rms_norm_eps=1e-4, dtype="float16"),
-    "model_c": dict(hidden_size=8, num_hidden_layers=3, intermediate_size=19, vocab_size=322,
+    "model_c": dict(hidden_size=8, num_hidden_layers=3, intermediate_size=19, vocab_size=158,
                     num_attention_heads=4, num_key_value_heads=1, head_dim=256, sliding_window=6,
                     query_pre_attn_scalar=144, attn_logit_softcapping=20.0,
                     final_logit_softcapping=30.0, rms_norm_eps=1e-6, dtype="bfloat16"),
@@ -43,8 +43,13 @@ TRAIN = dict(lr=5e-3, beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.01, clip=0
              steps=20)
 
 
+class Unfit(Exception):
+    """This draw would make a poor test."""
+
+
 def build(case):
-    """Random weights whose scores and logits reach into both softcaps."""
+    """Random weights whose scores and logits reach into both softcaps, and not so far that
+    gradients are small differences: float32 itself must be good to well below 1e-5."""
     shape = {k: v for k, v in case.items() if k != "dtype"}
     config = Gemma2Config(**shape, eos_token_id=[1, 7], bos_token_id=2, pad_token_id=0,
                           max_position_embeddings=64, attn_implementation="eager")
@@ -55,10 +60,9 @@ def build(case):
             if "norm" in name:
                 p.copy_(0.3 * torch.randn_like(p))
             elif "embed" in name:
-                p.copy_(torch.randn_like(p) * 0.6 * config.final_logit_softcapping / D**0.5)
-            elif "q_proj" in name or "k_proj" in name:  # scores of about half a cap
-                scale = 0.5 * config.attn_logit_softcapping * config.query_pre_attn_scalar**0.5
-                scale = min(scale, 6.0 * config.query_pre_attn_scalar**0.5)
+                p.copy_(torch.randn_like(p) * 3 / D**0.5)
+            elif "q_proj" in name or "k_proj" in name:  # scores of 1.5, some of 6
+                scale = 1.5 * config.query_pre_attn_scalar**0.5
                 p.copy_(torch.randn_like(p) * (scale / E**0.5) ** 0.5 / D**0.5)
             else:
                 p.copy_(torch.randn_like(p) / p.shape[1] ** 0.5)
@@ -87,7 +91,7 @@ def adapters(model, folder):
         with torch.no_grad():
             for key, p in peft.named_parameters():
                 if "lora_" in key:
-                    p.copy_(torch.randn_like(p) * (0.4 if "lora_A" in key else 0.15))
+                    p.copy_(torch.randn_like(p) * (0.2 if "lora_A" in key else 0.15))
         peft.save_pretrained(os.path.join(folder, name))
         model = peft.unload()
         os.remove(os.path.join(folder, name, "README.md"))
@@ -109,7 +113,7 @@ def mean_loss(model, docs):
     for tokens, labels in docs:
         logits = model(tokens[None]).logits[0]
         at = labels.nonzero()[:, 0]
-        total = total + torch.nn.functional.cross_entropy(logits[at - 1].float(), tokens[at],
+        total = total + torch.nn.functional.cross_entropy(logits[at - 1], tokens[at],
                                                           reduction="sum")
         count += len(at)
     return total / count
@@ -119,15 +123,27 @@ def short(name):
     return name.replace("base_model.model.", "").replace(".default", "")
 
 
-def gradients(base, folder, docs, out):
+def gradients(folder, docs, dtype):
+    """Loss and gradients by name. In float64 only norms and softmax are still float32."""
+    base = load(folder, torch.float32).to(dtype)
+    base.model.embed_tokens.embed_scale.fill_(base.config.hidden_size**0.5)
     peft = PeftModel.from_pretrained(base, os.path.join(folder, "adapter"), is_trainable=True)
+    for p in peft.parameters():
+        p.data = p.data.to(dtype)
     loss = mean_loss(peft, docs)
     loss.backward()
-    for name, p in peft.named_parameters():
-        if "lora_" in name:
-            out["grad." + short(name)] = p.grad.clone()
-    out["loss"] = loss.detach().reshape(1)
-    return peft.unload()
+    return loss.detach().float(), {"grad." + short(name): p.grad.clone()
+                                   for name, p in peft.named_parameters() if "lora_" in name}
+
+
+def store_gradients(folder, docs, out):
+    loss, grad = gradients(folder, docs, torch.float32)
+    _, wide = gradients(folder, docs, torch.float64)
+    noise = max(((g - wide[k]).norm() / wide[k].norm()).item() for k, g in grad.items())
+    print("   float32 noise of the worst gradient %.1e" % noise)
+    if not noise < 3e-6:
+        raise Unfit("badly conditioned")
+    out.update(grad, loss=loss.reshape(1))
 
 
 def train(base, folder, docs, out):
@@ -148,7 +164,8 @@ def train(base, folder, docs, out):
         plan.step()
         losses.append(loss.item())
         norms.append(norm.item())
-    assert sum(n > t["clip"] for n in norms) >= 5, norms
+    if sum(n > t["clip"] for n in norms) < 5:
+        raise Unfit("clipping has nothing to do")
     out["train.loss"] = torch.tensor(losses, dtype=torch.float64)
     out["train.norm"] = torch.tensor(norms, dtype=torch.float64)
     out["train.lr"] = torch.tensor(lrs, dtype=torch.float64)
@@ -169,13 +186,14 @@ def generate(model, config, out):
                              output_logits=True, return_dict_in_generate=True)
         for step in got.logits:
             top = step[0].topk(2).values
-            assert top[0] - top[1] > 1e-3, "a near tie: choose another seed"
+            if not top[0] - top[1] > 1e-3:
+                raise Unfit("a near tie")
         out[f"gen{i}.prompt"] = prompt.int()
         out[f"gen{i}.tokens"] = got.sequences[0, n:].int()
 
 
-def make(name, case, root):
-    torch.manual_seed(20 + ord(name[-1]))
+def make(name, case, root, seed):
+    torch.manual_seed(seed)
     folder = os.path.join(root, name)
     shutil.rmtree(folder, ignore_errors=True)
     build(case).save_pretrained(folder)
@@ -200,7 +218,7 @@ def make(name, case, root):
             if i == 2:
                 out[f"doc{i}.logits_{a}"] = z
         model = peft.unload()
-    model = gradients(model, folder, docs, out)
+    store_gradients(folder, docs, out)
     model = train(model, folder, docs, out)
     half = load(folder, torch.bfloat16)
     for i, z in enumerate(logits_of(half, docs)):
@@ -218,4 +236,9 @@ def make(name, case, root):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for name, case in CASES.items():
-        make(name, case, sys.argv[1])
+        for seed in range(100):
+            try:
+                make(name, case, sys.argv[1], seed)
+                break
+            except Unfit as why:
+                print(f"{name}: seed {seed}: {why}")

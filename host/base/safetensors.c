@@ -457,6 +457,14 @@ void st_read_f32(const StTensor *t, float *to, size_t first, size_t n) {
     }
 }
 
+void st_release(const StTensor *t, size_t first, size_t n) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = st_type_size(t->type);
+    uintptr_t from = (uintptr_t)t->data + first * size, to = from + n * size;
+    from = (from + page - 1) / page * page; /* whole pages within */
+    to = to / page * page;
+    if (from < to) madvise((void *)from, to - from, MADV_DONTNEED); /* a wish: may fail */
+}
+
 bool st_in_place(const StTensor *t, enum Dtype dtype) {
     enum StType need = dtype == DTYPE_F32 ? ST_F32 : ST_BF16;
     return t->type == need && (uintptr_t)t->data % 16 == 0;

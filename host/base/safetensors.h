@@ -73,6 +73,10 @@ bool st_need_type(const StSet *set, const StTensor **t, const char *name, enum S
 /* n elements from `first` on, as f32, exactly. The tensor is F32, BF16 or F16. */
 void st_read_f32(const StTensor *t, float *to, size_t first, size_t n);
 
+/* Tells the system that these elements have been read for now, so that the file's pages do not
+ * count as memory in use. Reading them again works, from the file. */
+void st_release(const StTensor *t, size_t first, size_t n);
+
 /* True when the data can be used in place as storage type `dtype`: same type, 16-byte aligned. */
 bool st_in_place(const StTensor *t, enum Dtype dtype);
 
