@@ -22,7 +22,7 @@ bool category_in(const char *list, const char *category) {
 
 /* ------------------------------------------------------------------------------- scores -- */
 
-/* id -> {"score","reason"} of a file of judgements. */
+/* id -> {"score","reason"} of a file of judgements. The caller frees *by_id, on failure too. */
 static bool read_judgements(json_t **by_id, const char *path, Err *err) {
     json_t *lines, *line;
     size_t i;
