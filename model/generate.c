@@ -216,7 +216,10 @@ static bool decode(Generator *g, const Job *job) {
     return true;
 }
 
-void gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context) {
+bool gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context) {
     Job job = {.prompt = prompt, .n = n, .done = done, .context = context};
-    while (prefill(g, &job) || decode(g, &job)) continue;
+    do
+        if (g->o.give_up && g->o.give_up()) return false;
+    while (prefill(g, &job) || decode(g, &job));
+    return true;
 }

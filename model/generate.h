@@ -23,6 +23,7 @@ typedef struct GenOptions {
     uint64_t seed;
     const int32_t *stop; /* (nstop) ids that end a reply, besides the config's eos; borrowed */
     int nstop;
+    bool (*give_up)(void); /* asked before every step; true ends gen_run early. NULL: never */
 } GenOptions;
 
 typedef struct GenReply {
@@ -44,7 +45,8 @@ void gen_destroy(Generator *g); /* NULL is allowed */
 /* Device bytes that gen_create would take; nothing is allocated. */
 size_t gen_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const GenOptions *o);
 
-/* Calls done for every prompt, each as it ends. May be called again. */
-void gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context);
+/* Calls done for every prompt, each as it ends. May be called again. False when it gave up: then
+ * some prompts have no reply, and g is good for gen_destroy alone. */
+bool gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context);
 
 #endif

@@ -20,7 +20,7 @@ static void keep(void *context, const GenReply *r) {
 static void run(const Model *m, GenOptions o, const GenPrompt *p, int n, Reply *reply) {
     memset(reply, 0, (size_t)n * sizeof *reply);
     Generator *g = gen_create(m, &o);
-    gen_run(g, p, n, keep, reply);
+    EXPECT(gen_run(g, p, n, keep, reply), "gave up unasked");
     gen_destroy(g);
     for (int i = 0; i < n; i++)
         EXPECT(reply[i].calls == 1, "prompt %d was answered %d times", i, reply[i].calls);
@@ -114,6 +114,35 @@ static void test_limits(const Golden *g, const GenPrompt *p) {
     EXPECT(cut.n == 3 && cut.token[2] == full.token[2], "%s: max_len", g->folder);
 }
 
+static int steps_left;
+
+static bool count_down(void) {
+    return steps_left-- == 0;
+}
+
+/* Giving up takes effect at the next step, not at the next reply. */
+static void test_give_up(const Golden *g, const GenPrompt *p) {
+    GenOptions o = {.slots = 1,
+                    .max_len = MAX_LEN,
+                    .prefill_rows = 16,
+                    .how = {.top_p = 1},
+                    .give_up = count_down};
+    Reply full[2], cut[2];
+    steps_left = -1;
+    run(&g->m, o, p, 2, full);
+    for (int steps = 0; steps <= full[0].n; steps++) { /* step 0 makes the first token */
+        memset(cut, 0, sizeof cut);
+        steps_left = steps;
+        Generator *gen = gen_create(&g->m, &o);
+        EXPECT(!gen_run(gen, p, 2, keep, cut), "%s: went on after %d steps", g->folder, steps);
+        gen_destroy(gen);
+        EXPECT(steps_left == -1 && cut[1].calls == 0, "%s: asked %d times, then went on", g->folder,
+               steps - steps_left);
+        EXPECT(cut[0].calls == (steps == full[0].n + (full[0].stop >= 0)), "%s: %d steps, %d calls",
+               g->folder, steps, cut[0].calls);
+    }
+}
+
 static void body(Exec *ex) {
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         Golden g;
@@ -129,6 +158,7 @@ static void body(Exec *ex) {
         test_batching(&g, p, (Sampling){.top_p = 1});
         test_batching(&g, p, (Sampling){.temperature = 1.5f, .top_p = 0.95f, .top_k = 50});
         test_limits(&g, p);
+        test_give_up(&g, p);
         for (int k = 0; k < PROMPTS; k++) free((void *)(uintptr_t)p[k].token);
         golden_close(&g);
     }
