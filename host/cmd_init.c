@@ -199,6 +199,7 @@ static bool run(const Args *a, Err *err) {
                    mem_array(CHUNK, sizeof(float)), mem_array(CHUNK, sizeof(bf16))};
     bool ok = model_files_write(s->init.out, t, n, (size_t)(s->init.shard * 1e9), random_tensor,
                                 &noise, err);
+    if (!ok) remove_configs(s->init.out); /* or the next try would find a model here */
     if (ok && *s->model.tokenizer)
         ok = model_files_copy_tokenizer(s->init.out, s->model.tokenizer, err);
     if (ok) report(s, &c);
