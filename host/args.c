@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/base/files.h"
 #include "host/command.h"
 #include "host/recipe.h"
 #include "kernels/check.h"
@@ -312,6 +313,17 @@ static bool check_needed(const Args *a, Err *err) {
     return true;
 }
 
+/* Files are written at the end of what may be hours of work: their places are tried now. */
+static bool check_outputs(const Args *a, Err *err) {
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const Setting *s = &settings_table[i];
+        if (strcmp(s->field, "out") != 0 || strcmp(s->detail, "file") != 0) continue;
+        const char *path = *(const char *const *)((const char *)&a->s + s->offset);
+        if (*path && command_uses(a->command, i) && !files_can_create(path, err)) return false;
+    }
+    return true;
+}
+
 bool args_parse(Args *a, const Command *c, int argc, char **argv, Err *err) {
     args_defaults(a);
     a->command = c;
@@ -322,7 +334,7 @@ bool args_parse(Args *a, const Command *c, int argc, char **argv, Err *err) {
         ok = strncmp(argv[i], "--", 2) == 0 ? take_flag(a, argc, argv, &i, err)
                                             : take_positional(a, argv[i], err);
     if (ok && a->recipe) ok = apply_recipe(a, err); /* its path stands among the flags */
-    ok = ok && check_needed(a, err);
+    ok = ok && check_needed(a, err) && check_outputs(a, err);
     if (!ok) args_free(a);
     return ok;
 }

@@ -4,7 +4,7 @@
  *
  * Defaults first, then the recipe, then the flags. A switch may stand alone (--json) or take true
  * or false. Everything unknown, given twice or out of range is EXIT_USAGE with what was expected
- * and, for names, the nearest one that exists. */
+ * and, for names, the nearest one that exists. A file to write that could not be is EXIT_INPUT. */
 #ifndef SAILS_ARGS_H
 #define SAILS_ARGS_H
 

@@ -6,7 +6,7 @@
 
 #include "host/args.h"
 #include "host/command.h"
-#include "tests/test.h"
+#include "tests/files.h"
 
 static const Use some_use[] = {{"out", USE_OPTIONAL},      {"run.none", USE_OPTIONAL},
                                {"model.path", USE_NEEDED}, {"model.dtype", USE_OPTIONAL},
@@ -207,6 +207,22 @@ static void test_table(void) {
     EXPECT(!nearest_name("doctor", names, 3), "another word has no neighbour");
 }
 
+/* A result that could not be written is refused before the work, and nothing is left there. */
+static void test_outputs(void) {
+    Args a;
+    Err err;
+    char line[200];
+    snprintf(line, sizeof line, "--model m --generate.out %s/none/r.jsonl", folder);
+    EXPECT_REFUSED(parse(&a, &some, line, &err), err, EXIT_INPUT, "none/r.jsonl: cannot write");
+    snprintf(line, sizeof line, "--model m --generate.out %s", folder);
+    EXPECT_REFUSED(parse(&a, &some, line, &err), err, EXIT_INPUT, "expected a file to write");
+    snprintf(line, sizeof line, "--model m --generate.out %s/r.jsonl", folder);
+    EXPECT(parse(&a, &some, line, &err), "%s", err.text);
+    args_free(&a);
+    EXPECT(parse(&a, &some, "--model m --generate.out /dev/null", &err), "%s", err.text);
+    args_free(&a);
+}
+
 int main(void) {
     if (!mkdtemp(folder)) return 1;
     snprintf(recipe_path, sizeof recipe_path, "%s/r.yaml", folder);
@@ -216,6 +232,7 @@ int main(void) {
     test_recipe();
     test_bad_recipe();
     test_write_back();
+    test_outputs();
     remove(recipe_path);
     rmdir(folder);
     return test_done("args");

@@ -132,6 +132,7 @@ good init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 -
     --tokenizer "$tokenizer" --dtype f32 --out short
 bad 3 "chats.jsonl: line 1" generate --model short --prompts chats.jsonl
 bad 3 "nowhere" generate --model m --prompts nowhere
+bad 3 "no/g.jsonl: cannot write" generate --model nowhere --prompts nowhere --out no/g.jsonl
 echo '{"text":"a <bos> b"}' >bos.jsonl
 bad 3 "bos.jsonl: line 1: the text holds <bos>" logprob --model m --data bos.jsonl --max-length 60
 good logprob --model m --adapter ad --data chats.jsonl --max-length 60
@@ -171,6 +172,7 @@ code=$?
 [ "$(wc -l <err)" -eq 1 ] || fail "SIGTERM: expected one line, got: $(cat err)"
 ls big/*.tmp.* >ls 2>&1 && fail "SIGTERM left $(cat ls)"
 [ ! -e big/model.safetensors ] || fail "SIGTERM left half a model"
+[ ! -e big/config.json ] || fail "SIGTERM left the config of no model"
 
 # ----------------------------------------------------------------------------------- recipes --
 printf 'eval:\n  responses: r.jsonl\n  judge: refusal\ntrain:\n  lr: 1e-4\n' >ok.yaml

@@ -45,6 +45,11 @@ static void test_out_file(void) {
     EXPECT(entries(test_path("out")) == 2, "commit leaves nothing else");
     EXPECT(files_write(path, NULL, 0, &err) && holds(path, ""), "an empty file");
     files_abandon(NULL);
+    EXPECT(files_write(path, "kept", 4, &err) && files_can_create(path, &err) &&
+               files_can_create(test_path("out/y"), &err),
+           "%s", err.text);
+    EXPECT(holds(path, "kept") && entries(test_path("out")) == 2, "a trial leaves no trace");
+    EXPECT_REFUSED(files_can_create(test_path("out/no/x"), &err), err, EXIT_INPUT, "cannot write");
 
     CHECK(symlink("x", test_path("out/link")) == 0, "symlink");
     EXPECT(files_write(test_path("out/link"), "l", 1, &err) && holds(path, "l"),

@@ -73,6 +73,15 @@ bool files_create(OutFile **f, const char *path, Err *err) {
     return *f != NULL;
 }
 
+bool files_can_create(const char *path, Err *err) {
+    struct stat st; /* a pipe opened and closed again would have ended for its reader */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) return true;
+    OutFile *f;
+    if (!files_create(&f, path, err)) return false;
+    files_abandon(f);
+    return true;
+}
+
 FILE *files_stream(OutFile *f) {
     return f->stream;
 }

@@ -18,6 +18,10 @@ bool files_put(OutFile *f, const void *data, size_t n, Err *err); /* fwrite that
 bool files_commit(OutFile *f, Err *err); /* frees f, also on failure; checks every write error */
 void files_abandon(OutFile *f);          /* removes the temporary; NULL is allowed */
 
+/* False with the reason when files_create would fail now: to be asked before hours of work whose
+ * result goes there. Nothing changes; a device or pipe is taken at its word. */
+bool files_can_create(const char *path, Err *err);
+
 bool files_write(const char *path, const void *data, size_t n, Err *err); /* the three in one */
 
 /* The whole file, from malloc, with a NUL behind its n bytes. More than `limit` bytes are refused
