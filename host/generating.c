@@ -33,8 +33,12 @@ typedef struct Generating {
 } Generating;
 
 static bool render(Doc *d, Tokenizer *t, const Record *r, int max_length, Err *err) {
-    if (r->form == RECORD_TEXT || r->form == RECORD_TOKENS)
-        return doc_from_record(d, t, r, max_length, err);
+    if (r->form == RECORD_TEXT || r->form == RECORD_TOKENS) {
+        if (!doc_from_record(d, t, r, max_length, err)) return false;
+        return !d->truncated ||
+               err_set(err, EXIT_INPUT, "line %zu: prompt of more than %d tokens; shorten it",
+                       r->line, max_length);
+    }
     if (!chat_render(d, t, &r->chat, true, max_length, err))
         return err_prefix(err, "line %zu", r->line);
     d->record = r;

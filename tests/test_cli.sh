@@ -131,6 +131,8 @@ good generate --model m --prompts prompts.jsonl --max-new-tokens 3 --temperature
 good init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 --positions 12 \
     --tokenizer "$tokenizer" --dtype f32 --out short
 bad 3 "chats.jsonl: line 1" generate --model short --prompts chats.jsonl
+echo '{"text":"a b c d e f g h i j k l m n o p q r s t u v w x y z"}' >long.jsonl
+bad 3 "long.jsonl: line 1: prompt of more than 11 tokens" generate --model short --prompts long.jsonl
 bad 3 "nowhere" generate --model m --prompts nowhere
 bad 3 "no/g.jsonl: cannot write" generate --model nowhere --prompts nowhere --out no/g.jsonl
 echo '{"text":"a <bos> b"}' >bos.jsonl
