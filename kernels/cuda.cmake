@@ -28,7 +28,8 @@ elseif(SAILS_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES 80-real) # for CMake's own test of the compiler
   set(CMAKE_CUDA_STANDARD 17)
   enable_language(CUDA)
-  find_package(CUDAToolkit REQUIRED)
+  # Not FindCUDAToolkit: some of its versions fail on a toolkit that has only the parts needed here.
+  find_library(CUBLASLT cublasLt REQUIRED HINTS ${CUDA_HEADERS}/.. PATH_SUFFIXES lib64 lib)
   add_library(sails_cuda MODULE ${CUDA_KERNELS} $<TARGET_OBJECTS:cuda_host>)
   # Machine code for the data-centre generations that the compiler knows, PTX of the last for newer.
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
@@ -38,9 +39,10 @@ elseif(SAILS_CUDA)
   endif()
   set_target_properties(sails_cuda PROPERTIES
     CUDA_ARCHITECTURES "${architectures}" CUDA_VISIBILITY_PRESET hidden
+    CUDA_RUNTIME_LIBRARY Static # one library less to be found, and to fit the driver, at start-up
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   target_compile_options(sails_cuda PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow>)
   target_link_options(sails_cuda PRIVATE -Wl,-z,defs)
-  target_link_libraries(sails_cuda PRIVATE CUDA::cudart CUDA::cublasLt m ${CMAKE_DL_LIBS})
+  target_link_libraries(sails_cuda PRIVATE ${CUBLASLT} m ${CMAKE_DL_LIBS})
 endif()

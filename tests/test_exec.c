@@ -156,6 +156,11 @@ static void test_choice(void) {
                said(why));
         exec_close(&ex); /* of an Exec that did not open: does nothing */
     }
+    if (getenv("SAILS_CUDA_PLUGIN")) { /* a whole one, though there may be no GPU */
+        why = exec_open(&ex, DEVICE_CUDA, DTYPE_F32);
+        EXPECT(!why || strstr(why, "GPU") || strstr(why, "lacks the op"), "said %s", why);
+        exec_close(&ex);
+    }
     setenv("SAILS_CUDA_PLUGIN", "/nonexistent/libsails_cuda.so", 1);
     why = exec_open(&ex, DEVICE_CUDA, DTYPE_F32);
     EXPECT(why && strstr(why, "does not load") && strstr(why, "/nonexistent/"), "said %s",
