@@ -51,7 +51,7 @@ void exec_free(Exec *ex, void *p) {
 }
 
 const void *exec_map(Exec *ex, const void *p, size_t bytes, const char *what) {
-    if (ex->device->maps_host && (uintptr_t)p % 16 == 0) return p;
+    if (ex->device->maps_host && (uintptr_t)p % 8 == 0) return p;
     void *copy = exec_alloc(ex, bytes, what);
     exec_copy_in(ex, copy, p, bytes);
     return copy;

@@ -52,7 +52,7 @@ void *exec_alloc(Exec *ex, size_t bytes, const char *what);
 void exec_free(Exec *ex, void *p); /* NULL is allowed */
 
 /* Makes read-only host memory (a mapped file) readable by ops. The CPU device returns p itself
- * when it is aligned to 16 bytes, else a copy; a GPU always copies. The host memory must outlive
+ * when it is aligned to 8 bytes, else a copy; a GPU always copies. The host memory must outlive
  * the mapping. Undone by exec_unmap. */
 const void *exec_map(Exec *ex, const void *p, size_t bytes, const char *what);
 void exec_unmap(Exec *ex, const void *mapped, const void *p);

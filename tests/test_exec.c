@@ -104,15 +104,15 @@ static void test_accounts(Exec *ex) {
 
 static void test_map(Exec *ex) {
     enum { N = 4096 };
-    unsigned char *file = pattern(N + 16, 7), got[N], *host = file;
-    while ((uintptr_t)host % 16 != 0) host++;
+    unsigned char *file = pattern(N + 8, 7), got[N], *host = file;
+    while ((uintptr_t)host % 8 != 0) host++;
     for (int off = 0; off < 2; off++) { /* aligned, and not */
         const void *mapped = exec_map(ex, host + off, N - 1, "file");
         void *copy = exec_alloc(ex, N, "copy");
         exec_copy(ex, copy, mapped, N - 1);
         exec_copy_out(ex, got, copy, N - 1);
         EXPECT(memcmp(got, host + off, N - 1) == 0, "%s: mapped bytes", ex->op->name);
-        EXPECT((uintptr_t)mapped % 16 == 0, "%s: mapping aligned", ex->op->name);
+        EXPECT((uintptr_t)mapped % 8 == 0, "%s: mapping aligned", ex->op->name);
         exec_unmap(ex, mapped, host + off);
         exec_free(ex, copy);
     }

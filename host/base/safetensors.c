@@ -467,5 +467,5 @@ void st_release(const StTensor *t, size_t first, size_t n) {
 
 bool st_in_place(const StTensor *t, enum Dtype dtype) {
     enum StType need = dtype == DTYPE_F32 ? ST_F32 : ST_BF16;
-    return t->type == need && (uintptr_t)t->data % 16 == 0;
+    return t->type == need && (uintptr_t)t->data % 8 == 0;
 }
