@@ -40,6 +40,11 @@ static bool check(Align *w, const Methods *m, Err *err) {
     if (!settings_check_packs(s, err)) return false;
     if (m->sails && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "score.sae and score.layers: the method sails needs both");
+    for (int i = 0; i < m->n && s->train.rank == 0; i++)
+        if (strcmp(m->name[i], "lora") == 0)
+            return err_set(
+                err, EXIT_USAGE,
+                "--rank 0 takes the rank from a subspace; the method lora needs a number");
     if ((*s->score.aligned != 0) != (*s->score.unaligned != 0))
         return err_set(err, EXIT_USAGE, "score.aligned and score.unaligned: both or neither");
     const char *const path[] = {s->data.path,       s->data.text,        s->score.aligned,

@@ -189,10 +189,21 @@ static bool unknown(const Command *c, const char *where, const char *what, const
 
 /* ---------------------------------------------------------------------------- the recipe -- */
 
+static bool is_section(const char *word) {
+    for (int i = 0; i < SETTINGS_COUNT; i++)
+        if (!setting_top_level(&settings_table[i]) && strcmp(settings_table[i].section, word) == 0)
+            return true;
+    return false;
+}
+
 static bool apply_entry(Args *a, const RecipeEntry *e, Err *err) {
     char where[512];
     snprintf(where, sizeof where, "%.300s: line %d: ", a->recipe, e->line);
     int i = args_find(e->key);
+    if (i < 0 && is_section(e->key))
+        return err_set(err, EXIT_USAGE,
+                       "%s%s is a section: expected indented keys under it, got %s", where, e->key,
+                       e->list ? "a list" : "a value");
     if (i < 0) return unknown(a->command, where, "key", e->key, true, err);
     if (!command_uses(a->command, i)) {
         if (!a->command->whole_recipe) return true;

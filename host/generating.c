@@ -15,7 +15,7 @@ typedef struct PromptFile {
     Doc *doc;
 } PromptFile;
 
-enum { FILES = 2, WINDOW = 16 /* prompts per slot between two looks at the interrupt flag */ };
+enum { FILES = 2 };
 
 typedef struct Generating {
     Runtime *r;
@@ -27,14 +27,17 @@ typedef struct Generating {
     char **reply;  /* text of each prompt's reply */
     size_t *reply_len;
     int *made, *stop;
-    size_t base; /* of the window's prompts in `order` */
     size_t done;
     Progress bar;
 } Generating;
 
 static bool render(Doc *d, Tokenizer *t, const Record *r, int max_length, Err *err) {
-    if (r->form == RECORD_TEXT || r->form == RECORD_TOKENS)
-        return doc_from_record(d, t, r, max_length, err);
+    if (r->form == RECORD_TEXT || r->form == RECORD_TOKENS) {
+        if (!doc_from_record(d, t, r, max_length, err)) return false;
+        return !d->truncated ||
+               err_set(err, EXIT_INPUT, "line %zu: prompt of more than %d tokens; shorten it",
+                       r->line, max_length);
+    }
     if (!chat_render(d, t, &r->chat, true, max_length, err))
         return err_prefix(err, "line %zu", r->line);
     d->record = r;
@@ -81,7 +84,7 @@ static void collect(Generating *g) {
 
 static void take_reply(void *context, const GenReply *reply) {
     Generating *g = context;
-    size_t i = g->order[g->base + (size_t)reply->index];
+    size_t i = g->order[reply->index];
     g->reply[i] =
         tokenizer_decode(g->r->tokenizer, reply->token, (size_t)reply->n, true, &g->reply_len[i]);
     g->made[i] = reply->n;
@@ -94,20 +97,15 @@ static bool decode_all(Generating *g, GenOptions *o, Err *err) {
     int32_t end_of_turn = tokenizer_id(g->r->tokenizer, "<end_of_turn>");
     o->stop = &end_of_turn;
     o->nstop = end_of_turn >= 0;
+    o->give_up = interrupt_came;
     Generator *gen = gen_create(&g->r->model, o);
-    size_t window = (size_t)o->slots * WINDOW;
-    GenPrompt *prompt = mem_array(window, sizeof *prompt);
-    bool ok = true;
-    for (g->base = 0; g->base < g->n && ok; g->base += window) {
-        size_t n = g->n - g->base < window ? g->n - g->base : window;
-        for (size_t i = 0; i < n; i++) {
-            size_t number = g->order[g->base + i];
-            prompt[i] = (GenPrompt){g->doc[number]->token, g->doc[number]->n,
-                                    s->generate.max_new_tokens, number};
-        }
-        ok = !interrupted(err);
-        if (ok) gen_run(gen, prompt, (int)n, take_reply, g);
+    GenPrompt *prompt = mem_array(g->n, sizeof *prompt);
+    for (size_t i = 0; i < g->n; i++) {
+        size_t number = g->order[i];
+        prompt[i] = (GenPrompt){g->doc[number]->token, g->doc[number]->n,
+                                s->generate.max_new_tokens, number};
     }
+    bool ok = gen_run(gen, prompt, (int)g->n, take_reply, g) || !interrupted(err);
     free(prompt);
     gen_destroy(gen);
     return ok;

@@ -20,6 +20,10 @@ void interrupt_catch(void) {
     if (before.sa_handler != SIG_IGN) sigaction(SIGINT, &a, NULL); /* nohup, or a job with & */
 }
 
+bool interrupt_came(void) {
+    return caught != 0;
+}
+
 bool interrupted(Err *err) {
     if (!caught) return false;
     err_set(err, EXIT_INTERNAL, "interrupted by %s; finished outputs are kept, unfinished removed",

@@ -12,6 +12,7 @@ void interrupt_catch(void);
 
 /* True when a signal came; then err is set. */
 bool interrupted(Err *err);
+bool interrupt_came(void); /* the same question without an err */
 
 /* After the error line: if a signal came, dies by it, so that shells and schedulers see it. */
 void interrupt_end(void);

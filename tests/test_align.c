@@ -202,6 +202,10 @@ static void test_refused(void) {
                made);
     }
     char line[1024];
+    snprintf(line, sizeof line, "--rank 0 --out %s", in_world("fresh"));
+    EXPECT(strncmp(align(line), "error 2: --rank 0", 17) == 0 &&
+               !files_exists(in_world("fresh/scores.safetensors")),
+           "a rank that lora cannot have was found out late");
     snprintf(line, sizeof line, "--out %s", in_world("model"));
     const char *made = align(line);
     EXPECT(strstr(made, "holds files but no run"), "a folder that is no run gave '%s'", made);

@@ -137,6 +137,8 @@ static void test_bad_recipe(void) {
     static const struct {
         const char *text, *says, *too;
     } bad[] = {
+        {"train: 5\n", "line 1: train is a section", "got a value"},
+        {"train: [5]\n", "line 1: train is a section", "got a list"},
         {"trian:\n  lr: 1\n", "line 2: unknown key trian.lr", "train.lr"},
         {"train:\n  lr: 1\n  ranks: 1\n", "line 3: unknown key train.ranks", "train.rank"},
         {"train:\n  lr: big\n", "line 2: train.lr: expected a number", "'big'"},

@@ -131,6 +131,8 @@ good generate --model m --prompts prompts.jsonl --max-new-tokens 3 --temperature
 good init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 --positions 12 \
     --tokenizer "$tokenizer" --dtype f32 --out short
 bad 3 "chats.jsonl: line 1" generate --model short --prompts chats.jsonl
+echo '{"text":"a b c d e f g h i j k l m n o p q r s t u v w x y z"}' >long.jsonl
+bad 3 "long.jsonl: line 1: prompt of more than 11 tokens" generate --model short --prompts long.jsonl
 bad 3 "nowhere" generate --model m --prompts nowhere
 bad 3 "no/g.jsonl: cannot write" generate --model nowhere --prompts nowhere --out no/g.jsonl
 echo '{"text":"a <bos> b"}' >bos.jsonl
@@ -173,6 +175,14 @@ code=$?
 ls big/*.tmp.* >ls 2>&1 && fail "SIGTERM left $(cat ls)"
 [ ! -e big/model.safetensors ] || fail "SIGTERM left half a model"
 [ ! -e big/config.json ] || fail "SIGTERM left the config of no model"
+good init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 \
+    --positions 200000 --tokenizer "$tokenizer" --dtype f32 --out long
+timeout --preserve-status -s TERM -k 60 2 "$sails" generate --model long --prompts prompts.jsonl \
+    --max-new-tokens 199900 --out endless.jsonl >out 2>err # would be busy for many minutes
+code=$?
+[ $code -eq 143 ] || fail "SIGTERM in generate gave exit $code, expected 143 within a minute"
+grep -q "interrupted by SIGTERM" err || fail "SIGTERM in generate: $(cat err)"
+ls endless.jsonl* >ls 2>&1 && fail "SIGTERM in generate left $(cat ls)"
 
 # ----------------------------------------------------------------------------------- recipes --
 printf 'eval:\n  responses: r.jsonl\n  judge: refusal\ntrain:\n  lr: 1e-4\n' >ok.yaml
