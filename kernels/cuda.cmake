@@ -30,6 +30,9 @@ elseif(SAILS_CUDA)
   enable_language(CUDA)
   # Not FindCUDAToolkit: some of its versions fail on a toolkit that has only the parts needed here.
   find_library(CUBLASLT cublasLt REQUIRED HINTS ${CUDA_HEADERS}/.. PATH_SUFFIXES lib64 lib)
+  # CMake leaves out the folders that nvcc searches by itself; the loader does not know them.
+  get_filename_component(cublas_folder ${CUBLASLT} REALPATH)
+  get_filename_component(cublas_folder ${cublas_folder} DIRECTORY)
   add_library(sails_cuda MODULE ${CUDA_KERNELS} $<TARGET_OBJECTS:cuda_host>)
   # Machine code for the data-centre generations that the compiler knows, PTX of the last for newer.
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
@@ -40,6 +43,7 @@ elseif(SAILS_CUDA)
   set_target_properties(sails_cuda PROPERTIES
     CUDA_ARCHITECTURES "${architectures}" CUDA_VISIBILITY_PRESET hidden
     CUDA_RUNTIME_LIBRARY Static # one library less to be found, and to fit the driver, at start-up
+    BUILD_RPATH ${cublas_folder} INSTALL_RPATH ${cublas_folder}
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   target_compile_options(sails_cuda PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow>)
