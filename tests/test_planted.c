@@ -17,10 +17,14 @@
 #include "model/subspace.h"
 #include "tests/test.h"
 
-/* truth.json computes means from the flags' and directions' nominal amounts. The stream's RMS,
- * which enters gates and outputs, is nominal within 5 %, and a payload of length p lowers what a
- * post norm passes on by p^2 / 2D < 3 %. */
-#define MEAN_TOLERANCE 0.08
+/* truth.json computes means from the nominal amount of everything. What it leaves out: RMS of the
+ * stream at a gate, which planted directions of other events raise by up to 4 %, half of which the
+ * ballast of the outputs undoes, and the payload of length p behind a post norm, p^2 / 2D < 1 %.
+ * In bf16 a score of 55 is uncertain by 2^-8 of itself, 0.09 behind the cap; that moves the REPLY
+ * flag by 1 %, and the least margin of a gate, which is half as large as the flag, by 2 %. */
+static double mean_tolerance(enum Dtype t) {
+    return t == DTYPE_F32 ? 0.05 : 0.08;
+}
 #define ANGLE_TOLERANCE 1e-4
 
 static const char *world;
@@ -55,7 +59,8 @@ static double total(const ScoreLayer *l, int corpus, int feature) {
 }
 
 /* Firings exactly, means within the tolerance, and silence where nothing fires. */
-static void check_feature(const ScoreLayer *l, const json_t *f, const int64_t tokens[2]) {
+static void check_feature(const ScoreLayer *l, const json_t *f, const int64_t tokens[2],
+                          double tolerance) {
     int i = (int)json_integer_value(json_object_get(f, "index"));
     const char *name = json_string_value(json_object_get(f, "name"));
     for (int c = 0; c < 2; c++) {
@@ -64,13 +69,13 @@ static void check_feature(const ScoreLayer *l, const json_t *f, const int64_t to
         double ref = json_real_value(json_array_get(json_object_get(f, "mean"), (size_t)c));
         EXPECT(got == fires, "layer %d feature %d (%s), corpus %d: %ld firings, expected %ld",
                l->layer, i, name, c, got, fires);
-        EXPECT(fabs(mean - ref) <= MEAN_TOLERANCE * ref,
+        EXPECT(fabs(mean - ref) <= tolerance * ref,
                "layer %d feature %d (%s), corpus %d: mean %g, expected %g", l->layer, i, name, c,
                mean, ref);
     }
 }
 
-static void check_counts(const Scores *s) {
+static void check_counts(const Scores *s, double tolerance) {
     int64_t tokens[2] = {0, 0};
     for (int c = 0; c < 2; c++)
         for (int g = 0; g < SCORE_GROUPS; g++) tokens[c] += s->tokens[c][g];
@@ -83,9 +88,9 @@ static void check_counts(const Scores *s) {
                    "corpus %d: %ld tokens counted, expected %ld", c, (long)tokens[c],
                    integer(t, "tokens", (size_t)c));
         json_array_foreach(json_object_get(t, "separating"), j, f)
-            check_feature(&s->layer[i], f, tokens);
+            check_feature(&s->layer[i], f, tokens, tolerance);
         json_array_foreach(json_object_get(t, "others"), j, f)
-            check_feature(&s->layer[i], f, tokens);
+            check_feature(&s->layer[i], f, tokens, tolerance);
     }
 }
 
@@ -234,7 +239,7 @@ static void test_world(const char *dtype) {
     printf("%s\n", dtype);
     open_world(&a, &r, &saes, &records, dtype);
     MUST(scoring_run(&scores, &work, &r, &saes, &a.s, &records, NULL, records.n, &err), err);
-    check_counts(&scores);
+    check_counts(&scores, mean_tolerance(r.ex.dtype));
     snprintf(path, sizeof path, "%s/test_planted.%s.safetensors", world, dtype);
     check_subspace(&r, &saes, &scores, path);
     scores_free(&scores);

@@ -23,7 +23,7 @@
 #include "host/base/err.h"
 
 enum { D = 160, NA = 64, NB = 56, NS = 39, AT_A = 1, AT_B = AT_A + NA, AT_S = AT_B + NB };
-enum { LAYERS = 5, HEADS = 4, KV_HEADS = 2, HEAD_WIDTH = 32, FFN = 80, WINDOW = 24 };
+enum { LAYERS = 5, HEADS = 4, KV_HEADS = 2, HEAD_WIDTH = 32, FFN = 64, WINDOW = 24 };
 enum { MAX_PIECES = 1024, MAX_PIECE = 24, MAX_DOC = 256, MAX_PAIRS = 256, MAX_TEXT = 512 };
 enum { EVENTS = 16, PLANTED = 18, SAE_WIDTH = 96, FIRST_SAE = 1, LAST_SAE = 3 };
 
@@ -31,6 +31,9 @@ enum { EVENTS = 16, PLANTED = 18, SAE_WIDTH = 96, FIRST_SAE = 1, LAST_SAE = 3 };
 #define RMS_IN 0.65         /* of a stream entering a sub-layer; true to a few percent */
 enum { QUERY_SCALAR = 24 }; /* not the width of a head: both occur in real models */
 #define CAP_ATTENTION 50.0
+#define LOOK_HEADER \
+    55.0                /* scores that share the REPLY flag between header and BOS: with the soft */
+#define LOOK_START 50.0 /* cap 88 % to 12 %, without it 99 % to 1 % */
 #define CAP_FINAL 30.0
 #define AMPLITUDE 2.5 /* of a planted direction in the stream */
 

@@ -117,18 +117,36 @@ static Tokens render(const World *w, const Pair *p, const char *answer, int *rep
     return t;
 }
 
+/* RMS of the stream entering layer 1 at a token with these amounts of meaning: all parts of it are
+ * orthogonal. */
+static double rms(const World *w, int id, const double amount[SEM_COUNT]) {
+    double sum = BALLAST * BALLAST + 1; /* ballast and identity */
+    for (int i = 0; i < NB; i++) sum += w->b[id][i] * w->b[id][i];
+    for (int s = 0; s < SEM_COUNT; s++) sum += amount[s] * amount[s];
+    return sqrt(sum / D);
+}
+
+/* A head's score after the soft cap, when the full hit is worth `score` at the nominal RMS. */
+static double capped(double score, double rms_query, double rms_key) {
+    return CAP_ATTENTION * tanh(score * RMS_IN * RMS_IN / (rms_query * rms_key) / CAP_ATTENTION);
+}
+
 /* Amounts of meaning in the stream at token `at`, as layer 1's attention leaves it. */
 static void amounts(const World *w, const Tokens *t, int at, double amount[SEM_COUNT]) {
+    int headers = 0, header = piece_id(w, "model"), start = t->id[0];
+    double near_header[SEM_COUNT] = {[NEAR] = 1};
     memcpy(amount, w->sem[t->id[at]], sizeof w->sem[0]);
-    int headers = 0, header = piece_id(w, "model");
     bool plan = amount[STEP_1] > 0 || amount[STEP_2] > 0;
     for (int i = 0; i <= at; i++) {
-        headers += t->id[i] == header;
-        if (t->id[i] == header) amount[NEAR] = at - i < WINDOW;
-        if (plan && w->sem[t->id[i]][HARM] > 0.8) amount[CONTEXT] = 0.98;
+        if (plan && w->sem[t->id[i]][HARM] > 0.8) amount[CONTEXT] = 1;
+        if (t->id[i] != header) continue;
+        headers++;
+        amount[NEAR] = at - i < WINDOW;
     }
-    double lead = exp(CAP_ATTENTION * (tanh(55 / CAP_ATTENTION) - tanh(50 / CAP_ATTENTION)));
-    if (headers) amount[REPLY] = headers * lead / (headers * lead + 1);
+    double here = rms(w, t->id[at], amount);
+    double to_header = capped(LOOK_HEADER, here, rms(w, header, near_header));
+    double to_start = capped(LOOK_START, here, rms(w, start, w->sem[start]));
+    if (headers) amount[REPLY] = 1 / (1 + exp(to_start - to_header) / headers);
 }
 
 static void count_token(const World *w, const Feature *f, const Tokens *t, int at, int corpus,
