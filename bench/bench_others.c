@@ -68,7 +68,7 @@ static void factorisations(void) {
     double *host = malloc(n * sizeof *host);
     CHECK(host, "out of memory");
     for (size_t i = 0; i < n; i++) host[i] = (double)(i * 7919 % 1009) / 1009 - 0.5;
-    double *a = bench_copy(host, n * sizeof *a), *u = bench_blank(n * sizeof *u);
+    double *a = bench_copy(host, n * sizeof *a), *u = bench_copy(host, n * sizeof *u);
     double *s = bench_blank(RANK * sizeof *s), *vt = bench_blank(RANK * RANK * sizeof *vt);
     free(host);
     double work = 2.0 * ROWS * RANK * RANK;

@@ -1,8 +1,12 @@
 /* kvcache.c - the cache of keys and values that decoding reads. Contracts: ops.h. */
-#include <math.h>
+#include <float.h>
+#include <omp.h>
 #include <string.h>
 
 #include "kernels/cpu/twin.h"
+#include "kernels/scalar.h"
+
+enum { E_MAX = 256, SPAN = 64 }; /* SPAN: keys between two looks at the maximum */
 
 void TWIN(kv_put)(Exec *ex, store *kcache, store *vcache, const store *k, const store *v,
                   const int32_t *slot, const int32_t *pos, int N, int T, int W) {
@@ -17,39 +21,88 @@ void TWIN(kv_put)(Exec *ex, store *kcache, store *vcache, const store *k, const 
     }
 }
 
-/* One query head of one row over keys and values `stride` apart. */
-static void decode_head(elem *o, const elem *q, const elem *k, const elem *v, int first, int len,
-                        size_t stride, AttnShape a) {
-    float top = -INFINITY, sum = 0, acc[256] = {0};
-    for (int t = first; t < len; t++) {
-        const elem *kt = k + t * stride, *vt = v + t * stride;
+/* A query head on its way over the cache: the running softmax of forward attention. */
+typedef struct Head {
+    float top, sum, query[E_MAX], out[E_MAX];
+} Head;
+
+/* Scores of n keys, `stride` elements apart, become weights relative to the new maximum; the old
+ * sums follow it. */
+static void weigh(Head *h, float *w, const elem *k, int n, size_t stride, AttnShape a) {
+    float next = h->top, sum = 0;
+    for (int t = 0; t < n; t++) {
+        const elem *key = k + t * stride;
         float s = 0;
 #pragma omp simd reduction(+ : s)
-        for (int e = 0; e < a.E; e++) s += elem_get(q[e]) * elem_get(kt[e]);
-        s *= a.scale;
-        if (a.cap > 0) s = a.cap * tanhf(s / a.cap);
-        float next = fmaxf(top, s), shrink = expf(top - next), p = expf(s - next);
-        sum = sum * shrink + p;
-        for (int e = 0; e < a.E; e++) acc[e] = acc[e] * shrink + p * elem_get(vt[e]);
-        top = next;
+        for (int e = 0; e < a.E; e++) s += h->query[e] * elem_get(key[e]);
+        w[t] = s;
     }
-    for (int e = 0; e < a.E; e++) o[e] = elem_put(acc[e] / sum);
+    if (a.cap > 0)
+        for (int t = 0; t < n; t++) w[t] = a.cap * scalar_tanh(w[t] / a.cap);
+    for (int t = 0; t < n; t++) next = w[t] > next ? w[t] : next;
+#pragma omp simd reduction(+ : sum)
+    for (int t = 0; t < n; t++) sum += w[t] = scalar_exp(w[t] - next);
+    float shrink = scalar_exp(h->top - next);
+    for (int e = 0; e < a.E; e++) h->out[e] *= shrink;
+    h->sum = h->sum * shrink + sum;
+    h->top = next;
+}
+
+/* Four values a turn: `out` is then read and written a quarter as often. */
+static void add_values(float *out, const float *w, const elem *v, int n, size_t stride, int E) {
+    int t = 0;
+    for (; t + 4 <= n; t += 4) {
+        const elem *v0 = v + t * stride, *v1 = v0 + stride, *v2 = v1 + stride, *v3 = v2 + stride;
+        for (int e = 0; e < E; e++)
+            out[e] += (w[t] * elem_get(v0[e]) + w[t + 1] * elem_get(v1[e])) +
+                      (w[t + 2] * elem_get(v2[e]) + w[t + 3] * elem_get(v3[e]));
+    }
+    for (; t < n; t++)
+        for (int e = 0; e < E; e++) out[e] += w[t] * elem_get(v[t * stride + e]);
+}
+
+/* All `heads` query heads of one kv head of one row: the cache is read from memory once. */
+static void decode(Head *head, int heads, elem *o, const elem *q, const elem *k, const elem *v,
+                   int len, AttnShape a) {
+    size_t stride = (size_t)a.K * a.E;
+    for (int h = 0; h < heads; h++) {
+        head[h].top = -FLT_MAX, head[h].sum = 0;
+        for (int e = 0; e < a.E; e++) {
+            head[h].query[e] = a.scale * elem_get(q[h * a.E + e]);
+            head[h].out[e] = 0;
+        }
+    }
+    int first = a.window > 0 && len > a.window ? len - a.window : 0;
+    for (int t = first; t < len; t += SPAN) {
+        int n = len - t < SPAN ? len - t : SPAN;
+        for (int h = 0; h < heads; h++) {
+            float w[SPAN];
+            weigh(head + h, w, k + t * stride, n, stride, a);
+            add_values(head[h].out, w, v + t * stride, n, stride, a.E);
+        }
+    }
+    for (int h = 0; h < heads; h++)
+        for (int e = 0; e < a.E; e++) o[h * a.E + e] = elem_put(head[h].out[e] / head[h].sum);
 }
 
 void TWIN(attn_decode)(Exec *ex, store *o, const store *q, const store *kcache, const store *vcache,
                        const int32_t *slot, const int32_t *len, int N, int T, AttnShape a) {
     OP_GATE(ex);
-    CHECK(N >= 0 && T > 0 && a.H % a.K == 0 && a.E >= 8 && a.E <= 256, "N=%d T=%d H=%d K=%d E=%d",
-          N, T, a.H, a.K, a.E);
+    CHECK(N >= 0 && T > 0 && a.K > 0 && a.H > 0 && a.H % a.K == 0 && a.E % 8 == 0 && a.E >= 8 &&
+              a.E <= E_MAX && a.window >= 0 && a.cap >= 0,
+          "N=%d T=%d H=%d K=%d E=%d window=%d cap=%g", N, T, a.H, a.K, a.E, a.window,
+          (double)a.cap);
     size_t width = (size_t)a.K * a.E;
+    int heads = a.H / a.K;
+    Head *scratch = exec_scratch(ex, (size_t)omp_get_max_threads() * heads * sizeof *scratch);
 #pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < N * a.H; i++) {
-        int n = i / a.H, h = i % a.H, kv = h / (a.H / a.K);
+    for (int i = 0; i < N * a.K; i++) {
+        int n = i / a.K, kv = i % a.K;
         CHECK(slot[n] >= 0 && len[n] >= 1 && len[n] <= T, "row %d: slot %d, length %d of %d", n,
               slot[n], len[n], T);
-        size_t base = (size_t)slot[n] * T * width + (size_t)kv * a.E, row = (size_t)i * a.E;
-        int first = a.window > 0 && len[n] > a.window ? len[n] - a.window : 0;
-        decode_head(elems(o) + row, elems_const(q) + row, elems_const(kcache) + base,
-                    elems_const(vcache) + base, first, len[n], width, a);
+        size_t base = (size_t)slot[n] * T * width + (size_t)kv * a.E;
+        size_t row = (size_t)i * heads * a.E;
+        decode(scratch + omp_get_thread_num() * heads, heads, elems(o) + row, elems_const(q) + row,
+               elems_const(kcache) + base, elems_const(vcache) + base, len[n], a);
     }
 }
