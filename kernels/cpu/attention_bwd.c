@@ -73,13 +73,15 @@ static void load_block(Tiles *w, const Backward *x, const Block *b) {
 
 /* w holds scores and ds holds d_o . v; they become the weights and the gradient of scale q.k. */
 static void score_gradient(Tiles *w, int n, int wide, float cap) {
+    const float *lse = w->lse, *delta = w->delta;
+    float per = cap > 0 ? cap : INFINITY;
     for (int i = 0; i < n; i++) {
         float *s = w->w + i * COLS, *ds = w->ds + i * COLS;
 #pragma omp simd
         for (int c = 0; c < wide; c++) {
-            float p = scalar_exp(s[c] - w->lse[c]);
-            float ratio = cap > 0 && p > 0 ? s[c] / cap : 0; /* a hidden score is -infinity */
-            ds[c] = p * (ds[c] - w->delta[c]) * (1 - ratio * ratio);
+            float p = scalar_exp(s[c] - lse[c]);
+            float ratio = (p > 0 ? s[c] : 0) / per; /* a hidden score is -infinity */
+            ds[c] = p * (ds[c] - delta[c]) * (1 - ratio * ratio);
             s[c] = p;
         }
     }

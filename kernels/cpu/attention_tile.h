@@ -18,7 +18,7 @@
 #include "kernels/cpu/twin.h"
 #include "kernels/scalar.h"
 
-enum { COLS = 64, KEYS = 64, E_MAX = 256 };
+enum { COLS = 128, KEYS = 64, E_MAX = 256 };
 
 /* One op call. Rows of f32 tiles are `pad` long: E rounded up to whole vectors. */
 typedef struct Attention {
