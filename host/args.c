@@ -34,7 +34,7 @@ static bool parse_number(const Setting *s, const char *value, double *x) {
     errno = 0;
     *x = s->type == SET_INT ? (double)strtol(value, &end, 10) : strtod(value, &end);
     bool decimal = strspn(value, "+-0123456789.eE") == strlen(value); /* no hex, inf, nan, space */
-    return errno == 0 && end != value && *end == 0 && decimal && isfinite(*x);
+    return errno == 0 && end != value && *end == 0 && decimal;
 }
 
 static bool set_number(const Setting *s, void *to, const char *value, const char *where, Err *err) {

@@ -10,16 +10,17 @@
 
 extern const Command cmd_align;
 
-static void write_recipe(void) {
+/* `more` is for the section train. */
+static void write_recipe(const char *limit, const char *more) {
     char text[2048];
     Err err;
     int n = snprintf(text, sizeof text,
                      "out: %s\njson: true\nmodel: {path: %s, dtype: f32}\n"
-                     "data: {path: %s, heldout: 0.2, max-length: 128}\n"
+                     "data: {path: %s, heldout: 0.2, max-length: 128, limit: %s}\n"
                      "score: {sae: \"%s\", layers: [1, 2]}\nsubspace: {top-k: 6}\n"
-                     "train: {batch: 4, lr: 1e-2, rank: 4, epochs: 1}\n",
-                     in_world("run"), in_world("model"), in_world("pairs.jsonl"),
-                     in_world("sae/{layer}"));
+                     "train: {batch: 4, lr: 1e-2, rank: 4, epochs: 1%s}\n",
+                     in_world("run"), in_world("model"), in_world("pairs.jsonl"), limit,
+                     in_world("sae/{layer}"), more);
     n += snprintf(text + n, sizeof text - (size_t)n,
                   "generate: {prompts: %s, benign: %s, max-new-tokens: 6}\n",
                   in_world("prompts.jsonl"), in_world("benign.jsonl"));
@@ -40,7 +41,7 @@ static const char *align(const char *flags) {
         "score",          "subspace",      "generate-base",   "eval-base",       "perplexity-base",
         "train-lora",     "generate-lora", "eval-lora",       "perplexity-lora", "train-sails",
         "generate-sails", "eval-sails",    "perplexity-sails"};
-    char line[1024];
+    char line[6000];
     Err err;
     snprintf(line, sizeof line, "%s %s", in_world("recipe.yaml"), flags);
     *made = 0;
@@ -53,7 +54,7 @@ static const char *align(const char *flags) {
     for (size_t i = 0; i < sizeof stage / sizeof *stage; i++) {
         json_t *state = json_object_get(json_object_get(stages, stage[i]), "state");
         const char *text = json_string_value(state);
-        if (!text || strcmp(text, "kept") != 0) {
+        if (text && strcmp(text, "made") == 0) {
             strcat(made, *made ? " " : "");
             strcat(made, stage[i]);
         }
@@ -211,6 +212,57 @@ static void test_refused(void) {
     EXPECT(strstr(made, "holds files but no run"), "a folder that is no run gave '%s'", made);
 }
 
+/* Another value that the setting may have; "" where there is none to choose from here. */
+static const char *another_value(const Setting *s, const char *key, char text[SETTING_KEY]) {
+    static const char *const fixed[][2] = {{"data.limit", "7"},
+                                           {"data.max-length", "200"},
+                                           {"data.pack-tokens", "400"},
+                                           {"generate.max-new-tokens", "3"},
+                                           {"train.steps", "2"}};
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        if (strcmp(key, fixed[i][0]) == 0) return fixed[i][1];
+    double x = strtod(s->fallback, NULL);
+    if (s->type == SET_INT) snprintf(text, SETTING_KEY, "%d", (int)x + 1);
+    if (s->type == SET_REAL)
+        snprintf(text, SETTING_KEY, "%.9g", x > 0 ? x * 0.875 : (s->least + s->most) / 64);
+    if (s->type == SET_FLAG)
+        snprintf(text, SETTING_KEY, "%s", *s->fallback == 't' ? "false" : "true");
+    if (s->type == SET_CHOICE) {
+        size_t n = strlen(s->fallback);
+        bool first = strncmp(s->detail, s->fallback, n) == 0 && s->detail[n] == '|';
+        setting_choice_name(s->detail, first, text);
+    }
+    return text;
+}
+
+/* Of every number, switch and choice that the recipe may set, a change repeats some stage: a
+ * setting that no stage's key has would leave stale results standing. Changes add up, so that each
+ * is seen apart from the others. */
+static void test_every_setting_counts(void) {
+    static const char *const without_effect[] = {"threads", "json", "generate.batch",
+                                                 "model.device", "model.dtype"};
+    char flags[4096] = "--methods sails";
+    write_recipe("8", ", steps: 1"); /* as little as possible: it is run some forty times */
+    align(flags);
+    int tried = 0;
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const Setting *s = &settings_table[i];
+        char key[SETTING_KEY], text[SETTING_KEY] = "";
+        setting_key(s, key);
+        bool skip = !command_uses(&cmd_align, i);
+        for (size_t j = 0; j < sizeof without_effect / sizeof *without_effect; j++)
+            skip = skip || strcmp(key, without_effect[j]) == 0;
+        const char *value = skip ? "" : another_value(s, key, text);
+        if (!*value) continue;
+        size_t n = strlen(flags);
+        snprintf(flags + n, sizeof flags - n, " --%s %s", key, value);
+        const char *made = align(flags);
+        EXPECT(*made && strncmp(made, "error", 5) != 0, "--%s %s made '%s'", key, value, made);
+        tried++;
+    }
+    EXPECT(tried >= 30, "only %d settings were tried", tried);
+}
+
 /* Said before anything is allocated: 16 million rows of activations are far more than there is. */
 static void test_does_not_fit(void) {
     extern const Command cmd_score;
@@ -227,10 +279,11 @@ static void test_does_not_fit(void) {
 
 int main(void) {
     world_make();
-    write_recipe();
+    write_recipe("0", "");
     test_stages();
     test_refused();
     test_does_not_fit();
+    test_every_setting_counts();
     world_remove();
     return test_done("align");
 }

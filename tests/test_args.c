@@ -206,6 +206,9 @@ static void test_table(void) {
     static const char *const names[] = {"score", "train", "generate"};
     const char *near = nearest_name("trian", names, 3);
     EXPECT(near && strcmp(near, "train") == 0, "a swap is one edit");
+    static const char *const short_names[] = {"lr"};
+    near = nearest_name("rl", short_names, 1);
+    EXPECT(near && strcmp(near, "lr") == 0, "two letters, swapped");
     EXPECT(!nearest_name("doctor", names, 3), "another word has no neighbour");
 }
 

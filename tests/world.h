@@ -35,11 +35,11 @@ __attribute__((format(printf, 1, 2))) static inline const char *in_world(const c
 
 /* Runs a command in this process, its words split at spaces. */
 static inline bool world_run(const Command *c, const char *line, Err *err) {
-    char text[2048];
-    char *argv[64];
+    char text[8192];
+    char *argv[256];
     int n = 0;
     snprintf(text, sizeof text, "%s", line);
-    for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
+    for (char *w = strtok(text, " "); w && n < 256; w = strtok(NULL, " ")) argv[n++] = w;
     Args a;
     if (!args_parse(&a, c, n, argv, err)) return false;
     bool ok = c->run(&a, err);
