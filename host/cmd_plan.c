@@ -93,8 +93,6 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-#define ONLY(key) \
-    { key, USE_OPTIONAL }
 static const Use use[] = {ONLY("plan.*"),          {"model.path", USE_NEEDED},
                           ONLY("model.*"),         ONLY("data.path"),
                           ONLY("data.limit"),      ONLY("data.side"),

@@ -11,6 +11,19 @@ typedef struct Use {
     enum UseNeed need;
 } Use;
 
+/* Entries of such a list: an option that may be left out, and the ones that shape an adapter and
+ * its training, which `train` and `align` both take. */
+#define ONLY(key) \
+    { key, USE_OPTIONAL }
+/* clang-format off */
+#define USE_TRAINING \
+    ONLY("train.rank"), ONLY("train.alpha"), ONLY("train.targets"), ONLY("train.only-scored"), \
+    ONLY("train.freeze-basis"), ONLY("train.gain"), ONLY("train.basis-scale"), ONLY("train.batch"), \
+    ONLY("train.epochs"), ONLY("train.steps"), ONLY("train.lr"), ONLY("train.warmup"), \
+    ONLY("train.schedule"), ONLY("train.clip"), ONLY("train.beta1"), ONLY("train.beta2"), \
+    ONLY("train.eps"), ONLY("train.weight-decay")
+/* clang-format on */
+
 /* What may stand on the command line without a flag. */
 enum Positional { POSITIONAL_RECIPE, POSITIONAL_RECIPE_NEEDED, POSITIONAL_PATHS, POSITIONAL_NONE };
 
