@@ -9,7 +9,7 @@
 #include "data/records_impl.h"
 
 enum {
-    BUFFER = 1 << 17,
+    BUFFER = 1 << 16,
     /* No text packs better than this; beyond it, and past the first records, a small file was
      * made to fill the memory. */
     MAX_EXPANSION = 200

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/utf8.h"
 #include "host/base/files.h"
 #include "host/command.h"
 #include "host/recipe.h"
@@ -62,6 +63,15 @@ static bool set_choice(const Setting *s, int *to, const char *value, const char 
     return true;
 }
 
+/* Texts go into recipes and JSON, and these hold UTF-8 alone. */
+static bool check_text(const char *value, const char *where, Err *err) {
+    size_t n = strlen(value), valid = utf8_valid(value, n);
+    return valid == n ||
+           err_set(err, EXIT_USAGE,
+                   "%s: expected UTF-8, byte offset %zu of the value is not; rename the file",
+                   where, valid);
+}
+
 static bool check_list(const Setting *s, const char *value, const char *where, Err *err) {
     for (const char *p = value; *value;) {
         size_t n = strcspn(p, ",");
@@ -95,9 +105,10 @@ bool args_set(Args *a, int setting, const char *value, const char *where, Err *e
             return true;
         }
         case SET_LIST:
-            if (!check_list(s, value, where, err)) return false;
+            if (!check_text(value, where, err) || !check_list(s, value, where, err)) return false;
             break;
         case SET_TEXT:
+            if (!check_text(value, where, err)) return false;
             break;
     }
     *(const char **)to = keep_text(a, value);
@@ -291,6 +302,7 @@ static bool take_positional(Args *a, const char *word, Err *err) {
     const Command *c = a->command;
     if (word[0] == '-' && word[1])
         return err_set(err, EXIT_USAGE, "unknown flag %.200s; flags are long, as in --help", word);
+    if (!check_text(word, "path", err)) return false;
     if (c->positional == POSITIONAL_PATHS) {
         a->path = realloc(a->path, ((size_t)a->npath + 1) * sizeof *a->path);
         CHECK(a->path, "out of memory");

@@ -4,8 +4,9 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "data/utf8.h"
 #include "host/base/files.h"
-#include "kernels/check.h"
+#include "host/base/mem.h"
 
 enum { RECIPE_BYTES = 1 << 20, KEY_BYTES = 256 };
 
@@ -81,9 +82,8 @@ static bool add(Reader *r, const char *key, const char *value, int line, bool li
 
 static bool read_list(Reader *r, const char *key) {
     int line = line_of(r);
-    char *joined = calloc(1, RECIPE_BYTES);
-    CHECK(joined, "out of memory");
-    size_t used = 0;
+    size_t used = 0, capacity = 0;
+    char *joined = mem_grow(NULL, &capacity, 1, 1);
     bool ok;
     while ((ok = next(r)) && !is(r, YAML_SEQUENCE_END_EVENT)) {
         const char *text = is(r, YAML_SCALAR_EVENT) ? scalar_text(r) : NULL;
@@ -91,12 +91,13 @@ static bool read_list(Reader *r, const char *key) {
             ok = refuse(r, "expected a list of plain values without commas");
             break;
         }
-        size_t n = strlen(text); /* all of them come from a text of RECIPE_BYTES at most */
-        CHECK(used + n + 2 < RECIPE_BYTES, "list of %zu bytes", used + n);
+        size_t n = strlen(text);
+        joined = mem_grow(joined, &capacity, used + n + 2, 1); /* a comma, and a NUL at the end */
         if (used) joined[used++] = ',';
         memcpy(joined + used, text, n);
         used += n;
     }
+    joined[used] = 0;
     ok = ok && add(r, key, joined, line, true);
     free(joined);
     return ok;
@@ -171,6 +172,13 @@ void recipe_free(Recipe *r) {
     memset(r, 0, sizeof *r);
 }
 
+/* Control characters, YAML's line breaks beside \n, which a quoted text folds to spaces, and what a
+ * YAML file must not hold. */
+static bool yaml_needs_escape(uint32_t c) {
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff ||
+           c == 0xfffe || c == 0xffff;
+}
+
 /* Plain only where no reader of YAML could see anything but text or a number. */
 void recipe_write_scalar(FILE *f, const char *text) {
     static const char safe[] =
@@ -187,14 +195,14 @@ void recipe_write_scalar(FILE *f, const char *text) {
         return;
     }
     fputc('"', f);
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
+    for (int len; *text; text += len) {
+        uint32_t c = utf8_decode(text, &len);
         if (c == '"' || c == '\\')
-            fprintf(f, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            fprintf(f, "\\x%02X", c);
+            fprintf(f, "\\%c", (int)c);
+        else if (yaml_needs_escape(c))
+            fprintf(f, c < 0x100 ? "\\x%02X" : "\\u%04X", c);
         else
-            fputc(c, f);
+            fwrite(text, 1, (size_t)len, f);
     }
     fputc('"', f);
 }

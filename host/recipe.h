@@ -32,7 +32,8 @@ bool recipe_parse(Recipe *r, const char *text, size_t len, const char *name, Err
 bool recipe_read(Recipe *r, const char *path, Err *err);
 void recipe_free(Recipe *r); /* accepts a zeroed struct */
 
-/* Writes a scalar so that it reads back as the same text: quoted where YAML needs it. */
+/* Writes a scalar, valid UTF-8, so that it reads back as the same text: quoted where YAML needs it.
+ */
 void recipe_write_scalar(FILE *f, const char *text);
 
 #endif

@@ -1,30 +1,16 @@
 /* Fuzzing of data files: any bytes as a JSONL, list, CSV or gzip file, and documents from what was
  * read. A file is refused with one line that names it, or its records keep their promises. */
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "data/chat.h"
 #include "data/utf8.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz.h"
 
 static Tokenizer *tok;
-static int file;
-static char path[64];
+static FuzzFile file;
 
 static void open_once(void) {
     Err err;
     CHECK(tokenizer_open(&tok, "tests/golden/tokenizer_small.json", &err), "%s", err.text);
-    file = memfd_create("records", 0);
-    CHECK(file >= 0, "memfd_create");
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-}
-
-static void check_err(const Err *err, const char *start) {
-    CHECK(err->code == EXIT_INPUT && !strchr(err->text, '\n') &&
-              strncmp(err->text, start, strlen(start)) == 0,
-          "code %d: %s", (int)err->code, err->text);
+    fuzz_file_open(&file, "records");
 }
 
 static void check_doc(const Doc *doc, int max_length) {
@@ -60,7 +46,7 @@ static void check_record(const Record *r, int max_length) {
                 CHECK(doc.token[i] == other.token[i] && !doc.label[i] && !other.label[i], "shared");
             doc_free(&doc), doc_free(&other);
         } else {
-            check_err(&err, "line ");
+            fuzz_refused(&err, EXIT_INPUT, "line ");
         }
     } else if (r->form == RECORD_CHAT || r->form == RECORD_PROMPT) {
         check_chat(&r->chat, r->form == RECORD_CHAT);
@@ -69,19 +55,19 @@ static void check_record(const Record *r, int max_length) {
         check_doc(&doc, max_length);
         doc_free(&doc);
     } else {
-        check_err(&err, "line ");
+        fuzz_refused(&err, EXIT_INPUT, "line ");
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!tok) open_once();
-    CHECK(ftruncate(file, 0) == 0 && pwrite(file, data, size, 0) == (ssize_t)size, "memfd");
+    fuzz_file_set(&file, NULL, 0, data, size);
     Records r;
     Err err;
     size_t limit = size % 3;
     int max_length = size % 5 ? (int)(size % 40) : 0;
-    if (!records_read(&r, path, limit, &err)) {
-        check_err(&err, path);
+    if (!records_read(&r, file.path, limit, &err)) {
+        fuzz_refused(&err, EXIT_INPUT, file.path);
         return 0;
     }
     CHECK(r.n > 0 && (limit == 0 || r.n <= limit), "%zu records", r.n);

@@ -1,31 +1,28 @@
 /* Fuzzing of the safetensors reader: any bytes as a file, or, so that the fuzzer need not guess the
- * length in front, as a header and its data. What is accepted must keep the reader's promises. */
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
+ * length in front, as a header and its data. What is accepted must keep the reader's promises, and
+ * is then read as scores and as a subspace, the two files whose numbers sails trusts. */
 #include "host/base/mem.h"
 #include "host/base/safetensors.h"
+#include "model/score.h"
+#include "model/subspace.h"
+#include "tests/fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static int file = -1;
-static char path[64];
+static FuzzFile file;
 
 static void write_file(const uint8_t *data, size_t size) {
-    if (file < 0) {
-        file = memfd_create("safetensors", 0);
-        CHECK(file >= 0, "memfd_create");
-        snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    if (!file.path[0]) fuzz_file_open(&file, "safetensors");
+    if (size == 0 || data[0] != '{') {
+        fuzz_file_set(&file, NULL, 0, data, size);
+        return;
     }
     const uint8_t *end = memchr(data, 0, size); /* a NUL ends the header */
     uint64_t length = end ? (uint64_t)(end - data) : size;
-    bool framed = size > 0 && data[0] == '{';
-    CHECK(ftruncate(file, 0) == 0 && lseek(file, 0, SEEK_SET) == 0, "memfd");
-    CHECK(!framed || write(file, &length, 8) == 8, "memfd");
-    CHECK(!framed || write(file, data, length) == (ssize_t)length, "memfd");
-    size_t from = framed ? length + (end != NULL) : 0;
-    CHECK(write(file, data + from, size - from) == (ssize_t)(size - from), "memfd");
+    size_t from = length + (end != NULL);
+    uint8_t *head = mem_array(8 + length, 1);
+    memcpy(head, &length, 8);
+    memcpy(head + 8, data, length);
+    fuzz_file_set(&file, head, 8 + length, data + from, size - from);
+    free(head);
 }
 
 static void check_tensor(const StSet *set, const StTensor *t) {
@@ -45,13 +42,44 @@ static void check_tensor(const StSet *set, const StTensor *t) {
     (void)byte;
 }
 
+static void check_scores(void) {
+    Scores s;
+    Err err;
+    FeatureStat top[4];
+    if (!scores_load(&s, file.path, &err)) {
+        fuzz_refused(&err, EXIT_INPUT, file.path);
+        return;
+    }
+    for (int i = 0; i < s.n; i++) {
+        int n = score_top(top, &s, i, SCORE_T, 4, 1, 3);
+        for (int j = 0; j < n; j++)
+            CHECK(top[j].feature >= 0 && top[j].feature < s.layer[i].S, "%d", top[j].feature);
+    }
+    scores_free(&s);
+}
+
+static void check_subspace(void) {
+    Subspace s;
+    Err err;
+    if (!subspace_load(&s, file.path, &err)) {
+        fuzz_refused(&err, EXIT_INPUT, file.path);
+        return;
+    }
+    for (int i = 0; i < s.n; i++) {
+        const Basis *b = &s.basis[i];
+        CHECK(b->R >= 1 && b->R <= b->D && b->m >= 1 && b->m <= b->k, "%d of %d", b->m, b->k);
+        CHECK(i == 0 || (b->layer > b[-1].layer && b->D == b[-1].D), "layer %d", b->layer);
+    }
+    subspace_free(&s);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     write_file(data, size);
     StSet *set;
     Err err;
-    if (!st_open(&set, path, &err)) {
-        CHECK(!set && err.code == EXIT_INPUT && strstr(err.text, path) && !strchr(err.text, '\n'),
-              "code %d: %s", (int)err.code, err.text);
+    if (!st_open(&set, file.path, &err)) {
+        CHECK(!set, "a refused set");
+        fuzz_refused(&err, EXIT_INPUT, file.path);
         return 0;
     }
     size_t bytes = 0;
@@ -61,7 +89,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         bytes += st_at(set, i)->bytes;
     }
     CHECK(bytes <= size, "%zu bytes of tensors in %zu", bytes, size);
-    st_metadata(set, "format");
+    bool described = st_metadata(set, "format") != NULL;
     st_close(set);
+    if (described) {
+        check_scores();
+        check_subspace();
+    }
     return 0;
 }

@@ -3,8 +3,7 @@
  * a span was cut or on what was cached, and for text that does not come back. */
 #include "data/tokenizer_impl.h"
 #include "data/utf8.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz.h"
 
 static Tokenizer *known[2];
 
@@ -84,7 +83,8 @@ static void fuzz_json(const char *s, size_t n) {
     json_t *root = json_loadb(s, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     Tokenizer *t;
     Err err;
-    if (root && tokenizer_load(&t, root, "fuzz.json", &err)) {
+    if (!root) return;
+    if (tokenizer_load(&t, root, "fuzz.json", &err)) {
         Ids ids = {0};
         Buf text = {0};
         encode_both(t, sample, sizeof sample - 1, &ids);
@@ -94,6 +94,8 @@ static void fuzz_json(const char *s, size_t n) {
         ids_free(&ids);
         buf_free(&text);
         tokenizer_close(t);
+    } else {
+        fuzz_refused(&err, EXIT_INPUT, "fuzz.json");
     }
     json_decref(root);
 }

@@ -90,6 +90,9 @@ static void test_bad(void) {
         {&some, "--model m --set", "section.key=value", "nothing"},
         {&some, "--model m -x", "unknown flag -x", "long"},
         {&some, "--model m a.yaml b.yaml", "unexpected word 'b.yaml'", "one recipe"},
+        {&some, "--model a\xe9", "--model", "expected UTF-8, byte offset 1"},
+        {&some, "--model m --set out=\xc3", "--out", "expected UTF-8"},
+        {&paths, "a \xff", "path", "expected UTF-8"},
         {&whole, "--model m", "expected a recipe", "sails whole RECIPE.yaml"},
         {&paths, "--json", "expected a path", "sails paths PATH"},
     };
@@ -165,8 +168,10 @@ static void test_bad_recipe(void) {
 
 /* Settings written as a recipe read back to the same values, hostile texts included. */
 static void test_write_back(void) {
-    static const char *const out[] = {"",     "a b",  "no",        "- x",  "\"q\" \\ #: {}",
-                                      "null", "über", "tab\there", "1e3.", "~"};
+    static const char *const out[] = {
+        "", "a b", "no", "- x", "\"q\" \\ #: {}", "null", "über", "tab\there", "1e3.", "~",
+        /* line breaks of YAML that are none of C's, control characters, a byte order mark */
+        "a\xc2\x85", "\xe2\x80\xa8 b\xe2\x80\xa9", "\xc2\x9b\x7f", "\xef\xbb\xbf", "\U0001f512"};
     for (size_t i = 0; i < sizeof out / sizeof *out; i++) {
         Args a, b;
         Err err = {0};

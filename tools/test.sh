@@ -6,7 +6,7 @@
 #   asan      the same tests under AddressSanitizer and UBSan
 #   clang     its warnings are errors too; every fuzzer for ten seconds
 #   mutants   a few faults of tests/mutants.txt, other ones at every commit
-# --full takes all mutants, fuzzes each parser for five minutes, and runs the tests labelled slow.
+# --full takes all mutants, fuzzes each parser for a minute, and runs the tests labelled slow.
 # All are entries of one ctest run, the last thing that is printed. It takes about 20 minutes on two
 # cores, more with --full.
 set -euo pipefail
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 SAMPLE=(--sample 4) FUZZ_SECONDS=10 SKIP='^slow$'
 case ${1:-} in
 '') ;;
---full) SAMPLE=() FUZZ_SECONDS=300 SKIP='^$' ;;
+--full) SAMPLE=() FUZZ_SECONDS=60 SKIP='^$' ;;
 *) echo "usage: tools/test.sh [--full]" >&2 && exit 2 ;;
 esac
 JOBS=$(nproc)
