@@ -5,7 +5,7 @@
  * both, a kernel file
  *   - launches through GPU_LAUNCH, never <<< >>>;
  *   - declares dynamic shared memory through GPU_DYN_SHARED;
- *   - keeps inline PTX in one header, each piece beside a host body;
+ *   - takes inline PTX from ptx.h alone, where each piece stands beside a host body;
  *   - passes a full, correct mask to every *_sync call and assumes no lock step;
  *   - lets no thread return before a barrier or a collective that others of its warp reach. */
 #ifndef SAILS_GPU_H
@@ -19,15 +19,24 @@
 enum { WARP = 32 };
 #define FULL_MASK 0xffffffffu
 
+/* A kernel gets more dynamic shared memory than 48 KB only after asking. The GPUs that the plug-in
+ * is compiled for grant a block at least 163 KB, static and dynamic together. */
+static inline cudaError_t gpu_ask_shared(const void *kernel, size_t bytes) {
+    if (bytes <= 48 << 10) return cudaSuccess;
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+}
+
 /* Launches on the Exec's stream and checks. A kernel name with a comma needs parentheses. */
-#define GPU_LAUNCH(ex, kernel, grid, block, smem, ...)                                 \
-    do {                                                                               \
-        cudaLaunchConfig_t config_ = {};                                               \
-        config_.gridDim = dim3(grid);                                                  \
-        config_.blockDim = dim3(block);                                                \
-        config_.dynamicSmemBytes = (smem);                                             \
-        config_.stream = cuda_state(ex)->stream;                                       \
-        cuda_launched(ex, cudaLaunchKernelEx(&config_, kernel, __VA_ARGS__), #kernel); \
+#define GPU_LAUNCH(ex, kernel, grid, block, smem, ...)                                         \
+    do {                                                                                       \
+        cudaLaunchConfig_t config_ = {};                                                       \
+        config_.gridDim = dim3(grid);                                                          \
+        config_.blockDim = dim3(block);                                                        \
+        config_.dynamicSmemBytes = (smem);                                                     \
+        config_.stream = cuda_state(ex)->stream;                                               \
+        cudaError_t error_ = gpu_ask_shared((const void *)(kernel), config_.dynamicSmemBytes); \
+        if (error_ == cudaSuccess) error_ = cudaLaunchKernelEx(&config_, kernel, __VA_ARGS__); \
+        cuda_launched(ex, error_, #kernel);                                                    \
     } while (0)
 
 #ifndef GPU_DYN_SHARED /* the simulated device brings its own */
@@ -76,6 +85,12 @@ static inline SAILS_HD int ceil_div(int a, int b) {
 /* Sum over the 32 lanes of a warp; every lane gets it. All 32 lanes must call. */
 static __device__ inline float warp_sum(float v) {
     for (int o = WARP / 2; o > 0; o /= 2) v += __shfl_xor_sync(FULL_MASK, v, o);
+    return v;
+}
+
+/* The largest over a warp, in the same way; NaN only if all are. */
+static __device__ inline float warp_max(float v) {
+    for (int o = WARP / 2; o > 0; o /= 2) v = fmaxf(v, __shfl_xor_sync(FULL_MASK, v, o));
     return v;
 }
 

@@ -22,7 +22,6 @@ extern "C" __attribute__((weak)) char __start_simt_shared[], __stop_simt_shared[
 
 namespace simt {
 
-enum { WARP_SIZE = 32, MAX_THREADS = 1024 };
 enum State { RUNNABLE, AT_BARRIER, IN_WARP, EXITED };
 
 struct Thread {
@@ -31,9 +30,10 @@ struct Thread {
     State state;
     const char *file; /* where it waits */
     int line;
-    Collective op; /* IN_WARP: what it called, what it gives and gets */
-    unsigned mask, source;
-    uint64_t value, result;
+    const char *what; /* IN_WARP: what it called, with whom, and what it hands over */
+    unsigned mask;
+    WarpWork *work;
+    void *given;
 };
 
 static struct {
@@ -53,10 +53,6 @@ static struct {
 } b;
 
 /* ------------------------------------------------------------------------------ messages -- */
-
-static const char *name_of(Collective op) {
-    return op == SYNC_WARP ? "__syncwarp" : op == SHUFFLE ? "a shuffle" : "a ballot";
-}
 
 [[noreturn]] void fail(const char *fmt, ...) {
     char text[1024];
@@ -94,8 +90,8 @@ static bool same_wait(const Thread &t, const Thread &u) {
                      same, t.file, t.line);
         else
             snprintf(text + used, sizeof text - used,
-                     " %d threads wait in %s (%s:%d) with mask %08x;", same, name_of(t.op), t.file,
-                     t.line, t.mask);
+                     " %d threads wait in %s (%s:%d) with mask %08x;", same, t.what, t.file, t.line,
+                     t.mask);
     }
     fail("%s %d have exited", text, b.threads - b.live);
 }
@@ -138,6 +134,7 @@ static void yield() {
 
 static void check_exit() {
     const Thread &me = b.thread[b.me];
+    async_exit();
     if (b.at_barrier > 0)
         fail("exits while %d threads wait in __syncthreads (%s:%d)", b.at_barrier, b.barrier_file,
              b.barrier_line);
@@ -145,7 +142,7 @@ static void check_exit() {
     for (int i = base; i < base + WARP_SIZE && i < b.threads; i++) {
         const Thread &t = b.thread[i];
         if (&t != &me && t.state == IN_WARP && t.mask >> lane() & 1)
-            fail("exits while lane %d waits for it in %s (%s:%d)", i - base, name_of(t.op), t.file,
+            fail("exits while lane %d waits for it in %s (%s:%d)", i - base, t.what, t.file,
                  t.line);
     }
 }
@@ -208,8 +205,18 @@ unsigned lane() {
     return (unsigned)b.me % WARP_SIZE;
 }
 
+unsigned thread_index() {
+    return (unsigned)b.me;
+}
+
 void *dynamic_shared() {
     return b.dynamic;
+}
+
+bool in_shared(const void *p, size_t bytes) {
+    const char *c = (const char *)p;
+    return (c >= b.dynamic && c + bytes <= b.dynamic + b.grid->shared_bytes) ||
+           (c >= __start_simt_shared && c + bytes <= __stop_simt_shared);
 }
 
 /* True when every lane of the caller's mask has arrived. Fails if they do not fit together. */
@@ -218,57 +225,41 @@ static bool all_arrived(const Thread *warp, int lanes, const Thread &me) {
     for (int i = 0; i < WARP_SIZE; i++) {
         if (!(me.mask >> i & 1)) continue;
         if (i >= lanes || warp[i].state == EXITED)
-            fail("%s (%s:%d): mask %08x names lane %d, which %s", name_of(me.op), me.file, me.line,
+            fail("%s (%s:%d): mask %08x names lane %d, which %s", me.what, me.file, me.line,
                  me.mask, i, i >= lanes ? "does not exist" : "has exited");
         const Thread &t = warp[i];
         if (t.state != IN_WARP || t.mask != me.mask) {
             all = false; /* it may wait for others first: with another mask, in another place */
-        } else if (t.op != me.op || t.line != me.line) {
-            fail("%s (%s:%d) with mask %08x meets lane %d in %s (%s:%d)", name_of(me.op), me.file,
-                 me.line, me.mask, i, name_of(t.op), t.file, t.line);
+        } else if (t.work != me.work || t.line != me.line) {
+            fail("%s (%s:%d) with mask %08x meets lane %d in %s (%s:%d)", me.what, me.file, me.line,
+                 me.mask, i, t.what, t.file, t.line);
         }
     }
     return all;
 }
 
-/* The collective itself, for all lanes of the mask. */
-static void perform(Thread *warp, const Thread &caller) {
-    uint64_t ballot = 0;
-    for (int i = 0; i < WARP_SIZE; i++)
-        if (caller.mask >> i & 1 && warp[i].value) ballot |= (uint64_t)1 << i;
-    for (int i = 0; i < WARP_SIZE; i++) {
-        if (!(caller.mask >> i & 1)) continue;
-        Thread &t = warp[i];
-        t.result = ballot;
-        if (t.op != SHUFFLE) continue;
-        if (!(t.mask >> t.source & 1))
-            fail("a shuffle (%s:%d): lane %d reads lane %u, outside mask %08x", t.file, t.line, i,
-                 t.source, t.mask);
-        t.result = warp[t.source].value;
-    }
-}
-
-uint64_t warp_collective(Collective op, unsigned mask, uint64_t value, unsigned source,
-                         const char *file, int line) {
+void warp_together(const char *what, unsigned mask, WarpWork *work, void *given, const char *file,
+                   int line) {
     Thread &me = b.thread[b.me];
     int base = b.me / WARP_SIZE * WARP_SIZE, mine = b.me;
-    me.op = op, me.mask = mask, me.value = value, me.source = source;
+    me.what = what, me.mask = mask, me.work = work, me.given = given;
     me.file = file, me.line = line;
     if (!(mask >> lane() & 1))
-        fail("%s (%s:%d): lane %u calls with mask %08x, which omits it", name_of(op), file, line,
-             lane(), mask);
+        fail("%s (%s:%d): lane %u calls with mask %08x, which omits it", what, file, line, lane(),
+             mask);
     me.state = IN_WARP;
     Thread *warp = b.thread + base;
     if (!all_arrived(warp, std::min(b.threads - base, (int)WARP_SIZE), me)) {
         yield();
-        return me.result;
+        return;
     }
-    perform(warp, me);
+    void *all[WARP_SIZE];
+    for (int i = 0; i < WARP_SIZE; i++) all[i] = mask >> i & 1 ? warp[i].given : nullptr;
+    work(all, mask);
     me.state = RUNNABLE;
     for (int i = 0; i < WARP_SIZE; i++)
         if (mask >> i & 1 && base + i != mine) make_ready(base + i);
     go_on();
-    return me.result;
 }
 
 /* ------------------------------------------------------------------------- blocks and grid -- */

@@ -19,11 +19,47 @@ static constexpr int warpSize = 32;
 static inline void __syncthreads(SIMT_HERE) {
     simt::block_barrier(file, line);
 }
+namespace simt {
+
+static inline void warp_nothing(void *const[WARP_SIZE], unsigned) {}
+
+struct Vote {
+    unsigned yes; /* the caller's, then the mask of all */
+};
+static inline void warp_vote(void *const lanes[WARP_SIZE], unsigned mask) {
+    unsigned all = 0;
+    for (int i = 0; i < WARP_SIZE; i++)
+        if (mask >> i & 1 && ((Vote *)lanes[i])->yes) all |= 1u << i;
+    for (int i = 0; i < WARP_SIZE; i++)
+        if (mask >> i & 1) ((Vote *)lanes[i])->yes = all;
+}
+
+struct Shuffle {
+    uint64_t value, result;
+    unsigned source;
+    const char *file;
+    int line;
+};
+static inline void warp_shuffle(void *const lanes[WARP_SIZE], unsigned mask) {
+    for (int i = 0; i < WARP_SIZE; i++) {
+        if (!(mask >> i & 1)) continue;
+        Shuffle *s = (Shuffle *)lanes[i];
+        if (!(mask >> s->source & 1))
+            fail("a shuffle (%s:%d): lane %d reads lane %u, outside mask %08x", s->file, s->line, i,
+                 s->source, mask);
+        s->result = ((Shuffle *)lanes[s->source])->value;
+    }
+}
+
+}  // namespace simt
+
 static inline void __syncwarp(unsigned mask = 0xffffffffu, SIMT_HERE) {
-    simt::warp_collective(simt::SYNC_WARP, mask, 0, 0, file, line);
+    simt::warp_together("__syncwarp", mask, simt::warp_nothing, nullptr, file, line);
 }
 static inline unsigned __ballot_sync(unsigned mask, int p, SIMT_HERE) {
-    return (unsigned)simt::warp_collective(simt::BALLOT, mask, p != 0, 0, file, line);
+    simt::Vote vote = {p != 0};
+    simt::warp_together("a ballot", mask, simt::warp_vote, &vote, file, line);
+    return vote.yes;
 }
 static inline int __any_sync(unsigned mask, int p, SIMT_HERE) {
     return __ballot_sync(mask, p, file, line) != 0;
@@ -37,10 +73,10 @@ namespace simt {
 template <class T>
 static inline T shuffle(unsigned mask, T v, unsigned source, const char *file, int line) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles move 4 or 8 bytes");
-    uint64_t bits = 0;
-    memcpy(&bits, &v, sizeof v);
-    bits = warp_collective(SHUFFLE, mask, bits, source, file, line);
-    memcpy(&v, &bits, sizeof v);
+    Shuffle s = {0, 0, source, file, line};
+    memcpy(&s.value, &v, sizeof v);
+    warp_together("a shuffle", mask, warp_shuffle, &s, file, line);
+    memcpy(&v, &s.result, sizeof v);
     return v;
 }
 

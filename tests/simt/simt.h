@@ -3,6 +3,8 @@
  * The parts, from the bottom:
  *   fiber.*      stacks and switching between them
  *   block.cc     one block: a fiber per thread, barriers, warp collectives, their checks
+ *   tensor.cc    products of matrices in registers, and loads of them: kernels/ptx.h
+ *   async.cc     copies to shared memory that the thread does not wait for: kernels/ptx.h
  *   device.h     the device language on top of it: threadIdx, __syncthreads, shuffles, atomics
  *   memory.cc    device memory, shut while no device work runs
  *   stream.cc    streams and events: work is queued, and run as late as is legal
@@ -16,11 +18,13 @@
  *   - a barrier that some threads leave out, reach at another line, or have exited before;
  *   - a collective whose mask omits the caller, names an exited lane, or is not what the others
  *     of the mask called; a shuffle from a lane outside its mask; any deadlock;
+ *   - matrix loads and asynchronous copies with a wrong alignment or memory; a thread that ends
+ *     with a copy in flight; operands of a tf32 product that were not rounded;
  *   - launches, copies and library calls with wrong sizes, kinds, memory or alignment.
- * What it makes visible as NaN: memory read before it was written, device and shared; work that a
- * missing wait lets run too late. Host code that touches device memory faults at once.
- * What it cannot see: timing, races finer than from one synchronisation to the next (random thread
- * order finds many), rounding inside tensor cores, and anything about real hardware.
+ * What it makes visible as NaN: memory read before it was written, device and shared; work and
+ * copies that a missing wait lets come too late. Host code that touches device memory faults at
+ * once. What it cannot see: timing, races finer than from one synchronisation to the next (random
+ * thread order finds many), rounding inside tensor cores, and anything about real hardware.
  *
  * Environment: SIMT_SEED=n shuffles threads and blocks (0, the default: ascending order).
  * SIMT_STREAMS=lazy (default) | eager | random. */
@@ -52,16 +56,39 @@ struct Grid {
 };
 void run_grid(const Grid &grid, const std::function<void()> &body);
 
-/* For device.h; callable from kernels only. */
-enum Collective { SYNC_WARP, SHUFFLE, BALLOT };
+/* What follows is for device.h and ptx.h: callable from kernels only. */
+enum { WARP_SIZE = 32, MAX_THREADS = 1024 };
 
 void block_barrier(const char *file, int line);
-/* Waits for all lanes of the mask. SHUFFLE returns the value of lane `source`, BALLOT the mask of
- * lanes whose value is not 0. */
-uint64_t warp_collective(Collective op, unsigned mask, uint64_t value, unsigned source,
-                         const char *file, int line);
+
+/* Waits for all lanes of the mask. The last to arrive calls work(lanes, mask), where lanes[i] is
+ * what lane i has handed over, NULL for one outside the mask; then all go on. */
+typedef void WarpWork(void *const lanes[WARP_SIZE], unsigned mask);
+void warp_together(const char *what, unsigned mask, WarpWork *work, void *given, const char *file,
+                   int line);
 unsigned lane();
+unsigned thread_index(); /* in its block */
 void *dynamic_shared();
+bool in_shared(const void *p, size_t bytes);
+
+/* ----------------------------------------------------------------------------- tensor.cc -- */
+
+/* A lane's fragments of M x N products: d [M][N][4], a [M][4], b [N][2]. */
+enum MmaType { MMA_BF16, MMA_TF32 };
+struct MmaTile {
+    float *d;
+    const uint32_t *a, *b;
+    int M, N;
+};
+void mma(MmaType type, MmaTile tile, const char *file, int line);
+void ldmatrix(uint32_t *result, const void *row, int count, bool trans, const char *file, int line);
+
+/* ------------------------------------------------------------------------------ async.cc -- */
+
+void async_copy(void *to, const void *from, int bytes, bool valid, const char *file, int line);
+void async_commit();
+void async_wait(int pending);
+void async_exit(); /* fails if the ending thread has copies in flight */
 
 /* ----------------------------------------------------------------------------- memory.cc -- */
 

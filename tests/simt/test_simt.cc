@@ -1,50 +1,12 @@
 /* The simulated device is itself under test: it must run right kernels right, and must see every
  * fault that it claims to see. Each case is run by a new process, `test_simt CASE`, with its own
  * order of threads and policy of streams; what the process prints and how it ends is compared. */
-#include <cuda_runtime.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <string>
-#include <vector>
+#include "tests/simt/cases.h"
 
 enum { THREADS = 256 };
 #define FULL 0xffffffffu
-
-static cudaStream_t stream;
-
-/* Launches, on one stream, and says so if the launch is refused. */
-#define LAUNCH(kernel, blocks, threads, shared, ...)                                 \
-    do {                                                                             \
-        cudaLaunchConfig_t config_ = {};                                             \
-        config_.gridDim = dim3(blocks), config_.blockDim = dim3(threads);            \
-        config_.dynamicSmemBytes = (shared), config_.stream = stream;                \
-        cudaError_t error_ = cudaLaunchKernelEx(&config_, kernel, __VA_ARGS__);      \
-        if (error_ != cudaSuccess) printf("launch: %s\n", cudaGetErrorName(error_)); \
-    } while (0)
-
-template <class T>
-static T *fresh(size_t n) { /* unwritten */
-    void *p;
-    if (cudaMalloc(&p, n * sizeof(T)) != cudaSuccess) abort();
-    return (T *)p;
-}
-template <class T>
-static T *device(const std::vector<T> &v) {
-    T *p = fresh<T>(v.size());
-    cudaMemcpyAsync(p, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice, stream);
-    return p;
-}
-template <class T>
-static std::vector<T> host(const T *p, size_t n) {
-    std::vector<T> v(n);
-    cudaMemcpyAsync(v.data(), p, n * sizeof(T), cudaMemcpyDeviceToHost, stream);
-    return v;
-}
 
 /* ------------------------------------------------------------------------- right kernels -- */
 
@@ -116,7 +78,7 @@ static void right() {
     int *n = device(std::vector<int>(1, 0));
     LAUNCH(k_count, dim3(2, 3, 2), dim3(8, 4, 2), 0, n);
     wrong += host(n, 1)[0] != 40 * (6 * 1 + 10 * 4 * 3 + 100 * 6);
-    printf("%d wrong\n", wrong);
+    puts(wrong ? "some wrong" : "0 wrong");
 }
 
 /* ------------------------------------------- races: wrong results under some thread orders -- */
@@ -152,7 +114,7 @@ static void race(void (*kernel)(int *)) {
     LAUNCH(kernel, 1, THREADS, 0, y);
     std::vector<int> out = host(y, THREADS);
     for (int t = 0; t < THREADS; t++) wrong += out[t] != (t ? t - 1 : 0);
-    printf(wrong ? "some wrong\n" : "0 wrong\n");
+    puts(wrong ? "some wrong" : "0 wrong");
 }
 
 /* --------------------------------------------------- broken synchronisation: reported at once --
@@ -217,8 +179,9 @@ static void broken(void (*kernel)(int *), int threads) {
 __global__ void k_copy(float *y, const float *x) {
     y[threadIdx.x] = x[threadIdx.x];
 }
-__global__ void k_shared_unwritten(float *y) {
-    __shared__ float s[64];
+template <class T> /* as most kernels are: compilers treat their local variables differently */
+__global__ void k_shared_unwritten(T *y) {
+    __shared__ T s[64];
     GPU_DYN_SHARED(float, d);
     if (threadIdx.x == 0) s[0] = d[0] = 1;
     __syncthreads();
@@ -254,8 +217,8 @@ static void unwritten() {
 }
 static void unwritten_shared() {
     float *y = fresh<float>(64);
-    LAUNCH(k_shared_unwritten, 1, 64, 256, y);
-    LAUNCH(k_shared_unwritten, 2, 64, 256, y); /* an earlier block's values must be gone */
+    LAUNCH(k_shared_unwritten<float>, 1, 64, 256, y);
+    LAUNCH(k_shared_unwritten<float>, 2, 64, 256, y); /* an earlier block's values must be gone */
     print_nans(host(y, 64));
 }
 static void used_after_free() {
@@ -331,124 +294,66 @@ static void two_streams(bool with_event) {
 
 /* ---------------------------------------------------------------------------- the cases -- */
 
-struct Case {
-    const char *name;
-    void (*run)();
-    bool ends_well;      /* exits 0 */
-    const char *expects; /* somewhere in what it prints */
-    const char *seeds;   /* one run for each digit */
-    const char *streams;
-    bool needs_asan;
-};
-
 static const Case cases[] = {
-    {"right", right, true, "0 wrong", "012345", "lazy", false},
-    {"right_eager", right, true, "0 wrong", "01", "eager", false},
-    {"right_random", right, true, "0 wrong", "1234", "random", false},
+    {"right", right, true, "0 wrong", "012345", "lazy", ANY_BUILD},
+    {"right_eager", right, true, "0 wrong", "01", "eager", ANY_BUILD},
+    {"right_random", right, true, "0 wrong", "1234", "random", ANY_BUILD},
     /* ascending order hides this one: what the random orders are for */
-    {"no_barrier_hidden", [] { race(k_no_barrier); }, true, "0 wrong", "0", "lazy", false},
-    {"no_barrier", [] { race(k_no_barrier); }, true, "some wrong", "12345678", "lazy", false},
-    {"one_barrier", [] { race(k_one_barrier); }, true, "some wrong", "12345678", "lazy", false},
-    {"no_syncwarp", [] { race(k_no_syncwarp); }, true, "some wrong", "12345678", "lazy", false},
+    {"no_barrier_hidden", [] { race(k_no_barrier); }, true, "0 wrong", "0", "lazy", ANY_BUILD},
+    {"no_barrier", [] { race(k_no_barrier); }, true, "some wrong", "12345678", "lazy", ANY_BUILD},
+    {"one_barrier", [] { race(k_one_barrier); }, true, "some wrong", "12345678", "lazy", ANY_BUILD},
+    {"no_syncwarp", [] { race(k_no_syncwarp); }, true, "some wrong", "12345678", "lazy", ANY_BUILD},
     {"leaves_barrier", [] { broken(k_leaves_barrier, 256); }, false,
-     "thread (128,0,0): exits while 128 threads wait in __syncthreads", "0", "lazy", false},
+     "thread (128,0,0): exits while 128 threads wait in __syncthreads", "0", "lazy", ANY_BUILD},
     {"leaves_barrier_any_order", [] { broken(k_leaves_barrier, 256); }, false, "__syncthreads",
-     "123", "lazy", false},
+     "123", "lazy", ANY_BUILD},
     {"late_barrier", [] { broken(k_late_barrier, 256); }, false,
-     "thread (77,0,0): exits while 77 threads wait in __syncthreads", "0", "lazy", false},
+     "thread (77,0,0): exits while 77 threads wait in __syncthreads", "0", "lazy", ANY_BUILD},
     {"barrier_after_exit", [] { broken(k_barrier_after_exit, 256); }, false,
-     "after 1 threads have exited", "0", "lazy", false},
+     "after 1 threads have exited", "0", "lazy", ANY_BUILD},
     {"two_barriers", [] { broken(k_two_barriers, 256); }, false, "meets another one", "01", "lazy",
-     false},
+     ANY_BUILD},
     {"deadlock", [] { broken(k_deadlock, 64); }, false, "kernel: block (0,0,0)", "0", "lazy",
-     false},
+     ANY_BUILD},
     {"deadlock_report", [] { broken(k_deadlock, 64); }, false, "32 threads wait in __syncthreads",
-     "01", "lazy", false},
+     "01", "lazy", ANY_BUILD},
     {"omits_caller", [] { broken(k_omits_caller, 32); }, false,
-     "lane 16 calls with mask 0000ffff, which omits it", "0", "lazy", false},
+     "lane 16 calls with mask 0000ffff, which omits it", "0", "lazy", ANY_BUILD},
     {"exited_lane", [] { broken(k_exited_lane, 32); }, false, "waits for it in __syncwarp", "0",
-     "lazy", false},
+     "lazy", ANY_BUILD},
     {"exited_lane_any_order", [] { broken(k_exited_lane, 32); }, false, "exit", "123", "lazy",
-     false},
+     ANY_BUILD},
     {"exits_while_awaited", [] { broken(k_exits_while_awaited, 32); }, false,
-     "exits while lane 0 waits for it", "0", "lazy", false},
+     "exits while lane 0 waits for it", "0", "lazy", ANY_BUILD},
     {"no_such_lane", [] { broken(k_no_such_lane, 16); }, false, "lane 16, which does not exist",
-     "0", "lazy", false},
+     "0", "lazy", ANY_BUILD},
     {"other_mask", [] { broken(k_other_mask, 32); }, false, "exits while lane 0 waits for it", "0",
-     "lazy", false},
+     "lazy", ANY_BUILD},
     {"other_collective", [] { broken(k_other_collective, 32); }, false, "meets lane", "01", "lazy",
-     false},
+     ANY_BUILD},
     {"outside_mask", [] { broken(k_outside_mask, 32); }, false, "outside mask 0000ffff", "0",
-     "lazy", false},
-    {"unwritten", unwritten, true, "64 NaN", "0", "lazy", false},
-    {"unwritten_shared", unwritten_shared, true, "63 NaN", "0", "lazy", false},
+     "lazy", ANY_BUILD},
+    {"unwritten", unwritten, true, "64 NaN", "0", "lazy", ANY_BUILD},
+    {"unwritten_shared", unwritten_shared, true, "63 NaN", "0", "lazy", ANY_BUILD},
     {"used_after_free", used_after_free, false, "argument 1 is not device memory", "0", "lazy",
-     false},
+     ANY_BUILD},
     {"host_argument", host_argument, false, "k_copy: argument 1 is not device memory", "0", "lazy",
-     false},
-    {"host_touches", host_touches, false, "", "0", "lazy", false},
-    {"outside", outside, false, "use-after-poison", "0", "lazy", true},
-    {"outside_shared", outside_shared, false, "global-buffer-overflow", "0", "lazy", true},
-    {"outside_dynamic", outside_dynamic, false, "heap-buffer-overflow", "0", "lazy", true},
-    {"copy_too_long", copy_too_long, true, "1 1 0", "0", "lazy", false},
+     ANY_BUILD},
+    {"host_touches", host_touches, false, "", "0", "lazy", ANY_BUILD},
+    {"outside", outside, false, "use-after-poison", "0", "lazy", ASAN_BUILD},
+    {"outside_shared", outside_shared, false, "global-buffer-overflow", "0", "lazy", ASAN_BUILD},
+    {"outside_dynamic", outside_dynamic, false, "heap-buffer-overflow", "0", "lazy", ASAN_BUILD},
+    {"copy_too_long", copy_too_long, true, "1 1 0", "0", "lazy", ANY_BUILD},
     {"refused_launches", refused_launches, true,
      "launch: cudaErrorInvalidConfiguration\nlaunch: cudaErrorInvalidConfiguration\n"
      "launch: cudaErrorInvalidValue\nend",
-     "0", "lazy", false},
-    {"missing_wait", missing_wait, true, "before nan after 1", "0", "lazy", false},
-    {"missing_event", [] { two_streams(false); }, true, "64 NaN", "0", "lazy", false},
-    {"missing_event_hidden", [] { two_streams(false); }, true, "0 NaN", "0", "eager", false},
-    {"with_event", [] { two_streams(true); }, true, "0 NaN", "0", "lazy", false},
+     "0", "lazy", ANY_BUILD},
+    {"missing_wait", missing_wait, true, "before nan after 1", "0", "lazy", ANY_BUILD},
+    {"missing_event", [] { two_streams(false); }, true, "64 NaN", "0", "lazy", ANY_BUILD},
+    {"missing_event_hidden", [] { two_streams(false); }, true, "0 NaN", "0", "eager", ANY_BUILD},
+    {"with_event", [] { two_streams(true); }, true, "0 NaN", "0", "lazy", ANY_BUILD},
 };
 
-#if defined __SANITIZE_ADDRESS__ && !defined __clang__
-static const bool asan = true; /* clang's leaves __shared__ variables without red zones */
-#else
-static const bool asan = false;
-#endif
-
-/* Runs one case in a new process. Returns what it printed, and its status. */
-static std::string run_case(const Case &c, char seed, int *status) {
-    int ends[2];
-    if (pipe(ends) != 0) abort();
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], 1), dup2(ends[1], 2), close(ends[0]), close(ends[1]);
-        const char digit[] = {seed, 0};
-        setenv("SIMT_SEED", digit, 1), setenv("SIMT_STREAMS", c.streams, 1);
-        setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* the cases free nothing */
-        execl("/proc/self/exe", "test_simt", c.name, (char *)NULL);
-        _exit(127);
-    }
-    close(ends[1]);
-    std::string text;
-    char buffer[4096];
-    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, n);
-    close(ends[0]);
-    waitpid(child, status, 0);
-    return text;
-}
-
 int main(int argc, char **argv) {
-    if (argc == 2) {
-        cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-        for (const Case &c : cases)
-            if (strcmp(c.name, argv[1]) == 0) c.run();
-        puts("end");
-        return 0;
-    }
-    int failures = 0, runs = 0;
-    for (const Case &c : cases) {
-        if (c.needs_asan && !asan) continue;
-        for (const char *seed = c.seeds; *seed; seed++, runs++) {
-            int status;
-            std::string text = run_case(c, *seed, &status);
-            if ((status == 0) == c.ends_well && text.find(c.expects) != std::string::npos) continue;
-            printf("FAIL %s with seed %c: expected %s and \"%s\", got status %d and\n%s\n", c.name,
-                   *seed, c.ends_well ? "success" : "an abort", c.expects, status, text.c_str());
-            failures++;
-        }
-    }
-    printf("test_simt: %d runs, %s\n", runs, failures ? "FAIL" : "ok");
-    return failures != 0;
+    return run_cases("test_simt", cases, argc, argv);
 }

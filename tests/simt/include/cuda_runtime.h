@@ -1,8 +1,9 @@
 /* cuda_runtime.h - found before the toolkit's own, so that .cu files compile as plain C++.
  *
  * Types and prototypes are the toolkit's, unchanged. This adds what nvcc builds in: the qualifiers
- * (they mean nothing here, save that __shared__ variables are gathered in one section, which every
- * block starts with filled with NaN), and a launch that keeps the kernel's name and types. */
+ * (they mean nothing here, save that __shared__ variables are gathered in one section by shared.ld,
+ * which every block starts with filled with NaN), and a launch that keeps the kernel's name and
+ * types. */
 #ifndef SIMT_CUDA_RUNTIME_H
 #define SIMT_CUDA_RUNTIME_H
 
@@ -16,7 +17,7 @@
 #define __constant__
 #define __launch_bounds__(...)
 /* One block runs at a time, so one copy of each variable serves every block in turn. */
-#define __shared__ static __attribute__((section("simt_shared"), used))
+#define __shared__ static __attribute__((used))
 
 /* The toolkit's template erases the argument types; the name is ours to use below. */
 #define cudaLaunchKernelEx simt_unused_cudaLaunchKernelEx
