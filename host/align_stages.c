@@ -10,6 +10,7 @@
 #include "host/generating.h"
 #include "host/json_lines.h"
 #include "host/measure.h"
+#include "host/numbers.h"
 #include "host/print.h"
 #include "host/scoring.h"
 #include "host/train.h"

@@ -7,11 +7,13 @@
 #include "host/dataset.h"
 #include "host/json_lines.h"
 #include "host/measure.h"
+#include "host/numbers.h"
 #include "host/plan.h"
 #include "host/print.h"
 #include "host/runtime.h"
 
 typedef struct Writer {
+    const Model *m;
     const Dataset *d;
     uint8_t **target; /* (n) the training labels, which measuring all tokens replaces */
     JsonLines out;
@@ -32,8 +34,10 @@ static bool write_doc(void *context, size_t i, const float *nll, int n, Err *err
         double x = nll[t - 1];
         if (!isfinite(x)) {
             json_decref(tokens), json_decref(logprobs), json_decref(labels);
-            return err_set(err, EXIT_NUMBERS, "document %s: token %d has log-probability %g",
-                           d->record->id, t, -x);
+            char where[160];
+            snprintf(where, sizeof where, "document %.80s: token %d has log-probability %g",
+                     d->record->id, t, -x);
+            return numbers_went_bad(w->m, where, err);
         }
         sum += x;
         json_array_append_new(logprobs, json_real(-x));
@@ -69,7 +73,7 @@ static void report(const Dataset *d, const Writer *w) {
 }
 
 static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
-    Writer w = {.d = d};
+    Writer w = {.m = &r->model, .d = d};
     label_everything(&w, d);
     bool ok = json_lines_open(&w.out, s->logprob.out, err) &&
               measure_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s), "logprob",

@@ -38,8 +38,7 @@ static bool score_and_save(Runtime *r, const SaeSet *saes, const Settings *s, Er
     bool pairs = *s->data.path;
     bool ok = !pairs || records_read(&records, s->data.path, (size_t)s->data.limit, err);
     ok = ok &&
-         (scoring_run(&scores, &work, r, saes, s, pairs ? &records : NULL, NULL, records.n, err) ||
-          (pairs && err_prefix(err, "%s", s->data.path)));
+         scoring_run(&scores, &work, r, saes, s, pairs ? &records : NULL, NULL, records.n, err);
     ok = ok && scores_save(&scores, s->score.out, err);
     if (ok) report(&scores, &work, s);
     scores_free(&scores);

@@ -6,6 +6,7 @@
 #include "host/base/mem.h"
 #include "host/interrupt.h"
 #include "host/json_lines.h"
+#include "host/numbers.h"
 #include "host/print.h"
 
 /* A prompt file: its records, their documents, and what marks them in the responses. */
@@ -105,10 +106,12 @@ static bool decode_all(Generating *g, GenOptions *o, Err *err) {
         prompt[i] = (GenPrompt){g->doc[number]->token, g->doc[number]->n,
                                 s->generate.max_new_tokens, number};
     }
-    bool ok = gen_run(gen, prompt, (int)g->n, take_reply, g) || !interrupted(err);
+    enum GenEnd end = gen_run(gen, prompt, (int)g->n, take_reply, g);
     free(prompt);
     gen_destroy(gen);
-    return ok;
+    if (end == GEN_BAD_NUMBERS)
+        return numbers_went_bad(&g->r->model, "a reply's logits are not finite", err);
+    return end == GEN_DONE || !interrupted(err);
 }
 
 /* The conversation as text: a single question as it is, else with its roles. */

@@ -1,7 +1,6 @@
-/* numbers.c - which tensor went bad first. */
-#include <stdio.h>
+#include "host/numbers.h"
 
-#include "host/train.h"
+#include <stdio.h>
 
 /* Where the search looks next, and where it found something. */
 typedef struct Hunt {

@@ -6,6 +6,7 @@
 #include "host/base/files.h"
 #include "host/base/mem.h"
 #include "host/interrupt.h"
+#include "host/numbers.h"
 #include "host/print.h"
 #include "model/score_run.h"
 
@@ -81,8 +82,12 @@ typedef struct Scoring {
     int64_t truncated;
 } Scoring;
 
+static bool stream_went_bad(const Scoring *w, Err *err) {
+    return numbers_went_bad(&w->r->model, "the stream that the SAEs read is not finite", err);
+}
+
 /* doc[c].n == 0: none of this corpus. */
-static void add(Scoring *w, const Doc doc[2]) {
+static bool add(Scoring *w, const Doc doc[2], Err *err) {
     ScoreItem item = {0};
     uint8_t *counted[2] = {0};
     for (int c = 0; c < 2; c++) {
@@ -96,6 +101,7 @@ static void add(Scoring *w, const Doc doc[2]) {
     score_run_add(w->run, &item);
     free(counted[0]);
     free(counted[1]);
+    return !score_run_bad(w->run) || stream_went_bad(w, err);
 }
 
 static bool add_pairs(Scoring *w, const Records *records, const size_t *index, size_t n, Err *err) {
@@ -105,11 +111,12 @@ static bool add_pairs(Scoring *w, const Records *records, const size_t *index, s
     for (size_t i = 0; i < n && ok; i++) {
         Doc doc[2] = {{0}};
         int shared;
-        ok = !interrupted(err) &&
-             doc_pair(&doc[0], &doc[1], &shared, w->r->tokenizer,
-                      &records->record[index ? index[i] : i], w->s->data.max_length, err);
+        const Record *r = &records->record[index ? index[i] : i];
+        ok = !interrupted(err);
         if (!ok) break;
-        add(w, doc);
+        ok = (doc_pair(&doc[0], &doc[1], &shared, w->r->tokenizer, r, w->s->data.max_length, err) ||
+              err_prefix(err, "%s", w->s->data.path)) &&
+             add(w, doc, err);
         doc_free(&doc[0]);
         doc_free(&doc[1]);
         progress_at(&bar, (double)i, (double)n);
@@ -131,7 +138,7 @@ static bool add_corpus(Scoring *w, const char *path, int c, Err *err) {
         ok = doc_from_record(&doc[c], w->r->tokenizer, &records.record[i], w->s->data.max_length,
                              err) ||
              err_prefix(err, "%s", path);
-        if (ok) add(w, doc);
+        ok = ok && add(w, doc, err);
         doc_free(&doc[c]);
         progress_at(&bar, (double)i, (double)records.n);
     }
@@ -164,7 +171,8 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
     bool ok = records ? add_pairs(&w, records, index, n, err)
                       : add_corpus(&w, s->score.aligned, 0, err) &&
                             add_corpus(&w, s->score.unaligned, 1, err);
-    ok = ok && score_run_finish(w.run, scores, err);
+    ok = ok && (score_run_finish(w.run, scores, err) ||
+                (score_run_bad(w.run) && stream_went_bad(&w, err)));
     ScoreWork done = score_run_work(w.run);
     score_run_close(w.run);
     if (!ok) return false;

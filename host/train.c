@@ -7,6 +7,7 @@
 #include "host/base/mem.h"
 #include "host/interrupt.h"
 #include "host/metrics.h"
+#include "host/numbers.h"
 #include "host/perf.h"
 #include "host/print.h"
 #include "model/optim.h"

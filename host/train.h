@@ -43,8 +43,4 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n);
  * the last good step left it. */
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
 
-/* Sets err to EXIT_NUMBERS, naming the first tensor that holds a NaN or an infinity: weights of
- * the model, adapters, gradients, in this order; `where` starts the message. Returns false. */
-bool numbers_went_bad(const Model *m, const char *where, Err *err);
-
 #endif

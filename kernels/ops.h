@@ -198,8 +198,9 @@ typedef struct Sampling {
 
 /* token[n] = draw from row n, at the quantile u[n] of the cumulative distribution taken in order
  * of falling probability. Weights are whole multiples of 2^-40 of the row's largest, so that sums
- * are exact and no order of summation can move a draw; rarer tokens are never drawn.
- *   token (N) i32 out =;  logits (N,V) f32 in/out (left capped; cap 0: none), no NaN or +inf;
+ * are exact and no order of summation can move a draw; rarer tokens are never drawn. A row that,
+ * capped, holds NaN or +infinity, or nothing above -infinity, gives -1.
+ *   token (N) i32 out =;  logits (N,V) f32 in/out (left capped; cap 0: none);
  *   u (N) f32 in, 0 <= u < 1; NULL when temperature is 0.  V <= 2^23. */
 typedef void op_sample(Exec *ex, int32_t *token, float *logits, const float *u, int N, int V,
                        float cap, Sampling how);

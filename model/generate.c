@@ -29,6 +29,7 @@ struct Generator {
     int32_t *host_slot, *host_len, *row;   /* (rows) (slots) (slots) */
     int32_t *host_token, *host_pos, *open; /* (slots); open: which slots the rows are */
     float *host_u;                         /* (slots) */
+    bool bad;                              /* a row could not be drawn from */
 };
 
 typedef struct Job {
@@ -144,6 +145,10 @@ static void draw(Generator *g, const Job *job, int n) {
     for (int i = 0; i < n; i++) {
         Slot *s = &g->state[g->open[i]];
         int32_t token = g->host_token[i];
+        if (token < 0) {
+            g->bad = true;
+            continue;
+        }
         if (stops(g, token)) {
             finish(job, s, token);
             continue;
@@ -216,10 +221,11 @@ static bool decode(Generator *g, const Job *job) {
     return true;
 }
 
-bool gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context) {
+enum GenEnd gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context) {
     Job job = {.prompt = prompt, .n = n, .done = done, .context = context};
-    do
-        if (g->o.give_up && g->o.give_up()) return false;
-    while (prefill(g, &job) || decode(g, &job));
-    return true;
+    do {
+        if (g->bad) return GEN_BAD_NUMBERS;
+        if (g->o.give_up && g->o.give_up()) return GEN_GAVE_UP;
+    } while (prefill(g, &job) || decode(g, &job));
+    return GEN_DONE;
 }

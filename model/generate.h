@@ -45,8 +45,9 @@ void gen_destroy(Generator *g); /* NULL is allowed */
 /* Device bytes that gen_create would take; nothing is allocated. */
 size_t gen_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const GenOptions *o);
 
-/* Calls done for every prompt, each as it ends. May be called again. False when it gave up: then
- * some prompts have no reply, and g is good for gen_destroy alone. */
-bool gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context);
+/* Calls done for every prompt, each as it ends. May be called again, unless the end was another
+ * than GEN_DONE: then some prompts have no reply, and g is good for gen_destroy alone. */
+enum GenEnd { GEN_DONE, GEN_GAVE_UP, GEN_BAD_NUMBERS /* a row of logits was not finite */ };
+enum GenEnd gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context);
 
 #endif

@@ -1,4 +1,5 @@
 /* lora_file.c - PEFT adapter folders. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,15 +50,22 @@ static bool check_tensors(const StSet *file, const LoraShape *s, const Config *c
     return true;
 }
 
-static void read_matrix(Lora *l, const StSet *file, int i, char which, float *to) {
+/* One NaN in an adapter would make NaN of everything. */
+static bool read_matrix(Lora *l, const StSet *file, int i, char which, float *to, Err *err) {
     char name[TENSOR_NAME];
     tensor_name(name, i, which);
     const StTensor *t = st_find(file, name);
     float *host = mem_array(t->count, sizeof *host);
     st_read_f32(t, host, 0, t->count);
+    size_t bad = 0;
+    while (bad < t->count && isfinite(host[bad])) bad++;
     exec_copy_in(l->ex, to, host, t->count * sizeof *host);
     exec_sync(l->ex);
     free(host);
+    return bad == t->count ||
+           err_set(err, EXIT_INPUT,
+                   "%s: tensor %s: element %zu is NaN or infinite; take another checkpoint",
+                   t->file, t->name, bad);
 }
 
 bool lora_load(Lora *l, Exec *ex, const Config *c, const char *folder, bool training, Err *err) {
@@ -69,12 +77,13 @@ bool lora_load(Lora *l, Exec *ex, const Config *c, const char *folder, bool trai
         st_open_folder(&file, folder, "adapter_model", err) && check_tensors(file, &shape, c, err);
     if (ok) {
         lora_init(l, ex, c, &shape, training);
-        for (int i = 0; i < c->L * PROJ_COUNT; i++) {
-            if (l->adapter[i].R == 0) continue;
-            read_matrix(l, file, i, 'A', l->adapter[i].A);
-            read_matrix(l, file, i, 'B', l->adapter[i].B);
-        }
-        lora_sync(l);
+        for (int i = 0; i < c->L * PROJ_COUNT && ok; i++)
+            ok = l->adapter[i].R == 0 || (read_matrix(l, file, i, 'A', l->adapter[i].A, err) &&
+                                          read_matrix(l, file, i, 'B', l->adapter[i].B, err));
+        if (ok)
+            lora_sync(l);
+        else
+            lora_free(l);
     }
     st_close(file);
     lora_shape_free(&shape);

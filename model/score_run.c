@@ -25,6 +25,8 @@ struct ScoreRun {
     store *x;           /* (GATHER_ROWS,D): the rows that count */
     int32_t *row, *bin; /* (2 max_rows) in device memory: of the pack that runs */
     float *weight;
+    int64_t *bad_at; /* (1) in device memory: first bad element of the last scored stream, or -1 */
+    bool bad;
     int counted;                  /* entries of the next three, for the pack being filled */
     int32_t *host_row, *host_bin; /* a shared row counts once for each corpus */
     float *host_weight;
@@ -39,6 +41,7 @@ static void carve(ScoreRun *r, int D) {
     r->row = arena_i32(a, "scored row numbers", rows, 1);
     r->bin = arena_i32(a, "bins", rows, 1);
     r->weight = arena_f32(a, "row weights", rows, 1);
+    r->bad_at = arena_bytes(a, "first bad element", sizeof *r->bad_at);
     for (int i = 0; i < r->nsae; i++) {
         size_t S = (size_t)r->sae[i].enc.S;
         r->sums[i].sum = arena_f64(a, "SAE sums", 2 * SCORE_GROUPS, S);
@@ -103,18 +106,23 @@ void score_run_close(ScoreRun *r) {
     free(r);
 }
 
+bool score_run_bad(const ScoreRun *r) {
+    return r->bad;
+}
+
 ScoreWork score_run_work(const ScoreRun *r) {
     return r->work;
 }
 
-/* model_tap: the statistics of a scored layer, from the rows that count alone. */
+/* model_tap: the statistics of a scored layer, from the rows that count alone. What is not finite
+ * in a lower layer still is in the last one. */
 static void tap(void *context, int layer, const store *x, int N) {
     ScoreRun *r = context;
     Exec *ex = r->m->ex;
-    (void)N;
     int i = 0;
     while (i < r->nsae && r->sae[i].layer != layer) i++;
     if (i == r->nsae) return;
+    if (i == r->nsae - 1) ex->op->find_bad(ex, r->bad_at, x, (size_t)N * (size_t)r->m->c.D);
     const Sums *to = &r->sums[i];
     for (int first = 0; first < r->counted; first += GATHER_ROWS) {
         int n = r->counted - first < GATHER_ROWS ? r->counted - first : GATHER_ROWS;
@@ -132,6 +140,9 @@ static void flush(ScoreRun *r) {
         exec_copy_in(ex, r->bin, r->host_bin, n * sizeof *r->bin);
         exec_copy_in(ex, r->weight, r->host_weight, n * sizeof *r->weight);
         model_forward(r->m, r->acts, &r->pack, r->sae[r->nsae - 1].layer + 1, tap, r);
+        int64_t bad_at;
+        exec_copy_out(ex, &bad_at, r->bad_at, sizeof bad_at);
+        r->bad = r->bad || bad_at >= 0;
         r->work.rows += r->pack.N;
         r->work.counted += r->counted;
     }
@@ -199,7 +210,10 @@ void score_run_add(ScoreRun *r, const ScoreItem *item) {
     add_pair(r, item, shared, group);
 }
 
-static bool check_result(const Scores *s, Err *err) {
+static bool check_result(const ScoreRun *r, const Scores *s, Err *err) {
+    if (r->bad)
+        return err_set(err, EXIT_NUMBERS, "the stream that leaves layer %d is not finite",
+                       r->sae[r->nsae - 1].layer);
     for (int c = 0; c < 2; c++) {
         int64_t tokens = 0;
         for (int g = 0; g < SCORE_GROUPS; g++) tokens += s->tokens[c][g];
@@ -241,7 +255,7 @@ bool score_run_finish(ScoreRun *r, Scores *s, Err *err) {
         exec_copy_out(ex, l->max, r->sums[i].max, 2 * S * sizeof *l->max);
     }
     clear(r);
-    if (check_result(s, err)) return true;
+    if (check_result(r, s, err)) return true;
     scores_free(s);
     return false;
 }

@@ -31,6 +31,10 @@ size_t score_run_bytes(const Config *c, const Lora *lora, enum Dtype dtype, cons
 /* Documents are collected and passed on when max_rows would be exceeded. */
 void score_run_add(ScoreRun *r, const ScoreItem *item);
 
+/* True when the stream that a pass scored was not finite: score_run_finish will refuse, so that
+ * further documents are wasted. (A JumpReLU makes 0 of NaN: the sums would not show it.) */
+bool score_run_bad(const ScoreRun *r);
+
 /* Runs what is left and gives the statistics, texts empty but for the SAEs' path and id; r starts
  * anew. Refused: a corpus without a counted token, and sums that are not finite. */
 bool score_run_finish(ScoreRun *r, Scores *s, Err *err);

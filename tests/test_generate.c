@@ -20,7 +20,7 @@ static void keep(void *context, const GenReply *r) {
 static void run(const Model *m, GenOptions o, const GenPrompt *p, int n, Reply *reply) {
     memset(reply, 0, (size_t)n * sizeof *reply);
     Generator *g = gen_create(m, &o);
-    EXPECT(gen_run(g, p, n, keep, reply), "gave up unasked");
+    EXPECT(gen_run(g, p, n, keep, reply) == GEN_DONE, "gave up unasked");
     gen_destroy(g);
     for (int i = 0; i < n; i++)
         EXPECT(reply[i].calls == 1, "prompt %d was answered %d times", i, reply[i].calls);
@@ -134,13 +134,27 @@ static void test_give_up(const Golden *g, const GenPrompt *p) {
         memset(cut, 0, sizeof cut);
         steps_left = steps;
         Generator *gen = gen_create(&g->m, &o);
-        EXPECT(!gen_run(gen, p, 2, keep, cut), "%s: went on after %d steps", g->folder, steps);
+        EXPECT(gen_run(gen, p, 2, keep, cut) == GEN_GAVE_UP, "%s: went on after %d steps",
+               g->folder, steps);
         gen_destroy(gen);
         EXPECT(steps_left == -1 && cut[1].calls == 0, "%s: asked %d times, then went on", g->folder,
                steps - steps_left);
         EXPECT(cut[0].calls == (steps == full[0].n + (full[0].stop >= 0)), "%s: %d steps, %d calls",
                g->folder, steps, cut[0].calls);
     }
+}
+
+/* Logits that are no numbers end the generation before a token of them is handed out. */
+static void test_bad_numbers(const Golden *g, const GenPrompt *p, float temperature) {
+    GenOptions o = {.slots = 2, .max_len = MAX_LEN, .prefill_rows = 32};
+    o.how = (Sampling){.temperature = temperature, .top_p = 1};
+    Model broken = g->m;
+    Reply r[PROMPTS] = {{0}};
+    broken.embed_scale = NAN;
+    Generator *gen = gen_create(&broken, &o);
+    EXPECT(gen_run(gen, p, PROMPTS, keep, r) == GEN_BAD_NUMBERS, "%s: NaN was drawn", g->folder);
+    gen_destroy(gen);
+    for (int i = 0; i < PROMPTS; i++) EXPECT(r[i].calls == 0, "%s: prompt %d", g->folder, i);
 }
 
 static void body(Exec *ex) {
@@ -159,6 +173,8 @@ static void body(Exec *ex) {
         test_batching(&g, p, (Sampling){.temperature = 1.5f, .top_p = 0.95f, .top_k = 50});
         test_limits(&g, p);
         test_give_up(&g, p);
+        test_bad_numbers(&g, p, 0);
+        test_bad_numbers(&g, p, 1);
         for (int k = 0; k < PROMPTS; k++) free((void *)(uintptr_t)p[k].token);
         golden_close(&g);
     }

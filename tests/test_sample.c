@@ -181,16 +181,41 @@ static void test_bits(Exec *ex, int N, int V) {
 }
 
 static void test_contract(Exec *ex) {
-    double v[4] = {-INFINITY, -INFINITY, -INFINITY, 3}, never[1] = {NAN};
+    double v[4] = {-INFINITY, -INFINITY, -INFINITY, 3};
     float *z = test_f32(ex, v, 4), *u = test_f32(ex, &(double){0.999}, 1);
-    float *nan = test_f32(ex, never, 1);
     int32_t *token = test_alloc(ex, 4), id;
     ex->op->sample(ex, token, z, u, 1, 4, 0, (Sampling){1, 1, 0}); /* -infinity: never drawn */
     exec_copy_out(ex, &id, token, 4);
     EXPECT(id == 3, "drew %d", id);
     TEST_DIES(ex, ex->op->sample(ex, token, z, NULL, 1, 4, 0, (Sampling){1, 1, 0}));
-    TEST_DIES(ex, ex->op->sample(ex, token, nan, u, 1, 1, 0, (Sampling){1, 1, 0}));
-    test_free(ex, z), test_free(ex, u), test_free(ex, nan), test_free(ex, token);
+    test_free(ex, z), test_free(ex, u), test_free(ex, token);
+}
+
+/* One row of three cannot be drawn from, for one logit of it; its neighbours can. */
+static void test_undrawable(Exec *ex, int V, double value, float cap, Sampling how, int want) {
+    double *Z = test_noise_array(11, 3 * (size_t)V, 1), U[3] = {0.1, 0.5, 0.9};
+    Z[(size_t)V + V / 2] = value;
+    for (int i = 0; i < V && value == -INFINITY; i++) Z[V + i] = value;
+    float *z = test_f32(ex, Z, 3 * (size_t)V), *u = test_f32(ex, U, 3);
+    int32_t *token = test_alloc(ex, 12), id[3];
+    ex->op->sample(ex, token, z, how.temperature > 0 ? u : NULL, 3, V, cap, how);
+    exec_copy_out(ex, id, token, 12);
+    EXPECT(id[0] >= 0 && id[2] >= 0 && id[1] == want, "V=%d %g cap %g temperature %g: %d %d %d", V,
+           value, cap, how.temperature, id[0], id[1], id[2]);
+    test_free(ex, z), test_free(ex, u), test_free(ex, token);
+    free(Z);
+}
+
+static void test_undrawables(Exec *ex) {
+    static const double bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    for (int V = 5; V <= 70000; V += 69995)
+        for (int i = 0; i < 4; i++)
+            for (int temperature = 0; temperature < 2; temperature++) {
+                Sampling how = {(float)temperature, 0.9f, 0};
+                test_undrawable(ex, V, bad[i], 0, how, -1);
+                if (i < 2) test_undrawable(ex, V, bad[i], 30, how, -1);
+            }
+    test_undrawable(ex, 9, INFINITY, 30, (Sampling){0, 1, 0}, 4); /* the cap makes it finite */
 }
 
 static void body(Exec *ex) {
@@ -212,6 +237,7 @@ static void body(Exec *ex) {
     test_greedy(ex, 37, 500);
     test_greedy(ex, 3, 70000);
     test_contract(ex);
+    test_undrawables(ex);
     test_bits(ex, 5, 70000);
     test_bits(ex, 300, 70);
 }

@@ -320,6 +320,24 @@ static void test_not_finite(World *u) {
     score_run_close(r);
 }
 
+/* JumpReLU makes zeros of a stream of NaN: the sums alone look sound. */
+static void test_bad_stream(World *u) {
+    Err err;
+    Scores s;
+    float scale = u->m->embed_scale;
+    ScoreRun *r = score_run_open(u->m, u->sae, u->nsae, 100, POOL_TOKEN);
+    u->m->embed_scale = NAN;
+    score_run_add(r, &u->item[0]);
+    EXPECT(!score_run_bad(r), "nothing has run yet");
+    for (int d = 0; d < DOCS; d++) score_run_add(r, &u->item[d]);
+    EXPECT(score_run_bad(r), "a pass over NaN was not noticed");
+    EXPECT(!score_run_finish(r, &s, &err) && err.code == EXIT_NUMBERS &&
+               strstr(err.text, "stream that leaves layer"),
+           "%s", err.text);
+    score_run_close(r);
+    u->m->embed_scale = scale;
+}
+
 static void body(Exec *ex) {
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         Golden g;
@@ -329,6 +347,7 @@ static void body(Exec *ex) {
         if (ex->dtype == DTYPE_F32 || i == 0) test_parity(&u);
         if (i == 0) test_swapped(&u), test_again(&u);
         test_merge(&u);
+        test_bad_stream(&u);
         test_not_finite(&u);
         world_close(&u);
         golden_close(&g);

@@ -62,6 +62,9 @@ static float from_key(uint32_t key) {
     return scalar_from_order((int32_t)(key ^ 0x80000000u));
 }
 
+/* Stands for the largest key of a row that cannot be drawn from: it lies above every number's. */
+static const uint32_t UNDRAWABLE = UINT32_MAX;
+
 static void block_keys(uint32_t *key, const float *z, int n) {
 #pragma omp simd
     for (int i = 0; i < n; i++) key[i] = key_of(z[i]);
@@ -83,24 +86,25 @@ static int slice_len(const Draws *d, int s) {
 static void cap_slice(const Draws *d, int slot, int row, int s) {
     float *z = d->logits + (size_t)row * d->V + s * SLICE, cap = d->cap;
     int n = slice_len(d, s);
-    uint32_t max = 0;
+    uint32_t max = 0, bad = 0;
     if (cap > 0) {
 #pragma omp simd
         for (int i = 0; i < n; i++) z[i] = scalar_softcap(z[i], cap);
     }
-#pragma omp simd reduction(max : max)
+#pragma omp simd reduction(max : max) reduction(| : bad)
     for (int i = 0; i < n; i++) {
         uint32_t k = key_of(z[i]);
         max = k > max ? k : max;
+        bad |= !(z[i] < INFINITY); /* NaN too, whose key may be the least */
     }
-    d->max[(size_t)slot * d->slices + s] = max;
+    d->max[(size_t)slot * d->slices + s] = bad ? UNDRAWABLE : max;
 }
 
 static uint32_t max_key(const Draws *d, int slot) {
     const uint32_t *max = d->max + (size_t)slot * d->slices;
     uint32_t m = max[0];
     for (int s = 1; s < d->slices; s++) m = max[s] > m ? max[s] : m;
-    return m;
+    return m > key_of(-INFINITY) ? m : UNDRAWABLE;
 }
 
 static void tally_slice(const Draws *d, int slot, int row, int s) {
@@ -191,7 +195,6 @@ static int32_t find(const Row *r, enum Measure by, uint64_t target, uint64_t *th
 static int32_t draw(const Row *r, float u, Sampling how) {
     uint64_t total = 0;
     for (int b = 0; b < BINS; b++) total += r->bin[b].weight;
-    CHECK(total > 0, "expected logits with a finite maximum");
     if (how.top_k > 0 && how.top_k < r->V) find(r, BY_COUNT, (uint64_t)how.top_k - 1, &total);
     if (how.top_p < 1) {
         uint64_t enough = (uint64_t)ceil((double)how.top_p * (double)total);
@@ -202,6 +205,11 @@ static int32_t draw(const Row *r, float u, Sampling how) {
 }
 
 static void draw_row(const Draws *d, int slot, int row) {
+    uint32_t max = max_key(d, slot);
+    if (max == UNDRAWABLE) {
+        d->token[row] = -1;
+        return;
+    }
     Bin *bin = d->bin + (size_t)slot * d->slices * BINS;
     for (int b = BINS; b < d->slices * BINS; b++) {
         bin[b % BINS].count += bin[b].count;
@@ -209,7 +217,7 @@ static void draw_row(const Draws *d, int slot, int row) {
     }
     Row r = {d->logits + (size_t)row * d->V,
              d->V,
-             from_key(max_key(d, slot)),
+             from_key(max),
              d->how.temperature,
              bin,
              d->list + (size_t)omp_get_thread_num() * d->V};
@@ -221,7 +229,7 @@ static void greedy_row(const Draws *d, int slot, int row) {
     uint32_t max = max_key(d, slot);
     int i = 0;
     while (i + 1 < d->V && key_of(z[i]) != max) i++;
-    d->token[row] = i;
+    d->token[row] = max == UNDRAWABLE ? -1 : i;
 }
 
 static void whole_row(const Draws *d, int slot, int row) {
