@@ -18,7 +18,9 @@ extern "C" {
 
 /* What has a CUDA twin. When all ops have one, this list is SAILS_OPS. */
 /* clang-format off */
-#define CUDA_OPS(X) X(rmsnorm_fwd) X(rmsnorm_bwd) X(gemm) X(gemm_f32) X(gemm_grad)
+#define CUDA_OPS(X) \
+    X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
+    X(gemm) X(gemm_f32) X(gemm_grad)
 /* clang-format on */
 
 /* The twins of one op, by storage type. A twin that is missing is a link error, one with another

@@ -11,7 +11,11 @@
 #ifndef SAILS_GPU_H
 #define SAILS_GPU_H
 
-#include <cuda_runtime.h>
+#include <cuda_runtime.h> /* first: the simulated device's goes before the toolkit's */
+
+#include <cuda_bf16.h>
+
+#include <initializer_list>
 
 #include "kernels/bf16.h"
 #include "kernels/cuda.h"
@@ -67,23 +71,67 @@ static __device__ inline float get(bf16 e) {
 static __device__ inline void put(float *e, float f) {
     *e = f;
 }
+/* By the instruction for it, one instead of seven; only the bits of NaN differ. */
 static __device__ inline void put(bf16 *e, float f) {
+#ifdef __CUDA_ARCH__
+    e->bits = __bfloat16_as_ushort(__float2bfloat16_rn(f));
+#else
     *e = bf16_from_f32(f);
+#endif
 }
 
-/* W neighbouring elements, moved by one load or store. The address must be a multiple of its size.
- */
-template <class T, int W>
-struct alignas(sizeof(T) * W) Pack {
+/* The widest access of global memory, and the elements that it moves. */
+static constexpr size_t PACK_BYTES = 16;
+template <class T>
+static constexpr int pack_len = PACK_BYTES / sizeof(T);
+
+/* W neighbouring elements; up to 16 bytes move by one load or store, more by several. The address
+ * must be a multiple of the size, or of 16. */
+template <class T, int W = pack_len<T>>
+struct alignas(sizeof(T) * W < PACK_BYTES ? sizeof(T) * W : PACK_BYTES) Pack {
     T v[W];
 };
+
+/* The pack at p. If not `whole`, p may be unaligned and the tensor may end after `left` elements:
+ * they move one by one, and what lies beyond reads as 0 and is not written. */
+template <int W, class T>
+static __device__ inline Pack<T, W> pack_load(const T *p, size_t left, bool whole) {
+    if (whole) return *reinterpret_cast<const Pack<T, W> *>(p);
+    Pack<T, W> a = {};
+    for (int k = 0; k < W; k++)
+        if ((size_t)k < left) a.v[k] = p[k];
+    return a;
+}
+template <int W, class T>
+static __device__ inline void pack_store(T *p, Pack<T, W> a, size_t left, bool whole) {
+    if (whole)
+        *reinterpret_cast<Pack<T, W> *>(p) = a;
+    else
+        for (int k = 0; k < W; k++)
+            if ((size_t)k < left) p[k] = a.v[k];
+}
+
+/* Whether packs can be whole in these tensors: with rows of `row` elements, or of any number. */
+template <class T>
+static inline bool pack_rows(size_t row, std::initializer_list<const void *> tensors) {
+    bool fits = row % pack_len<T> == 0;
+    for (const void *p : tensors) fits = fits && reinterpret_cast<uintptr_t>(p) % PACK_BYTES == 0;
+    return fits;
+}
 
 static inline SAILS_HD int ceil_div(int a, int b) {
     return (a + b - 1) / b;
 }
 
+/* For what only the device sees of a contract, such as an index: stops the kernel, and with it the
+ * process when it next waits for the device. */
+static __device__ inline void gpu_expect(bool holds) {
+    if (!holds) __trap();
+}
+
 /* Sum over the 32 lanes of a warp; every lane gets it. All 32 lanes must call. */
-static __device__ inline float warp_sum(float v) {
+template <class T>
+static __device__ inline T warp_sum(T v) {
     for (int o = WARP / 2; o > 0; o /= 2) v += __shfl_xor_sync(FULL_MASK, v, o);
     return v;
 }
@@ -92,6 +140,19 @@ static __device__ inline float warp_sum(float v) {
 static __device__ inline float warp_max(float v) {
     for (int o = WARP / 2; o > 0; o /= 2) v = fmaxf(v, __shfl_xor_sync(FULL_MASK, v, o));
     return v;
+}
+
+/* Sum over the threads of a block of whole warps, in an order fixed by their number; every thread
+ * gets it. All must call. `part`: shared, one element per warp, used for nothing else in between
+ * the barriers before and after. */
+template <class T>
+static __device__ inline T block_sum(T v, T *part) {
+    v = warp_sum(v);
+    if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    T sum = part[0];
+    for (int w = 1; w < (int)blockDim.x / WARP; w++) sum += part[w];
+    return sum;
 }
 
 #endif

@@ -51,7 +51,9 @@ typedef void op_scatter_rows(Exec *ex, store *y, const store *x, const int32_t *
 
 /* -------------------------------------------------------------------------------- norms -- */
 
-/* RMSNorm, Gemma's form:  y = x rstd (1 + w),  rstd = 1/sqrt(mean(x^2) + eps), per row.
+/* D <= 8192: a GPU keeps a row on one of its processors.
+ *
+ * RMSNorm, Gemma's form:  y = x rstd (1 + w),  rstd = 1/sqrt(mean(x^2) + eps), per row.
  *   y (N,D) store out =, may alias x;  rstd (N) f32 out =, kept for the backward;
  *   x (N,D) store in;  w (D) store in: an offset, all zeros means scale one.  eps > 0. */
 typedef void op_rmsnorm_fwd(Exec *ex, store *y, float *rstd, const store *x, const store *w, int N,

@@ -58,17 +58,17 @@ int test_close_each(const char *what, const double *got, const double *ref, cons
 /* Passes if the device buffers hold the same bytes. */
 int test_same(const char *what, Exec *ex, const void *a, const void *b, size_t bytes);
 
-/* Passes if `call` stops the process through die(), tried in a child process. A GPU cannot be
- * used after fork: on other devices than the CPU nothing is tried. */
+/* Passes if `call`, or waiting for what it began, aborts the process; tried in a child process. A
+ * GPU cannot be used after fork, unless it is simulated: on one nothing is tried. */
 #define TEST_DIES(ex, call)          \
     do {                             \
         if (test_child(ex, #call)) { \
             call;                    \
-            test_child_end();        \
+            test_child_end(ex);      \
         }                            \
     } while (0)
 int test_child(Exec *ex, const char *call); /* 1 in the child; 0 in the parent, after its end */
-__attribute__((noreturn)) void test_child_end(void);
+__attribute__((noreturn)) void test_child_end(Exec *ex);
 
 /* Unit roundoff of a storage type: rounding a value changes it by at most this, relatively. */
 double test_roundoff(enum Dtype t);

@@ -230,20 +230,35 @@ static void test_bits(Exec *ex) {
     free(X), free(W);
 }
 
+static void test_contract(Exec *ex) {
+    double v[8] = {0};
+    store *x = test_store(ex, v, 8);
+    float *r = test_f32(ex, v, 1);
+    TEST_DIES(ex, ex->op->rmsnorm_fwd(ex, x, r, x, x, 1, 8, 0));
+    TEST_DIES(ex, ex->op->rmsnorm_fwd(ex, x, r, x, x, -1, 8, 1));
+    TEST_DIES(ex, ex->op->rmsnorm_bwd(ex, x, x, x, x, r, 0, 8193));
+    TEST_DIES(ex, ex->op->residual_norm_fwd(ex, x, x, r, r, x, x, x, x, 1, 0, 1));
+    TEST_DIES(ex, ex->op->residual_norm_bwd(ex, x, x, x, x, x, x, x, r, r, 1, 8193));
+    test_free(ex, x), test_free(ex, r);
+}
+
 static void body(Exec *ex) {
-    if (TEST_LACKS(ex, rmsnorm_fwd) || TEST_LACKS(ex, rmsnorm_bwd)) return;
-    static const int shape[][2] = {{0, 8},   {1, 1},   {1, 8},    {3, 24},   {4, 30},   {7, 31},
-                                   {8, 128}, {9, 256}, {2, 2303}, {5, 2304}, {17, 3584}};
+    if (TEST_LACKS(ex, rmsnorm_fwd) || TEST_LACKS(ex, rmsnorm_bwd) ||
+        TEST_LACKS(ex, residual_norm_fwd) || TEST_LACKS(ex, residual_norm_bwd))
+        return;
+    static const int shape[][2] = {{0, 8},     {1, 1},    {1, 8},   {3, 24},   {4, 30},
+                                   {7, 31},    {8, 128},  {9, 256}, {2, 2303}, {5, 2304},
+                                   {17, 3584}, {1, 8191}, {2, 8192}};
     for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
         test_fwd(ex, shape[s][0], shape[s][1], 0.1, 1e-3);
         test_bwd(ex, shape[s][0], shape[s][1]);
     }
-    test_bits(ex);
-    if (TEST_LACKS(ex, residual_norm_fwd) || TEST_LACKS(ex, residual_norm_bwd)) return;
     for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
         test_residual_fwd(ex, shape[s][0], shape[s][1]);
         test_residual_bwd(ex, shape[s][0], shape[s][1]);
     }
+    test_bits(ex);
+    test_contract(ex);
 }
 
 int main(void) {

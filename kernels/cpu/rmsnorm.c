@@ -8,8 +8,11 @@
 
 #include "kernels/cpu/twin.h"
 
+enum { MAX_D = 8192 };
+
 static void check_dims(const char *op, int N, int D) {
-    CHECK(N >= 0 && D > 0, "%s: expected N >= 0 and D > 0, got N=%d D=%d", op, N, D);
+    CHECK(N >= 0 && D > 0 && D <= MAX_D, "%s: expected N >= 0 and 0 < D <= %d, got N=%d D=%d", op,
+          MAX_D, N, D);
 }
 
 static float row_rstd(const elem *x, int D, float eps) {

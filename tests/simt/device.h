@@ -68,6 +68,10 @@ static inline int __all_sync(unsigned mask, int p, SIMT_HERE) {
     return __ballot_sync(mask, p, file, line) == mask;
 }
 
+[[noreturn]] static inline void __trap(SIMT_HERE) {
+    simt::fail("trap (%s:%d)", file, line);
+}
+
 namespace simt {
 
 template <class T>
