@@ -66,7 +66,14 @@ enum ScoreKind { SCORE_DELTA, SCORE_SIGNED, SCORE_RELATIVE, SCORE_T };
  * standard error of mean0 - mean1 is that of a difference of two ratios over n groups:
  *   u_g = n (sum0g - mean0 W0g) / W0 - n (sum1g - mean1 W1g) / W1,   se^2 = sum u_g^2 / (n (n-1))
  * With equal W this is the paired t test over groups. Groups that hold neither corpus do not
- * count. n < 2: se is infinite and t is 0. */
+ * count. n < 2: se is infinite and t is 0.
+ *
+ * Where groups agree but for rounding, that rounding is the least standard error there can be:
+ *   se >= 2 e (mean0 + mean1) sqrt(n / (n - 1)),   e = 2^-23 + N 2^-53
+ * A term w a is a product of two f32 numbers, each known to 2^-24; N, the tokens counted in both
+ * corpora, are at most the terms of a sum in double. So to first order u_g is wrong by at most
+ * e n ((sum0g + mean0 W0g) / W0 + (sum1g + mean1 W1g) / W1), over all groups 2 e n (mean0 +
+ * mean1), and sqrt(sum u_g^2) <= sum |u_g|. Without it such a t would be noise divided by noise. */
 typedef struct FeatureStat {
     int32_t feature;
     double score; /* of the chosen kind */

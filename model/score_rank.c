@@ -11,7 +11,8 @@ typedef struct View {
     const ScoreLayer *l;
     int times[SCORE_GROUPS];
     double W[2][SCORE_GROUPS], total[2];
-    int n; /* groups drawn that hold anything */
+    int n;           /* groups drawn that hold anything */
+    double rounding; /* relative, of a sum: e of the header */
 } View;
 
 /* Vectors over the features. */
@@ -21,7 +22,12 @@ typedef struct Columns {
 
 static void view_init(View *v, const Scores *s, int i) {
     *v = (View){.s = s, .l = &s->layer[i]};
-    for (int g = 0; g < SCORE_GROUPS; g++) v->times[g] = 1;
+    double tokens = 0;
+    for (int g = 0; g < SCORE_GROUPS; g++) {
+        v->times[g] = 1;
+        tokens += (double)s->tokens[0][g] + (double)s->tokens[1][g];
+    }
+    v->rounding = 0x1p-23 + tokens * 0x1p-53;
 }
 
 static void view_weigh(View *v) {
@@ -76,14 +82,18 @@ static void variances(const Columns *k, const View *v) {
             var[i] += times * u * u;
         }
     }
-    double scale = v->n > 1 ? 1 / (n * (n - 1)) : INFINITY;
+    double scale = 1 / (n * (n - 1)), rounding = 4 * v->rounding * v->rounding * n / (n - 1);
 #pragma omp simd
-    for (int i = 0; i < S; i++) var[i] = v->n > 1 ? var[i] * scale : INFINITY;
+    for (int i = 0; i < S; i++) {
+        double means = m0[i] + m1[i], least = rounding * means * means;
+        double found = var[i] * scale;
+        var[i] = v->n > 1 ? (found > least ? found : least) : INFINITY;
+    }
 }
 
+/* se is 0 only where nothing fired. */
 static double t_of(double diff, double se) {
-    if (se > 0) return diff / se;
-    return diff > 0 ? INFINITY : diff < 0 ? -INFINITY : 0;
+    return se > 0 ? diff / se : 0;
 }
 
 /* value[i]: what features are ranked by; -infinity for those that never fired. */

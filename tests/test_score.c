@@ -125,6 +125,16 @@ static void test_paired(void) {
     scores_free(&s);
 }
 
+/* The least standard error, from the formula of the header. */
+static double se_floor(const Scores *s, double means) {
+    double n = 0, tokens = 0;
+    for (int g = 0; g < SCORE_GROUPS; g++) {
+        n += s->tokens[0][g] > 0 || s->tokens[1][g] > 0;
+        tokens += (double)(s->tokens[0][g] + s->tokens[1][g]);
+    }
+    return 2 * (0x1p-23 + tokens * 0x1p-53) * means * sqrt(n / (n - 1));
+}
+
 static void test_kinds(void) {
     Scores s = planted(1);
     ScoreLayer *l = &s.layer[0];
@@ -142,7 +152,38 @@ static void test_kinds(void) {
     score_top(top, &s, 0, SCORE_RELATIVE, S, 1, 0);
     EXPECT(near(top[0].score, best / 9, 1e-12), "relative to the largest unaligned mean");
     score_top(top, &s, 0, SCORE_T, 1, 1, 0);
-    EXPECT(isinf(top[0].score) && top[0].t < 0 && top[0].se == 0, "no spread at all");
+    EXPECT(top[0].feature == 0 && top[0].t < 0, "no spread at all: feature %d", top[0].feature);
+    EXPECT(near(top[0].se, se_floor(&s, 0.125 + 9), 1e-12), "se %g", top[0].se);
+    scores_free(&s);
+}
+
+/* Groups that agree but for the rounding of their sums: t says how far the means lie apart in units
+ * of that rounding, not what the noise of the noise happens to be. */
+static void test_rounding(enum ScorePool pool) {
+    enum { DIFFERS, SAME, SPREAD };
+    Scores s = planted(0);
+    ScoreLayer *l = &s.layer[0];
+    s.pool = pool;
+    for (int c = 0; c < 2; c++)
+        for (int g = 0; g < SCORE_GROUPS; g++) {
+            double *sum = l->sum + (size_t)(c * SCORE_GROUPS + g) * S;
+            float w = pool == POOL_TOKEN ? 1 : (float)s.documents[c][g] / (float)s.tokens[c][g];
+            memset(sum, 0, S * sizeof *sum);
+            for (int t = 0; t < s.tokens[c][g]; t++) {
+                sum[DIFFERS] += (double)w * (c ? 0.3f : 0.1f);
+                sum[SAME] += (double)w * 0.7f;
+                sum[SPREAD] += (double)w * (c ? 0.3f : 0.1f + 0.01f * (float)(g % 2));
+            }
+        }
+    FeatureStat top[S];
+    score_top(top, &s, 0, SCORE_T, S, 1, 0);
+    for (int j = 0; j < S - 1; j++) {
+        double floor = se_floor(&s, top[j].mean[0] + top[j].mean[1]);
+        if (top[j].feature == DIFFERS)
+            EXPECT(near(top[j].se, floor, 1e-12) && top[j].t < -4e5, "%g %g", top[j].se, top[j].t);
+        if (top[j].feature == SAME) EXPECT(fabs(top[j].t) <= 1, "equal means: t %g", top[j].t);
+        if (top[j].feature == SPREAD) EXPECT(top[j].se > 100 * floor, "spread %g", top[j].se);
+    }
     scores_free(&s);
 }
 
@@ -301,6 +342,8 @@ int main(void) {
     test_statistics(POOL_DOCUMENT, 0);
     test_paired();
     test_kinds();
+    test_rounding(POOL_TOKEN);
+    test_rounding(POOL_DOCUMENT);
     test_stability();
     test_few();
     test_group();
