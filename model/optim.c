@@ -5,28 +5,38 @@
 
 #include "host/base/mem.h"
 
-static void add_range(Optim *o, size_t first, size_t n) {
-    OptimRange *last = o->nrange > 0 ? &o->range[o->nrange - 1] : NULL;
-    /* Between neighbours lies at most padding, which is zero and stays zero. */
-    if (last && first - (last->first + last->n) < 16)
+/* Factors come in the order of master. Between two that follow each other lies at most padding,
+ * which is zero and stays zero: they make one range, whatever their size. */
+typedef struct Ranges {
+    Optim *o;
+    bool open; /* the factor before this one is trained */
+} Ranges;
+
+static void add_factor(Ranges *r, const float *factor, size_t n, bool trained) {
+    Optim *o = r->o;
+    if (n == 0) return;
+    size_t first = (size_t)(factor - o->lora->master);
+    if (trained && r->open) {
+        OptimRange *last = &o->range[o->nrange - 1];
         last->n = first + n - last->first;
-    else
+    } else if (trained) {
         o->range[o->nrange++] = (OptimRange){first, n};
+    }
+    r->open = trained;
 }
 
 void optim_init(Optim *o, Lora *l, AdamW how) {
     CHECK(l->grad, "expected adapters that were made for training");
     *o = (Optim){.lora = l, .how = how};
     o->range = mem_array((size_t)l->c->L * PROJ_COUNT * 2, sizeof *o->range);
-    for (int i = 0; i < l->c->L * GROUP_COUNT; i++) { /* in the order of master */
+    Ranges r = {.o = o};
+    for (int i = 0; i < l->c->L * GROUP_COUNT; i++) {
         int g = i % GROUP_COUNT, from = group_first[g], to = group_first[g + 1];
         const Adapter *a = lora_at(l, i / GROUP_COUNT, (enum Proj)0);
         for (int p = from; p < to; p++)
-            if (a[p].train_A)
-                add_range(o, (size_t)(a[p].A - l->master), (size_t)a[p].R * (size_t)a[p].in);
+            add_factor(&r, a[p].A, (size_t)a[p].R * (size_t)a[p].in, a[p].train_A);
         for (int p = from; p < to; p++)
-            if (a[p].train_B)
-                add_range(o, (size_t)(a[p].B - l->master), (size_t)a[p].R * (size_t)a[p].out);
+            add_factor(&r, a[p].B, (size_t)a[p].R * (size_t)a[p].out, a[p].train_B);
     }
     o->sum = exec_alloc(l->ex, sizeof *o->sum, "gradient norm");
 }

@@ -1,0 +1,73 @@
+/* The optimiser over adapters some of whose matrices are frozen: those neither move nor count in
+ * the norm, however small they are and wherever they lie; all others do. */
+#include "model/optim.h"
+
+#include <math.h>
+
+#include "host/base/mem.h"
+#include "tests/test.h"
+
+/* Widths so small that a whole matrix is shorter than the padding between two of them. */
+static const Config config = {.L = 2, .D = 3, .F = 5, .V = 8, .H = 2, .K = 1, .E = 2};
+
+static void fill(Exec *ex, float *to, size_t n, float value) {
+    float *x = mem_array(n, sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = value;
+    exec_copy_in(ex, to, x, n * sizeof *x);
+    free(x);
+}
+
+/* Factor 2 i is A of adapter i, 2 i + 1 its B. */
+static float *factor(const Lora *l, int which, size_t *n) {
+    const Adapter *a = &l->adapter[which / 2];
+    *n = (size_t)a->R * (size_t)(which % 2 ? a->out : a->in);
+    return which % 2 ? a->B : a->A;
+}
+
+static bool frozen(uint64_t seed, int which) {
+    return seed && test_noise(seed, (uint64_t)which) > 0;
+}
+
+/* One step from masters 1 and gradients 1 with the frozen factors of `seed`; 0: none is. */
+static void test_step(Exec *ex, uint64_t seed) {
+    Lora l;
+    Optim o;
+    LoraShape shape;
+    int factors = 2 * config.L * PROJ_COUNT;
+    size_t trained = 0, n;
+    lora_shape_init(&shape, &config);
+    for (int i = 0; i < factors / 2; i++) shape.rank[i] = 1 + i % 2, shape.alpha[i] = 1;
+    lora_init(&l, ex, &config, &shape, true);
+    lora_shape_free(&shape);
+    for (int i = 0; i < factors; i++) {
+        *(i % 2 ? &l.adapter[i / 2].train_B : &l.adapter[i / 2].train_A) = !frozen(seed, i);
+        float *x = factor(&l, i, &n);
+        fill(ex, x, n, 1);
+        fill(ex, l.grad + (x - l.master), n, 1);
+        trained += frozen(seed, i) ? 0 : n;
+    }
+    EXPECT(lora_trained(&l) == trained, "%zu trained", lora_trained(&l));
+    optim_init(&o, &l, (AdamW){.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.5});
+    double norm = optim_norm(&o);
+    EXPECT(norm == sqrt((double)trained), "norm %g of %zu ones", norm, trained);
+    optim_step(&o, norm, 0.125, 0);
+    for (int i = 0; i < factors; i++) {
+        float y[64], *x = factor(&l, i, &n);
+        exec_copy_out(ex, y, x, n * sizeof *y);
+        /* 1 - 0.125 * 0.5, then about 0.125 against the gradient; frozen: not a bit */
+        for (size_t j = 0; j < n; j++)
+            EXPECT(frozen(seed, i) ? y[j] == 1 : y[j] > 0.8f && y[j] < 0.82f,
+                   "seed %d: factor %d, element %zu is %g", (int)seed, i, j, y[j]);
+    }
+    optim_free(&o);
+    lora_free(&l);
+}
+
+static void body(Exec *ex) {
+    for (uint64_t seed = 0; seed < 40; seed++) test_step(ex, seed);
+}
+
+int main(void) {
+    test_each_exec(body);
+    return test_done("test_optim");
+}
