@@ -248,20 +248,14 @@ static bool make_adapter(Align *w, const char *method, const char *folder, json_
     TrainSetup t;
     TrainResult r;
     runtime_drop_adapter(&w->r);
-    if (!align_need_model(w, err) || !align_need_data(w, err) || !fresh_adapter(w, method, err) ||
-        !files_mkdirs(folder, err))
+    if (!align_need_model(w, err) || !align_need_data(w, err) || !fresh_adapter(w, method, err))
         return false;
     train_setup(&t, s, w->split.ntrain);
     t.doc = w->data.doc;
     t.index = w->split.train;
-    char *metrics = files_join(folder, "metrics.jsonl");
-    t.metrics_path = metrics;
     double percent;
     size_t trainable = adapting_trainable(&w->r.model, &percent);
-    bool ok =
-        train(&r, &w->r.model, &t, err) && lora_save(w->r.model.lora, folder, s->model.path, err);
-    free(metrics);
-    if (!ok) return false;
+    if (!train_folder(&r, &w->r.model, &t, folder, s->model.path, err)) return false;
     *result = json_pack("{s:I, s:f, s:f, s:f, s:i, s:f}", "trainable", (json_int_t)trainable,
                         "trainable_percent", percent, "seconds", r.seconds, "tokens_per_second",
                         r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps", r.steps,

@@ -9,6 +9,7 @@
 #include "data/tokenizer.h"
 #include "host/base/files.h"
 #include "host/base/mem.h"
+#include "host/base/out_folder.h"
 #include "host/base/rng.h"
 #include "host/command.h"
 #include "host/interrupt.h"
@@ -106,40 +107,32 @@ static bool apply_tokenizer(json_t *config, json_t *generation, const Settings *
     return ok;
 }
 
+/* The two files of the model: what is refused when it is read is refused now, under the name of
+ * what it came from. The caller frees both, on failure too. */
+static bool make_configs(json_t **config, json_t **generation, Config *c, const Settings *s,
+                         Err *err) {
+    char preset[SETTING_KEY], from[600];
+    setting_choice_name("2b|9b|27b", s->init.preset, preset);
+    if (!*s->init.config)
+        *config = fresh_config(s->init.preset);
+    else if (!read_config(config, s->init.config, err))
+        return false;
+    *generation = json_pack("{s:i, s:[i,i], s:i}", "bos_token_id", 2, "eos_token_id", 1, 107,
+                            "pad_token_id", 0);
+    CHECK(*config && *generation, "json_pack failed");
+    snprintf(from, sizeof from, "%s%.500s", *s->init.config ? "" : "preset ",
+             *s->init.config ? s->init.config : preset);
+    if (!config_parse(c, *config, from, err)) return false;
+    config_free(c);
+    apply_shape(*config, s);
+    strcat(from, " with the flags given");
+    return apply_tokenizer(*config, *generation, s, err) && config_parse(c, *config, from, err);
+}
+
 static bool write_json_in(const char *folder, const char *name, const json_t *value, Err *err) {
     char *path = files_join(folder, name);
     bool ok = files_write_json(path, value, err);
     free(path);
-    return ok;
-}
-
-static void remove_configs(const char *folder) {
-    static const char *const name[] = {"config.json", "generation_config.json"};
-    for (int i = 0; i < 2; i++) {
-        char *path = files_join(folder, name[i]);
-        remove(path);
-        free(path);
-    }
-}
-
-/* config.json and generation_config.json, then read back: what is refused there is refused now. */
-static bool write_configs(const Settings *s, Config *c, Err *err) {
-    json_t *config = NULL;
-    if (!*s->init.config)
-        config = fresh_config(s->init.preset);
-    else if (!read_config(&config, s->init.config, err))
-        return false;
-    CHECK(config, "json_pack failed");
-    json_t *generation = json_pack("{s:i, s:[i,i], s:i}", "bos_token_id", 2, "eos_token_id", 1, 107,
-                                   "pad_token_id", 0);
-    apply_shape(config, s);
-    bool ok = apply_tokenizer(config, generation, s, err) && files_mkdirs(s->init.out, err) &&
-              write_json_in(s->init.out, "config.json", config, err) &&
-              write_json_in(s->init.out, "generation_config.json", generation, err) &&
-              config_load(c, s->init.out, err);
-    if (!ok) remove_configs(s->init.out);
-    json_decref(config);
-    json_decref(generation);
     return ok;
 }
 
@@ -188,24 +181,40 @@ static void report(const Settings *s, const Config *c) {
            print_bytes(size, bytes), s->init.dtype == 1 ? "bf16" : "f32", c->L, c->D);
 }
 
-static bool run(const Args *a, Err *err) {
-    const Settings *s = &a->s;
-    Config c = {0};
-    if (!model_files_refuse_existing(s->init.out, err)) return false;
-    if (!write_configs(s, &c, err)) return false;
+static bool write_tensors(const Settings *s, const Config *c, const char *folder, Err *err) {
     int n;
-    OutTensor *t = model_tensors(&c, s->init.dtype == 1 ? ST_BF16 : ST_F32, &n);
+    OutTensor *t = model_tensors(c, s->init.dtype == 1 ? ST_BF16 : ST_F32, &n);
     Noise noise = {(uint64_t)s->run.seed, s->init.std, s->init.norm_std,
                    mem_array(CHUNK, sizeof(float)), mem_array(CHUNK, sizeof(bf16))};
-    bool ok = model_files_write(s->init.out, t, n, (size_t)(s->init.shard * 1e9), random_tensor,
-                                &noise, err);
-    if (!ok) remove_configs(s->init.out); /* or the next try would find a model here */
-    if (ok && *s->model.tokenizer)
-        ok = model_files_copy_tokenizer(s->init.out, s->model.tokenizer, err);
-    if (ok) report(s, &c);
+    bool ok =
+        model_files_write(folder, t, n, (size_t)(s->init.shard * 1e9), random_tensor, &noise, err);
     free(noise.value);
     free(noise.rounded);
     free(t);
+    return ok;
+}
+
+static bool write_model(const Settings *s, const Config *c, const json_t *config,
+                        const json_t *generation, Err *err) {
+    OutFolder *out;
+    if (!out_folder_open(&out, s->init.out, err)) return false;
+    const char *to = out_folder_path(out);
+    bool ok = write_tensors(s, c, to, err) && write_json_in(to, "config.json", config, err) &&
+              write_json_in(to, "generation_config.json", generation, err) &&
+              (!*s->model.tokenizer || model_files_copy_tokenizer(to, s->model.tokenizer, err));
+    return out_folder_close(out, ok, err);
+}
+
+static bool run(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    Config c = {0};
+    json_t *config = NULL, *generation = NULL;
+    bool ok = model_files_refuse_existing(s->init.out, err) &&
+              make_configs(&config, &generation, &c, s, err) &&
+              write_model(s, &c, config, generation, err);
+    if (ok) report(s, &c);
+    json_decref(generation);
+    json_decref(config);
     config_free(&c);
     return ok;
 }

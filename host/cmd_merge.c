@@ -8,6 +8,7 @@
 
 #include "host/base/files.h"
 #include "host/base/mem.h"
+#include "host/base/out_folder.h"
 #include "host/command.h"
 #include "host/interrupt.h"
 #include "host/model_files.h"
@@ -221,15 +222,20 @@ static void report(const Merge *m, const Settings *s) {
 
 static bool merge_all(Merge *m, const Settings *s, Err *err) {
     OutTensor *t;
+    OutFolder *out;
     int n;
     if (!base_tensors(&t, &n, m, err)) return false;
-    m->total = config_parameters(m->c);
-    progress_begin(&m->bar, "merge", s->run.json);
-    bool ok = files_mkdirs(s->merge.out, err) &&
-              model_files_write(s->merge.out, t, n, (size_t)SHARD_BYTES_GB * 1000000000,
-                                tensor_data, m, err) &&
-              copy_companions(s->model.path, s->merge.out, err);
-    progress_end(&m->bar);
+    bool ok = out_folder_open(&out, s->merge.out, err);
+    if (ok) {
+        const char *to = out_folder_path(out);
+        m->total = config_parameters(m->c);
+        progress_begin(&m->bar, "merge", s->run.json);
+        ok =
+            model_files_write(to, t, n, (size_t)SHARD_BYTES_GB * 1000000000, tensor_data, m, err) &&
+            copy_companions(s->model.path, to, err);
+        progress_end(&m->bar);
+        ok = out_folder_close(out, ok, err);
+    }
     free(t);
     if (ok) report(m, s);
     return ok;

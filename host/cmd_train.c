@@ -2,7 +2,6 @@
 #include <stdio.h>
 
 #include "host/adapting.h"
-#include "host/base/files.h"
 #include "host/command.h"
 #include "host/dataset.h"
 #include "host/plan.h"
@@ -62,14 +61,9 @@ static bool train_and_save(Runtime *r, const Settings *s, const Dataset *d, Err 
     train_setup(&t, s, d->n);
     t.doc = d->doc;
     announce(r, s, d, &t);
-    if (!files_mkdirs(s->train.out, err)) return false;
-    char *metrics = files_join(s->train.out, "metrics.jsonl");
-    t.metrics_path = metrics;
-    bool ok = train(&result, &r->model, &t, err) &&
-              lora_save(r->model.lora, s->train.out, s->model.path, err);
-    free(metrics);
-    if (ok) report(&result, s);
-    return ok;
+    if (!train_folder(&result, &r->model, &t, s->train.out, s->model.path, err)) return false;
+    report(&result, s);
+    return true;
 }
 
 static bool fits(const Runtime *r, const Settings *s, const Dataset *d, Err *err) {

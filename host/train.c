@@ -4,7 +4,9 @@
 #include <stdio.h>
 
 #include "data/batch.h"
+#include "host/base/files.h"
 #include "host/base/mem.h"
+#include "host/base/out_folder.h"
 #include "host/interrupt.h"
 #include "host/metrics.h"
 #include "host/numbers.h"
@@ -201,4 +203,16 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     bool closed = metrics_close(&l.metrics, &close_err);
     if (ok && !closed) *err = close_err;
     return ok && closed;
+}
+
+bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
+                  const char *base_model, Err *err) {
+    OutFolder *out;
+    if (!out_folder_open(&out, folder, err)) return false;
+    char *metrics = files_join(out_folder_path(out), "metrics.jsonl");
+    t->metrics_path = metrics;
+    bool ok = train(result, m, t, err) && lora_save(m->lora, out_folder_path(out), base_model, err);
+    t->metrics_path = NULL;
+    free(metrics);
+    return out_folder_close(out, ok, err);
 }

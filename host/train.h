@@ -43,4 +43,10 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n);
  * the last good step left it. */
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
 
+/* The same into a PEFT folder: adapter, model card and metrics.jsonl (t->metrics_path is set here).
+ * They appear together at the end (out_folder.h), so that a run that fails leaves what was there.
+ * `base_model` is what the adapter says it belongs to. */
+bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
+                  const char *base_model, Err *err);
+
 #endif

@@ -213,17 +213,20 @@ static void read_config(Reader *r, Config *c) {
     read_eos(r, c);
 }
 
+bool config_parse(Config *c, const json_t *json, const char *name, Err *err) {
+    memset(c, 0, sizeof *c);
+    Reader r = {.json = json, .path = name, .err = err};
+    read_config(&r, c);
+    if (r.failed) config_free(c);
+    return !r.failed;
+}
+
 bool config_load(Config *c, const char *folder, Err *err) {
     memset(c, 0, sizeof *c);
     char *path = files_join(folder, "config.json");
     char *generation = files_join(folder, "generation_config.json");
     json_t *json = NULL;
-    bool ok = files_read_json(&json, path, CONFIG_BYTES, err);
-    if (ok) {
-        Reader r = {.json = json, .path = path, .err = err};
-        read_config(&r, c);
-        ok = !r.failed;
-    }
+    bool ok = files_read_json(&json, path, CONFIG_BYTES, err) && config_parse(c, json, path, err);
     json_decref(json);
     json = NULL;
     /* Its eos list is the one that generation honours: the tuned models add <end_of_turn> here. */

@@ -2,6 +2,8 @@
 #ifndef SAILS_CONFIG_H
 #define SAILS_CONFIG_H
 
+#include <jansson.h>
+
 #include "host/base/err.h"
 #include "kernels/ops.h"
 
@@ -23,6 +25,9 @@ typedef struct Config {
  * counts, which must be there. A field that sails cannot honour exactly (attention bias, untied
  * head, another activation, rope scaling ...) is refused by its name. On failure c is zeroed. */
 bool config_load(Config *c, const char *folder, Err *err);
+
+/* The same from the value of a config.json alone; `name` is what messages call it. */
+bool config_parse(Config *c, const json_t *json, const char *name, Err *err);
 void config_free(Config *c); /* accepts a zeroed Config */
 
 size_t config_parameters(const Config *c); /* of the model, embedding counted once */

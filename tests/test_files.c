@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <sys/wait.h>
 
+#include "host/base/out_folder.h"
 #include "host/base/sha256.h"
 #include "tests/files.h"
 
@@ -77,6 +78,64 @@ static void test_killed(void) {
     }
     waitpid(child, NULL, 0);
     EXPECT(holds(path, "old"), "killed while writing");
+}
+
+static void put(const OutFolder *o, const char *name, const char *text) {
+    Err err;
+    char *path = files_join(out_folder_path(o), name);
+    CHECK(files_write(path, text, strlen(text), &err), "%s", err.text);
+    free(path);
+}
+
+static void test_out_folder(void) {
+    Err err;
+    OutFolder *o;
+    CHECK(out_folder_open(&o, test_path("set/new"), &err), "%s", err.text);
+    put(o, "a", "1");
+    EXPECT(!files_exists(test_path("set/new/a")), "a file appeared before its time");
+    out_folder_abandon(o);
+    EXPECT(entries(test_path("set")) == 0, "abandon leaves no trace");
+
+    CHECK(out_folder_open(&o, test_path("set/new"), &err), "%s", err.text);
+    put(o, "a", "1");
+    put(o, "b", "1");
+    EXPECT(out_folder_commit(o, &err), "%s", err.text);
+    EXPECT(entries(test_path("set/new")) == 2 && holds(test_path("set/new/a"), "1"), "commit");
+
+    CHECK(out_folder_open(&o, test_path("set/new"), &err), "%s", err.text);
+    put(o, "a", "2");
+    EXPECT(!out_folder_close(o, false, &err), "close reports success");
+    EXPECT(entries(test_path("set/new")) == 2 && holds(test_path("set/new/a"), "1"), "the old one");
+    CHECK(out_folder_open(&o, test_path("set/new"), &err), "%s", err.text);
+    put(o, "a", "2");
+    put(o, "c", "2");
+    EXPECT(out_folder_close(o, true, &err), "%s", err.text);
+    EXPECT(entries(test_path("set/new")) == 3 && holds(test_path("set/new/a"), "2") &&
+               holds(test_path("set/new/b"), "1") && holds(test_path("set/new/c"), "2"),
+           "over earlier files, beside others");
+
+    CHECK(files_mkdirs(test_path("set/new/d/e"), &err), "%s", err.text);
+    CHECK(out_folder_open(&o, test_path("set/new"), &err), "%s", err.text);
+    put(o, "d", "3");
+    EXPECT_REFUSED(out_folder_commit(o, &err), err, EXIT_INPUT, "cannot be moved");
+    EXPECT(entries(test_path("set/new")) == 4, "a failed commit leaves no trace");
+    EXPECT_REFUSED(out_folder_open(&o, test_path("set/new/a"), &err), err, EXIT_INPUT,
+                   "make this folder");
+}
+
+/* What an earlier process of the same number left behind is not taken for this one's. */
+static void test_out_folder_left(void) {
+    Err err;
+    OutFolder *o;
+    CHECK(out_folder_open(&o, test_path("left"), &err), "%s", err.text);
+    put(o, "old", "1");
+    OutFolder *again;
+    CHECK(out_folder_open(&again, test_path("left"), &err), "%s", err.text);
+    put(again, "new", "2");
+    EXPECT(out_folder_commit(again, &err), "%s", err.text);
+    EXPECT(entries(test_path("left")) == 1 && holds(test_path("left/new"), "2"), "left over");
+    out_folder_abandon(o);
+    EXPECT(holds(test_path("left/new"), "2"), "too much was removed");
 }
 
 static void test_read(void) {
@@ -192,6 +251,8 @@ static void test_sha256(void) {
 int main(void) {
     test_out_file();
     test_killed();
+    test_out_folder();
+    test_out_folder_left();
     test_read();
     test_json();
     test_sha256();

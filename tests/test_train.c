@@ -1,8 +1,10 @@
 /* The training loop: a step's loss and gradient belong to the global batch, not to how it was
  * packed; the same bits for any number of threads; numbers that go bad are named. */
+#include <dirent.h>
 #include <math.h>
 #include <omp.h>
 
+#include "data/buf.h"
 #include "host/adapting.h"
 #include "host/dataset.h"
 #include "host/json_lines.h"
@@ -135,6 +137,66 @@ static void test_bad_numbers(void) {
     bench_close(&b);
 }
 
+/* What the files of an adapter folder hold, one after the other; nothing of no folder. */
+static Buf contents(const char *folder) {
+    static const char *const name[] = {"adapter_config.json", "adapter_model.safetensors",
+                                       "README.md", "metrics.jsonl"};
+    Err err;
+    Buf all = {0};
+    for (int i = 0; i < 4 && files_exists(folder); i++) {
+        char *data, *path = files_join(folder, name[i]);
+        size_t n;
+        MUST(files_read(&data, &n, path, 1 << 24, &err), err);
+        buf_add(&all, data, n);
+        free(data);
+        free(path);
+    }
+    return all;
+}
+
+static bool same_bytes(const Buf *a, const Buf *b) {
+    return a->n == b->n && memcmp(a->p, b->p, a->n) == 0;
+}
+
+static int files_in(const char *folder) {
+    struct dirent **name;
+    int n = scandir(folder, &name, NULL, NULL);
+    for (int i = 0; i < n; i++) free(name[i]);
+    if (n >= 0) free(name);
+    return n - 2; /* . and .. */
+}
+
+/* A run into a folder that holds an adapter already: that one is there, whole, until the new one
+ * is. A run that fails leaves nothing of its own. */
+static void test_folder(void) {
+    Bench b;
+    Err err;
+    TrainResult result;
+    float bad = INFINITY;
+    char folder[600];
+    snprintf(folder, sizeof folder, "%s", in_world("trained"));
+    for (int i = 0; i < 4; i++) { /* fails without a folder, good, fails over it, good again */
+        Buf before = contents(folder);
+        bench_open(&b, i < 2 ? "--max-length 128" : "--max-length 128 --seed 9");
+        Adapter *a = lora_at(&b.r.lora, 2, PROJ_K);
+        if (i % 2 == 0) exec_copy_in(&b.r.ex, a->A + 3, &bad, sizeof bad);
+        lora_sync(&b.r.lora);
+        bool ok = train_folder(&result, &b.r.model, &b.t, folder, "base", &err);
+        EXPECT(ok == (i % 2 == 1), "run %d: %s", i, ok ? "no error" : err.text);
+        bench_close(&b);
+        if (i == 0) {
+            EXPECT(!files_exists(folder), "a failed run left a folder");
+            continue;
+        }
+        Buf after = contents(folder);
+        EXPECT(files_in(folder) == 4, "run %d left %d files", i, files_in(folder));
+        if (i == 2) EXPECT(same_bytes(&before, &after), "a failed run changed the earlier adapter");
+        if (i == 3) EXPECT(!same_bytes(&before, &after), "the new adapter did not arrive");
+        buf_free(&before);
+        buf_free(&after);
+    }
+}
+
 /* Documents cut before their reply have no target: a step of such alone must not divide by zero.
  */
 static void test_no_targets(void) {
@@ -165,6 +227,7 @@ int main(void) {
     test_any_packing();
     test_any_threads();
     test_bad_numbers();
+    test_folder();
     test_no_targets();
     world_remove();
     return test_done("train");

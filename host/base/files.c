@@ -90,16 +90,19 @@ bool files_put(OutFile *f, const void *data, size_t n, Err *err) {
     return n == 0 || fwrite(data, 1, n, f->stream) == n || failed(err, f->path, "write");
 }
 
-/* The rename itself must reach the disk. Some file systems cannot sync a folder: not an error. */
-static void sync_folder(const char *path) {
+void files_sync_folder(const char *folder) {
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
+}
+
+/* The rename itself must reach the disk. */
+static void sync_folder_of(const char *path) {
     char *folder = mem_string(path);
     char *slash = strrchr(folder, '/');
     if (slash) slash[slash == folder] = 0;
-    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
+    files_sync_folder(slash ? folder : ".");
     free(folder);
 }
 
@@ -113,7 +116,7 @@ bool files_commit(OutFile *f, Err *err) {
     if (ok && f->temporary) {
         ok = rename(f->temporary, f->path) == 0;
         why = errno;
-        if (ok) sync_folder(f->path);
+        if (ok) sync_folder_of(f->path);
     }
     errno = why;
     if (!ok) failed(err, f->path, "write");

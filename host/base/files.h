@@ -30,6 +30,7 @@ bool files_read(char **data, size_t *n, const char *path, size_t limit, Err *err
 
 bool files_mkdirs(const char *path, Err *err); /* all missing folders; there already: fine */
 bool files_exists(const char *path);
+void files_sync_folder(const char *folder); /* names in it reach the disk, where that can be */
 char *files_join(const char *folder, const char *name); /* malloc */
 
 /* SHA-256 of a file as 64 hex digits and a NUL. */
