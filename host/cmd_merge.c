@@ -92,7 +92,9 @@ static double round_to(enum StType type, float x, void *to, size_t i) {
         uint16_t h = f16_bits(x);
         ((uint16_t *)to)[i] = h;
         double mantissa = h & 0x3ff, e = (h >> 10) & 31;
-        double v = e > 0 ? ldexp(1024 + mantissa, (int)e - 25) : ldexp(mantissa, -24);
+        double v = e == 31 ? (mantissa > 0 ? NAN : INFINITY)
+                   : e > 0 ? ldexp(1024 + mantissa, (int)e - 25)
+                           : ldexp(mantissa, -24);
         return h & 0x8000 ? -v : v;
     }
     ((float *)to)[i] = x;
@@ -149,8 +151,10 @@ static bool merged_tensor(Merge *m, const StTensor *base, const Factors *f, StWr
     free(row);
     note(m, base->name, &loss);
     if (ok && !isfinite(loss.worst))
-        return err_set(err, EXIT_NUMBERS, "%s: the merged weight is not finite in %s", base->name,
-                       st_type_name(base->type));
+        return err_set(err, EXIT_NUMBERS,
+                       "%s: the merged weight is not finite in %s; a base in BF16 or F32 has more "
+                       "room",
+                       base->name, st_type_name(base->type));
     return ok;
 }
 

@@ -4,6 +4,7 @@
 
 #include "host/model_files.h"
 #include "kernels/bf16.h"
+#include "model/lora.h"
 #include "tests/world.h"
 
 extern const Command cmd_merge, cmd_train;
@@ -156,6 +157,29 @@ static void test_type(enum StType type, const char *name) {
     TEST_DETECTS(merged_right(type, 1)); /* as if alpha were twice as large */
 }
 
+/* A factor of 1e9 is too much for F16: found out in the middle of the work. */
+static void test_overflow(void) {
+    Err err;
+    Config c;
+    Lora l;
+    Exec ex;
+    char line[1024];
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
+    MUST(config_load(&c, in_world("model"), &err), err);
+    MUST(lora_load(&l, &ex, &c, in_world("adapter"), false, &err), err);
+    for (int i = 0; i < c.L * PROJ_COUNT; i++) l.adapter[i].alpha = 1e9f;
+    MUST(lora_save(&l, in_world("huge"), NULL, &err), err);
+    lora_free(&l);
+    config_free(&c);
+    exec_close(&ex);
+    snprintf(line, sizeof line, "--model %s --adapter %s --out %s", in_world("base%d", ST_F16),
+             in_world("huge"), in_world("overflown"));
+    bool ok = world_run(&cmd_merge, line, &err);
+    EXPECT(!ok && err.code == EXIT_NUMBERS && strstr(err.text, "not finite in F16"), "%d %s",
+           err.code, err.text);
+    EXPECT(!files_exists(in_world("overflown")), "a failed merge left a folder");
+}
+
 int main(void) {
     Err err;
     char line[1024];
@@ -169,6 +193,7 @@ int main(void) {
     test_type(ST_F32, "F32");
     test_type(ST_BF16, "BF16");
     test_type(ST_F16, "F16");
+    test_overflow();
     snprintf(line, sizeof line, "--model %s --adapter %s --out %s", in_world("model"),
              in_world("adapter"), in_world("base%d", ST_F32));
     bool ok = world_run(&cmd_merge, line, &err);
