@@ -19,6 +19,7 @@ extern "C" {
 /* What has a CUDA twin. When all ops have one, this list is SAILS_OPS. */
 /* clang-format off */
 #define CUDA_OPS(X) \
+    X(embed_fwd) X(gather_rows) X(scatter_rows) \
     X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
     X(gemm) X(gemm_f32) X(gemm_grad)
 /* clang-format on */

@@ -111,12 +111,24 @@ static __device__ inline void pack_store(T *p, Pack<T, W> a, size_t left, bool w
             if ((size_t)k < left) p[k] = a.v[k];
 }
 
-/* Whether packs can be whole in these tensors: with rows of `row` elements, or of any number. */
+static inline bool pack_aligned(std::initializer_list<const void *> tensors) {
+    bool all = true;
+    for (const void *p : tensors) all = all && reinterpret_cast<uintptr_t>(p) % PACK_BYTES == 0;
+    return all;
+}
+
+/* Whether the packs of tensors with rows of this length are whole. */
 template <class T>
-static inline bool pack_rows(size_t row, std::initializer_list<const void *> tensors) {
-    bool fits = row % pack_len<T> == 0;
-    for (const void *p : tensors) fits = fits && reinterpret_cast<uintptr_t>(p) % PACK_BYTES == 0;
-    return fits;
+static inline bool pack_rows(int row, std::initializer_list<const void *> tensors) {
+    return row % pack_len<T> == 0 && pack_aligned(tensors);
+}
+
+/* Blocks for n > 0 elements at one pack of W per thread. */
+template <int W>
+static inline unsigned pack_blocks(size_t n, int threads) {
+    size_t blocks = (n - 1) / ((size_t)threads * W) + 1;
+    CHECK(blocks <= INT32_MAX, "%zu elements are too many for one launch", n);
+    return (unsigned)blocks;
 }
 
 static inline SAILS_HD int ceil_div(int a, int b) {
