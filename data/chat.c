@@ -26,10 +26,13 @@ static bool check_turns(const Chat *chat, bool generate, Err *err) {
                            "turn %d, byte offset %zu: expected valid UTF-8; convert the text",
                            i + 1, valid);
     }
-    if (chat->n == 0) return err_set(err, EXIT_INPUT, "expected a conversation, got no turn");
+    if (chat->n == 0)
+        return err_set(err, EXIT_INPUT, "expected a conversation, got no turn; leave it out");
     if (!generate && chat->n % 2)
-        return err_set(err, EXIT_INPUT,
-                       "expected a conversation that ends with the model's turn to train on");
+        return err_set(
+            err, EXIT_INPUT,
+            "expected a conversation that ends with the model's turn to train on; leave it "
+            "out");
     return true;
 }
 
@@ -88,7 +91,7 @@ static bool render(Ids *ids, Tokenizer *t, const Chat *chat, bool generate, int 
     if (m.bos < 0 || m.start < 0 || m.end < 0)
         return err_set(err, EXIT_INPUT,
                        "the tokenizer lacks <bos>, <start_of_turn> or <end_of_turn>: expected one "
-                       "for Gemma chats");
+                       "for Gemma chats; use the model's own");
     if (!check_turns(chat, generate, err)) return false;
     int turns = chat->n - (generate && chat->n % 2 == 0);
     ids_add(ids, m.bos);
@@ -124,7 +127,7 @@ bool chat_render(Doc *doc, Tokenizer *t, const Chat *chat, bool generate, int ma
 static bool from_text(Doc *doc, Tokenizer *t, const Record *r, int max_length, Err *err) {
     Ids ids = {0};
     int32_t bos = tokenizer_id(t, "<bos>");
-    if (bos < 0) return err_set(err, EXIT_INPUT, "the tokenizer lacks <bos>");
+    if (bos < 0) return err_set(err, EXIT_INPUT, "the tokenizer lacks <bos>; use the model's own");
     ids_add(&ids, bos);
     if (add_text(&ids, t, bos, r->text, r->text_len, err))
         return finish(doc, &ids, 1, INT_MAX, max_length, err);
@@ -143,9 +146,12 @@ static bool from_tokens(Doc *doc, Tokenizer *t, const Record *r, int max_length,
             continue;
         }
         ids_free(&ids);
-        if (doubled) return err_set(err, EXIT_INPUT, "\"tokens\" start with a double BOS");
-        return err_set(err, EXIT_INPUT, "\"tokens\"[%zu]: expected an id from 0 to %d, got %d", i,
-                       tokenizer_vocab(t) - 1, id);
+        if (doubled)
+            return err_set(err, EXIT_INPUT, "\"tokens\" start with a double BOS; remove one");
+        return err_set(
+            err, EXIT_INPUT,
+            "\"tokens\"[%zu]: expected an id from 0 to %d, got %d; is it another tokenizer's?", i,
+            tokenizer_vocab(t) - 1, id);
     }
     /* Nothing predicts a document's first token, BOS or not. */
     return finish(doc, &ids, 1, INT_MAX, max_length, err);
@@ -176,7 +182,8 @@ bool doc_from_record(Doc *doc, Tokenizer *t, const Record *r, int max_length, Er
 bool doc_pair(Doc *chosen, Doc *rejected, int *shared, Tokenizer *t, const Record *r,
               int max_length, Err *err) {
     if (r->form != RECORD_PAIR)
-        return err_set(err, EXIT_INPUT, "line %zu: expected \"chosen\" and \"rejected\"", r->line);
+        return err_set(err, EXIT_INPUT,
+                       "line %zu: expected \"chosen\" and \"rejected\"; leave it out", r->line);
     if (!doc_from_record(chosen, t, r, max_length, err)) return false;
     if (!chat_render(rejected, t, &r->rejected, false, max_length, err)) {
         doc_free(chosen);

@@ -28,7 +28,7 @@ static bool parse(Reader *r, json_t **object, size_t line) {
     json_error_t e;
     *object = json_loadb(r->text.p, r->text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (*object) return true;
-    return source_fail(s, line, "expected a JSON object%s: %s (byte %d)",
+    return source_fail(s, line, "expected a JSON object%s: %s (byte %d); mend it",
                        r->kind == LINES ? " on each line" : "", e.text, e.position);
 }
 
@@ -71,7 +71,8 @@ bool records_read(Records *all, const char *path, size_t limit, Err *err) {
     if (!source_open(&r.source, path, err)) return false;
     bool ok = read_all(all, &r, limit);
     if (ok && all->n == 0)
-        ok = source_fail(&r.source, r.source.line, "expected at least one record to use");
+        ok = source_fail(&r.source, r.source.line,
+                         "expected at least one record to use; check the path");
     csv_free(&r.csv);
     buf_free(&r.text);
     source_close(&r.source);

@@ -9,7 +9,8 @@ static bool end_of_field(Source *s) {
     if (source_peek(s) == '\r') source_next(s);
     int c = source_peek(s);
     if (c == ',' || c == '\n' || c < 0) return !s->failed;
-    return source_fail(s, s->line, "expected a comma behind the closing quote");
+    return source_fail(
+        s, s->line, "expected a comma behind the closing quote; double the quotes within a field");
 }
 
 /* One field into text, up to and without its comma or line end. */
@@ -27,7 +28,8 @@ static bool read_field(Source *s, Buf *text, size_t line) {
         if (!source_keep(s, text, (char)c, line)) return false;
     }
     if (s->failed) return false;
-    return !quoted || source_fail(s, line, "expected a closing quote before the file's end");
+    return !quoted ||
+           source_fail(s, line, "expected a closing quote before the file's end; mend the row");
 }
 
 /* Field by field: together the halves of a character in two fields would look valid. */
@@ -57,7 +59,8 @@ static bool read_fields(Csv *csv, Source *s, size_t *line) {
         if (last && !quoted && csv->text.n > from && csv->text.p[csv->text.n - 1] == '\r')
             csv->text.n--; /* of a line end in the style of Windows */
         if (csv->n == MAX_COLUMNS)
-            return source_fail(s, *line, "expected at most %d fields", MAX_COLUMNS);
+            return source_fail(s, *line, "expected at most %d fields; is this a CSV file?",
+                               MAX_COLUMNS);
         csv->end = mem_grow(csv->end, &csv->capacity, csv->n + 1, sizeof *csv->end);
         csv->end[csv->n++] = csv->text.n;
         if (last) break;
@@ -70,14 +73,16 @@ static bool read_fields(Csv *csv, Source *s, size_t *line) {
 bool csv_open(Csv *csv, Source *s) {
     size_t line;
     if (!read_fields(csv, s, &line))
-        return s->failed ? false : source_fail(s, s->line, "expected a header row");
+        return s->failed ? false
+                         : source_fail(s, s->line, "expected a header row; name the columns");
     csv->ncolumn = csv->n;
     csv->column = mem_array(csv->n, sizeof *csv->column);
     for (size_t i = 0, from = 0; i < csv->n; from = csv->end[i++]) {
         csv->column[i] = buf_copy(csv->text.p + from, csv->end[i] - from);
         for (size_t k = 0; k < i; k++)
             if (*csv->column[i] && strcmp(csv->column[i], csv->column[k]) == 0)
-                return source_fail(s, line, "column '%s' is there twice", csv->column[i]);
+                return source_fail(s, line, "column '%s' is there twice; rename one",
+                                   csv->column[i]);
     }
     return true;
 }
@@ -85,8 +90,8 @@ bool csv_open(Csv *csv, Source *s) {
 bool csv_row(Csv *csv, Source *s, json_t **object, size_t *line) {
     if (!read_fields(csv, s, line)) return false;
     if (csv->n != csv->ncolumn)
-        return source_fail(s, *line, "expected %zu fields as in the header, got %zu", csv->ncolumn,
-                           csv->n);
+        return source_fail(s, *line, "expected %zu fields as in the header, got %zu; mend the row",
+                           csv->ncolumn, csv->n);
     *object = json_object();
     for (size_t i = 0, from = 0; i < csv->n; from = csv->end[i++])
         json_object_set_new_nocheck(*object, csv->column[i],

@@ -67,7 +67,8 @@ static bool add_messages(Chat *chat, const json_t *list, const char *field, Here
                                field, i, expected == ROLE_USER ? "user" : "assistant");
         const json_t *content = json_object_get(message, "content");
         if (!json_is_string(content))
-            return source_fail(h.s, h.line, "\"%s\"[%zu].content: expected a string", field, i);
+            return source_fail(h.s, h.line,
+                               "\"%s\"[%zu].content: expected a string; mend the record", field, i);
         chat_add(chat, role, json_string_value(content), json_string_length(content));
     }
     return true;
@@ -78,7 +79,7 @@ static bool add_hh(Chat *chat, const json_t *text, const char *field, Here h) {
     if (joined < 0)
         return source_fail(h.s, h.line,
                            "\"%s\": expected text that starts with \"\\n\\nHuman: \", or a list of "
-                           "messages",
+                           "messages; mend the record",
                            field);
     h.all->merged_turns += (size_t)joined;
     return true;
@@ -98,8 +99,9 @@ static bool add_prompt(Chat *chat, const json_t *prompt, const char *field, Here
         if (!add_messages(chat, prompt, field, h)) return false;
     }
     if (chat->n % 2 == 0 || blank(&chat->turn[chat->n - 1]))
-        return source_fail(h.s, h.line,
-                           "\"%s\": expected text, or messages that end with the user's", field);
+        return source_fail(
+            h.s, h.line,
+            "\"%s\": expected text, or messages that end with the user's; mend the record", field);
     return true;
 }
 
@@ -110,7 +112,8 @@ static bool add_reply(Chat *chat, const json_t *reply, const char *field, Here h
         return true;
     }
     if (json_is_array(reply)) return add_messages(chat, reply, field, h);
-    return source_fail(h.s, h.line, "\"%s\": expected a string or a list of messages", field);
+    return source_fail(h.s, h.line,
+                       "\"%s\": expected a string or a list of messages; mend the record", field);
 }
 
 static bool starts_with_model(const json_t *list) {
@@ -126,7 +129,8 @@ static bool add_side(Chat *chat, const json_t *object, const char *field, Here h
     if (answer) return add_prompt(chat, prompt, "prompt", h) && add_reply(chat, side, field, h);
     if (json_is_string(side)) return add_hh(chat, side, field, h);
     if (!json_is_array(side) || json_array_size(side) == 0)
-        return source_fail(h.s, h.line, "\"%s\": expected HH-RLHF text or a list of messages",
+        return source_fail(h.s, h.line,
+                           "\"%s\": expected HH-RLHF text or a list of messages; mend the record",
                            field);
     return add_messages(chat, side, field, h);
 }
@@ -156,7 +160,8 @@ static bool read_chat(Record *r, bool *keep, const json_t *object, Here h) {
     const json_t *completion = json_object_get(object, "completion");
     if (messages) {
         if (!json_is_array(messages) || json_array_size(messages) == 0)
-            return source_fail(h.s, h.line, "\"messages\": expected a list of messages");
+            return source_fail(h.s, h.line,
+                               "\"messages\": expected a list of messages; mend the record");
         if (!add_messages(&r->chat, messages, "messages", h)) return false;
     } else {
         const char *field = json_object_get(object, "prompt")        ? "prompt"
@@ -174,7 +179,8 @@ static bool read_chat(Record *r, bool *keep, const json_t *object, Here h) {
 }
 
 static bool read_text(Record *r, const json_t *text, Here h) {
-    if (!json_is_string(text)) return source_fail(h.s, h.line, "\"text\": expected a string");
+    if (!json_is_string(text))
+        return source_fail(h.s, h.line, "\"text\": expected a string; mend the record");
     r->form = RECORD_TEXT;
     r->text_len = json_string_length(text);
     r->text = buf_copy(json_string_value(text), r->text_len);
@@ -184,13 +190,15 @@ static bool read_text(Record *r, const json_t *text, Here h) {
 static bool read_tokens(Record *r, const json_t *tokens, Here h) {
     r->form = RECORD_TOKENS;
     r->ntoken = json_array_size(tokens);
-    if (r->ntoken == 0) return source_fail(h.s, h.line, "\"tokens\": expected a list of ids");
+    if (r->ntoken == 0)
+        return source_fail(h.s, h.line, "\"tokens\": expected a list of ids; mend the record");
     r->token = mem_array(r->ntoken, sizeof *r->token);
     for (size_t i = 0; i < r->ntoken; i++) {
         const json_t *id = json_array_get(tokens, i);
         json_int_t v = json_integer_value(id);
         if (!json_is_integer(id) || v < 0 || v > INT32_MAX)
-            return source_fail(h.s, h.line, "\"tokens\"[%zu]: expected a token id", i);
+            return source_fail(h.s, h.line, "\"tokens\"[%zu]: expected a token id; mend the record",
+                               i);
         r->token[i] = (int32_t)v;
     }
     return true;
@@ -206,7 +214,8 @@ static bool read_name(char **out, const json_t *object, const char *field, Here 
     if (json_is_integer(value))
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
     else if (!json_is_string(value))
-        return source_fail(h.s, h.line, "\"%s\": expected a string or a whole number", field);
+        return source_fail(h.s, h.line,
+                           "\"%s\": expected a string or a whole number; mend the record", field);
     *out = mem_string(json_is_string(value) ? json_string_value(value) : number);
     return true;
 }
@@ -230,7 +239,8 @@ bool record_from_json(Record *r, bool *keep, Records *all, const json_t *object,
     Here h = {s, line, all};
     *r = (Record){.line = line};
     *keep = true;
-    if (!json_is_object(object)) return source_fail(s, line, "expected a JSON object, one record");
+    if (!json_is_object(object))
+        return source_fail(s, line, "expected a JSON object, one record; mend it");
     bool ok;
     if (has(object, "chosen") || has(object, "rejected"))
         ok = read_pair(r, keep, object, h);
@@ -245,7 +255,7 @@ bool record_from_json(Record *r, bool *keep, Records *all, const json_t *object,
     else
         ok = source_fail(s, line,
                          "expected one of \"chosen\" and \"rejected\", \"messages\", \"prompt\", "
-                         "\"instruction\", \"text\", \"tokens\", \"goal\"");
+                         "\"instruction\", \"text\", \"tokens\", \"goal\"; rename its key");
     return ok && read_names(r, object, h);
 }
 

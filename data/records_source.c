@@ -29,7 +29,7 @@ bool source_open(Source *s, const char *path, Err *err) {
     *s = (Source){.path = path, .line = 1, .err = err};
     s->gz = gzopen(path, "rbe");
     if (!s->gz)
-        return err_set(err, EXIT_INPUT, "%s: cannot open: %s", path,
+        return err_set(err, EXIT_INPUT, "%s: cannot open: %s; check the path", path,
                        errno ? strerror(errno) : "out of memory");
     gzbuffer(s->gz, BUFFER);
     s->bytes = mem_array(BUFFER, 1);
@@ -55,14 +55,16 @@ static bool refill(Source *s) {
     int code = Z_OK;
     const char *why = gzerror(s->gz, &code);
     if (got < 0 || (got == 0 && code != Z_OK))
-        return source_fail(s, s->line, "cannot read: %s",
+        return source_fail(s, s->line, "cannot read: %s; fetch the file again",
                            code == Z_ERRNO       ? strerror(errno)
-                           : code == Z_BUF_ERROR ? "the gzip file ends too early; fetch it again"
+                           : code == Z_BUF_ERROR ? "the gzip file ends too early"
                                                  : why);
     z_off_t packed = gzoffset(s->gz);
     if (s->total > RECORD_MAX_BYTES && packed >= 0 && s->total / MAX_EXPANSION > (size_t)packed)
-        return source_fail(s, s->line, "expected text, the file unpacks to over %d times its size",
-                           MAX_EXPANSION);
+        return source_fail(
+            s, s->line,
+            "expected text, the file unpacks to over %d times its size; unpack it yourself",
+            MAX_EXPANSION);
     return s->n > 0;
 }
 
@@ -142,12 +144,13 @@ static bool copy_value(Source *s, Buf *text, size_t line) {
         if (!quoted && depth < 0) break; /* "]" where a value should be */
     }
     if (s->failed) return false;
-    return source_fail(s, line, "expected a JSON list that ends in ']'");
+    return source_fail(s, line, "expected a JSON list that ends in ']'; is the file complete?");
 }
 
 static bool list_ends(Source *s) {
     source_next(s);
-    if (next_token(s) >= 0) source_fail(s, s->line, "expected nothing behind the JSON list");
+    if (next_token(s) >= 0)
+        source_fail(s, s->line, "expected nothing behind the JSON list; remove it");
     return false;
 }
 

@@ -13,8 +13,8 @@ enum {
 static bool check_id(Tokenizer *t, const json_t *id, const char *where, Err *err) {
     json_int_t v = json_integer_value(id);
     if (!json_is_integer(id) || v < 0 || v > TOKENIZER_MAX_ID)
-        return err_set(err, EXIT_INPUT, "%s: %s: expected an id from 0 to %d; use the model's file",
-                       t->path, where, TOKENIZER_MAX_ID);
+        return err_set(err, EXIT_INPUT, "%s: %s: expected an id from 0 to %d", t->path, where,
+                       TOKENIZER_MAX_ID);
     if (v >= t->npieces) t->npieces = (int)v + 1;
     return true;
 }
@@ -38,8 +38,7 @@ static bool check_ids(Tokenizer *t, const json_t *vocab, const json_t *added, Er
 /* Makes `id`, which has been checked, stand for s. */
 static bool add_piece(Tokenizer *t, json_int_t id, const char *s, size_t len, Err *err) {
     if (t->piece[id].len >= 0)
-        return err_set(err, EXIT_INPUT, "%s: id %d stands for two pieces; use the model's file",
-                       t->path, (int)id);
+        return err_set(err, EXIT_INPUT, "%s: id %d stands for two pieces", t->path, (int)id);
     t->piece[id].at = t->pool.n;
     t->piece[id].len = (int32_t)len;
     buf_add(&t->pool, s, len);
@@ -101,8 +100,7 @@ static bool crosses_mark(const char *const half[2], const size_t len[2]) {
 }
 
 static bool bad_merge(const Tokenizer *t, size_t rank, const char *expected, Err *err) {
-    return err_set(err, EXIT_INPUT, "%s: model.merges[%zu]: expected %s; use the model's file",
-                   t->path, rank, expected);
+    return err_set(err, EXIT_INPUT, "%s: model.merges[%zu]: expected %s", t->path, rank, expected);
 }
 
 /* Some merges in a row, ranked from `rank` on. */
@@ -187,7 +185,7 @@ static bool load_model(Tokenizer *t, const json_t *model, const json_t *added, E
         return err_set(err, EXIT_INPUT, "%s: model '%s' is not supported: expected BPE", t->path,
                        type ? type : "(no type)");
     if (json_number_value(json_object_get(model, "dropout")) != 0)
-        return err_set(err, EXIT_INPUT, "%s: model.dropout: expected null; ids would be random",
+        return err_set(err, EXIT_INPUT, "%s: model.dropout: expected null, or ids would be random",
                        t->path);
     for (size_t i = 0; i < 2; i++)
         if (json_string_length(json_object_get(model, empty[i])) > 0)
@@ -279,7 +277,7 @@ bool tokenizer_load(Tokenizer **out, const json_t *root, const char *path, Err *
     if (!tokenizer_keys(t, root, "tokenizer", keys, err) || !load_model(t, model, added, err) ||
         !load_added(t, added, model, err) || !tokenizer_load_parts(t, root, err)) {
         tokenizer_close(t);
-        return false;
+        return err_remedy(err, "use the tokenizer.json that came with the model");
     }
     fill_tries(t);
     t->cache = mem_array(CACHE_SLOTS, sizeof *t->cache);

@@ -9,17 +9,14 @@ static const char *type_of(const json_t *part) {
 bool tokenizer_keys(const Tokenizer *t, const json_t *object, const char *where,
                     const char *const *known, Err *err) {
     if (!json_is_object(object))
-        return err_set(err, EXIT_INPUT, "%s: %s: expected an object; use the model's own file",
-                       t->path, where);
+        return err_set(err, EXIT_INPUT, "%s: %s: expected an object", t->path, where);
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)object, key, value) {
         int i = 0;
         while (known[i] && strcmp(known[i], key) != 0) i++;
         if (!known[i])
-            return err_set(err, EXIT_INPUT,
-                           "%s: %s: unknown key '%s', which might change the ids; this version "
-                           "reads Gemma's kind of tokenizer",
+            return err_set(err, EXIT_INPUT, "%s: %s: unknown key '%s', which might change the ids",
                            t->path, where, key);
     }
     return true;
@@ -56,8 +53,8 @@ static bool load_replace(const Tokenizer *t, Replace **list, int *n, const json_
     const json_t *from = string_pattern(part), *to = json_object_get(part, "content");
     if (!from || !json_is_string(to))
         return err_set(err, EXIT_INPUT,
-                       "%s: %s 'Replace': expected {\"pattern\":{\"String\":..},\"content\":..}; "
-                       "regular expressions are not supported",
+                       "%s: %s 'Replace': expected {\"pattern\":{\"String\":..},\"content\":..}, "
+                       "no regular expression",
                        t->path, where);
     size_t capacity = (size_t)*n;
     *list = mem_grow(*list, &capacity, capacity + 1, sizeof **list);

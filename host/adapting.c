@@ -12,12 +12,14 @@
 static bool same_sae(const Sae *sae, const ScoreLayer *scored, Err *err) {
     char hex[65];
     if (sae->enc.S != scored->S)
-        return err_set(err, EXIT_INPUT, "%s: %d features, but %d were scored", sae->file,
-                       sae->enc.S, scored->S);
+        return err_set(err, EXIT_INPUT,
+                       "%s: %d features, but %d were scored; name the SAE that was, or score again",
+                       sae->file, sae->enc.S, scored->S);
     if (!*scored->sha256) return true;
     if (!files_sha256(hex, sae->file, err)) return false;
     return strcmp(hex, scored->sha256) == 0 ||
-           err_set(err, EXIT_INPUT, "%s: not the SAE that was scored for layer %d (%s)", sae->file,
+           err_set(err, EXIT_INPUT,
+                   "%s: not the SAE that was scored for layer %d (%s); score again", sae->file,
                    scored->layer, scored->sae);
 }
 
@@ -32,7 +34,9 @@ static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const c
     free(top);
     Sae sae = {0};
     double *rows = NULL;
-    bool ok = k > 0 || err_set(err, EXIT_INPUT, "layer %d: no feature fired", layer->layer);
+    bool ok = k > 0 ||
+              err_set(err, EXIT_INPUT,
+                      "layer %d: no feature fired; score more text or another layer", layer->layer);
     /* an SAE's own width is asked for: the model is not needed here */
     ok = ok && sae_open(&sae, NULL, *pattern ? pattern : layer->sae, layer->layer, 0, err);
     if (ok) {

@@ -26,7 +26,7 @@ static inspector *choose_file(const char *path, const char **kind, Err *err) {
     unsigned char head[9] = {0};
     FILE *f = fopen(path, "rb");
     if (!f) {
-        err_set(err, EXIT_INPUT, "%s: %s", path, strerror(errno));
+        err_set(err, EXIT_INPUT, "%s: %s; check the path", path, strerror(errno));
         return NULL;
     }
     size_t n = fread(head, 1, sizeof head, f);
@@ -43,7 +43,7 @@ static inspector *choose_file(const char *path, const char **kind, Err *err) {
 static inspector *choose(const char *path, const char **kind, Err *err) {
     struct stat st;
     if (stat(path, &st) != 0) {
-        err_set(err, EXIT_INPUT, "%s: %s", path, strerror(errno));
+        err_set(err, EXIT_INPUT, "%s: %s; check the path", path, strerror(errno));
         return NULL;
     }
     if (!S_ISDIR(st.st_mode)) return choose_file(path, kind, err);
@@ -57,7 +57,8 @@ static inspector *choose(const char *path, const char **kind, Err *err) {
     }
     err_set(
         err, EXIT_INPUT,
-        "%s: expected a folder with adapter_config.json, manifest.json, cfg.json or config.json",
+        "%s: expected a folder with adapter_config.json, manifest.json, cfg.json or config.json; "
+        "check the path",
         path);
     return NULL;
 }

@@ -56,7 +56,8 @@ static bool train_and_save(Runtime *r, const Settings *s, const Dataset *d, Err 
     TrainSetup t;
     TrainResult result;
     if (d->labels == 0)
-        return err_set(err, EXIT_INPUT, "%s: no document has a training target within %d tokens",
+        return err_set(err, EXIT_INPUT,
+                       "%s: no document has a training target within %d tokens; raise --max-length",
                        s->data.path, s->data.max_length);
     train_setup(&t, s, d->n);
     t.doc = d->doc;

@@ -35,9 +35,11 @@ static bool read_judgements(json_t **by_id, const char *path, Err *err) {
         if (!ok) break;
         double score = json_number_value(json_object_get(line, "score")); /* 0: not a number */
         if (!(score >= 1 && score <= 5))
-            ok = err_set(err, EXIT_INPUT, "%s: id %s: expected a score from 1 to 5", path, id);
+            ok = err_set(err, EXIT_INPUT, "%s: id %s: expected a score from 1 to 5; mend it", path,
+                         id);
         else if (json_object_get(*by_id, id))
-            ok = err_set(err, EXIT_INPUT, "%s: id %s: judged twice", path, id);
+            ok = err_set(err, EXIT_INPUT,
+                         "%s: id %s: expected one judgement, found two; remove one", path, id);
         else
             json_object_set(*by_id, id, line);
         if (!ok) break;
@@ -62,8 +64,8 @@ static bool judge(const Judge *j, const char *id, const json_t *text, double *sc
     }
     json_t *line = json_object_get(j->by_id, id);
     if (!line)
-        return err_set(err, EXIT_INPUT, "%s: expected a judgement of id %s, found none", j->path,
-                       id);
+        return err_set(err, EXIT_INPUT, "%s: expected a judgement of id %s, found none; add it",
+                       j->path, id);
     *score = json_number_value(json_object_get(line, "score"));
     const char *why = json_string_value(json_object_get(line, "reason"));
     *reason = why ? why : "";
@@ -129,8 +131,7 @@ static bool tally(Tally *t, const Judge *j, const json_t *line, Err *err) {
         !json_text(&unused, line, "response", NULL, t->path, err))
         return false;
     if (json_object_get(t->seen, id))
-        return err_set(err, EXIT_INPUT, "%s: id %s: two responses; ids must be distinct", t->path,
-                       id);
+        return err_set(err, EXIT_INPUT, "%s: id %s: two responses; make ids distinct", t->path, id);
     json_object_set_new(t->seen, id, json_true());
     const json_t *text = json_object_get(line, "response");
     if (!judge(j, id, text, &score, &reason, err)) return false;
@@ -175,8 +176,9 @@ bool evaluate(Evaluation *e, const char *responses, const Settings *s, Err *err)
     if (s->eval.judge == JUDGE_FILE && !*j.path)
         return err_set(err, EXIT_USAGE, "--judge file: --judgements is needed");
     if (!json_lines_read(&lines, responses, err)) return false;
-    bool ok = json_array_size(lines) > 0 ||
-              err_set(err, EXIT_INPUT, "%s: expected responses, found none", responses);
+    bool ok =
+        json_array_size(lines) > 0 ||
+        err_set(err, EXIT_INPUT, "%s: expected responses, found none; check the path", responses);
     if (ok && s->eval.judge == JUDGE_FILE) ok = read_judgements(&j.by_id, j.path, err);
     Tally t = {.e = e, .s = s, .path = responses, .responses = json_array(), .seen = json_object()};
     if (ok) json_array_foreach(lines, i, line) {

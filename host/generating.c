@@ -165,9 +165,10 @@ static bool write_replies(const Generating *g, const char *path, Err *err) {
 bool generating_options(GenOptions *o, const Settings *s, size_t prompts, int longest,
                         int positions, Err *err) {
     if (longest >= positions)
-        return err_set(err, EXIT_INPUT,
-                       "a prompt of %d tokens leaves no room for a reply in the model's %d",
-                       longest, positions);
+        return err_set(
+            err, EXIT_INPUT,
+            "a prompt of %d tokens leaves no room for a reply in the model's %d; shorten it",
+            longest, positions);
     int wanted = longest + s->generate.max_new_tokens, batch = s->generate.batch;
     *o = (GenOptions){.slots = prompts < (size_t)batch ? (int)prompts : batch,
                       .max_len = wanted < positions ? wanted : positions,

@@ -114,6 +114,10 @@ bool inspect_adapter(json_t *facts, const char *path, const Settings *s, Err *er
     json_t *config;
     StSet *set = NULL;
     bool ok = files_read_json(&config, file, 16 << 20, err);
+    if (ok && !json_is_object(config)) {
+        json_decref(config);
+        ok = err_set(err, EXIT_INPUT, "%s: expected an object; fetch the adapter again", file);
+    }
     free(file);
     if (!ok) return false;
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {

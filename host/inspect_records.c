@@ -145,19 +145,33 @@ static void stage_facts(json_t *facts, json_t *stages) {
     json_object_set_new(facts, "stages", to);
 }
 
-bool inspect_run(json_t *facts, const char *path, const Settings *s, Err *err) {
+static bool run_facts(json_t *facts, const json_t *manifest, const char *file, Err *err) {
     static const char *const shown[] = {"started", "device", "cpu", "seed"};
+    if (!json_is_object(json_object_get(manifest, "stages")))
+        return err_set(err, EXIT_INPUT,
+                       "%s: expected an object with the stages of a run; run sails align again",
+                       file);
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        json_t *value = json_object_get(manifest, shown[i]);
+        if (value) json_object_set(facts, shown[i], value);
+    }
+    stage_facts(facts, json_object_get(manifest, "stages"));
+    return true;
+}
+
+bool inspect_run(json_t *facts, const char *path, const Settings *s, Err *err) {
     char *file = files_join(path, "manifest.json"), *table = files_join(path, "summary.json");
     json_t *manifest, *summary = NULL;
     bool ok = files_read_json(&manifest, file, 64 << 20, err);
     if (ok) {
-        for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
-            json_t *value = json_object_get(manifest, shown[i]);
-            if (value) json_object_set(facts, shown[i], value);
-        }
-        stage_facts(facts, json_object_get(manifest, "stages"));
+        ok = run_facts(facts, manifest, file, err);
         json_decref(manifest);
-        if (files_exists(table)) ok = files_read_json(&summary, table, 16 << 20, err);
+    }
+    if (ok && files_exists(table)) {
+        ok = files_read_json(&summary, table, 16 << 20, err);
+        if (ok && !json_is_array(json_object_get(summary, "rows")))
+            ok = err_set(err, EXIT_INPUT, "%s: expected a list of rows; run sails align again",
+                         table);
     }
     if (ok && summary) {
         FILE *f = text_begin();

@@ -44,7 +44,7 @@ static bool read_line(json_t *array, const char *line, size_t n, const char *pat
     if (!files_parse_json(&value, line, n, JSON_NUL_ALLOWED, where, err)) return false;
     if (json_is_object(value)) return json_array_append_new(array, value) == 0;
     json_decref(value);
-    return err_set(err, EXIT_INPUT, "%s: expected a JSON object", where);
+    return err_set(err, EXIT_INPUT, "%s: expected a JSON object; mend the line", where);
 }
 
 bool json_lines_read(json_t **array, const char *path, Err *err) {
@@ -70,6 +70,6 @@ bool json_text(const char **text, const json_t *object, const char *key, const c
     json_t *value = json_object_get(object, key);
     *text = value ? json_string_value(value) : fallback;
     if (*text) return true;
-    return err_set(err, EXIT_INPUT, "%s: expected a text \"%s\", %s", where, key,
+    return err_set(err, EXIT_INPUT, "%s: expected a text \"%s\", %s; mend it", where, key,
                    value ? "got another type" : "found none");
 }

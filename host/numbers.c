@@ -69,10 +69,14 @@ bool numbers_went_bad(const Model *m, const char *where, Err *err) {
     bool found = bad_weights(&h, m) ||
                  (m->lora && (bad_adapters(&h, m, false) || bad_adapters(&h, m, true)));
     exec_free(m->ex, h.index);
+    const StTensor *weight = found ? st_find(m->file, h.name) : NULL;
+    if (weight)
+        return err_set(err, EXIT_NUMBERS,
+                       "%s: first bad tensor %s, element %lld, in %s; use another checkpoint",
+                       where, h.name, (long long)h.at, weight->file);
     if (found)
         return err_set(err, EXIT_NUMBERS,
-                       "%s: first bad tensor %s, element %lld; a bad weight needs another "
-                       "checkpoint, a bad gradient a lower --lr or --dtype f32",
+                       "%s: first bad tensor %s, element %lld; try a lower --lr or --dtype f32",
                        where, h.name, (long long)h.at);
     return err_set(err, EXIT_NUMBERS,
                    "%s: weights, adapters and gradients are finite, so it overflowed in between; "

@@ -45,7 +45,8 @@ bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
         return false;
     }
     if (!r->tokenizer || tokenizer_vocab(r->tokenizer) <= r->model.c.V) return true;
-    return err_set(err, EXIT_INPUT, "%s: the tokenizer has ids up to %d, the model %d rows",
+    return err_set(err, EXIT_INPUT,
+                   "%s: the tokenizer has ids up to %d, the model %d rows; use the model's own",
                    s->model.path, tokenizer_vocab(r->tokenizer) - 1, r->model.c.V);
 }
 

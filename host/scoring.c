@@ -147,6 +147,14 @@ static bool add_corpus(Scoring *w, const char *path, int c, Err *err) {
     return ok;
 }
 
+static bool finish(const Scoring *w, Scores *scores, Err *err) {
+    const Settings *s = w->s;
+    if (score_run_finish(w->run, scores, err)) return true;
+    if (score_run_bad(w->run)) return stream_went_bad(w, err);
+    if (!*s->score.aligned) return err_prefix(err, "%s", s->data.path);
+    return err_prefix(err, "%s, %s", s->score.aligned, s->score.unaligned);
+}
+
 /* What the file of scores says about where they come from. */
 static bool describe(Scores *scores, const SaeSet *saes, const Settings *s, Err *err) {
     static const char *const counted[] = {"reply", "last", "all"};
@@ -171,8 +179,7 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
     bool ok = records ? add_pairs(&w, records, index, n, err)
                       : add_corpus(&w, s->score.aligned, 0, err) &&
                             add_corpus(&w, s->score.unaligned, 1, err);
-    ok = ok && (score_run_finish(w.run, scores, err) ||
-                (score_run_bad(w.run) && stream_went_bad(&w, err)));
+    ok = ok && finish(&w, scores, err);
     ScoreWork done = score_run_work(w.run);
     score_run_close(w.run);
     if (!ok) return false;

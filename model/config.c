@@ -28,6 +28,7 @@ __attribute__((format(printf, 3, 4))) static void refuse(Reader *r, const char *
     va_end(ap);
     r->failed = true;
     err_set(r->err, EXIT_INPUT, "%s: %s: %s", r->path, key, why);
+    err_remedy(r->err, "give the files of one Gemma-2 model");
 }
 
 /* The field, or NULL when it is absent or null. */
@@ -148,7 +149,7 @@ static void check_activation(Reader *r) {
 static void check_kind(Reader *r) {
     const json_t *v = field(r, "model_type");
     if (!(json_is_string(v) && strcmp(json_string_value(v), "gemma2") == 0))
-        refuse(r, "model_type", "expected \"gemma2\"; give the folder of a Gemma-2 model");
+        refuse(r, "model_type", "expected \"gemma2\"");
     v = field(r, "architectures");
     bool causal = !v;
     for (size_t i = 0; i < json_array_size(v); i++) {

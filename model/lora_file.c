@@ -42,10 +42,12 @@ static bool check_tensors(const StSet *file, const LoraShape *s, const Config *c
             known = s->rank[i] > 0 && (strcmp(t->name, a) == 0 || strcmp(t->name, b) == 0);
         }
         if (!known)
-            return err_set(err, EXIT_INPUT,
-                           "%s: tensor %s: expected only LoRA matrices of the modules that "
-                           "adapter_config.json targets in a model of %d layers",
-                           t->file, t->name, c->L);
+            return err_set(
+                err, EXIT_INPUT,
+                "%s: tensor %s: expected only LoRA matrices of the modules that "
+                "adapter_config.json targets in a model of %d layers; give both files of "
+                "one adapter",
+                t->file, t->name, c->L);
     }
     return true;
 }

@@ -18,7 +18,8 @@ typedef struct Reader {
 } Reader;
 
 static bool refuse(const Reader *r, const char *key, const char *why) {
-    return err_set(r->err, EXIT_INPUT, "%s: %s: %s", r->path, key, why);
+    err_set(r->err, EXIT_INPUT, "%s: %s: %s", r->path, key, why);
+    return err_remedy(r->err, "give a plain LoRA adapter as PEFT saves it");
 }
 
 /* ---------------------------------------------------------------- what must not be there -- */

@@ -79,7 +79,7 @@ static bool find_one(char **found, const char *pattern, int layer, Err *err) {
         err_set(
             err, EXIT_INPUT,
             "--sae %s: no SAE for layer %d: expected a params.npz file, or a folder with cfg.json "
-            "and sae_weights.safetensors",
+            "and sae_weights.safetensors; check the path",
             expanded, layer);
     else if (count > 1)
         err_set(err, EXIT_INPUT,

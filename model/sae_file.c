@@ -34,7 +34,7 @@ bool sae_file_looks_like(const char *path) {
 }
 
 static bool refuse(const SaeFile *f, const char *what, Err *err) {
-    return err_set(err, EXIT_INPUT, "%s: %s", f->path, what);
+    return err_set(err, EXIT_INPUT, "%s: %s; choose another SAE", f->path, what);
 }
 
 static bool wrong_layer(const SaeFile *f, const char *where, long says, int layer, Err *err) {
@@ -60,9 +60,10 @@ static bool check_shape(const SaeFile *f, const char *name, int rank, size_t a, 
     if (f->set) return st_need(f->set, &t, name, rank, dim, err);
     if (!npz_shape(f->npz, spelling(f, name), &r, found, err)) return false;
     if (r == rank && found[0] == a && (rank == 1 || found[1] == b)) return true;
-    return err_set(err, EXIT_INPUT,
-                   "%s: %s: expected %zu%s%.0zu elements, found rank %d of %zu x %zu", f->path,
-                   name, a, rank == 2 ? " x " : "", b, r, found[0], found[1]);
+    return err_set(
+        err, EXIT_INPUT,
+        "%s: %s: expected %zu%s%.0zu elements, found rank %d of %zu x %zu; choose another SAE",
+        f->file, name, a, rank == 2 ? " x " : "", b, r, found[0], found[1]);
 }
 
 /* D and S from W_enc, then everything else against them. */
@@ -81,10 +82,11 @@ static bool check_shapes(SaeFile *f, int width, Err *err) {
         return err_set(err, EXIT_INPUT,
                        "%s: W_enc reads a stream of width %zu (rank %d), the model's has %d; is "
                        "this SAE for another model?",
-                       f->path, dim[0], rank, width);
+                       f->file, dim[0], rank, width);
     if (dim[1] == 0 || dim[1] > 1 << 24)
-        return err_set(err, EXIT_INPUT, "%s: W_enc: expected 1 to %d features, found %zu", f->path,
-                       1 << 24, dim[1]);
+        return err_set(err, EXIT_INPUT,
+                       "%s: W_enc: expected 1 to %d features, found %zu; choose another SAE",
+                       f->file, 1 << 24, dim[1]);
     f->D = (int)dim[0];
     f->S = (int)dim[1];
     size_t D = dim[0], S = dim[1];
@@ -124,7 +126,8 @@ static bool open_scope(SaeFile *f, int layer, Err *err) {
     static const char *const other[] = {"scaling_factor", "affine_skip_connection", "W_skip"};
     for (int i = 0; i < 3; i++)
         if (npz_has(f->npz, other[i]))
-            return err_set(err, EXIT_INPUT, "%s: %s changes the arithmetic and is not supported",
+            return err_set(err, EXIT_INPUT,
+                           "%s: %s changes the arithmetic and is not supported; choose another SAE",
                            f->path, other[i]);
     return true;
 }
@@ -143,8 +146,9 @@ static const json_t *anywhere(const json_t *cfg, const char *key) {
 
 static bool unsupported(const SaeFile *f, const char *key, const char *value, const char *why,
                         Err *err) {
-    return err_set(err, EXIT_INPUT, "%s: cfg.json: %s = %.100s is not supported: %s", f->path, key,
-                   value, why);
+    return err_set(err, EXIT_INPUT,
+                   "%s: cfg.json: %s = %.100s is not supported: %s; choose another SAE", f->path,
+                   key, value, why);
 }
 
 /* blocks.20.hook_resid_post, or blocks.21.hook_resid_pre, which is the same stream. */
@@ -175,8 +179,8 @@ static bool check_normalisation(const SaeFile *f, const json_t *cfg, Err *err) {
     if (how && strcmp(how, "none") != 0)
         return unsupported(f, "normalize_activations", how,
                            strcmp(how, "expected_average_only_in") == 0
-                               ? "its factor is not in the file; fold it with SAELens' "
-                                 "fold_activation_norm_scaling_factor and save again"
+                               ? "its factor is not in the file, but SAELens' "
+                                 "fold_activation_norm_scaling_factor folds it"
                                : "it depends on each token and cannot be folded",
                            err);
     if (shape && strcmp(shape, "none") != 0)
@@ -228,8 +232,9 @@ static bool read_cfg(SaeFile *f, const json_t *cfg, int layer, Err *err) {
 static bool check_cfg_size(const SaeFile *f, const json_t *cfg, const char *key, int is, Err *err) {
     const json_t *j = json_object_get(cfg, key);
     if (!j || (json_is_integer(j) && json_integer_value(j) == is)) return true;
-    return err_set(err, EXIT_INPUT, "%s: cfg.json: expected %s to be %d as in the weights", f->path,
-                   key, is);
+    return err_set(err, EXIT_INPUT,
+                   "%s: cfg.json: expected %s to be %d as in the weights; fetch both files again",
+                   f->path, key, is);
 }
 
 static bool open_saelens(SaeFile *f, int layer, int width, Err *err) {
@@ -240,8 +245,10 @@ static bool open_saelens(SaeFile *f, int layer, int width, Err *err) {
               check_cfg_size(f, cfg, "d_in", f->D, err) &&
               check_cfg_size(f, cfg, "d_sae", f->S, err);
     if (ok && f->topk > f->S)
-        ok = err_set(err, EXIT_INPUT, "%s: cfg.json: expected k of at most %d features, found %d",
-                     f->path, f->S, f->topk);
+        ok = err_set(
+            err, EXIT_INPUT,
+            "%s: cfg.json: expected k of at most %d features, found %d; fetch both files again",
+            f->path, f->S, f->topk);
     json_decref(cfg);
     free(path);
     return ok;
@@ -292,8 +299,9 @@ bool sae_file_rows(const SaeFile *f, const char *name, sae_row *take, void *cont
         else
             ok = npz_stream_next(stream, row, n, err);
         if (ok && !all_finite(row, n))
-            ok =
-                err_set(err, EXIT_INPUT, "%s: %s: row %zu holds NaN or infinity", f->file, name, i);
+            ok = err_set(err, EXIT_INPUT,
+                         "%s: %s: row %zu holds NaN or infinity; fetch the file again", f->file,
+                         name, i);
         if (ok) take(context, row, i, n);
     }
     npz_stream_close(stream);

@@ -218,8 +218,9 @@ bool scores_load(Scores *s, const char *path, Err *err) {
     ok = ok && read_counts(s->tokens, set, "tokens", err) &&
          read_counts(s->documents, set, "documents", err) && check_numbers(s, path, err);
     st_close(set);
-    if (!ok) scores_free(s);
-    return ok;
+    if (ok) return true;
+    scores_free(s);
+    return err_remedy(err, "make the file again with sails score");
 }
 
 /* ----------------------------------------------------------------------------------- merging */

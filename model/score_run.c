@@ -218,7 +218,8 @@ static bool check_result(const ScoreRun *r, const Scores *s, Err *err) {
         int64_t tokens = 0;
         for (int g = 0; g < SCORE_GROUPS; g++) tokens += s->tokens[c][g];
         if (tokens == 0)
-            return err_set(err, EXIT_INPUT, "the %s corpus has no token that counts",
+            return err_set(err, EXIT_INPUT,
+                           "the %s corpus has no token that counts; give it replies",
                            c ? "unaligned" : "aligned");
     }
     for (int i = 0; i < s->n; i++) {

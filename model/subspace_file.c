@@ -113,6 +113,7 @@ bool subspace_load(Subspace *s, const char *path, Err *err) {
     }
     free(layer);
     st_close(set);
-    if (!ok) subspace_free(s);
-    return ok;
+    if (ok) return true;
+    subspace_free(s);
+    return err_remedy(err, "make the file again with sails subspace");
 }

@@ -56,8 +56,8 @@ static const struct {
     {"{" T("a", "F32", "[1.0]", "0", "4") "}", 4, "dims to be integers"},
     {"{" T("a", "F32", "[\"1\"]", "0", "4") "}", 4, "dims to be integers"},
     {"{" T("a", "F32", "[true]", "0", "4") "}", 4, "dims to be integers"},
-    {"{" T("a", "F32", "[4294967296,4294967296]", "0", "4") "}", 4, "larger than memory"},
-    {"{" T("a", "F32", "[4611686018427387905,1]", "0", "4") "}", 4, "larger than memory"},
+    {"{" T("a", "F32", "[4294967296,4294967296]", "0", "4") "}", 4, "a shape that memory can hold"},
+    {"{" T("a", "F32", "[4611686018427387905,1]", "0", "4") "}", 4, "a shape that memory can hold"},
     {"{" T("a", "F32", "[9223372036854775808]", "0", "4") "}", 4, "too big integer"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "data_offsets to be two integers"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,4]}}", 4, "two integers"},
@@ -70,14 +70,14 @@ static const struct {
     {"{" T("a", "F32", "[1]", "0", "8") "}", 8, "needs 4 bytes, its data_offsets hold 8"},
     {"{" T("a", "F32", "[2]", "0", "4") "}", 4, "needs 8 bytes, its data_offsets hold 4"},
     {"{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "2", "6") "}", 6,
-     "tensors a and b overlap"},
+     "a and b overlap"},
     {"{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "0", "4") "}", 4, "overlap"},
     {"{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[0]", "2", "2") "}", 4, "overlap"},
     {"{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "5", "9") "}", 9,
-     "hole of 1 bytes before tensor b"},
-    {"{" T("a", "F32", "[1]", "1", "5") "}", 5, "hole of 1 bytes before tensor a"},
-    {"{" T("a", "F32", "[1]", "0", "4") "}", 7, "3 bytes behind the last"},
-    {"{}", 1, "1 bytes behind the last"},
+     "found 1 bytes before tensor b"},
+    {"{" T("a", "F32", "[1]", "1", "5") "}", 5, "found 1 bytes before tensor a"},
+    {"{" T("a", "F32", "[1]", "0", "4") "}", 7, "found 3 bytes"},
+    {"{}", 1, "found 1 bytes"},
     {"{\"__metadata__\":[]}", 0, "__metadata__ to be an object"},
     {"{\"__metadata__\":{\"k\":1}}", 0, "\"k\" to be a string"},
     {"{\"__metadata__\":{\"k\":{}}}", 0, "\"k\" to be a string"},
@@ -101,10 +101,10 @@ static void test_lengths(void) {
     static const uint64_t length[] = {3, 1 << 20, 0xffffffffffffffffu, 0x8000000000000000u};
     for (int i = 0; i < 4; i++)
         EXPECT_REFUSED(st_open(&set, raw("length", "{}", length[i], NULL, 0), &err), err,
-                       EXIT_INPUT, "is the file complete?");
+                       EXIT_INPUT, "; fetch or make the file again");
     for (size_t n = 1; n < 8; n++)
         EXPECT_REFUSED(st_open(&set, test_file("short", "\2\0\0\0\0\0\0", n), &err), err,
-                       EXIT_INPUT, "is the file complete?");
+                       EXIT_INPUT, "; fetch or make the file again");
     EXPECT_REFUSED(st_open(&set, test_file("none", "", 0), &err), err, EXIT_INPUT, "not empty");
     EXPECT_REFUSED(st_open(&set, test_path(""), &err), err, EXIT_INPUT, "not empty");
     EXPECT_REFUSED(st_open(&set, test_path("absent"), &err), err, EXIT_INPUT, "No such file");

@@ -172,7 +172,7 @@ static void test_refused(void) {
         {"", "normalizer", "{\"type\":\"NFC\"}", "NFC"},
         {"", "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
          "Lowercase"},
-        {"normalizer", "pattern", "{\"Regex\":\" +\"}", "regular expressions"},
+        {"normalizer", "pattern", "{\"Regex\":\" +\"}", "no regular expression"},
         {"normalizer", "pattern", "{\"String\":\"\"}", "Replace"},
         {"", "pre_tokenizer", "{\"type\":\"Metaspace\"}", "Metaspace"},
         {"pre_tokenizer", "behavior", "\"Isolated\"", "MergedWithPrevious"},

@@ -19,6 +19,13 @@ bool err_set(Err *err, enum ExitCode code, const char *fmt, ...) {
     return false;
 }
 
+bool err_remedy(Err *err, const char *remedy) {
+    size_t n = strlen(err->text), most = sizeof err->text - 1 - strlen(remedy) - 2;
+    if (n > most) n = most;
+    snprintf(err->text + n, sizeof err->text - n, "; %s", remedy);
+    return false;
+}
+
 bool err_prefix(Err *err, const char *fmt, ...) {
     char old[sizeof err->text];
     memcpy(old, err->text, sizeof old);

@@ -32,4 +32,8 @@ __attribute__((format(printf, 3, 4))) bool err_set(Err *err, enum ExitCode code,
 /* Puts "text: " in front of a failure already set. Returns false. */
 __attribute__((format(printf, 2, 3))) bool err_prefix(Err *err, const char *fmt, ...);
 
+/* Puts "; remedy" behind a failure already set: what its user can do about it. A text too long for
+ * both loses its end, never the remedy. Returns false. */
+bool err_remedy(Err *err, const char *remedy);
+
 #endif

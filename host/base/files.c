@@ -34,9 +34,32 @@ bool files_exists(const char *path) {
 
 /* A full or failing disk is the machine's fault, everything else is about the path given. */
 static bool failed(Err *err, const char *path, const char *doing) {
-    bool machine = errno == ENOSPC || errno == EDQUOT || errno == EIO || errno == EFBIG;
-    return err_set(err, machine ? EXIT_INTERNAL : EXIT_INPUT, "%s: cannot %s: %s%s", path, doing,
-                   strerror(errno), errno == ENOSPC ? "; free some space and run again" : "");
+    bool machine = false;
+    const char *remedy = "check the path";
+    switch (errno) {
+        case ENOSPC:
+        case EDQUOT:
+            machine = true;
+            remedy = "free some space and run again";
+            break;
+        case EFBIG:
+            machine = true;
+            remedy = "raise the limit on the size of files (ulimit -f)";
+            break;
+        case EIO:
+            machine = true;
+            remedy = "check the disk";
+            break;
+        case EACCES:
+        case EPERM:
+        case EROFS:
+            remedy = "choose another place, or get the permission";
+            break;
+        default:
+            break;
+    }
+    return err_set(err, machine ? EXIT_INTERNAL : EXIT_INPUT, "%s: cannot %s: %s; %s", path, doing,
+                   strerror(errno), remedy);
 }
 
 static OutFile *out_open(const char *target, bool in_place) {
@@ -65,7 +88,8 @@ bool files_create(OutFile **f, const char *path, Err *err) {
     struct stat st;
     bool there = stat(path, &st) == 0;
     if (there && S_ISDIR(st.st_mode))
-        return err_set(err, EXIT_INPUT, "%s: expected a file to write, this is a folder", path);
+        return err_set(err, EXIT_INPUT,
+                       "%s: expected a file to write, this is a folder; add a file's name", path);
     char *real = there && S_ISREG(st.st_mode) ? realpath(path, NULL) : NULL;
     *f = out_open(real ? real : path, there && !S_ISREG(st.st_mode));
     if (!*f) failed(err, path, "write");
@@ -150,13 +174,14 @@ static FILE *open_to_read(struct stat *st, const char *path, Err *err) {
         return NULL;
     }
     if (!S_ISDIR(st->st_mode)) return in;
-    err_set(err, EXIT_INPUT, "%s: expected a file, this is a folder", path);
+    err_set(err, EXIT_INPUT, "%s: expected a file, this is a folder; name a file in it", path);
     fclose(in);
     return NULL;
 }
 
 static bool too_large(const char *path, size_t limit, Err *err) {
-    return err_set(err, EXIT_INPUT, "%s: expected at most %zu bytes, the file is larger", path,
+    return err_set(err, EXIT_INPUT,
+                   "%s: expected at most %zu bytes, the file is larger; is it another's?", path,
                    limit);
 }
 
@@ -232,8 +257,9 @@ bool files_parse_json(json_t **value, const char *text, size_t n, enum JsonNul n
     size_t flags = JSON_REJECT_DUPLICATES | (nul == JSON_NUL_ALLOWED ? JSON_ALLOW_NUL : 0);
     *value = json_loadb(text, n, flags, &e);
     if (*value) return true;
-    return err_set(err, EXIT_INPUT, "%s: line %d, column %d: expected valid JSON: %s", where,
-                   e.line, e.column, e.text);
+    return err_set(err, EXIT_INPUT,
+                   "%s: line %d, column %d: expected valid JSON: %s; mend the file or replace it",
+                   where, e.line, e.column, e.text);
 }
 
 bool files_read_json(json_t **value, const char *path, size_t limit, Err *err) {

@@ -38,7 +38,8 @@ bool npz_open(Npz **out, const char *path, Err *err) {
     if (!zip) {
         zip_error_t why;
         zip_error_init_with_code(&why, code);
-        err_set(err, EXIT_INPUT, "%s: expected a .npz archive: %s", path, zip_error_strerror(&why));
+        err_set(err, EXIT_INPUT, "%s: expected a .npz archive: %s; fetch it again", path,
+                zip_error_strerror(&why));
         zip_error_fini(&why);
         return false;
     }
@@ -75,12 +76,14 @@ static bool not_there(const Npz *z, const char *name, Err *err) {
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", member ? member : "?");
     }
-    return err_set(err, EXIT_INPUT, "%s: expected member %s.npy, the archive holds: %s", z->path,
+    return err_set(err, EXIT_INPUT,
+                   "%s: expected member %s.npy, the archive holds: %s; is this an SAE?", z->path,
                    name, n ? list : "nothing");
 }
 
 static bool bad(const Member *m, const char *what, Err *err) {
-    return err_set(err, EXIT_INPUT, "%s: member %s.npy: %s", m->z->path, m->name, what);
+    return err_set(err, EXIT_INPUT, "%s: member %s.npy: %s; fetch or make the file again",
+                   m->z->path, m->name, what);
 }
 
 static bool member_open(Member *m, Npz *z, const char *name, Err *err) {
@@ -172,12 +175,12 @@ static const char *parse_shape(Npy *a, Text *t) {
     for (bool comma = true; !take(t, ")"); comma = take(t, ",")) {
         if (!comma || a->rank == MAX_RANK || !parse_size(&a->dim[a->rank], t)) return expected;
         if (__builtin_mul_overflow(a->count, a->dim[a->rank], &a->count))
-            return "its shape is larger than memory can be";
+            return "expected a shape that memory can hold";
         a->rank++;
     }
     size_t bytes;
     if (__builtin_mul_overflow(a->count, st_type_size(a->type), &bytes))
-        return "its shape is larger than memory can be";
+        return "expected a shape that memory can hold";
     return NULL;
 }
 
@@ -226,9 +229,10 @@ static bool read_npy(Npy *a, Member *m, Err *err) {
     free(text);
     if (!ok || why) return ok ? bad(m, why, err) : false;
     if (a->count * st_type_size(a->type) == m->left) return true;
-    return err_set(err, EXIT_INPUT, "%s: member %s.npy: its shape needs %zu bytes, it holds %llu",
-                   m->z->path, m->name, a->count * st_type_size(a->type),
-                   (unsigned long long)m->left);
+    return err_set(
+        err, EXIT_INPUT,
+        "%s: member %s.npy: its shape needs %zu bytes, it holds %llu; fetch or make the file again",
+        m->z->path, m->name, a->count * st_type_size(a->type), (unsigned long long)m->left);
 }
 
 /* -------------------------------------------------------------------------------- reading -- */

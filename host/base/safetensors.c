@@ -68,10 +68,10 @@ static bool read_shape(StTensor *t, const json_t *shape, const char *path, Err *
         if (!get_size(&t->dim[i], json_array_get(shape, (size_t)i)))
             return bad(err, path, t->name, "expected dims to be integers >= 0");
         if (__builtin_mul_overflow(t->count, t->dim[i], &t->count))
-            return bad(err, path, t->name, "shape is larger than memory can be");
+            return bad(err, path, t->name, "expected a shape that memory can hold");
     }
     if (__builtin_mul_overflow(t->count, TYPE[t->type].size, &t->bytes))
-        return bad(err, path, t->name, "shape is larger than memory can be");
+        return bad(err, path, t->name, "expected a shape that memory can hold");
     return true;
 }
 
@@ -104,8 +104,7 @@ static bool read_entry(StTensor *t, size_t *begin, size_t data_size, const json_
         return bad(err, path, t->name, "expected data_offsets to be two integers >= 0");
     if (*begin > end || end > data_size)
         return err_set(err, EXIT_INPUT,
-                       "%s: tensor %.200s: bytes %zu to %zu do not lie in the %zu bytes of data; "
-                       "is the file complete?",
+                       "%s: tensor %.200s: bytes %zu to %zu do not lie in the %zu bytes of data",
                        path, t->name, *begin, end, data_size);
     if (end - *begin != t->bytes)
         return err_set(err, EXIT_INPUT,
@@ -146,15 +145,17 @@ static bool check_cover(StTensor *t, size_t n, const char *data, size_t size, co
     for (size_t i = 0; i < n; i++) {
         const char *begin = t[i].data;
         if (begin < at)
-            return err_set(err, EXIT_INPUT, "%s: tensors %.200s and %.200s overlap", path,
-                           t[i - 1].name, t[i].name);
+            return err_set(err, EXIT_INPUT, "%s: expected tensors apart, %.200s and %.200s overlap",
+                           path, t[i - 1].name, t[i].name);
         if (begin > at)
-            return err_set(err, EXIT_INPUT, "%s: hole of %zu bytes before tensor %.200s", path,
+            return err_set(err, EXIT_INPUT,
+                           "%s: expected no hole, found %zu bytes before tensor %.200s", path,
                            (size_t)(begin - at), t[i].name);
         at += t[i].bytes;
     }
     if (at != data + size)
-        return err_set(err, EXIT_INPUT, "%s: %zu bytes behind the last tensor's data", path,
+        return err_set(err, EXIT_INPUT,
+                       "%s: expected nothing behind the last tensor's data, found %zu bytes", path,
                        (size_t)(data + size - at));
     return true;
 }
@@ -164,9 +165,8 @@ static bool read_header(StSet *set, StFile *f, Err *err) {
     for (int i = 0; i < 8 && f->size >= 8; i++) n |= (uint64_t)(unsigned char)f->map[i] << 8 * i;
     if (f->size < 8 || n > f->size - 8)
         return err_set(err, EXIT_INPUT,
-                       "%s: expected a safetensors header of %llu bytes, the file has %zu; is the "
-                       "file complete?",
-                       f->path, (unsigned long long)n, f->size);
+                       "%s: expected a safetensors header of %llu bytes, the file has %zu", f->path,
+                       (unsigned long long)n, f->size);
     if (n > ST_MAX_HEADER)
         return err_set(err, EXIT_INPUT, "%s: expected a header of at most %d bytes, found %llu",
                        f->path, ST_MAX_HEADER, (unsigned long long)n);
@@ -199,12 +199,15 @@ static bool map_file(StFile *f, Err *err) {
     int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* does not hang on a pipe */
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0) {
-        err_set(err, EXIT_INPUT, "%s: cannot open: %s", f->path, strerror(errno));
+        err_set(err, EXIT_INPUT, "%s: cannot open: %s; fetch what is missing", f->path,
+                strerror(errno));
         if (fd >= 0) close(fd);
         return false;
     }
     bool ok = S_ISREG(st.st_mode) && st.st_size > 0;
-    if (!ok) err_set(err, EXIT_INPUT, "%s: expected a safetensors file that is not empty", f->path);
+    if (!ok)
+        err_set(err, EXIT_INPUT,
+                "%s: expected a safetensors file that is not empty; fetch it again", f->path);
     if (ok) {
         f->size = (size_t)st.st_size;
         void *map = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -221,7 +224,8 @@ static bool map_file(StFile *f, Err *err) {
 static bool add_file(StSet *set, StFile *f, char *path, Err *err) {
     f->path = path;
     set->nfile++;
-    return map_file(f, err) && read_header(set, f, err);
+    return map_file(f, err) &&
+           (read_header(set, f, err) || err_remedy(err, "fetch or make the file again"));
 }
 
 static StSet *new_set(const char *where, size_t files) {
@@ -267,9 +271,11 @@ static bool shard_names(const char ***out, size_t *n, const json_t *map, const c
         const char *shard = json_string_value(value);
         if (!shard || !is_shard_name(shard)) {
             free(name);
-            return err_set(err, EXIT_INPUT,
-                           "%s: weight_map: expected %.200s in a file of this folder, found %.200s",
-                           path, tensor, shard ? shard : "no file name");
+            return err_set(
+                err, EXIT_INPUT,
+                "%s: weight_map: expected %.200s in a file of this folder, found %.200s; "
+                "fetch the index again",
+                path, tensor, shard ? shard : "no file name");
         }
         name[kept++] = shard;
     }
@@ -289,16 +295,19 @@ static bool check_map(const StSet *set, const json_t *map, const char *path, Err
         const char *shard = json_string_value(json_object_get(map, t->name));
         const char *slash = strrchr(t->file, '/'), *file = slash ? slash + 1 : t->file;
         if (!shard || strcmp(shard, file) != 0)
-            return err_set(err, EXIT_INPUT,
-                           "%s: tensor %.200s is in %s, the weight_map says %.200s", path, t->name,
-                           file, shard ? shard : "nothing");
+            return err_set(
+                err, EXIT_INPUT,
+                "%s: tensor %.200s is in %s, the weight_map says %.200s; fetch all files of "
+                "one version",
+                path, t->name, file, shard ? shard : "nothing");
     }
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)map, name, value) {
         if (!st_find(set, name))
-            return err_set(err, EXIT_INPUT, "%s: tensor %.200s is not in %.200s", path, name,
-                           json_string_value(value));
+            return err_set(err, EXIT_INPUT,
+                           "%s: tensor %.200s is not in %.200s; fetch all files of one version",
+                           path, name, json_string_value(value));
     }
     return true;
 }
@@ -310,7 +319,9 @@ static bool open_shards(StSet **out, const char *folder, const char *index, Err 
     const char **name = NULL;
     size_t n = 0;
     bool ok = json_is_object(map) && json_object_size(map) > 0;
-    if (!ok) err_set(err, EXIT_INPUT, "%s: expected a \"weight_map\" of tensors to files", index);
+    if (!ok)
+        err_set(err, EXIT_INPUT,
+                "%s: expected a \"weight_map\" of tensors to files; fetch the index again", index);
     ok = ok && shard_names(&name, &n, map, index, err);
     StSet *set = new_set(folder, n);
     for (size_t i = 0; ok && i < n; i++)
@@ -335,9 +346,11 @@ bool st_open_folder(StSet **set, const char *folder, const char *stem, Err *err)
     else if (files_exists(path[1]))
         ok = open_shards(set, folder, path[1], err);
     else
-        ok = err_set(err, EXIT_INPUT,
-                     "%s: expected %s.safetensors or %s.safetensors.index.json in this folder",
-                     folder, stem, stem);
+        ok = err_set(
+            err, EXIT_INPUT,
+            "%s: expected %s.safetensors or %s.safetensors.index.json in this folder; check the "
+            "path",
+            folder, stem, stem);
     free(base), free(path[0]), free(path[1]);
     return ok;
 }
@@ -404,10 +417,13 @@ static bool find_shape(const StSet *set, const StTensor **t, const char *name, i
 
 bool st_need(const StSet *set, const StTensor **t, const char *name, int rank, const size_t *dim,
              Err *err) {
-    if (!find_shape(set, t, name, rank, dim, err)) return false;
+    if (!find_shape(set, t, name, rank, dim, err))
+        return err_remedy(err, "is this another model's file?");
     enum StType type = (*t)->type;
     if (type == ST_F32 || type == ST_BF16 || type == ST_F16) return true;
-    return err_set(err, EXIT_INPUT, "%s: tensor %.200s: expected F32, BF16 or F16, found %s",
+    return err_set(err, EXIT_INPUT,
+                   "%s: tensor %.200s: expected F32, BF16 or F16, found %s; give the file that is "
+                   "not quantised",
                    (*t)->file, name, TYPE[type].name);
 }
 
