@@ -44,7 +44,8 @@ bool command_uses(const Command *c, int setting);
 
 void args_help(const Command *c, FILE *f);
 
-/* Writes the settings that the command takes as a recipe that reads back to the same values. */
+/* Writes the settings that the command takes, but for those DISPLAY, as a recipe that reads back to
+ * the same values. */
 void args_write_recipe(const Args *a, FILE *f);
 
 /* The candidate nearest to `word` by edit distance (insert, delete, replace, swap), or NULL when

@@ -96,7 +96,7 @@ void args_write_recipe(const Args *a, FILE *f) {
     const char *section = "run";
     for (int i = 0; i < SETTINGS_COUNT; i++) {
         const Setting *s = &settings_table[i];
-        if (!command_uses(a->command, i)) continue;
+        if (!command_uses(a->command, i) || s->mark == DISPLAY) continue;
         if (strcmp(section, s->section) != 0) fprintf(f, "%s:\n", s->section);
         section = s->section;
         char name[SETTING_KEY], text[SETTING_KEY];

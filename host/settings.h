@@ -11,7 +11,8 @@
  *           CHOICE int (index into detail, which lists "a|b|c"), LIST const char *, comma-joined
  *           (detail lists what an element may be, or is empty)
  *   detail  unit of a number, what a text is, or the choices
- *   mark    OURS: the method leaves it open and this default is our choice (named in manifests) */
+ *   mark    OURS: the method leaves it open and this default is our choice (named in manifests);
+ *           DISPLAY: how results are shown, no part of the recipe that a run can be repeated from */
 #ifndef SAILS_SETTINGS_H
 #define SAILS_SETTINGS_H
 
@@ -21,14 +22,14 @@
 #include "host/base/err.h"
 
 enum SettingType { SET_INT, SET_REAL, SET_FLAG, SET_TEXT, SET_CHOICE, SET_LIST };
-enum SettingMark { PLAIN, OURS };
+enum SettingMark { PLAIN, OURS, DISPLAY };
 
 /* clang-format off */
 #define SETTINGS_RUN(X) \
     X(run, TEXT, out, "", 0, 0, "folder", PLAIN, "run folder: everything the run makes") \
     X(run, INT, seed, "0", 0, 2147483647, "", PLAIN, "of every random choice") \
     X(run, INT, threads, "0", 0, 1024, "threads", PLAIN, "worker threads; 0: one per processor") \
-    X(run, FLAG, json, "false", 0, 0, "", PLAIN, "results as JSON on stdout, one object a line")
+    X(run, FLAG, json, "false", 0, 0, "", DISPLAY, "results as JSON on stdout, one object a line")
 
 #define SETTINGS_MODEL(X) \
     X(model, TEXT, path, "", 0, 0, "folder", PLAIN, "Gemma-2 model in Hugging Face form") \

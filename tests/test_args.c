@@ -181,7 +181,8 @@ static void test_write_back(void) {
         EXPECT(args_set(&a, args_find("out"), out[i], where, &err) &&
                    args_set(&a, args_find("model.path"), "m", where, &err) &&
                    args_set(&a, args_find("train.lr"), "0.1234567890123", where, &err) &&
-                   args_set(&a, args_find("train.targets"), "o,down", where, &err),
+                   args_set(&a, args_find("train.targets"), "o,down", where, &err) &&
+                   args_set(&a, args_find("json"), "true", where, &err),
                "%s", err.text);
         FILE *f = fopen(recipe_path, "w");
         args_write_recipe(&a, f);
@@ -192,6 +193,7 @@ static void test_write_back(void) {
             EXPECT(strcmp(b.s.run.out, out[i]) == 0, "wrote '%s', read '%s'", out[i], b.s.run.out);
             EXPECT(b.s.train.lr == a.s.train.lr, "%.17g", b.s.train.lr);
             EXPECT(strcmp(b.s.train.targets, "o,down") == 0, "%s", b.s.train.targets);
+            EXPECT(!b.s.run.json, "how results were shown became part of the recipe");
             args_free(&b);
         }
         args_free(&a);
