@@ -9,15 +9,6 @@
 #include "host/print.h"
 #include "host/summary.h"
 
-enum { METHOD = 16, METHODS = 16 };
-
-/* The rows that the recipe asks for, each once. */
-typedef struct Methods {
-    char name[METHODS][METHOD];
-    int n;
-    bool sails;
-} Methods;
-
 static bool read_methods(Methods *m, const Settings *s, Err *err) {
     *m = (Methods){0};
     int n = list_count(s->train.methods);
@@ -30,13 +21,15 @@ static bool read_methods(Methods *m, const Settings *s, Err *err) {
                 return err_set(err, EXIT_USAGE, "train.methods: %s is there twice", item);
         memcpy(m->name[m->n++], item, sizeof item);
         m->sails = m->sails || strcmp(item, "sails") == 0;
+        m->trained = m->trained || !align_is_base(item);
     }
     return true;
 }
 
 /* What would otherwise be found out hours later. */
-static bool check(Align *w, const Methods *m, Err *err) {
+static bool check(Align *w, Err *err) {
     const Settings *s = w->s;
+    const Methods *m = &w->methods;
     if (!settings_check_packs(s, err)) return false;
     if (m->sails && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "score.sae and score.layers: the method sails needs both");
@@ -59,19 +52,9 @@ static bool check(Align *w, const Methods *m, Err *err) {
     return ok;
 }
 
-static bool make_folders(const Align *w, Err *err) {
-    static const char *const name[] = {"adapters", "responses", "eval"};
-    bool ok = true;
-    for (int i = 0; i < 3 && ok; i++) {
-        char *path = run_path(&w->run, name[i]);
-        ok = files_mkdirs(path, err);
-        free(path);
-    }
-    return ok;
-}
-
 /* metrics.jsonl: the steps of all methods trained so far, each with its method's name. */
-static bool gather_metrics(Align *w, const Methods *m, Err *err) {
+static bool gather_metrics(Align *w, Err *err) {
+    const Methods *m = &w->methods;
     JsonLines out;
     char *path = run_path(&w->run, "metrics.jsonl");
     bool ok = json_lines_open(&out, path, err);
@@ -114,12 +97,11 @@ static json_t *make_row(const char *method, json_t *train, json_t *eval, json_t 
     return row;
 }
 
-static bool run_method(Align *w, const Methods *m, int i, json_t *rows, Err *err) {
-    const char *method = m->name[i];
+static bool run_method(Align *w, const char *method, json_t *rows, Err *err) {
     json_t *trained = NULL, *eval = NULL, *perplexity = NULL;
     bool ok = true;
-    if (strcmp(method, "base") != 0)
-        ok = align_train(w, method, &trained, err) && gather_metrics(w, m, err);
+    if (!align_is_base(method))
+        ok = align_train(w, method, &trained, err) && gather_metrics(w, err);
     ok = ok && align_generate(w, method, err) && align_eval(w, method, &eval, err) &&
          align_perplexity(w, method, &perplexity, err);
     if (ok) json_array_append_new(rows, make_row(method, trained, eval, perplexity));
@@ -129,14 +111,16 @@ static bool run_method(Align *w, const Methods *m, int i, json_t *rows, Err *err
     return ok;
 }
 
-static bool run_stages(Align *w, const Methods *m, Err *err) {
+static bool run_stages(Align *w, Err *err) {
+    const Methods *m = &w->methods;
     if (m->sails && !(align_score(w, err) && align_subspace(w, err))) return false;
     json_t *summary = json_pack("{s:[]}", "rows");
     bool ok = true;
     for (int i = 0; i < m->n && ok; i++)
-        ok = run_method(w, m, i, json_object_get(summary, "rows"), err);
+        ok = run_method(w, m->name[i], json_object_get(summary, "rows"), err);
     char *path = run_path(&w->run, "summary.json");
-    ok = ok && files_write_json(path, summary, err) && run_write_manifest(&w->run, err);
+    ok = ok && align_begin_run(w, err) && files_write_json(path, summary, err) &&
+         run_write_manifest(&w->run, err);
     free(path);
     if (ok && w->s->run.json)
         print_json(json_incref(summary));
@@ -148,11 +132,11 @@ static bool run_stages(Align *w, const Methods *m, Err *err) {
 
 bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
-    Methods m;
-    bool ok = read_methods(&m, &a->s, err) && runtime_device(&w.r, &a->s, err) &&
-              run_open(&w.run, a, err) && check(&w, &m, err) && make_folders(&w, err);
+    bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, err) &&
+              run_open(&w.run, a, err) && check(&w, err);
     if (ok) json_object_set_new(w.run.manifest, "device", json_string(w.r.ex.op->name));
-    ok = ok && run_stages(&w, &m, err);
+    ok = ok && run_stages(&w, err);
+    prompts_free(&w.prompts);
     split_free(&w.split);
     dataset_free(&w.text);
     dataset_free(&w.data);

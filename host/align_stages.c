@@ -30,15 +30,16 @@ static const char *named(char path[128], const char *format, const char *method)
     return path;
 }
 
-static bool is_base(const char *method) {
-    return strcmp(method, "base") == 0;
-}
-
 void align_begin(Align *w, Stage *st, const char *name, const char *method) {
     char full[64];
     snprintf(full, sizeof full, "%s%s%s", name, *method ? "-" : "", method);
     stage_begin(st, full);
     stage_text(st, "device", w->r.ex.op->name);
+}
+
+bool align_begin_run(Align *w, Err *err) {
+    static const char *const folders[] = {"adapters", "responses", "eval", NULL};
+    return run_begin(&w->run, folders, err);
 }
 
 void align_say(const Align *w, const Stage *st, bool kept) {
@@ -52,30 +53,6 @@ void align_say(const Align *w, const Stage *st, bool kept) {
 }
 
 /* ------------------------------------------------------------------------------- inputs -- */
-
-bool align_need_model(Align *w, Err *err) {
-    if (w->have_model) return true;
-    w->have_model = (w->r.tokenizer || runtime_tokenizer(&w->r, w->s, err)) &&
-                    runtime_model(&w->r, w->s, 0, err);
-    return w->have_model;
-}
-
-bool align_need_data(Align *w, Err *err) {
-    const Settings *s = w->s;
-    if (w->have_data) return true;
-    if (!w->r.tokenizer && !runtime_tokenizer(&w->r, s, err)) return false;
-    if (!dataset_load(&w->data, w->r.tokenizer, s->data.path, SIDE_CHOSEN, s->data.max_length,
-                      (size_t)s->data.limit, err))
-        return false;
-    bool text = *s->data.text;
-    if (text && !dataset_load(&w->text, w->r.tokenizer, s->data.text, SIDE_CHOSEN,
-                              s->data.max_length, (size_t)s->data.limit, err))
-        return false;
-    split_make(&w->split, w->data.n, text ? 0 : s->data.heldout, (uint64_t)s->run.seed);
-    if (w->split.ntrain == 0)
-        return err_set(err, EXIT_INPUT, "%s: nothing is left to train on", s->data.path);
-    return w->have_data = true;
-}
 
 static bool key_model(Align *w, Stage *st, Err *err) {
     const char *tokenizer = w->s->model.tokenizer;
@@ -111,7 +88,7 @@ static bool key_output(Align *w, Stage *st, const char *name, Err *err) {
 
 static bool key_adapter(Align *w, Stage *st, const char *method, Err *err) {
     char name[128];
-    if (is_base(method)) return true;
+    if (align_is_base(method)) return true;
     return key_output(w, st, named(name, "adapters/%s/adapter_model.safetensors", method), err) &&
            key_output(w, st, named(name, "adapters/%s/adapter_config.json", method), err);
 }
@@ -135,15 +112,14 @@ static bool key_saes(Align *w, Stage *st, Err *err) {
     return ok;
 }
 
-bool align_wear(Align *w, const char *method, Err *err) {
-    runtime_drop_adapter(&w->r);
-    if (!align_need_model(w, err)) return false;
-    if (is_base(method)) return true;
-    char name[128];
-    char *folder = run_path(&w->run, named(name, "adapters/%s", method));
-    bool ok = runtime_adapter(&w->r, folder, false, err);
-    free(folder);
-    return ok;
+/* Is the stage done? If not, what its work needs is opened and the run folder begun. */
+enum Needs { NEEDS_NOTHING, NEEDS_MODEL };
+static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs needs, bool *kept,
+                  Err *err) {
+    *kept = stage_done(st, &w->run, outputs);
+    if (*kept) align_say(w, st, true);
+    return *kept ||
+           ((needs == NEEDS_NOTHING || align_need_model(w, err)) && align_begin_run(w, err));
 }
 
 /* Ends a stage: stamp, line, and what was opened. */
@@ -162,8 +138,7 @@ static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
     Scores scores = {0};
     ScoringWork work;
     runtime_drop_adapter(&w->r);
-    bool ok = align_need_model(w, err) && (corpora || align_need_data(w, err)) &&
-              saes_open(&saes, &w->r.ex, s->score.sae, &w->layers, w->r.model.c.D, err) &&
+    bool ok = saes_open(&saes, &w->r.ex, s->score.sae, &w->layers, w->r.model.c.D, err) &&
               scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
                           w->split.train, w->split.ntrain, err) &&
               scores_save(&scores, path, err);
@@ -185,8 +160,8 @@ bool align_score(Align *w, Err *err) {
     bool ok = key_model(w, &st, err) && key_saes(w, &st, err) &&
               (corpora ? key_corpora(w, &st, err) : key_data(w, &st, err));
     const char *const *out = OUTPUTS("scores.safetensors");
-    bool kept = ok && stage_done(&st, &w->run, out);
-    if (kept) align_say(w, &st, true);
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         json_t *result = NULL;
         char *path = run_path(&w->run, out[0]);
@@ -217,8 +192,8 @@ bool align_subspace(Align *w, Err *err) {
                         "train.rank", "seed"));
     const char *const *out = OUTPUTS("subspace.safetensors");
     bool ok = key_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
-    bool kept = ok && stage_done(&st, &w->run, out);
-    if (kept) align_say(w, &st, true);
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
         char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
         ok = make_subspace(w, from, to, err) && finish(w, &st, out, NULL, err);
@@ -248,8 +223,7 @@ static bool make_adapter(Align *w, const char *method, const char *folder, json_
     TrainSetup t;
     TrainResult r;
     runtime_drop_adapter(&w->r);
-    if (!align_need_model(w, err) || !align_need_data(w, err) || !fresh_adapter(w, method, err))
-        return false;
+    if (!fresh_adapter(w, method, err)) return false;
     train_setup(&t, s, w->split.ntrain);
     t.doc = w->data.doc;
     t.index = w->split.train;
@@ -282,8 +256,8 @@ bool align_train(Align *w, const char *method, json_t **result, Err *err) {
         OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", method),
                 named(config, "adapters/%s/adapter_config.json", method),
                 named(metrics, "adapters/%s/metrics.jsonl", method));
-    bool kept = ok && stage_done(&st, &w->run, out);
-    if (kept) align_say(w, &st, true);
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
         char *folder = run_path(&w->run, named(folder_name, "adapters/%s", method));
@@ -309,16 +283,17 @@ bool align_generate(Align *w, const char *method, Err *err) {
               stage_file(&st, &w->run, s->generate.prompts, err) &&
               (!*s->generate.benign || stage_file(&st, &w->run, s->generate.benign, err));
     const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", method));
-    bool kept = ok && stage_done(&st, &w->run, out);
-    if (kept) align_say(w, &st, true);
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         GeneratingWork work;
         char *path = run_path(&w->run, out[0]);
-        ok = align_wear(w, method, err) && generating_run(&work, &w->r, s, path, err) &&
-             finish(w, &st, out,
-                    json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
-                              work.seconds),
-                    err);
+        ok =
+            align_wear(w, method, err) && generating_run(&work, &w->r, s, &w->prompts, path, err) &&
+            finish(
+                w, &st, out,
+                json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds", work.seconds),
+                err);
         free(path);
     }
     stage_free(&st);
@@ -333,8 +308,8 @@ bool align_eval(Align *w, const char *method, json_t **result, Err *err) {
     named(from_name, "responses/%s.jsonl", method);
     const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", method));
     bool ok = key_output(w, &st, from_name, err);
-    bool kept = ok && stage_done(&st, &w->run, out);
-    if (kept) align_say(w, &st, true);
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
         Evaluation e = {0};
         char *from = run_path(&w->run, from_name), *to = run_path(&w->run, out[0]);
@@ -361,11 +336,11 @@ bool align_perplexity(Align *w, const char *method, json_t **result, Err *err) {
     bool ok = key_model(w, &st, err) && key_adapter(w, &st, method, err) && key_data(w, &st, err) &&
               (!text || stage_file(&st, &w->run, s->data.text, err));
     const char *const none[] = {NULL};
-    bool kept = ok && stage_done(&st, &w->run, none);
-    if (kept) align_say(w, &st, true);
+    bool kept = false;
+    ok = ok && begin(w, &st, none, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         NllSum sum = {0};
-        ok = align_wear(w, method, err) && align_need_data(w, err) &&
+        ok = align_wear(w, method, err) &&
              measure_sum(&sum, &w->r.model, text ? w->text.doc : w->data.doc,
                          text ? NULL : w->split.held, text ? w->text.n : w->split.nheld,
                          settings_pack_tokens(s), s->run.json ? NULL : "perplexity", err);

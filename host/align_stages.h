@@ -6,26 +6,40 @@
 #define SAILS_ALIGN_STAGES_H
 
 #include "host/dataset.h"
+#include "host/generating.h"
 #include "host/layers.h"
 #include "host/run.h"
 #include "host/runtime.h"
+
+enum { METHOD = 16, METHODS = 16 };
+
+/* The rows that the recipe asks for, each once. */
+typedef struct Methods {
+    char name[METHODS][METHOD];
+    int n;
+    bool sails, trained; /* is there such a row */
+} Methods;
 
 typedef struct Align {
     const Args *args;
     const Settings *s;
     Run run;
-    Runtime r; /* the device is open from the start, the model from its first use */
+    Methods methods;
+    Runtime r; /* the device is open from the start, the rest from the first stage that needs it */
     Layers layers;
-    Dataset data; /* s->data.path, read at its first use */
+    Dataset data; /* s->data.path */
     Dataset text; /* s->data.text */
     Split split;
-    bool have_model, have_data;
+    Prompts prompts;
 } Align;
 
-bool align_need_model(Align *w, Err *err);
-bool align_need_data(Align *w, Err *err);
+bool align_is_base(const char *method); /* is nothing trained? */
 
-/* Puts the finished adapter of a method on the model; "base": none. */
+/* Reads all inputs, checks that every stage to come fits (EXIT_MEMORY), and opens the model. Done
+ * already: fine. */
+bool align_need_model(Align *w, Err *err);
+
+/* Puts the finished adapter of a method on the open model; base: none. */
 bool align_wear(Align *w, const char *method, Err *err);
 
 bool align_score(Align *w, Err *err);
@@ -36,6 +50,9 @@ bool align_train(Align *w, const char *method, json_t **result, Err *err);
 bool align_generate(Align *w, const char *method, Err *err);
 bool align_eval(Align *w, const char *method, json_t **result, Err *err);
 bool align_perplexity(Align *w, const char *method, json_t **result, Err *err);
+
+/* Makes the run folder, before the first output. */
+bool align_begin_run(Align *w, Err *err);
 
 /* Opens a stage's key with what all stages depend on: device and storage type. */
 void align_begin(Align *w, Stage *st, const char *name, const char *method);

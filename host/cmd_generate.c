@@ -3,6 +3,7 @@
 
 #include "host/command.h"
 #include "host/generating.h"
+#include "host/plan.h"
 #include "host/print.h"
 
 static void report(const GeneratingWork *w, const Settings *s) {
@@ -20,15 +21,28 @@ static void report(const GeneratingWork *w, const Settings *s) {
            print_seconds(took, w->seconds), print_count(per_second, rate), w->cut);
 }
 
+static bool fits(const Runtime *r, const Settings *s, const Prompts *prompts, Err *err) {
+    Plan p = {0};
+    GenOptions o = generating_options(s, prompts);
+    plan_measured(&p, "program, tokenizer and prompts");
+    return plan_generate(&p, s, r->ex.dtype, &o, err) && plan_fits(&p, err);
+}
+
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
+    Prompts prompts = {0};
+    Config c = {0};
     GeneratingWork work;
     bool ok = runtime_device(&r, s, err) && runtime_tokenizer(&r, s, err) &&
-              runtime_model(&r, s, 0, err) &&
+              config_load(&c, s->model.path, err) &&
+              prompts_read(&prompts, r.tokenizer, s, c.max_positions, err) &&
+              fits(&r, s, &prompts, err) && runtime_model(&r, s, 0, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
-              generating_run(&work, &r, s, s->generate.out, err);
-    if (ok && (*s->generate.out)) report(&work, s);
+              generating_run(&work, &r, s, &prompts, s->generate.out, err);
+    if (ok && *s->generate.out) report(&work, s);
+    config_free(&c);
+    prompts_free(&prompts);
     runtime_close(&r);
     return ok;
 }

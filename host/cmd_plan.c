@@ -36,31 +36,19 @@ static void report(const Plan *p, const Settings *s) {
     printf("%-34s %10s\n", "available", print_bytes(size, limit));
 }
 
-/* Prompts of the stage: how many, and the longest in tokens. */
-static bool read_prompts(Plan *p, Runtime *r, const Settings *s, const Config *c, GenOptions *o,
-                         Err *err) {
-    Dataset d;
-    if (!dataset_load(&d, r->tokenizer, s->generate.prompts, SIDE_CHOSEN, c->max_positions,
-                      (size_t)s->generate.limit, err))
-        return false;
-    plan_measured(p, "prompts");
-    int longest = 1;
-    for (size_t i = 0; i < d.n; i++)
-        if (d.doc[i].prompt > longest) longest = d.doc[i].prompt;
-    bool ok = generating_options(o, s, d.n, longest, c->max_positions, err);
-    dataset_free(&d);
-    return ok;
-}
-
 static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
     Config c;
-    GenOptions o;
+    Prompts prompts;
     if (!*s->generate.prompts)
         return err_set(err, EXIT_USAGE, "plan: --prompts is needed for generate");
     if (!config_load(&c, s->model.path, err)) return false;
-    bool ok = read_prompts(p, r, s, &c, &o, err);
+    bool ok = prompts_read(&prompts, r->tokenizer, s, c.max_positions, err);
     config_free(&c);
-    return ok && plan_generate(p, s, r->ex.dtype, &o, err);
+    if (!ok) return false;
+    plan_measured(p, "prompts");
+    GenOptions o = generating_options(s, &prompts);
+    prompts_free(&prompts);
+    return plan_generate(p, s, r->ex.dtype, &o, err);
 }
 
 static bool plan_over_data(Plan *p, Runtime *r, const Settings *s, Err *err) {
@@ -93,19 +81,33 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-static const Use use[] = {ONLY("plan.*"),          {"model.path", USE_NEEDED},
-                          ONLY("model.*"),         ONLY("data.path"),
-                          ONLY("data.limit"),      ONLY("data.side"),
-                          ONLY("data.max-length"), ONLY("data.pack-tokens"),
-                          ONLY("score.sae"),       ONLY("score.layers"),
-                          ONLY("train.init"),      ONLY("train.init-adapter"),
-                          ONLY("train.subspace"),  ONLY("train.rank"),
-                          ONLY("train.targets"),   ONLY("train.only-scored"),
-                          ONLY("train.batch"),     ONLY("train.epochs"),
-                          ONLY("train.steps"),     ONLY("generate.prompts"),
-                          ONLY("generate.limit"),  ONLY("generate.max-new-tokens"),
-                          ONLY("generate.batch"),  ONLY("seed"),
-                          ONLY("threads"),         ONLY("json"),
+static const Use use[] = {ONLY("plan.*"),
+                          {"model.path", USE_NEEDED},
+                          ONLY("model.*"),
+                          ONLY("data.path"),
+                          ONLY("data.limit"),
+                          ONLY("data.side"),
+                          ONLY("data.max-length"),
+                          ONLY("data.pack-tokens"),
+                          ONLY("score.sae"),
+                          ONLY("score.layers"),
+                          ONLY("train.init"),
+                          ONLY("train.init-adapter"),
+                          ONLY("train.subspace"),
+                          ONLY("train.rank"),
+                          ONLY("train.targets"),
+                          ONLY("train.only-scored"),
+                          ONLY("train.batch"),
+                          ONLY("train.epochs"),
+                          ONLY("train.steps"),
+                          ONLY("generate.prompts"),
+                          ONLY("generate.benign"),
+                          ONLY("generate.limit"),
+                          ONLY("generate.max-new-tokens"),
+                          ONLY("generate.batch"),
+                          ONLY("seed"),
+                          ONLY("threads"),
+                          ONLY("json"),
                           {NULL, USE_OPTIONAL}};
 
 const Command cmd_plan = {

@@ -2,26 +2,16 @@
 
 #include <stdio.h>
 
-#include "data/chat.h"
 #include "host/base/mem.h"
 #include "host/interrupt.h"
 #include "host/json_lines.h"
 #include "host/numbers.h"
 #include "host/print.h"
 
-/* A prompt file: its records, their documents, and what marks them in the responses. */
-typedef struct PromptFile {
-    const char *path, *mark; /* mark: "" or "benign" */
-    Records records;
-    Doc *doc;
-} PromptFile;
-
-enum { FILES = 2 };
-
 typedef struct Generating {
     Runtime *r;
     const Settings *s;
-    PromptFile file[FILES];
+    const Prompts *p;
     size_t n; /* prompts of all files */
     const Doc **doc;
     size_t *order; /* longest first: a long reply that starts late leaves the others' places idle */
@@ -32,35 +22,6 @@ typedef struct Generating {
     Progress bar;
 } Generating;
 
-static bool render(Doc *d, Tokenizer *t, const Record *r, int max_length, Err *err) {
-    if (r->form == RECORD_TEXT || r->form == RECORD_TOKENS) {
-        if (!doc_from_record(d, t, r, max_length, err)) return false;
-        return !d->truncated ||
-               err_set(err, EXIT_INPUT, "line %zu: prompt of more than %d tokens; shorten it",
-                       r->line, max_length);
-    }
-    if (!chat_render(d, t, &r->chat, true, max_length, err))
-        return err_prefix(err, "line %zu", r->line);
-    d->record = r;
-    return true;
-}
-
-static bool read_file(PromptFile *f, Tokenizer *t, const Settings *s, int max_length, Err *err) {
-    if (!*f->path) return true;
-    if (!records_read(&f->records, f->path, (size_t)s->generate.limit, err)) return false;
-    f->doc = mem_array(f->records.n, sizeof *f->doc);
-    for (size_t i = 0; i < f->records.n; i++)
-        if (!render(&f->doc[i], t, &f->records.record[i], max_length, err))
-            return err_prefix(err, "%s", f->path);
-    return true;
-}
-
-static void free_file(PromptFile *f) {
-    for (size_t i = 0; f->doc && i < f->records.n; i++) doc_free(&f->doc[i]);
-    free(f->doc);
-    records_free(&f->records);
-}
-
 static int longer_first(const void *a, const void *b, void *context) {
     const Generating *g = context;
     size_t i = *(const size_t *)a, j = *(const size_t *)b;
@@ -69,7 +30,7 @@ static int longer_first(const void *a, const void *b, void *context) {
 }
 
 static void collect(Generating *g) {
-    for (int f = 0; f < FILES; f++) g->n += g->file[f].records.n;
+    g->n = g->p->n;
     g->doc = mem_array(g->n, sizeof *g->doc);
     g->order = mem_array(g->n, sizeof *g->order);
     g->reply = mem_array(g->n, sizeof *g->reply);
@@ -77,8 +38,8 @@ static void collect(Generating *g) {
     g->made = mem_array(g->n, sizeof *g->made);
     g->stop = mem_array(g->n, sizeof *g->stop);
     size_t at = 0;
-    for (int f = 0; f < FILES; f++)
-        for (size_t i = 0; i < g->file[f].records.n; i++) g->doc[at++] = &g->file[f].doc[i];
+    for (int f = 0; f < PROMPT_FILES; f++)
+        for (size_t i = 0; i < g->p->file[f].records.n; i++) g->doc[at++] = &g->p->file[f].doc[i];
     for (size_t i = 0; i < g->n; i++) g->order[i] = i;
     qsort_r(g->order, g->n, sizeof *g->order, longer_first, g);
 }
@@ -93,13 +54,14 @@ static void take_reply(void *context, const GenReply *reply) {
     progress_at(&g->bar, (double)++g->done, (double)g->n);
 }
 
-static bool decode_all(Generating *g, GenOptions *o, Err *err) {
+static bool decode_all(Generating *g, Err *err) {
     const Settings *s = g->s;
     int32_t end_of_turn = tokenizer_id(g->r->tokenizer, "<end_of_turn>");
-    o->stop = &end_of_turn;
-    o->nstop = end_of_turn >= 0;
-    o->give_up = interrupt_came;
-    Generator *gen = gen_create(&g->r->model, o);
+    GenOptions o = generating_options(s, g->p);
+    o.stop = &end_of_turn;
+    o.nstop = end_of_turn >= 0;
+    o.give_up = interrupt_came;
+    Generator *gen = gen_create(&g->r->model, &o);
     GenPrompt *prompt = mem_array(g->n, sizeof *prompt);
     for (size_t i = 0; i < g->n; i++) {
         size_t number = g->order[i];
@@ -156,28 +118,21 @@ static bool write_replies(const Generating *g, const char *path, Err *err) {
     if (!json_lines_open(&out, path, err)) return false;
     bool ok = true;
     size_t at = 0;
-    for (int f = 0; f < FILES; f++)
-        for (size_t i = 0; i < g->file[f].records.n && ok; i++)
-            ok = write_reply(&out, g, &g->file[f], at++, &g->file[f].records.record[i], err);
+    for (const PromptFile *f = g->p->file; f < g->p->file + PROMPT_FILES; f++)
+        for (size_t i = 0; i < f->records.n && ok; i++)
+            ok = write_reply(&out, g, f, at++, &f->records.record[i], err);
     return json_lines_close(&out, ok, err);
 }
 
-bool generating_options(GenOptions *o, const Settings *s, size_t prompts, int longest,
-                        int positions, Err *err) {
-    if (longest >= positions)
-        return err_set(
-            err, EXIT_INPUT,
-            "a prompt of %d tokens leaves no room for a reply in the model's %d; shorten it",
-            longest, positions);
-    int wanted = longest + s->generate.max_new_tokens, batch = s->generate.batch;
-    *o = (GenOptions){.slots = prompts < (size_t)batch ? (int)prompts : batch,
-                      .max_len = wanted < positions ? wanted : positions,
-                      .prefill_rows = longest > 1024 ? longest : 1024,
-                      .how = {.temperature = (float)s->generate.temperature,
-                              .top_p = (float)s->generate.top_p,
-                              .top_k = s->generate.top_k},
-                      .seed = (uint64_t)s->run.seed};
-    return true;
+GenOptions generating_options(const Settings *s, const Prompts *p) {
+    int wanted = p->longest + s->generate.max_new_tokens, batch = s->generate.batch;
+    return (GenOptions){.slots = p->n < (size_t)batch ? (int)p->n : batch,
+                        .max_len = wanted < p->positions ? wanted : p->positions,
+                        .prefill_rows = p->longest > 1024 ? p->longest : 1024,
+                        .how = {.temperature = (float)s->generate.temperature,
+                                .top_p = (float)s->generate.top_p,
+                                .top_k = s->generate.top_k},
+                        .seed = (uint64_t)s->run.seed};
 }
 
 static void generating_free(Generating *g) {
@@ -188,27 +143,16 @@ static void generating_free(Generating *g) {
     free(g->reply);
     free(g->order);
     free(g->doc);
-    for (int f = 0; f < FILES; f++) free_file(&g->file[f]);
 }
 
-bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const char *out,
-                    Err *err) {
+bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const Prompts *prompts,
+                    const char *out, Err *err) {
     double start = clock_seconds();
-    Generating g = {.r = r,
-                    .s = s,
-                    .file = {{.path = s->generate.prompts, .mark = ""},
-                             {.path = s->generate.benign, .mark = "benign"}}};
-    GenOptions o;
-    int most = r->model.c.max_positions - 1;
-    bool ok = read_file(&g.file[0], r->tokenizer, s, most, err) &&
-              read_file(&g.file[1], r->tokenizer, s, most, err);
-    if (ok) {
-        collect(&g);
-        progress_begin(&g.bar, "generate", s->run.json);
-        ok = generating_options(&o, s, g.n, g.doc[g.order[0]]->n, most + 1, err) &&
-             decode_all(&g, &o, err);
-        progress_end(&g.bar);
-    }
+    Generating g = {.r = r, .s = s, .p = prompts};
+    collect(&g);
+    progress_begin(&g.bar, "generate", s->run.json);
+    bool ok = decode_all(&g, err);
+    progress_end(&g.bar);
     ok = ok && write_replies(&g, out, err);
     *work = (GeneratingWork){.seconds = clock_seconds() - start, .prompts = g.n};
     for (size_t i = 0; ok && i < g.n; i++) {

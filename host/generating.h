@@ -2,6 +2,7 @@
 #ifndef SAILS_GENERATING_H
 #define SAILS_GENERATING_H
 
+#include "host/prompts.h"
 #include "host/runtime.h"
 #include "model/generate.h"
 
@@ -11,14 +12,14 @@ typedef struct GeneratingWork {
     size_t cut;                            /* replies that reached max-new-tokens */
 } GeneratingWork;
 
-/* Slots and lengths for prompts of these numbers in a model of `positions`. */
-bool generating_options(GenOptions *o, const Settings *s, size_t prompts, int longest,
-                        int positions, Err *err);
+/* Slots, lengths and sampling for these prompts; stops are left to the run. */
+GenOptions generating_options(const Settings *s, const Prompts *p);
 
-/* Answers s->generate.prompts and, when given, .benign with r's model and adapter, greedily or as
- * the sampling options say, and writes {"id","prompt","response","category","tokens","stop"} in
- * the order of the files. Prompts of the benign file have category "benign" or "benign/theirs" and
- * ids "benign/theirs". The file appears whole or not at all. */
-bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const char *out, Err *err);
+/* Answers the prompts with r's model and adapter, greedily or as the sampling options say, and
+ * writes {"id","prompt","response","category","tokens","stop"} in the order of the files. Prompts
+ * of the benign file have category "benign" or "benign/theirs" and ids "benign/theirs". The file
+ * appears whole or not at all. */
+bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const Prompts *prompts,
+                    const char *out, Err *err);
 
 #endif

@@ -20,12 +20,12 @@ char *run_path(const Run *r, const char *name) {
 
 /* ------------------------------------------------------------------------------ opening -- */
 
-static bool write_recipe(const Run *r, const Args *a, Err *err) {
+static bool write_recipe(const Run *r, Err *err) {
     char *path = run_path(r, "recipe.yaml");
     OutFile *f;
     bool ok = files_create(&f, path, err);
     if (ok) {
-        args_write_recipe(a, files_stream(f));
+        args_write_recipe(r->args, files_stream(f));
         ok = files_commit(f, err);
     }
     free(path);
@@ -81,21 +81,32 @@ static void new_manifest(Run *r, const Args *a) {
 }
 
 bool run_open(Run *r, const Args *a, Err *err) {
-    *r = (Run){.folder = a->s.run.out};
+    *r = (Run){.args = a, .folder = a->s.run.out};
     if (!usable_folder(r, err)) return false;
-    char *stages = run_path(r, "stages"), *manifest = run_path(r, "manifest.json");
+    char *manifest = run_path(r, "manifest.json");
     json_t *old = NULL;
     Err ignored; /* a broken manifest costs nothing but hashing again */
     if (files_exists(manifest)) files_read_json(&old, manifest, STAMP_BYTES, &ignored);
     json_t *inputs = old ? json_object_get(old, "inputs") : NULL;
     r->hashes = json_is_object(inputs) ? json_incref(inputs) : json_object();
     json_decref(old);
-    new_manifest(r, a);
-    bool ok = files_mkdirs(stages, err) && write_recipe(r, a, err) && run_write_manifest(r, err);
     free(manifest);
-    free(stages);
-    if (!ok) run_close(r);
+    new_manifest(r, a);
+    return true;
+}
+
+static bool make_folder(const Run *r, const char *name, Err *err) {
+    char *path = run_path(r, name);
+    bool ok = files_mkdirs(path, err);
+    free(path);
     return ok;
+}
+
+bool run_begin(Run *r, const char *const *subfolders, Err *err) {
+    if (r->begun) return true;
+    bool ok = make_folder(r, "stages", err);
+    for (; ok && *subfolders; subfolders++) ok = make_folder(r, *subfolders, err);
+    return r->begun = ok && write_recipe(r, err) && run_write_manifest(r, err);
 }
 
 bool run_write_manifest(Run *r, Err *err) {

@@ -17,15 +17,22 @@
 #include "host/base/err.h"
 
 typedef struct Run {
+    const Args *args;   /* borrowed */
     const char *folder; /* borrowed */
     json_t *hashes;     /* path -> {size, mtime, sha256}, so that no file is hashed twice */
     json_t *manifest;
+    bool begun;
 } Run;
 
-/* Makes the folder and writes recipe.yaml. A folder of another run may be continued: stages that
- * do not fit are run again. A path that holds something else than a run is refused. */
+/* Reads what an earlier run left in the folder and writes nothing. A folder of another run may be
+ * continued: stages that do not fit are run again. A path that holds something else than a run is
+ * refused. */
 bool run_open(Run *r, const Args *a, Err *err);
 void run_close(Run *r); /* accepts a zeroed Run */
+
+/* Makes the folder with `subfolders` (NULL-terminated) and writes recipe and manifest: when all is
+ * checked, before the first output. Later calls do nothing. */
+bool run_begin(Run *r, const char *const *subfolders, Err *err);
 bool run_write_manifest(Run *r, Err *err);
 char *run_path(const Run *r, const char *name); /* folder/name; malloc */
 

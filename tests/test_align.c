@@ -3,6 +3,7 @@
 #include <math.h>
 #include <sys/stat.h>
 
+#include "data/buf.h"
 #include "host/align.h"
 #include "host/json_lines.h"
 #include "model/lora.h"
@@ -182,12 +183,59 @@ static void test_stages(void) {
            "more data made '%s'", made);
 }
 
+static Buf file_bytes(const char *path) {
+    Err err;
+    Buf b = {0};
+    MUST(files_read(&b.p, &b.n, path, 1 << 24, &err), err);
+    return b;
+}
+
+/* A model of long texts and many prompts for it, so that MUCH is 2 TB of keys and values. */
+#define MUCH "--generate.batch 4096 --max-new-tokens 1000000"
+static void make_long(void) {
+    Err err;
+    char line[1024];
+    snprintf(line, sizeof line,
+             "--layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 --positions "
+             "1048576 --json --tokenizer tests/golden/tokenizer_small.json --out %s",
+             in_world("long"));
+    MUST(world_run(&cmd_init, line, &err), err);
+    FILE *f = fopen(in_world("many.jsonl"), "w");
+    for (int i = 0; i < 4096; i++) CHECK(f && fputs("{\"prompt\": \"Why?\"}\n", f) >= 0, "many");
+    CHECK(fclose(f) == 0, "many");
+}
+
+/* Runs with flags that must be refused with `says`: the run that is there stays as it is, and one
+ * that is not does not appear. */
+static void refused(const char *flags, const char *says) {
+    static const char *const kept[] = {"run/recipe.yaml", "run/manifest.json"};
+    char line[2048];
+    Buf before[2];
+    for (int i = 0; i < 2; i++) before[i] = file_bytes(in_world("%s", kept[i]));
+    for (int fresh = 0; fresh < 2; fresh++) {
+        snprintf(line, sizeof line, "%s%s%s", flags, fresh ? " --out " : "",
+                 fresh ? in_world("fresh") : "");
+        const char *made = align(line);
+        EXPECT(strncmp(made, says, strlen(says)) == 0, "%s gave '%s'", line, made);
+    }
+    EXPECT(!files_exists(in_world("fresh")), "%s left a folder behind", flags);
+    for (int i = 0; i < 2; i++) {
+        Buf after = file_bytes(in_world("%s", kept[i]));
+        EXPECT(after.n == before[i].n && memcmp(after.p, before[i].p, after.n) == 0,
+               "%s changed %s", flags, kept[i]);
+        buf_free(&before[i]);
+        buf_free(&after);
+    }
+}
+
 /* What must be found out before any work, with its exit code. */
 static void test_refused(void) {
     static const struct {
         const char *flags, *says;
     } bad[] = {
         {"--sae nowhere/{layer}", "error 3: --sae nowhere/1: no SAE"},
+        {"--tokenizer nowhere", "error 3: nowhere"},
+        {"--aligned nowhere.jsonl --unaligned nowhere.jsonl", "error 3: nowhere.jsonl"},
         {"--layers 4", "error 2: --layers: expected 0 to 3"},
         {"--layers 2-1", "error 2: --layers: expected numbers"},
         {"--methods base,base", "error 2: train.methods: base is there twice"},
@@ -196,17 +244,15 @@ static void test_refused(void) {
         {"--model nowhere", "error 3: nowhere"},
         {"--pack-tokens 64", "error 2: --pack-tokens"},
         {"--rank 0 --methods lora", "error 2: --rank 0"},
+        {"--rank 0", "error 2: --rank 0"},
+        /* 16 million rows of activations */
+        {"--seed 1 --pack-tokens 16000000", "error 4: score: does not fit"},
     };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        const char *made = align(bad[i].flags);
-        EXPECT(strncmp(made, bad[i].says, strlen(bad[i].says)) == 0, "%s gave '%s'", bad[i].flags,
-               made);
-    }
-    char line[1024];
-    snprintf(line, sizeof line, "--rank 0 --out %s", in_world("fresh"));
-    EXPECT(strncmp(align(line), "error 2: --rank 0", 17) == 0 &&
-               !files_exists(in_world("fresh/scores.safetensors")),
-           "a rank that lora cannot have was found out late");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) refused(bad[i].flags, bad[i].says);
+    char line[1500];
+    snprintf(line, sizeof line, "--methods lora --model %s --prompts %s %s", in_world("long"),
+             in_world("many.jsonl"), MUCH);
+    refused(line, "error 4: generate: does not fit");
     snprintf(line, sizeof line, "--out %s", in_world("model"));
     const char *made = align(line);
     EXPECT(strstr(made, "holds files but no run"), "a folder that is no run gave '%s'", made);
@@ -263,22 +309,32 @@ static void test_every_setting_counts(void) {
     EXPECT(tried >= 30, "only %d settings were tried", tried);
 }
 
-/* Said before anything is allocated: 16 million rows of activations are far more than there is. */
-static void test_does_not_fit(void) {
-    extern const Command cmd_score;
+static void does_not_fit(const Command *c, const char *line) {
     Err err = {0};
-    char line[1024];
+    bool ok = world_run(c, line, &err);
+    EXPECT(!ok && err.code == EXIT_MEMORY && strstr(err.text, "does not fit"), "%s: %d %s", c->name,
+           err.code, err.text);
+}
+
+/* Said before anything is allocated: 16 million rows of activations, or 2 TB of keys and values,
+ * are far more than there is. */
+static void test_does_not_fit(void) {
+    extern const Command cmd_score, cmd_generate;
+    char line[2048];
     snprintf(line, sizeof line,
              "--model %s --data %s --sae %s --layers 1 --max-length 128 --dtype f32 --pack-tokens "
              "16000000 --out %s",
              in_world("model"), in_world("pairs.jsonl"), in_world("sae/{layer}"), in_world("s"));
-    bool ok = world_run(&cmd_score, line, &err);
-    EXPECT(!ok && err.code == EXIT_MEMORY && strstr(err.text, "does not fit"), "%d %s", err.code,
-           err.text);
+    does_not_fit(&cmd_score, line);
+    snprintf(line, sizeof line, "--model %s --prompts %s --benign %s --out %s %s", in_world("long"),
+             in_world("benign.jsonl"), in_world("many.jsonl"), in_world("r"), MUCH);
+    does_not_fit(&cmd_generate, line);
+    EXPECT(!files_exists(in_world("r")), "an output of nothing");
 }
 
 int main(void) {
     world_make();
+    make_long();
     write_recipe("0", "");
     test_stages();
     test_refused();
