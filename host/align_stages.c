@@ -33,7 +33,7 @@ static const char *named(char path[128], const char *format, const char *method)
 void align_begin(Align *w, Stage *st, const char *name, const char *method) {
     char full[64];
     snprintf(full, sizeof full, "%s%s%s", name, *method ? "-" : "", method);
-    stage_begin(st, full);
+    stage_begin(st, &w->run, full);
     stage_text(st, "device", w->r.ex.op->name);
 }
 

@@ -72,17 +72,17 @@ static void new_manifest(Run *r, const Args *a) {
     time_t now = time(NULL);
     struct tm utc;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    r->manifest =
-        json_pack("{s:s, s:s, s:s, s:o, s:s, s:i, s:i, s:o, s:O, s:{}}", "format", "sails run 1",
-                  "started", when, "command", a->command->name, "versions", machine_versions(),
-                  "cpu", m.cpu, "processors", m.processors, "seed", a->s.run.seed, "our_choices",
-                  our_choices(a), "inputs", r->hashes, "stages");
+    r->manifest = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:i, s:o, s:O, s:{}}", "format",
+                            "sails run 1", "started", when, "command", a->command->name, "versions",
+                            machine_versions(), "program", r->program, "cpu", m.cpu, "processors",
+                            m.processors, "seed", a->s.run.seed, "our_choices", our_choices(a),
+                            "inputs", r->hashes, "stages");
     CHECK(r->manifest, "a JSON value could not be made");
 }
 
 bool run_open(Run *r, const Args *a, Err *err) {
     *r = (Run){.args = a, .folder = a->s.run.out};
-    if (!usable_folder(r, err)) return false;
+    if (!usable_folder(r, err) || !files_sha256(r->program, "/proc/self/exe", err)) return false;
     char *manifest = run_path(r, "manifest.json");
     json_t *old = NULL;
     Err ignored; /* a broken manifest costs nothing but hashing again */
@@ -145,10 +145,10 @@ bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
 
 /* ------------------------------------------------------------------------------- stages -- */
 
-void stage_begin(Stage *st, const char *name) {
+void stage_begin(Stage *st, const Run *r, const char *name) {
     *st = (Stage){.start = clock_seconds()};
     snprintf(st->name, sizeof st->name, "%s", name);
-    st->key = json_pack("{s:s, s:s, s:{}, s:{}}", "stage", name, "sails", SAILS_VERSION, "settings",
+    st->key = json_pack("{s:s, s:s, s:{}, s:{}}", "stage", name, "program", r->program, "settings",
                         "inputs");
     CHECK(st->key, "a JSON value could not be made");
 }

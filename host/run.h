@@ -6,8 +6,9 @@
  *   (the stages' outputs)
  *
  * A stage's key is a JSON object of everything that its outputs depend on: settings, hashes of the
- * files read, the program's version. A stage whose stamp has the same key and whose outputs are
- * there unchanged is not run again. */
+ * files read, the device, and the SHA-256 of the program file itself - a version would not tell a
+ * rebuilt program with other numerics. A stage whose stamp has the same key and whose outputs are
+ * there unchanged is not run again. Libraries are in the manifest but not in the key. */
 #ifndef SAILS_RUN_H
 #define SAILS_RUN_H
 
@@ -19,6 +20,7 @@
 typedef struct Run {
     const Args *args;   /* borrowed */
     const char *folder; /* borrowed */
+    char program[65];   /* SHA-256 of this program */
     json_t *hashes;     /* path -> {size, mtime, sha256}, so that no file is hashed twice */
     json_t *manifest;
     bool begun;
@@ -46,7 +48,7 @@ typedef struct Stage {
     double start;
 } Stage;
 
-void stage_begin(Stage *st, const char *name);
+void stage_begin(Stage *st, const Run *r, const char *name);
 void stage_free(Stage *st); /* accepts a zeroed Stage */
 
 /* Adds to the key: settings by their keys ("train.*", "seed"; NULL ends), a text, an input file,

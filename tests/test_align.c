@@ -183,6 +183,22 @@ static void test_stages(void) {
            "more data made '%s'", made);
 }
 
+/* A stamp belongs to the program that made it: a rebuilt one may give other numbers. */
+static void test_other_program(void) {
+    Err err;
+    char hex[65];
+    json_t *stamp = read_json("stages/subspace.json");
+    json_t *key = json_object_get(stamp, "key");
+    MUST(files_sha256(hex, "/proc/self/exe", &err), err);
+    const char *program = json_string_value(json_object_get(key, "program"));
+    EXPECT(program && strcmp(program, hex) == 0, "the program is %s", program ? program : "absent");
+    hex[0] = hex[0] == '0' ? '1' : '0';
+    json_object_set_new(key, "program", json_string(hex));
+    MUST(files_write_json(in_world("run/stages/subspace.json"), stamp, &err), err);
+    json_decref(stamp);
+    same("a stage of another build", align(""), "subspace");
+}
+
 static Buf file_bytes(const char *path) {
     Err err;
     Buf b = {0};
@@ -337,6 +353,7 @@ int main(void) {
     make_long();
     write_recipe("0", "");
     test_stages();
+    test_other_program();
     test_refused();
     test_does_not_fit();
     test_every_setting_counts();
