@@ -109,7 +109,7 @@ bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum I
     InitOptions o = options(s, kind);
     if (kind == INIT_LORA && o.rank == 0)
         return err_set(err, EXIT_USAGE,
-                       "--rank 0 takes the rank from a subspace; --init lora needs a number");
+                       "--rank auto takes the rank from a subspace; --init lora needs a number");
     return init_shape(shape, c, &o, kind == INIT_SAILS ? subspace : NULL, err);
 }
 

@@ -37,7 +37,7 @@ static bool check(Align *w, Err *err) {
         if (strcmp(m->name[i], "lora") == 0)
             return err_set(
                 err, EXIT_USAGE,
-                "--rank 0 takes the rank from a subspace; the method lora needs a number");
+                "--rank auto takes the rank from a subspace; the method lora needs a number");
     if ((*s->score.aligned != 0) != (*s->score.unaligned != 0))
         return err_set(err, EXIT_USAGE, "score.aligned and score.unaligned: both or neither");
     const char *const path[] = {s->data.path,       s->data.text,        s->score.aligned,

@@ -39,14 +39,16 @@ static bool parse_number(const Setting *s, const char *value, double *x) {
 }
 
 static bool set_number(const Setting *s, void *to, const char *value, const char *where, Err *err) {
-    double x;
-    const char *unit = *s->detail ? s->detail : "number";
-    if (!parse_number(s, value, &x))
-        return err_set(err, EXIT_USAGE, "%s: expected %s (%s), got '%s'", where,
-                       s->type == SET_INT ? "a whole number" : "a number", unit, value);
+    double x = 0;
+    const char *unit = setting_unit(s);
+    bool automatic = setting_may_be_auto(s);
+    if (!(automatic && strcmp(value, "auto") == 0) && !parse_number(s, value, &x))
+        return err_set(err, EXIT_USAGE, "%s: expected %s%s (%s), got '%s'", where,
+                       s->type == SET_INT ? "a whole number" : "a number",
+                       automatic ? " or auto" : "", *unit ? unit : "number", value);
     if (!(x >= s->least && x <= s->most))
         return err_set(err, EXIT_USAGE, "%s: expected %.10g to %.10g (%s), got %s", where, s->least,
-                       s->most, unit, value);
+                       s->most, *unit ? unit : "number", value);
     if (s->type == SET_INT)
         *(int *)to = (int)x;
     else
@@ -162,6 +164,26 @@ static int find_flag(const Command *c, const char *name) {
         if (strcmp(text, name) == 0) found = found == NOT_FOUND ? i : AMBIGUOUS;
     }
     return found;
+}
+
+void command_flag(const Command *c, int setting, char flag[SETTING_KEY]) {
+    setting_flag(&settings_table[setting], flag);
+    if (find_flag(c, flag) != setting) setting_key(&settings_table[setting], flag);
+}
+
+/* "--NAME is a key of several sections; write --A.NAME or --B.NAME" */
+static bool ambiguous(const Command *c, const char *name, Err *err) {
+    char text[256] = "";
+    size_t n = 0;
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        char flag[SETTING_KEY];
+        setting_flag(&settings_table[i], flag);
+        if (!command_uses(c, i) || strcmp(flag, name) != 0) continue;
+        command_flag(c, i, flag);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s--%s", n ? " or " : "", flag);
+        CHECK(n < sizeof text, "%s is a key of very many sections", name);
+    }
+    return err_set(err, EXIT_USAGE, "--%s is a key of several sections; write %s", name, text);
 }
 
 /* Names that this command knows, as flags and as dotted keys, for a suggestion. */
@@ -282,10 +304,7 @@ static bool take_flag(Args *a, int argc, char **argv, int *at, Err *err) {
         return set_dotted(a, value, err);
     }
     int i = find_flag(a->command, name);
-    if (i == AMBIGUOUS)
-        return err_set(err, EXIT_USAGE,
-                       "--%s is a key of several sections; write --SECTION.%s, see sails %s --help",
-                       name, name, a->command->name);
+    if (i == AMBIGUOUS) return ambiguous(a->command, name, err);
     if (i < 0) return unknown(a->command, "", "flag", name, false, err);
     if (settings_table[i].type == SET_FLAG && !eq) {
         bool given = value && (strcmp(value, "true") == 0 || strcmp(value, "false") == 0);
@@ -329,7 +348,7 @@ static bool check_needed(const Args *a, Err *err) {
         CHECK(i >= 0, "%s needs %s, which no setting is called", c->name, u->key);
         if (**(const char *const *)((const char *)&a->s + settings_table[i].offset)) continue;
         char flag[SETTING_KEY];
-        setting_flag(&settings_table[i], flag);
+        command_flag(c, i, flag);
         return err_set(err, EXIT_USAGE, "%s: --%s is needed: %s", c->name, flag,
                        settings_table[i].help);
     }

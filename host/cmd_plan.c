@@ -53,14 +53,20 @@ static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
 
 static bool plan_over_data(Plan *p, Runtime *r, const Settings *s, Err *err) {
     Dataset d;
-    if (!*s->data.path) return err_set(err, EXIT_USAGE, "plan: --data is needed");
-    if (!dataset_load(&d, r->tokenizer, s->data.path, (enum Side)s->data.side, s->data.max_length,
+    bool score = s->plan.stage == STAGE_SCORE;
+    const char *path = score && *s->score.aligned ? s->score.aligned : s->data.path;
+    if (!*path)
+        return err_set(err, EXIT_USAGE, "plan: --data is needed%s",
+                       score ? ", or --aligned and --unaligned" : "");
+    if (score && (!*s->score.sae || !*s->score.layers))
+        return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
+    if (!dataset_load(&d, r->tokenizer, path, (enum Side)s->data.side, s->data.max_length,
                       (size_t)s->data.limit, err))
         return false;
     plan_measured(p, "data");
-    bool ok = s->plan.stage == STAGE_TRAIN   ? plan_train(p, s, r->ex.dtype, &d, err)
-              : s->plan.stage == STAGE_SCORE ? plan_score(p, s, r->ex.dtype, &d, err)
-                                             : plan_logprob(p, s, r->ex.dtype, &d, err);
+    bool ok = s->plan.stage == STAGE_TRAIN ? plan_train(p, s, r->ex.dtype, &d, err)
+              : score                      ? plan_score(p, s, r->ex.dtype, &d, err)
+                                           : plan_logprob(p, s, r->ex.dtype, &d, err);
     dataset_free(&d);
     return ok;
 }
@@ -91,20 +97,23 @@ static const Use use[] = {ONLY("plan.*"),
                           ONLY("data.pack-tokens"),
                           ONLY("score.sae"),
                           ONLY("score.layers"),
+                          ONLY("score.aligned"),
+                          ONLY("score.unaligned"),
+                          ONLY("score.tokens"),
+                          ONLY("score.pool"),
+                          ONLY("train.method"),
                           ONLY("train.init"),
                           ONLY("train.init-adapter"),
                           ONLY("train.subspace"),
-                          ONLY("train.rank"),
-                          ONLY("train.targets"),
-                          ONLY("train.only-scored"),
-                          ONLY("train.batch"),
-                          ONLY("train.epochs"),
-                          ONLY("train.steps"),
+                          USE_TRAINING,
                           ONLY("generate.prompts"),
                           ONLY("generate.benign"),
                           ONLY("generate.limit"),
                           ONLY("generate.max-new-tokens"),
                           ONLY("generate.batch"),
+                          ONLY("generate.temperature"),
+                          ONLY("generate.top-k"),
+                          ONLY("generate.top-p"),
                           ONLY("seed"),
                           ONLY("threads"),
                           ONLY("json"),
@@ -113,7 +122,10 @@ static const Use use[] = {ONLY("plan.*"),
 const Command cmd_plan = {
     .name = "plan",
     .summary = "the memory that a stage will need, by class, before it starts",
-    .about = "Takes the flags of the stage that --stage names. Exit code 4 when it does not fit.",
+    .about =
+        "Takes the flags of the stage that --stage names, but for --out. Two of the stages have a\n"
+        "--batch and a --limit: write --train.batch or --generate.batch. Exit code 4 when it does\n"
+        "not fit.",
     .positional = POSITIONAL_RECIPE,
     .use = use,
     .run = run,

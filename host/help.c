@@ -7,6 +7,8 @@
 #include "host/recipe.h"
 #include "kernels/check.h"
 
+enum { COLUMN = 28 /* of the flags */ };
+
 static const char *const positional_usage[] = {
     [POSITIONAL_RECIPE] = " [RECIPE.yaml]",
     [POSITIONAL_RECIPE_NEEDED] = " RECIPE.yaml",
@@ -20,13 +22,14 @@ static bool needed(const Command *c, int setting) {
     return false;
 }
 
-/* "--lr NUMBER" and so on: the flag with what follows it. */
-static void flag_column(const Setting *s, char *text, size_t room) {
+/* "--lr X" and so on: the flag with what follows it. */
+static void flag_column(const Command *c, int i, char *text, size_t room) {
     static const char *const kind[] = {[SET_INT] = "N", [SET_REAL] = "X",    [SET_FLAG] = "",
                                        [SET_TEXT] = "", [SET_CHOICE] = NULL, [SET_LIST] = "LIST"};
+    const Setting *s = &settings_table[i];
     char flag[SETTING_KEY], upper[SETTING_KEY];
-    setting_flag(s, flag);
-    const char *k = kind[s->type];
+    command_flag(c, i, flag);
+    const char *k = setting_may_be_auto(s) ? "N|auto" : kind[s->type];
     if (s->type == SET_TEXT) {
         snprintf(upper, sizeof upper, "%s", s->detail);
         for (char *p = upper; *p; p++) *p -= *p >= 'a' && *p <= 'z' ? 'a' - 'A' : 0;
@@ -40,7 +43,7 @@ static void print_facts(const Command *c, int i, FILE *f) {
     const Setting *s = &settings_table[i];
     bool number = s->type == SET_INT || s->type == SET_REAL;
     fputc('[', f);
-    if (number && *s->detail) fprintf(f, "%s, ", s->detail);
+    if (number && *setting_unit(s)) fprintf(f, "%s, ", setting_unit(s));
     if (number) fprintf(f, "%.10g to %.10g, ", s->least, s->most);
     if (s->type == SET_LIST && *s->detail) fprintf(f, "of %s, ", s->detail);
     if (needed(c, i))
@@ -51,7 +54,9 @@ static void print_facts(const Command *c, int i, FILE *f) {
         fputs("default none", f);
     char key[SETTING_KEY];
     setting_key(s, key);
-    fprintf(f, "; recipe key %s]", key);
+    bool recipe = c->positional == POSITIONAL_RECIPE || c->positional == POSITIONAL_RECIPE_NEEDED;
+    if (recipe) fprintf(f, "; recipe key %s", key);
+    fputc(']', f);
 }
 
 void args_help(const Command *c, FILE *f) {
@@ -66,8 +71,10 @@ void args_help(const Command *c, FILE *f) {
         if (!section || strcmp(section, s->section) != 0) fputc('\n', f);
         section = s->section;
         char flag[160];
-        flag_column(s, flag, sizeof flag);
-        fprintf(f, "  %-28s %s\n%32s", flag, s->help, "");
+        flag_column(c, i, flag, sizeof flag);
+        fprintf(f, "  %-*s ", COLUMN, flag);
+        if (strlen(flag) > COLUMN) fprintf(f, "\n%*s", COLUMN + 3, "");
+        fprintf(f, "%s\n%*s", s->help, COLUMN + 4, "");
         print_facts(c, i, f);
         fputc('\n', f);
     }

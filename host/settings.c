@@ -36,6 +36,14 @@ void setting_flag(const Setting *s, char flag[SETTING_KEY]) {
         setting_name(s, flag);
 }
 
+bool setting_may_be_auto(const Setting *s) {
+    return s->type == SET_INT && strncmp(s->detail, "auto|", 5) == 0;
+}
+
+const char *setting_unit(const Setting *s) {
+    return s->detail + (setting_may_be_auto(s) ? 5 : 0);
+}
+
 int setting_choice(const char *choices, const char *text, size_t n) {
     int i = 0;
     for (const char *p = choices;; i++) {
@@ -56,6 +64,7 @@ const char *setting_text(const Setting *s, const Settings *v, char text[SETTING_
     const char *at = (const char *)v + s->offset;
     switch (s->type) {
         case SET_INT:
+            if (setting_may_be_auto(s) && *(const int *)at == 0) return "auto";
             snprintf(text, SETTING_KEY, "%d", *(const int *)at);
             return text;
         case SET_REAL: { /* the shortest form that reads back as the same number */

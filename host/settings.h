@@ -10,7 +10,8 @@
  *   TYPE    INT int, REAL double, FLAG bool, TEXT const char * (never NULL, default ""),
  *           CHOICE int (index into detail, which lists "a|b|c"), LIST const char *, comma-joined
  *           (detail lists what an element may be, or is empty)
- *   detail  unit of a number, what a text is, or the choices
+ *   detail  unit of a number ("auto|unit": the word auto may stand for 0), what a text is, or the
+ *           choices
  *   mark    OURS: the method leaves it open and this default is our choice (named in manifests);
  *           DISPLAY: how results are shown, no part of the recipe that a run can be repeated from */
 #ifndef SAILS_SETTINGS_H
@@ -28,14 +29,15 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 #define SETTINGS_RUN(X) \
     X(run, TEXT, out, "", 0, 0, "folder", PLAIN, "run folder: everything the run makes") \
     X(run, INT, seed, "0", 0, 2147483647, "", PLAIN, "of every random choice") \
-    X(run, INT, threads, "0", 0, 1024, "threads", PLAIN, "worker threads; 0: one per processor") \
+    X(run, INT, threads, "auto", 0, 1024, "auto|threads", PLAIN, \
+      "worker threads; auto: one per processor") \
     X(run, FLAG, json, "false", 0, 0, "", DISPLAY, "results as JSON on stdout, one object a line")
 
 #define SETTINGS_MODEL(X) \
     X(model, TEXT, path, "", 0, 0, "folder", PLAIN, "Gemma-2 model in Hugging Face form") \
     X(model, TEXT, adapter, "", 0, 0, "folder", PLAIN, "PEFT LoRA adapter put on the model") \
     X(model, TEXT, tokenizer, "", 0, 0, "path", PLAIN, \
-      "tokenizer.json or its folder; empty: the model's") \
+      "tokenizer.json or its folder; the model's where there is one") \
     X(model, CHOICE, device, "auto", 0, 0, "auto|cpu|cuda", PLAIN, "where the numbers are made") \
     X(model, CHOICE, dtype, "auto", 0, 0, "auto|f32|bf16", PLAIN, \
       "storage type; auto: bf16 where the device computes in it, else f32")
@@ -48,8 +50,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "which reply of a pair is the document") \
     X(data, INT, max_length, "1024", 2, 1048576, "tokens", OURS, \
       "longer documents are cut at the end and counted") \
-    X(data, INT, pack_tokens, "0", 0, 16777216, "tokens", OURS, \
-      "rows of one pack; 0: the larger of 2048 and max-length") \
+    X(data, INT, pack_tokens, "auto", 0, 16777216, "auto|tokens", OURS, \
+      "rows of one pack; auto: the larger of 2048 and max-length") \
     X(data, REAL, heldout, "0.05", 0, 0.5, "share", OURS, \
       "of the records, kept out of scoring and training for the perplexity") \
     X(data, TEXT, text, "", 0, 0, "file", PLAIN, \
@@ -58,7 +60,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 #define SETTINGS_SCORE(X) \
     X(score, TEXT, sae, "", 0, 0, "path", PLAIN, \
       "SAEs: a path with {layer} and shell wildcards, params.npz or SAELens folder") \
-    X(score, LIST, layers, "", 0, 0, "", PLAIN, "decoder layers that have an SAE, such as 5,10,15") \
+    X(score, LIST, layers, "", 0, 0, "", PLAIN, "decoder layers that have an SAE, such as 5,10 or 5-8") \
     X(score, TEXT, aligned, "", 0, 0, "file", PLAIN, "aligned corpus, in place of chosen replies") \
     X(score, TEXT, unaligned, "", 0, 0, "file", PLAIN, \
       "unaligned corpus, in place of rejected replies") \
@@ -86,8 +88,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "start of the adapter: A random and B zero, or the SAE subspace") \
     X(train, TEXT, init_adapter, "", 0, 0, "folder", PLAIN, "start from this PEFT LoRA instead") \
     X(train, TEXT, subspace, "", 0, 0, "file", PLAIN, "subspace written by sails subspace") \
-    X(train, INT, rank, "16", 0, 4096, "columns", OURS, \
-      "of the adapters and of the basis; 0: what the variance asks for, layer by layer") \
+    X(train, INT, rank, "16", 0, 4096, "auto|columns", OURS, \
+      "of the adapters and of the basis; auto: what the variance asks for, layer by layer") \
     X(train, REAL, alpha, "32", 0.0001, 1000000, "", OURS, "adapter output is scaled by alpha/rank") \
     X(train, LIST, targets, "q,k,v,o", 0, 0, "q|k|v|o|gate|up|down", PLAIN, \
       "projections that get an adapter") \
@@ -121,7 +123,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(generate, REAL, temperature, "0", 0, 100, "", PLAIN, "0: greedy") \
     X(generate, INT, top_k, "0", 0, 1048576, "tokens", PLAIN, "sample from so many; 0: all") \
     X(generate, REAL, top_p, "1", 0.000001, 1, "share", PLAIN, "sample from this much probability") \
-    X(generate, TEXT, out, "", 0, 0, "file", PLAIN, "responses to write (JSONL)")
+    X(generate, TEXT, out, "", 0, 0, "file", PLAIN, "responses to write (JSONL); empty: stdout")
 
 #define SETTINGS_EVAL(X) \
     X(eval, TEXT, responses, "", 0, 0, "file", PLAIN, "responses written by sails generate") \
@@ -218,6 +220,10 @@ void setting_key(const Setting *s, char key[SETTING_KEY]);
 void setting_name(const Setting *s, char name[SETTING_KEY]);
 void setting_flag(const Setting *s, char flag[SETTING_KEY]);
 bool setting_top_level(const Setting *s);
+
+/* Of a number: its unit ("" where it has none), and whether "auto" may stand for 0. */
+const char *setting_unit(const Setting *s);
+bool setting_may_be_auto(const Setting *s);
 
 /* Number of the choice named text[0..n) in "a|b|c"; -1: none of them. */
 int setting_choice(const char *choices, const char *text, size_t n);

@@ -46,7 +46,7 @@ static bool check_subspace(const Config *c, const InitOptions *o, const Subspace
         if (o->rank && b->R != o->rank)
             return err_set(err, EXIT_INPUT,
                            "--rank %d: the subspace of layer %d has rank %d; make it again with "
-                           "this rank, or use --rank 0",
+                           "this rank, or use --rank auto",
                            o->rank, b->layer, b->R);
     }
     return true;
@@ -55,7 +55,7 @@ static bool check_subspace(const Config *c, const InitOptions *o, const Subspace
 bool init_shape(LoraShape *shape, const Config *c, const InitOptions *o, const Subspace *s,
                 Err *err) {
     if (!s && o->rank <= 0)
-        return err_set(err, EXIT_USAGE, "--rank 0 needs a subspace, plain LoRA a rank");
+        return err_set(err, EXIT_USAGE, "--rank auto needs a subspace, plain LoRA a rank");
     if (s && !check_subspace(c, o, s, err)) return false;
     lora_shape_init(shape, c);
     shape->rslora = o->rslora;

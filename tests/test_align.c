@@ -259,8 +259,8 @@ static void test_refused(void) {
         {"--benign nowhere.csv", "error 3: nowhere.csv"},
         {"--model nowhere", "error 3: nowhere"},
         {"--pack-tokens 64", "error 2: --pack-tokens"},
-        {"--rank 0 --methods lora", "error 2: --rank 0"},
-        {"--rank 0", "error 2: --rank 0"},
+        {"--rank 0 --methods lora", "error 2: --rank auto"},
+        {"--rank 0", "error 2: --rank auto"},
         /* 16 million rows of activations */
         {"--seed 1 --pack-tokens 16000000", "error 4: score: does not fit"},
     };

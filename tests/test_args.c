@@ -47,6 +47,9 @@ static void test_good(void) {
     EXPECT(a.s.train.clip == 1.0 && a.s.generate.max_new_tokens == 256, "defaults");
     args_free(&a);
 
+    ok = parse(&a, &some, "--model m --rank auto", &err);
+    EXPECT(ok && a.s.train.rank == 0, "%s", err.text);
+    args_free(&a);
     ok = parse(&a, &paths, "one --json two", &err);
     EXPECT(ok && a.npath == 2 && strcmp(a.path[1], "two") == 0 && a.s.run.json, "%s", err.text);
     args_free(&a);
@@ -83,7 +86,10 @@ static void test_bad(void) {
         {&some, "--model m --json=maybe", "true or false", "'maybe'"},
         {&some, "--model m --lr 1 --lr 1", "--lr", "given twice"},
         {&some, "--model m --lr 1 --set train.lr=1", "train.lr", "given twice"},
-        {&some, "--model m --batch 1", "--batch is a key of several sections", "--SECTION.batch"},
+        {&some, "--model m --batch 1", "--batch is a key of several sections",
+         "write --train.batch or --generate.batch"},
+        {&some, "--model m --rank automatic", "expected a whole number or auto", "'automatic'"},
+        {&some, "--model m --steps auto", "expected a whole number", "'auto'"},
         {&some, "--model m --set lr=1", "unknown key lr", "train.lr"},
         {&some, "--model m --set model.lr=1", "unknown key model.lr", "train.lr"},
         {&some, "--model m --set train.lr", "section.key=value", "train.lr"},
@@ -105,6 +111,29 @@ static void test_bad(void) {
                "'%s' gave: %s", bad[i].line, err.text);
         if (ok) args_free(&a);
     }
+}
+
+/* What --help prints (malloc). */
+static char *help_of(const Command *c) {
+    char *text;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    args_help(c, f);
+    fclose(f);
+    return text;
+}
+
+static void test_help(void) {
+    char *text = help_of(&some);
+    EXPECT(strstr(text, "\n  --train.batch N ") && strstr(text, "\n  --generate.batch N ") &&
+               !strstr(text, "--batch N"),
+           "a flag that would not be understood: %s", text);
+    EXPECT(strstr(text, "\n  --lr X ") && strstr(text, "recipe key train.lr"), "%s", text);
+    EXPECT(strstr(text, "\n  --rank N|auto "), "%s", text);
+    free(text);
+    text = help_of(&paths);
+    EXPECT(strstr(text, "\n  --json ") && !strstr(text, "recipe"), "no recipe is taken: %s", text);
+    free(text);
 }
 
 static char folder[] = "/tmp/sails-test-args-XXXXXX";
@@ -182,6 +211,7 @@ static void test_write_back(void) {
                    args_set(&a, args_find("model.path"), "m", where, &err) &&
                    args_set(&a, args_find("train.lr"), "0.1234567890123", where, &err) &&
                    args_set(&a, args_find("train.targets"), "o,down", where, &err) &&
+                   args_set(&a, args_find("train.rank"), "0", where, &err) &&
                    args_set(&a, args_find("json"), "true", where, &err),
                "%s", err.text);
         FILE *f = fopen(recipe_path, "w");
@@ -193,6 +223,7 @@ static void test_write_back(void) {
             EXPECT(strcmp(b.s.run.out, out[i]) == 0, "wrote '%s', read '%s'", out[i], b.s.run.out);
             EXPECT(b.s.train.lr == a.s.train.lr, "%.17g", b.s.train.lr);
             EXPECT(strcmp(b.s.train.targets, "o,down") == 0, "%s", b.s.train.targets);
+            EXPECT(b.s.train.rank == 0, "%d", b.s.train.rank);
             EXPECT(!b.s.run.json, "how results were shown became part of the recipe");
             args_free(&b);
         }
@@ -241,6 +272,7 @@ int main(void) {
     test_table();
     test_good();
     test_bad();
+    test_help();
     test_recipe();
     test_bad_recipe();
     test_write_back();

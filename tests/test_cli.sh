@@ -45,6 +45,11 @@ for c in $commands; do
     has "usage: sails $c"
     bad 2 "unknown flag --no-such-flag" "$c" --no-such-flag 1
     bad 2 "unknown flag -x" "$c" -x
+    "$sails" "$c" --help >help
+    for flag in $(sed -n 's/^  \(--[a-z0-9.-]\+\).*/\1/p' help); do # what it lists is understood
+        "$sails" "$c" "$flag" >out 2>err
+        grep -qE 'unknown flag|several sections' err && fail "$c lists $flag: $(cat err)"
+    done
 done
 
 # -------------------------------------------------------------------------- a disk that is full --
@@ -118,7 +123,7 @@ has "step 1/1 | loss"
 [ -s ad/adapter_model.safetensors ] && [ -s ad/metrics.jsonl ] || fail "train wrote: $(ls ad)"
 good train --model m --data chats.jsonl --init-adapter ad --max-length 60 --steps 2 --out ad2
 bad 2 "--subspace is needed" train --model m --data chats.jsonl --out ad3
-bad 2 "--rank 0 takes the rank" train --model m --data chats.jsonl --init lora --rank 0 --out ad3
+bad 2 "--rank auto takes the rank" train --model m --data chats.jsonl --init lora --rank 0 --out ad3
 bad 2 "unknown flag --scores" train --model m --data chats.jsonl --init lora --out ad3 --scores x
 bad 3 "nowhere" train --model m --data chats.jsonl --init sails --subspace nowhere --out ad3
 bad 3 "nowhere" train --model m --data chats.jsonl --init-adapter nowhere --out ad3
@@ -151,6 +156,23 @@ bad 3 "no SAE for layer 0" score --model m --sae x --layers 0 --max-length 60 --
 bad 2 "expected 0 to 1" score --model m --sae x --layers 2 --max-length 60 --data chats.jsonl --out s
 bad 3 "nowhere" subspace --scores nowhere --out b
 bad 2 "--device cuda" generate --model m --prompts prompts.jsonl --device cuda
+
+# ------------------------------------------------------------------------------------- plan --
+common="--model m --dtype f32 --seed 1 --threads 1"
+good plan --stage train $common --data chats.jsonl --max-length 60 --init lora --rank 2 --lr 1e-3 \
+    --train.batch 4 --data.limit 1
+good plan --stage logprob $common --adapter ad --data chats.jsonl --side rejected --max-length 60
+good plan --stage generate $common --prompts prompts.jsonl --benign chats.jsonl --generate.batch 4 \
+    --generate.limit 1 --max-new-tokens 3 --temperature 1 --top-k 3 --top-p 0.5
+has "key/value cache"
+bad 2 "--batch is a key of several sections; write --train.batch or --generate.batch" \
+    plan $common --batch 3
+bad 2 "--limit is a key of several sections; write --data.limit or --generate.limit" \
+    plan $common --limit 3
+bad 2 "--prompts is needed for generate" plan --stage generate $common
+bad 2 "plan: --data is needed" plan $common
+bad 2 "or --aligned and --unaligned" plan --stage score $common
+bad 2 "--sae and --layers are needed for score" plan --stage score $common --data chats.jsonl
 
 # ---------------------------------------------------------------------------------- inspect --
 good inspect m ad chats.jsonl m/model.safetensors
