@@ -62,13 +62,25 @@ static void label_everything(Writer *w, Dataset *d) {
     }
 }
 
-static void report(const Dataset *d, const Writer *w) {
+static double perplexity(const NllSum *s) {
+    return exp(s->sum / (double)s->labels);
+}
+
+static void report(const Dataset *d, const Writer *w, const Settings *s) {
+    if (s->run.json) {
+        json_t *targets = w->targets.labels ? json_real(perplexity(&w->targets)) : json_null();
+        print_json(json_pack("{s:s, s:I, s:I, s:f, s:I, s:o}", "out", s->logprob.out, "documents",
+                             (json_int_t)d->n, "tokens", (json_int_t)w->all.labels, "perplexity",
+                             perplexity(&w->all), "target_tokens", (json_int_t)w->targets.labels,
+                             "target_perplexity", targets));
+        return;
+    }
     char count[PRINT_ROOM];
     printf("%zu documents, %s tokens, perplexity %.4f\n", d->n,
-           print_count(count, (double)w->all.labels), exp(w->all.sum / (double)w->all.labels));
+           print_count(count, (double)w->all.labels), perplexity(&w->all));
     if (w->targets.labels)
         printf("  of the %s training targets %.4f\n", print_count(count, (double)w->targets.labels),
-               exp(w->targets.sum / (double)w->targets.labels));
+               perplexity(&w->targets));
     if (d->truncated) printf("  %zu documents cut at --max-length\n", d->truncated);
 }
 
@@ -76,10 +88,10 @@ static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     Writer w = {.m = &r->model, .d = d};
     label_everything(&w, d);
     bool ok = json_lines_open(&w.out, s->logprob.out, err) &&
-              measure_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s), "logprob",
-                           write_doc, &w, err);
+              measure_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),
+                           s->run.json ? NULL : "logprob", write_doc, &w, err);
     ok = json_lines_close(&w.out, ok, err);
-    if (ok && *s->logprob.out) report(d, &w);
+    if (ok && *s->logprob.out) report(d, &w, s);
     for (size_t i = 0; i < d->n; i++) free(w.target[i]);
     free(w.target);
     return ok;
@@ -107,11 +119,17 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-static const Use use[] = {{"logprob.*", USE_OPTIONAL},       {"model.*", USE_OPTIONAL},
-                          {"model.path", USE_NEEDED},        {"data.path", USE_NEEDED},
-                          {"data.limit", USE_OPTIONAL},      {"data.side", USE_OPTIONAL},
-                          {"data.max-length", USE_OPTIONAL}, {"data.pack-tokens", USE_OPTIONAL},
-                          {"threads", USE_OPTIONAL},         {NULL, USE_OPTIONAL}};
+static const Use use[] = {{"logprob.*", USE_OPTIONAL},
+                          {"model.*", USE_OPTIONAL},
+                          {"model.path", USE_NEEDED},
+                          {"data.path", USE_NEEDED},
+                          {"data.limit", USE_OPTIONAL},
+                          {"data.side", USE_OPTIONAL},
+                          {"data.max-length", USE_OPTIONAL},
+                          {"data.pack-tokens", USE_OPTIONAL},
+                          {"threads", USE_OPTIONAL},
+                          {"json", USE_OPTIONAL},
+                          {NULL, USE_OPTIONAL}};
 
 const Command cmd_logprob = {
     .name = "logprob",

@@ -28,9 +28,16 @@ static json_t *doc_json(const Tokenizer *t, const Doc *d) {
                      pieces, "labels", labels, "truncated", d->truncated);
 }
 
-static void report(const char *path, const Dataset *d) {
-    printf("%s: %zu documents, %zu tokens, %zu targets, longest %zu\n", path, d->n, d->tokens,
-           d->labels, d->longest);
+static void report(const Settings *s, const Dataset *d) {
+    if (s->run.json) {
+        print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "out", s->tokenize.out, "documents",
+                             (json_int_t)d->n, "tokens", (json_int_t)d->tokens, "targets",
+                             (json_int_t)d->labels, "longest", (json_int_t)d->longest, "truncated",
+                             (json_int_t)d->truncated));
+        return;
+    }
+    printf("%s: %zu documents, %zu tokens, %zu targets, longest %zu\n", s->data.path, d->n,
+           d->tokens, d->labels, d->longest);
     if (d->truncated) printf("  %zu cut at --max-length\n", d->truncated);
     if (d->unlabelled) printf("  %zu without a target\n", d->unlabelled);
     if (d->records.diverging_pairs)
@@ -51,7 +58,7 @@ static bool run(const Args *a, Err *err) {
     for (size_t i = 0; i < d.n && ok; i++)
         ok = !interrupted(err) && json_lines_put(&out, doc_json(t, &d.doc[i]), err);
     ok = json_lines_close(&out, ok, err);
-    if (ok && *s->tokenize.out) report(s->data.path, &d);
+    if (ok && *s->tokenize.out) report(s, &d);
     dataset_free(&d);
     tokenizer_close(t);
     return ok;
@@ -60,7 +67,7 @@ static bool run(const Args *a, Err *err) {
 static const Use use[] = {{"tokenize.*", USE_OPTIONAL}, {"model.tokenizer", USE_NEEDED},
                           {"data.path", USE_NEEDED},    {"data.limit", USE_OPTIONAL},
                           {"data.side", USE_OPTIONAL},  {"data.max-length", USE_OPTIONAL},
-                          {NULL, USE_OPTIONAL}};
+                          {"json", USE_OPTIONAL},       {NULL, USE_OPTIONAL}};
 
 const Command cmd_tokenize = {
     .name = "tokenize",

@@ -146,6 +146,11 @@ echo '{"text":"a <bos> b"}' >bos.jsonl
 bad 3 "bos.jsonl: line 1: the text holds <bos>" logprob --model m --data bos.jsonl --max-length 60
 good logprob --model m --adapter ad --data chats.jsonl --max-length 60
 [ "$(wc -l <out)" -eq 2 ] || fail "logprob wrote $(wc -l <out) lines"
+good logprob --model m --data chats.jsonl --max-length 60 --out lp.jsonl --json
+has '"documents":2'
+[ "$(wc -l <lp.jsonl)" -eq 2 ] || fail "logprob wrote $(wc -l <lp.jsonl) lines"
+good tokenize --tokenizer m --data chats.jsonl --out t.jsonl --json
+has '"documents":2'
 good merge --model m --adapter ad --out merged
 has "largest weight error"
 bad 2 "already holds a model" merge --model m --adapter ad --out m
