@@ -13,7 +13,8 @@
  *   detail  unit of a number ("auto|unit": the word auto may stand for 0), what a text is, or the
  *           choices
  *   mark    OURS: the method leaves it open and this default is our choice (named in manifests);
- *           DISPLAY: how results are shown, no part of the recipe that a run can be repeated from */
+ *           DISPLAY: how results are shown, no part of the recipe that a run can be repeated from
+ */
 #ifndef SAILS_SETTINGS_H
 #define SAILS_SETTINGS_H
 
