@@ -1,9 +1,13 @@
 /* block.cc - runs the blocks of a grid one after another, each thread on a fiber of its own.
  *
- * A thread runs until it must wait at a barrier or a warp collective; then the next ready thread
- * runs, in the order in which they became ready, or at random. The last thread to arrive does the
- * collective's work for all and makes the others ready. When a thread ends, its fiber goes on with
- * a thread that has not started yet, so kernels that never synchronise make no switch at all. */
+ * A thread runs until it must wait at a barrier or a warp collective; then another ready thread
+ * runs. The last thread to arrive does the collective's work for all and makes the others ready.
+ * When a thread ends, its fiber goes on with a thread that has not started yet, so kernels that
+ * never synchronise make no switch at all.
+ *
+ * Order: the lowest ready thread, so that the first warp runs ahead as far as it may; with a seed,
+ * any ready lane of the warp that stands first in a random ranking, drawn anew now and then. A
+ * fair order would keep all warps in step and hide most races between them. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +26,7 @@ extern "C" __attribute__((weak)) char __start_simt_shared[], __stop_simt_shared[
 
 namespace simt {
 
+enum { MAX_WARPS = MAX_THREADS / WARP_SIZE };
 enum State { RUNNABLE, AT_BARRIER, IN_WARP, EXITED };
 
 struct Thread {
@@ -44,8 +49,8 @@ static struct {
     int at_barrier; /* threads that wait at the barrier at this place */
     const char *barrier_file;
     int barrier_line;
-    int ready[MAX_THREADS], first_ready,
-        ready_count; /* a ring: each thread is in it at most once */
+    uint32_t ready[MAX_WARPS];        /* lanes that can run */
+    unsigned char ranking[MAX_WARPS]; /* of the block's warps, first to last */
     Fiber *home;
     Fiber *idle[MAX_THREADS];
     int idle_count;
@@ -100,22 +105,40 @@ static bool same_wait(const Thread &t, const Thread &u) {
 
 static void make_ready(int i) {
     b.thread[i].state = RUNNABLE;
-    b.ready[(b.first_ready + b.ready_count++) % MAX_THREADS] = i;
+    b.ready[i / WARP_SIZE] |= 1u << i % WARP_SIZE;
+}
+
+static int warps() {
+    return (b.threads + WARP_SIZE - 1) / WARP_SIZE;
+}
+
+static void rank_warps() {
+    for (int i = warps() - 1; i > 0; i--)
+        std::swap(b.ranking[i], b.ranking[random_below((unsigned)i + 1)]);
+}
+
+/* The lane of a non-empty mask that runs next. */
+static int pick_lane(uint32_t lanes) {
+    for (unsigned skip = random_below((unsigned)__builtin_popcount(lanes)); skip > 0; skip--)
+        lanes &= lanes - 1;
+    return __builtin_ctz(lanes);
 }
 
 /* Takes the thread that runs next and makes it the current one. */
 static Thread *next_thread() {
-    if (b.ready_count == 0) fail_deadlock();
-    if (random_order()) {
-        int other = (b.first_ready + (int)random_below((unsigned)b.ready_count)) % MAX_THREADS;
-        std::swap(b.ready[b.first_ready], b.ready[other]);
+    enum { STEPS = 64 }; /* between two rankings, on average */
+    if (random_order() && random_below(STEPS) == 0) rank_warps();
+    for (int i = 0; i < warps(); i++) {
+        int warp = b.ranking[i];
+        if (!b.ready[warp]) continue;
+        int picked = pick_lane(b.ready[warp]);
+        b.ready[warp] &= ~(1u << picked);
+        b.me = warp * WARP_SIZE + picked;
+        Thread *t = &b.thread[b.me];
+        threadIdx = t->id;
+        return t;
     }
-    b.me = b.ready[b.first_ready];
-    b.first_ready = (b.first_ready + 1) % MAX_THREADS;
-    b.ready_count--;
-    Thread *t = &b.thread[b.me];
-    threadIdx = t->id;
-    return t;
+    fail_deadlock();
 }
 
 static void fiber_body();
@@ -125,7 +148,7 @@ static Fiber *fiber_for(Thread *t) {
     return t->fiber;
 }
 
-/* Leaves the current thread, which waits or stands in the ready ring, for the next one. */
+/* Leaves the current thread, which waits or is ready, for the next one. */
 static void yield() {
     Thread *next = next_thread();
     Fiber *fiber = fiber_for(next);
@@ -277,13 +300,15 @@ static void run_block(unsigned index) {
     blockIdx.z = index / g.grid.x / g.grid.y;
     if (__start_simt_shared) fill_shared();
     memset(b.dynamic, 0xff, g.shared_bytes);
-    b.live = b.threads, b.at_barrier = 0, b.first_ready = 0, b.ready_count = 0;
+    b.live = b.threads, b.at_barrier = 0;
+    for (int i = 0; i < MAX_WARPS; i++) b.ready[i] = 0, b.ranking[i] = (unsigned char)i;
     for (int i = 0; i < b.threads; i++) {
         unsigned u = (unsigned)i;
         b.thread[i] = Thread();
         b.thread[i].id = {u % g.block.x, u / g.block.x % g.block.y, u / g.block.x / g.block.y};
         make_ready(i);
     }
+    if (random_order()) rank_warps();
     fiber_switch(fiber_for(next_thread()));
 }
 

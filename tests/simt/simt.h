@@ -26,7 +26,7 @@
  * once. What it cannot see: timing, races finer than from one synchronisation to the next (random
  * thread order finds many), rounding inside tensor cores, and anything about real hardware.
  *
- * Environment: SIMT_SEED=n shuffles threads and blocks (0, the default: ascending order).
+ * Environment: SIMT_SEED=n shuffles warps, lanes and blocks (0, the default: lowest first).
  * SIMT_STREAMS=lazy (default) | eager | random. */
 #ifndef SIMT_H
 #define SIMT_H

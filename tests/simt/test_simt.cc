@@ -109,6 +109,20 @@ __global__ void k_no_syncwarp(int *y) {
     y[t] = t ? before : 0;
 }
 
+__global__ void k_warp_ahead(
+    int *y) { /* a warp writes its second sum before others read the first */
+    __shared__ int s[THREADS / 32];
+    int t = threadIdx.x, total = 0;
+    for (int round = 0; round < 2; round++) {
+        int sum = round + 1;
+        for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(FULL, sum, o);
+        s[t / 32] = sum;
+        __syncthreads();
+        for (int i = 0; i < THREADS / 32; i++) total += s[i];
+    }
+    y[t] = total - 3 * THREADS + (t ? t - 1 : 0);
+}
+
 static void race(void (*kernel)(int *)) {
     int *y = fresh<int>(THREADS), wrong = 0;
     LAUNCH(kernel, 1, THREADS, 0, y);
@@ -302,6 +316,7 @@ static const Case cases[] = {
     {"no_barrier_hidden", [] { race(k_no_barrier); }, true, "0 wrong", "0", "lazy", ANY_BUILD},
     {"no_barrier", [] { race(k_no_barrier); }, true, "some wrong", "12345678", "lazy", ANY_BUILD},
     {"one_barrier", [] { race(k_one_barrier); }, true, "some wrong", "12345678", "lazy", ANY_BUILD},
+    {"warp_ahead", [] { race(k_warp_ahead); }, true, "some wrong", "012345678", "lazy", ANY_BUILD},
     {"no_syncwarp", [] { race(k_no_syncwarp); }, true, "some wrong", "12345678", "lazy", ANY_BUILD},
     {"leaves_barrier", [] { broken(k_leaves_barrier, 256); }, false,
      "thread (128,0,0): exits while 128 threads wait in __syncthreads", "0", "lazy", ANY_BUILD},
