@@ -17,6 +17,7 @@
 
 #include "tests/simt/device.h"
 #include "tests/simt/fiber.h"
+#include "tests/simt/race.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -39,6 +40,7 @@ struct Thread {
     unsigned mask;
     WarpWork *work;
     void *given;
+    void *place; /* race.h's, of the __syncwarp */
 };
 
 static struct {
@@ -54,7 +56,9 @@ static struct {
     Fiber *home;
     Fiber *idle[MAX_THREADS];
     int idle_count;
+    Fiber *renewed[MAX_THREADS]; /* with RACES: thread i's of the last block that had one */
     char *dynamic;
+    void *grid_start, *grid_end, *barrier; /* race.h's places */
 } b;
 
 /* ------------------------------------------------------------------------------ messages -- */
@@ -143,8 +147,21 @@ static Thread *next_thread() {
 
 static void fiber_body();
 
+/* With RACES no two threads may share a stack: the second would seem to race with the first. */
+static Fiber *fresh_fiber(int i) {
+    if (b.renewed[i])
+        fiber_renew(b.renewed[i]);
+    else
+        b.renewed[i] = fiber_new(fiber_body);
+    return b.renewed[i];
+}
+
 static Fiber *fiber_for(Thread *t) {
-    if (!t->fiber) t->fiber = b.idle_count ? b.idle[--b.idle_count] : fiber_new(fiber_body);
+    if (t->fiber) return t->fiber;
+    if (RACES)
+        t->fiber = fresh_fiber((int)(t - b.thread));
+    else
+        t->fiber = b.idle_count ? b.idle[--b.idle_count] : fiber_new(fiber_body);
     return t->fiber;
 }
 
@@ -174,7 +191,9 @@ static void check_exit() {
  * fiber of another thread. */
 static void fiber_body() {
     for (;;) {
+        race_acquire(b.grid_start);
         (*b.body)();
+        race_release(b.grid_end);
         check_exit();
         Thread *me = &b.thread[b.me];
         me->state = EXITED;
@@ -183,13 +202,13 @@ static void fiber_body() {
         me->fiber = nullptr;
         if (b.live > 0) {
             Thread *next = next_thread();
-            if (!next->fiber) {
+            if (!next->fiber && !RACES) {
                 next->fiber = mine;
                 continue;
             }
-            to = next->fiber;
+            to = fiber_for(next);
         }
-        b.idle[b.idle_count++] = mine;
+        if (!RACES) b.idle[b.idle_count++] = mine;
         fiber_switch(to);
     }
 }
@@ -208,20 +227,23 @@ void block_barrier(const char *file, int line) {
     if (b.live != b.threads)
         fail("__syncthreads (%s:%d) after %d threads have exited", file, line, b.threads - b.live);
     if (b.at_barrier == 0)
-        b.barrier_file = file, b.barrier_line = line;
+        b.barrier_file = file, b.barrier_line = line, b.barrier = race_place();
     else if (b.barrier_line != line || strcmp(b.barrier_file, file) != 0)
         fail("__syncthreads (%s:%d) meets another one (%s:%d)", file, line, b.barrier_file,
              b.barrier_line);
     me.file = file, me.line = line;
+    void *place = b.barrier;
+    race_release(place);
     if (++b.at_barrier < b.live) {
         me.state = AT_BARRIER;
         yield();
-        return;
+    } else {
+        b.at_barrier = 0;
+        for (int i = 0; i < b.threads; i++)
+            if (i != b.me) make_ready(i);
+        go_on();
     }
-    b.at_barrier = 0;
-    for (int i = 0; i < b.threads; i++)
-        if (i != b.me) make_ready(i);
-    go_on();
+    race_acquire(place);
 }
 
 unsigned lane() {
@@ -261,36 +283,67 @@ static bool all_arrived(const Thread *warp, int lanes, const Thread &me) {
     return all;
 }
 
+/* A place that the lanes of one __syncwarp share: the first to arrive brings it. */
+static void *syncwarp_place(const Thread *warp, const Thread &me) {
+    for (int i = 0; i < WARP_SIZE; i++)
+        if (me.mask >> i & 1 && &warp[i] != &me && warp[i].state == IN_WARP &&
+            warp[i].mask == me.mask)
+            return warp[i].place;
+    return race_place();
+}
+
+/* Completes the collective of the caller's mask: all lanes of it are waiting. */
+static void perform(Thread *warp, const Thread &me) {
+    void *given[WARP_SIZE];
+    for (int i = 0; i < WARP_SIZE; i++) given[i] = me.mask >> i & 1 ? warp[i].given : nullptr;
+    if (me.work) me.work(given, me.mask);
+    for (int i = 0; i < WARP_SIZE; i++)
+        if (me.mask >> i & 1 && &warp[i] != &me) make_ready((int)(&warp[i] - b.thread));
+}
+
 void warp_together(const char *what, unsigned mask, WarpWork *work, void *given, const char *file,
                    int line) {
-    Thread &me = b.thread[b.me];
-    int base = b.me / WARP_SIZE * WARP_SIZE, mine = b.me;
+    Thread &me = b.thread[b.me], *warp = b.thread + b.me / WARP_SIZE * WARP_SIZE;
     me.what = what, me.mask = mask, me.work = work, me.given = given;
     me.file = file, me.line = line;
     if (!(mask >> lane() & 1))
         fail("%s (%s:%d): lane %u calls with mask %08x, which omits it", what, file, line, lane(),
              mask);
     me.state = IN_WARP;
-    Thread *warp = b.thread + base;
-    if (!all_arrived(warp, std::min(b.threads - base, (int)WARP_SIZE), me)) {
+    bool all = all_arrived(warp, std::min(b.threads - (int)(warp - b.thread), (int)WARP_SIZE), me);
+    void *place = me.place = work ? nullptr : syncwarp_place(warp, me);
+    if (!work) race_release(place);
+    if (all) {
+        perform(warp, me);
+        me.state = RUNNABLE;
+        go_on();
+    } else {
         yield();
-        return;
     }
-    void *all[WARP_SIZE];
-    for (int i = 0; i < WARP_SIZE; i++) all[i] = mask >> i & 1 ? warp[i].given : nullptr;
-    work(all, mask);
-    me.state = RUNNABLE;
-    for (int i = 0; i < WARP_SIZE; i++)
-        if (mask >> i & 1 && base + i != mine) make_ready(base + i);
-    go_on();
+    if (!work) race_acquire(place);
 }
 
 /* ------------------------------------------------------------------------- blocks and grid -- */
 
 /* Byte by byte and by hand: the section holds AddressSanitizer's red zones too, which memset
  * would trip over. */
-__attribute__((no_sanitize("address"))) static void fill_shared() {
+__attribute__((no_sanitize("address"))) static void fill_static() {
+    size_t bytes = (size_t)(__stop_simt_shared - __start_simt_shared);
+    if (bytes == 0) return;
+    race_forget(__start_simt_shared, bytes);
     for (volatile char *p = __start_simt_shared; p < __stop_simt_shared; p++) *p = (char)0xff;
+}
+
+/* Of the exact size, so that AddressSanitizer sees its end, and new for every block, so that
+ * ThreadSanitizer knows of no accesses. */
+static void allocate_dynamic() {
+    RaceQuiet quiet;
+    size_t bytes = b.grid->shared_bytes;
+    void *p;
+    free(b.dynamic);
+    if (posix_memalign(&p, 128, bytes + !bytes) != 0) fail("no memory for dynamic shared memory");
+    memset(p, 0xff, bytes);
+    b.dynamic = (char *)p;
 }
 
 static void run_block(unsigned index) {
@@ -298,14 +351,15 @@ static void run_block(unsigned index) {
     blockIdx.x = index % g.grid.x;
     blockIdx.y = index / g.grid.x % g.grid.y;
     blockIdx.z = index / g.grid.x / g.grid.y;
-    if (__start_simt_shared) fill_shared();
-    memset(b.dynamic, 0xff, g.shared_bytes);
+    fill_static();
+    allocate_dynamic();
     b.live = b.threads, b.at_barrier = 0;
     for (int i = 0; i < MAX_WARPS; i++) b.ready[i] = 0, b.ranking[i] = (unsigned char)i;
     for (int i = 0; i < b.threads; i++) {
         unsigned u = (unsigned)i;
         b.thread[i] = Thread();
         b.thread[i].id = {u % g.block.x, u / g.block.x % g.block.y, u / g.block.x / g.block.y};
+        if (RACES) fiber_for(&b.thread[i]); /* here: what makes a context happens before it */
         make_ready(i);
     }
     if (random_order()) rank_warps();
@@ -316,17 +370,16 @@ void run_grid(const Grid &grid, const std::function<void()> &body) {
     b.grid = &grid, b.body = &body, b.home = fiber_current();
     gridDim = grid.grid, blockDim = grid.block;
     b.threads = (int)(grid.block.x * grid.block.y * grid.block.z);
-    void *dynamic; /* of the exact size, so that AddressSanitizer sees its end */
-    if (posix_memalign(&dynamic, 128, grid.shared_bytes + !grid.shared_bytes) != 0)
-        fail("no memory for dynamic shared memory");
-    b.dynamic = (char *)dynamic;
     unsigned blocks = grid.grid.x * grid.grid.y * grid.grid.z;
     std::vector<unsigned> order(blocks);
     for (unsigned i = 0; i < blocks; i++) order[i] = i;
     for (unsigned i = 0; random_order() && i < blocks; i++)
         std::swap(order[i], order[i + random_below(blocks - i)]);
+    race_grid();
+    b.grid_start = race_place(), b.grid_end = race_place();
+    race_release(b.grid_start);
     for (unsigned i : order) run_block(i);
-    free(b.dynamic);
+    race_acquire(b.grid_end);
     b.grid = nullptr;
 }
 

@@ -44,7 +44,8 @@ static inline std::vector<T> host(const T *p, size_t n) {
     return v;
 }
 
-enum Needs { ANY_BUILD, ASAN_BUILD };
+/* A race that shows as a wrong result is reported, too, in the tsan build. */
+enum Needs { ANY_BUILD, ASAN_BUILD, TSAN_BUILD, NO_TSAN_BUILD };
 
 struct Case {
     const char *name;
@@ -62,7 +63,21 @@ static inline bool can_run(const Case &c) {
 #else
     bool asan = false;
 #endif
-    return c.needs != ASAN_BUILD || asan;
+#if defined __has_feature
+    bool tsan = __has_feature(thread_sanitizer);
+#else
+    bool tsan = false;
+#endif
+    switch (c.needs) {
+        case ASAN_BUILD:
+            return asan;
+        case TSAN_BUILD:
+            return tsan;
+        case NO_TSAN_BUILD:
+            return !tsan;
+        default:
+            return true;
+    }
 }
 
 /* Runs one case in a new process. Returns what it printed, and its status. */
@@ -75,6 +90,7 @@ static inline std::string run_case(const Case &c, char seed, int *status) {
         const char digit[] = {seed, 0};
         setenv("SIMT_SEED", digit, 1), setenv("SIMT_STREAMS", c.streams, 1);
         setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* the cases free nothing */
+        setenv("TSAN_OPTIONS", "atexit_sleep_ms=0", 1);
         execl("/proc/self/exe", "case", c.name, (char *)NULL);
         _exit(127);
     }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/simt/race.h"
 #include "tests/simt/simt.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -23,7 +24,9 @@ struct Fiber {
     void (*entry)();
     const void *stack; /* lowest address; NULL: the process's own, not known yet */
     size_t stack_bytes;
+    char *top;        /* where the first frame goes */
     void *fake_stack; /* AddressSanitizer's */
+    void *race;       /* ThreadSanitizer's */
 #ifndef __x86_64__
     ucontext_t context;
 #endif
@@ -88,8 +91,8 @@ simt_switch_stack:
 .size simt_switch_stack,.-simt_switch_stack
 )");
 
-static void prepare(Fiber *f, char *top) {
-    uintptr_t *sp = (uintptr_t *)((uintptr_t)top & ~(uintptr_t)15);
+static void prepare(Fiber *f) {
+    uintptr_t *sp = (uintptr_t *)((uintptr_t)f->top & ~(uintptr_t)15);
     *--sp = 0; /* start() sees the stack as after a call */
     *--sp = (uintptr_t)&start;
     for (int i = 0; i < 6; i++) *--sp = 0; /* the six registers */
@@ -102,7 +105,7 @@ static void swap(Fiber *from, Fiber *to) {
 
 #else
 
-static void prepare(Fiber *f, char *) {
+static void prepare(Fiber *f) {
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = (void *)(uintptr_t)f->stack;
     f->context.uc_stack.ss_size = f->stack_bytes;
@@ -127,14 +130,25 @@ Fiber *fiber_new(void (*entry)()) {
     f->stack = (char *)p + page; /* the page below faults on overflow */
     f->stack_bytes = STACK_BYTES;
     /* Tops at one page offset would share few cache sets: a third of the speed. */
-    prepare(f, (char *)p + page + STACK_BYTES - 64 - count++ % 31 * 128);
+    f->top = (char *)p + page + STACK_BYTES - 64 - count++ % 31 * 128;
+    f->race = race_context();
+    prepare(f);
     return f;
+}
+
+void fiber_renew(Fiber *f) {
+    race_context_destroy(f->race);
+    race_forget((void *)(uintptr_t)f->stack, f->stack_bytes);
+    f->race = race_context();
+    prepare(f);
 }
 
 void fiber_switch(Fiber *to) {
     Fiber *from = current;
+    if (!from->race) from->race = race_current(); /* the process's own */
     leave(from, to);
     current = to;
+    race_switch(to->race);
     swap(from, to);
     arrive(from);
 }

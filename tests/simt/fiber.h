@@ -12,6 +12,9 @@ Fiber *fiber_current(); /* the process's own stack is one too */
  * never destroyed: reuse them. */
 Fiber *fiber_new(void (*entry)());
 
+/* Makes a fiber that does not run begin again, as a new one to race.h. */
+void fiber_renew(Fiber *f);
+
 void fiber_switch(Fiber *to);
 
 }  // namespace simt

@@ -3,8 +3,10 @@
  * The parts, from the bottom:
  *   fiber.*      stacks and switching between them
  *   block.cc     one block: a fiber per thread, barriers, warp collectives, their checks
+ *   warp.cc      votes and shuffles
  *   tensor.cc    products of matrices in registers, and loads of them: kernels/ptx.h
  *   async.cc     copies to shared memory that the thread does not wait for: kernels/ptx.h
+ *   race.*       tells ThreadSanitizer what orders memory accesses: the tsan build
  *   device.h     the device language on top of it: threadIdx, __syncthreads, shuffles, atomics
  *   memory.cc    device memory, shut while no device work runs
  *   stream.cc    streams and events: work is queued, and run as late as is legal
@@ -62,7 +64,8 @@ enum { WARP_SIZE = 32, MAX_THREADS = 1024 };
 void block_barrier(const char *file, int line);
 
 /* Waits for all lanes of the mask. The last to arrive calls work(lanes, mask), where lanes[i] is
- * what lane i has handed over, NULL for one outside the mask; then all go on. */
+ * what lane i has handed over, NULL for one outside the mask; then all go on. Without work it is
+ * __syncwarp, which also orders their memory accesses. */
 typedef void WarpWork(void *const lanes[WARP_SIZE], unsigned mask);
 void warp_together(const char *what, unsigned mask, WarpWork *work, void *given, const char *file,
                    int line);
@@ -70,6 +73,11 @@ unsigned lane();
 unsigned thread_index(); /* in its block */
 void *dynamic_shared();
 bool in_shared(const void *p, size_t bytes);
+
+/* ------------------------------------------------------------------------------- warp.cc -- */
+
+unsigned vote(unsigned mask, bool yes, const char *file, int line); /* the mask of those with yes */
+uint64_t shuffle(unsigned mask, uint64_t value, unsigned source, const char *file, int line);
 
 /* ----------------------------------------------------------------------------- tensor.cc -- */
 

@@ -7,11 +7,13 @@
 
 enum { TILE = 64, TILES = 5, SLOTS = 2 }; /* a tile: one 4-byte or 16-byte copy per thread */
 
-/* y = x + 1, tile by tile through two stages of shared memory; the last tile is half full. */
+/* y = x + 1 in each block, tile by tile through two stages of shared memory; the last tile is half
+ * full. */
 template <class T, bool WAITS, bool GUARDS>
 static __global__ void k_pipeline(T *y, const T *x, int n) {
     __shared__ __align__(16) T stage[SLOTS][TILE];
     int t = threadIdx.x, other = TILE - 1 - t;
+    y += blockIdx.x * TILES * TILE;
     for (int i = 0; i < TILES + 1; i++) {
         if (i < TILES) {
             int at = i * TILE + t;
@@ -34,12 +36,13 @@ static void pipeline() {
     int n = TILES * TILE - TILE / 2, wrong = 0, nans = 0;
     std::vector<T> x(n);
     for (int i = 0; i < n; i++) x[i].x = (float)i;
-    T *y = fresh<T>(TILES * TILE), *dx = device(x);
+    T *y = fresh<T>(2 * TILES * TILE), *dx = device(x);
     LAUNCH((k_pipeline<T, WAITS, GUARDS>), 2, TILE, 0, y, dx, n);
-    std::vector<T> out = host(y, TILES * TILE);
-    for (int i = 0; i < TILES * TILE; i++) {
+    std::vector<T> out = host(y, 2 * TILES * TILE);
+    for (int i = 0; i < 2 * TILES * TILE; i++) {
+        int at = i % (TILES * TILE);
         nans += isnan(out[i].x);
-        wrong += !(out[i].x == (i < n ? i : 0) + 1);
+        wrong += !(out[i].x == (at < n ? at : 0) + 1);
     }
     printf("%s, %s\n", wrong ? "some wrong" : "0 wrong", nans ? "some NaN" : "0 NaN");
 }
@@ -113,7 +116,9 @@ static const Case cases[] = {
     {"no_wait_read", pipeline<float4, false, true>, true, "some wrong, some NaN", "0123", "lazy",
      ANY_BUILD},
     {"no_barrier_before_copy", pipeline<float4, true, false>, true, "some wrong, some NaN", "123",
-     "lazy", ANY_BUILD},
+     "lazy", NO_TSAN_BUILD},
+    {"reports_no_barrier_before_copy", pipeline<float4, true, false>, false, "data race", "01",
+     "lazy", TSAN_BUILD},
     {"right", wrong<NONE>, true, "not seen", "01", "lazy", ANY_BUILD},
     {"no_wait", wrong<NO_WAIT>, false, "exits with 1 cp_async in flight, the oldest from", "01",
      "lazy", ANY_BUILD},
