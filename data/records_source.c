@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include "data/records_impl.h"
+#include "host/base/files.h"
 
 enum {
     BUFFER = 1 << 16,
@@ -28,9 +29,7 @@ bool source_fail(Source *s, size_t line, const char *fmt, ...) {
 bool source_open(Source *s, const char *path, Err *err) {
     *s = (Source){.path = path, .line = 1, .err = err};
     s->gz = gzopen(path, "rbe");
-    if (!s->gz)
-        return err_set(err, EXIT_INPUT, "%s: cannot open: %s; check the path", path,
-                       errno ? strerror(errno) : "out of memory");
+    if (!s->gz) return files_failed(err, path, "open");
     gzbuffer(s->gz, BUFFER);
     s->bytes = mem_array(BUFFER, 1);
     int c = source_peek(s);

@@ -1,5 +1,4 @@
 /* cmd_inspect.c - what a file or folder holds: model, adapter, SAE, scores, subspace, run, data. */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,7 +25,7 @@ static inspector *choose_file(const char *path, const char **kind, Err *err) {
     unsigned char head[9] = {0};
     FILE *f = fopen(path, "rb");
     if (!f) {
-        err_set(err, EXIT_INPUT, "%s: %s; check the path", path, strerror(errno));
+        files_failed(err, path, "open");
         return NULL;
     }
     size_t n = fread(head, 1, sizeof head, f);
@@ -43,7 +42,7 @@ static inspector *choose_file(const char *path, const char **kind, Err *err) {
 static inspector *choose(const char *path, const char **kind, Err *err) {
     struct stat st;
     if (stat(path, &st) != 0) {
-        err_set(err, EXIT_INPUT, "%s: %s; check the path", path, strerror(errno));
+        files_failed(err, path, "open");
         return NULL;
     }
     if (!S_ISDIR(st.st_mode)) return choose_file(path, kind, err);

@@ -21,7 +21,7 @@ bool json_lines_put(JsonLines *j, json_t *value, Err *err) {
     if (j->file)
         ok = files_put(j->file, text, strlen(text), err) && files_put(j->file, "\n", 1, err);
     else if (puts(text) < 0)
-        ok = err_set(err, EXIT_INTERNAL, "stdout: could not be written");
+        ok = err_set(err, EXIT_INTERNAL, "stdout: could not be written; is the disk full?");
     free(text);
     return ok;
 }

@@ -56,9 +56,9 @@ int main(int argc, char **argv) {
     interrupt_catch();
     bool ok = run(argc, argv, &err);
     if (ok && (fflush(stdout) != 0 || ferror(stdout)))
-        ok = err_set(&err, EXIT_INTERNAL, "stdout: could not be written");
+        ok = err_set(&err, EXIT_INTERNAL, "stdout: could not be written; is the disk full?");
     if (ok) return EXIT_DONE;
-    fprintf(stderr, "sails: %s\n", err.text);
+    if (!interrupt_unread()) fprintf(stderr, "sails: %s\n", err.text);
     interrupt_end();
     return err.code;
 }

@@ -1,8 +1,8 @@
 #include "host/metrics.h"
 
-#include <errno.h>
 #include <jansson.h>
 
+#include "host/base/files.h"
 #include "host/base/mem.h"
 #include "host/print.h"
 
@@ -10,8 +10,7 @@ bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err
     *m = (Metrics){.json = json, .peak = peak};
     if (!path) return true;
     m->file = fopen(path, "w");
-    if (!m->file)
-        return err_set(err, EXIT_INPUT, "%s: cannot be written: %s", path, strerror(errno));
+    if (!m->file) return files_failed(err, path, "write");
     m->path = mem_string(path);
     return true;
 }
@@ -49,8 +48,7 @@ bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
     if (m->file) {
         json_dumpf(line, m->file, JSON_COMPACT);
         putc('\n', m->file);
-        if (fflush(m->file) != 0)
-            ok = err_set(err, EXIT_INTERNAL, "%s: cannot be written: %s", m->path, strerror(errno));
+        if (fflush(m->file) != 0) ok = files_failed(err, m->path, "write");
     }
     if (m->json)
         print_json(line);
@@ -62,8 +60,7 @@ bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
 
 bool metrics_close(Metrics *m, Err *err) {
     bool ok = true;
-    if (m->file && fclose(m->file) != 0)
-        ok = err_set(err, EXIT_INTERNAL, "%s: cannot be written: %s", m->path, strerror(errno));
+    if (m->file && fclose(m->file) != 0) ok = files_failed(err, m->path, "write");
     m->file = NULL;
     free(m->path);
     m->path = NULL;

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -14,42 +13,47 @@
 
 typedef struct Program {
     pid_t pid;
-    int out, err; /* files in memory */
+    int out, err; /* pipes; what it writes must fit into them until program_end */
 } Program;
 
 typedef struct Ended {
     int code; /* as shells say it: 128 + the signal that it died of */
-    char out[4096], err[4096];
+    char out[1 << 16], err[4096];
 } Ended;
 
 /* Starts it with the words of a line; prepare (NULL: nothing) runs in the child before that. */
 static inline Program program_start(const char *line, void (*prepare)(void)) {
     char text[4096], *argv[128] = {getenv("SAILS")};
-    int n = 1;
-    CHECK(argv[0], "expected the program's path in the environment as SAILS");
+    int n = 1, out[2], err[2];
+    int file = argv[0] ? open(argv[0], O_RDONLY | O_CLOEXEC) : -1;
+    CHECK(file >= 0, "expected the program's path in the environment as SAILS");
     CHECK(strlen(line) < sizeof text, "%s", line);
     strcpy(text, line);
     for (char *w = strtok(text, " "); w && n < 127; w = strtok(NULL, " ")) argv[n++] = w;
-    Program p = {.out = memfd_create("out", 0), .err = memfd_create("err", 0)};
+    CHECK(pipe2(out, O_CLOEXEC) == 0 && pipe2(err, O_CLOEXEC) == 0, "%s", strerror(errno));
     fflush(NULL);
-    p.pid = fork();
-    CHECK(p.out >= 0 && p.err >= 0 && p.pid >= 0, "%s", strerror(errno));
+    Program p = {.pid = fork(), .out = out[0], .err = err[0]};
+    CHECK(p.pid >= 0, "%s", strerror(errno));
     if (p.pid == 0) {
+        dup2(out[1], STDOUT_FILENO), dup2(err[1], STDERR_FILENO);
         if (prepare) prepare();
-        dup2(p.out, STDOUT_FILENO), dup2(p.err, STDERR_FILENO);
-        execv(argv[0], argv);
+        fexecve(file, argv, environ); /* its path may be closed to the user it now is */
         _exit(127);
     }
+    close(file), close(out[1]), close(err[1]);
     return p;
 }
 
-static inline void program_text(char *to, size_t room, int fd) {
-    ssize_t n = pread(fd, to, room - 1, 0);
-    to[n > 0 ? n : 0] = 0;
+/* Appends what the pipe holds now to a text of `room` bytes. */
+static inline void program_text(char *text, size_t room, int fd) {
+    size_t n = strlen(text);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0;)
+        text[n += (size_t)got] = 0;
 }
 
-static inline Ended program_end(Program *p) {
-    Ended e;
+static inline Ended program_end(const Program *p) {
+    Ended e = {0};
     int status;
     while (waitpid(p->pid, &status, 0) < 0) CHECK(errno == EINTR, "%s", strerror(errno));
     e.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -129,7 +133,7 @@ static inline const char *tree_difference(const Tree *a, const Tree *b) {
 /* A file under construction that was left there, NULL: none. */
 static inline const char *tree_temporary(const Tree *t) {
     for (size_t i = 0; i < t->n; i++)
-        if (strstr(t->entry[i], ".tmp.")) return t->entry[i];
+        if (strstr(t->entry[i], "tmp.")) return t->entry[i];
     return NULL;
 }
 

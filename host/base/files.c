@@ -32,8 +32,7 @@ bool files_exists(const char *path) {
     return stat(path, &st) == 0;
 }
 
-/* A full or failing disk is the machine's fault, everything else is about the path given. */
-static bool failed(Err *err, const char *path, const char *doing) {
+bool files_failed(Err *err, const char *path, const char *doing) {
     bool machine = false;
     const char *remedy = "check the path";
     switch (errno) {
@@ -92,7 +91,7 @@ bool files_create(OutFile **f, const char *path, Err *err) {
                        "%s: expected a file to write, this is a folder; add a file's name", path);
     char *real = there && S_ISREG(st.st_mode) ? realpath(path, NULL) : NULL;
     *f = out_open(real ? real : path, there && !S_ISREG(st.st_mode));
-    if (!*f) failed(err, path, "write");
+    if (!*f) files_failed(err, path, "write");
     free(real);
     return *f != NULL;
 }
@@ -111,7 +110,7 @@ FILE *files_stream(OutFile *f) {
 }
 
 bool files_put(OutFile *f, const void *data, size_t n, Err *err) {
-    return n == 0 || fwrite(data, 1, n, f->stream) == n || failed(err, f->path, "write");
+    return n == 0 || fwrite(data, 1, n, f->stream) == n || files_failed(err, f->path, "write");
 }
 
 void files_sync_folder(const char *folder) {
@@ -143,7 +142,7 @@ bool files_commit(OutFile *f, Err *err) {
         if (ok) sync_folder_of(f->path);
     }
     errno = why;
-    if (!ok) failed(err, f->path, "write");
+    if (!ok) files_failed(err, f->path, "write");
     if (ok) free(f->temporary), f->temporary = NULL;
     files_abandon(f);
     return ok;
@@ -169,7 +168,7 @@ bool files_write(const char *path, const void *data, size_t n, Err *err) {
 static FILE *open_to_read(struct stat *st, const char *path, Err *err) {
     FILE *in = fopen(path, "rbe");
     if (!in || fstat(fileno(in), st) != 0) {
-        failed(err, path, "open");
+        files_failed(err, path, "open");
         if (in) fclose(in);
         return NULL;
     }
@@ -203,7 +202,7 @@ bool files_read(char **data, size_t *n, const char *path, size_t limit, Err *err
     if (!ok)
         too_large(path, limit, err);
     else if (ferror(in))
-        ok = failed(err, path, "read");
+        ok = files_failed(err, path, "read");
     fclose(in);
     if (!ok) {
         free(buffer);
@@ -224,8 +223,10 @@ bool files_mkdirs(const char *path, Err *err) {
         if (after != '/' && after != 0) continue;
         p[i] = 0;
         struct stat st;
-        ok = mkdir(p, 0777) == 0 || (stat(p, &st) == 0 && S_ISDIR(st.st_mode));
-        if (!ok) failed(err, p, "make this folder");
+        int why = mkdir(p, 0777) == 0 ? 0 : errno;
+        ok = why == 0 || (stat(p, &st) == 0 && S_ISDIR(st.st_mode));
+        errno = why;
+        if (!ok) files_failed(err, p, "make this folder");
         p[i] = after;
     }
     free(p);
@@ -242,7 +243,7 @@ bool files_sha256(char hex[65], const char *path, Err *err) {
     sha256_init(&s);
     for (size_t got; (got = fread(piece, 1, PIECE, in)) > 0;) sha256_add(&s, piece, got);
     bool ok = !ferror(in);
-    if (!ok) failed(err, path, "read");
+    if (!ok) files_failed(err, path, "read");
     unsigned char digest[32];
     sha256_done(&s, digest);
     sha256_hex(hex, digest);

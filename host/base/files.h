@@ -18,6 +18,11 @@ bool files_put(OutFile *f, const void *data, size_t n, Err *err); /* fwrite that
 bool files_commit(OutFile *f, Err *err); /* frees f, also on failure; checks every write error */
 void files_abandon(OutFile *f);          /* removes the temporary; NULL is allowed */
 
+/* Says, from errno, that a file cannot be opened, written ...: why, and what to do. A full or
+ * failing disk is EXIT_INTERNAL, everything else EXIT_INPUT: it is about the path that was given.
+ * Returns false. */
+bool files_failed(Err *err, const char *path, const char *doing);
+
 /* False with the reason when files_create would fail now: to be asked before hours of work whose
  * result goes there. Nothing changes; a device or pipe is taken at its word. */
 bool files_can_create(const char *path, Err *err);

@@ -10,7 +10,7 @@
 
 struct OutFolder {
     char *folder, *staging;
-    bool made; /* folder was not there */
+    size_t found; /* so much of the folder's path was there */
 };
 
 static void release(OutFolder *o) {
@@ -47,18 +47,42 @@ static bool move_file(const char *from, const char *to) {
     return rename(from, to) == 0;
 }
 
+/* Length of the longest part of a path, up to a slash, that is there. */
+static size_t existing_part(const char *path) {
+    char *part = mem_string(path);
+    size_t n = strlen(part);
+    while (n > 0 && !files_exists(part)) {
+        while (n > 0 && part[n - 1] != '/') n--;
+        while (n > 0 && part[n - 1] == '/') n--;
+        part[n] = 0;
+    }
+    free(part);
+    return n;
+}
+
+/* Takes back the folders that were made. Fails, rightly, where others have put something in. */
+static void remove_made(OutFolder *o) {
+    for (size_t n = strlen(o->folder); n > o->found; n--) {
+        char after = o->folder[n];
+        if (after != 0 && after != '/') continue;
+        o->folder[n] = 0;
+        rmdir(o->folder);
+    }
+}
+
 bool out_folder_open(OutFolder **out, const char *folder, Err *err) {
     char name[32];
     snprintf(name, sizeof name, "tmp.%ld", (long)getpid());
     OutFolder *o = mem_array(1, sizeof *o);
     o->folder = mem_string(folder);
     o->staging = files_join(folder, name);
-    o->made = !files_exists(folder);
+    o->found = existing_part(folder);
     if (files_mkdirs(o->staging, err)) {
         for_each(o, remove_file); /* left by an earlier process of this number */
         *out = o;
         return true;
     }
+    remove_made(o);
     release(o);
     return false;
 }
@@ -70,10 +94,9 @@ const char *out_folder_path(const OutFolder *o) {
 bool out_folder_commit(OutFolder *o, Err *err) {
     bool ok = for_each(o, move_file);
     if (!ok)
-        err_set(err, EXIT_INPUT, "%s: its new files cannot be moved into it: %s", o->folder,
-                strerror(errno));
+        files_failed(err, o->folder, "move new files into this folder");
     else if (rmdir(o->staging) != 0)
-        ok = err_set(err, EXIT_INTERNAL, "%s: cannot be removed: %s", o->staging, strerror(errno));
+        ok = files_failed(err, o->staging, "remove");
     if (ok) files_sync_folder(o->folder);
     if (ok)
         release(o);
@@ -86,7 +109,7 @@ void out_folder_abandon(OutFolder *o) {
     if (!o) return;
     for_each(o, remove_file);
     rmdir(o->staging);
-    if (o->made) rmdir(o->folder); /* fails, rightly, where others have put something in */
+    remove_made(o);
     release(o);
 }
 

@@ -15,7 +15,7 @@ bool out_folder_open(OutFolder **o, const char *folder, Err *err); /* makes it w
 const char *out_folder_path(const OutFolder *o);                   /* where to write the files */
 bool out_folder_commit(OutFolder *o, Err *err);                    /* frees o, also on failure */
 
-/* Removes what was written, and the folder where out_folder_open made it. NULL is allowed. */
+/* Removes what was written, and the folders that out_folder_open made. NULL is allowed. */
 void out_folder_abandon(OutFolder *o);
 
 /* The one or the other: returns ok && done. */

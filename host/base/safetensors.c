@@ -1,7 +1,6 @@
 /* safetensors.c - the reader: mapping, header checks, shards, conversion. */
 #include "host/base/safetensors.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -199,8 +198,7 @@ static bool map_file(StFile *f, Err *err) {
     int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* does not hang on a pipe */
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0) {
-        err_set(err, EXIT_INPUT, "%s: cannot open: %s; fetch what is missing", f->path,
-                strerror(errno));
+        files_failed(err, f->path, "open");
         if (fd >= 0) close(fd);
         return false;
     }
@@ -215,7 +213,7 @@ static bool map_file(StFile *f, Err *err) {
         if (ok)
             f->map = map;
         else
-            err_set(err, EXIT_INTERNAL, "%s: cannot map: %s", f->path, strerror(errno));
+            files_failed(err, f->path, "map");
     }
     close(fd);
     return ok;
