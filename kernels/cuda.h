@@ -21,6 +21,7 @@ extern "C" {
 #define CUDA_OPS(X) \
     X(embed_fwd) X(gather_rows) X(scatter_rows) \
     X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
+    X(rope_table) X(rope_fwd) X(rope_bwd) \
     X(gemm) X(gemm_f32) X(gemm_grad)
 /* clang-format on */
 
