@@ -22,7 +22,7 @@ extern "C" {
     X(embed_fwd) X(gather_rows) X(scatter_rows) \
     X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
     X(rope_table) X(rope_fwd) X(rope_bwd) \
-    X(gemm) X(gemm_f32) X(gemm_grad)
+    X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad)
 /* clang-format on */
 
 /* The twins of one op, by storage type. A twin that is missing is a link error, one with another

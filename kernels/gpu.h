@@ -13,6 +13,7 @@
 
 #include <cuda_runtime.h> /* first: the simulated device's goes before the toolkit's */
 
+#define CUDA_NO_HALF /* no type of the name half */
 #include <cuda_bf16.h>
 
 #include <initializer_list>
