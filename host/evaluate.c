@@ -22,37 +22,25 @@ bool category_in(const char *list, const char *category) {
 
 /* ------------------------------------------------------------------------------- scores -- */
 
-/* id -> {"score","reason"} of a file of judgements. The caller frees *by_id, on failure too. */
-static bool read_judgements(json_t **by_id, const char *path, Err *err) {
-    json_t *lines, *line;
-    size_t i;
-    if (!json_lines_read(&lines, path, err)) return false;
-    *by_id = json_object();
-    bool ok = true;
-    json_array_foreach(lines, i, line) {
-        const char *id;
-        ok = json_text(&id, line, "id", NULL, path, err);
-        if (!ok) break;
-        double score = json_number_value(json_object_get(line, "score")); /* 0: not a number */
-        if (!(score >= 1 && score <= 5))
-            ok = err_set(err, EXIT_INPUT, "%s: id %s: expected a score from 1 to 5; mend it", path,
-                         id);
-        else if (json_object_get(*by_id, id))
-            ok = err_set(err, EXIT_INPUT,
-                         "%s: id %s: expected one judgement, found two; remove one", path, id);
-        else
-            json_object_set(*by_id, id, line);
-        if (!ok) break;
-    }
-    json_decref(lines);
-    return ok;
-}
-
 /* The judge at work: rules, or the file's scores. */
 typedef struct Judge {
-    json_t *by_id; /* NULL: the rules */
+    json_t *by_id; /* id -> {"score","reason"}; NULL: the rules */
     const char *path;
 } Judge;
+
+static bool take_judgement(void *context, json_t *line, const char *where, Err *err) {
+    json_t *by_id = context;
+    const char *id;
+    if (!json_text(&id, line, "id", NULL, where, err)) return false;
+    double score = json_number_value(json_object_get(line, "score")); /* 0: not a number */
+    if (!(score >= 1 && score <= 5))
+        return err_set(err, EXIT_INPUT, "%s: id %s: expected a score from 1 to 5; mend it", where,
+                       id);
+    if (json_object_get(by_id, id))
+        return err_set(err, EXIT_INPUT, "%s: id %s: expected one judgement, found two; remove one",
+                       where, id);
+    return json_object_set(by_id, id, line) == 0;
+}
 
 static bool judge(const Judge *j, const char *id, const json_t *text, double *score,
                   const char **reason, Err *err) {
@@ -103,7 +91,7 @@ static void rates_json(json_t *to, const Rates *r) {
 typedef struct Tally {
     Evaluation *e;
     const Settings *s;
-    const char *path;
+    Judge judge;
     json_t *responses, *seen;
     char **category;
     Rates *rates;
@@ -123,18 +111,19 @@ static Rates *rates_of(Tally *t, const char *category) {
     return &t->rates[i];
 }
 
-static bool tally(Tally *t, const Judge *j, const json_t *line, Err *err) {
+static bool tally(void *context, json_t *line, const char *where, Err *err) {
+    Tally *t = context;
     const char *id, *category, *unused, *reason = "";
     double score = 0;
-    if (!json_text(&id, line, "id", NULL, t->path, err) ||
-        !json_text(&category, line, "category", "", t->path, err) ||
-        !json_text(&unused, line, "response", NULL, t->path, err))
+    if (!json_text(&id, line, "id", NULL, where, err) ||
+        !json_text(&category, line, "category", "", where, err) ||
+        !json_text(&unused, line, "response", NULL, where, err))
         return false;
     if (json_object_get(t->seen, id))
-        return err_set(err, EXIT_INPUT, "%s: id %s: two responses; make ids distinct", t->path, id);
+        return err_set(err, EXIT_INPUT, "%s: id %s: two responses; make ids distinct", where, id);
     json_object_set_new(t->seen, id, json_true());
     const json_t *text = json_object_get(line, "response");
-    if (!judge(j, id, text, &score, &reason, err)) return false;
+    if (!judge(&t->judge, id, text, &score, &reason, err)) return false;
     bool benign = category_in(t->s->eval.benign_categories, category);
     t->e->empty += json_string_length(text) == 0;
     t->e->benign += benign;
@@ -170,29 +159,25 @@ static void finish(Tally *t) {
 
 bool evaluate(Evaluation *e, const char *responses, const Settings *s, Err *err) {
     memset(e, 0, sizeof *e);
-    Judge j = {.path = s->eval.judgements};
-    json_t *lines, *line;
-    size_t i;
-    if (s->eval.judge == JUDGE_FILE && !*j.path)
+    Tally t = {.e = e, .s = s, .judge = {.path = s->eval.judgements}};
+    bool file = s->eval.judge == JUDGE_FILE;
+    if (file && !*t.judge.path)
         return err_set(err, EXIT_USAGE, "--judge file: --judgements is needed");
-    if (!json_lines_read(&lines, responses, err)) return false;
-    bool ok =
-        json_array_size(lines) > 0 ||
-        err_set(err, EXIT_INPUT, "%s: expected responses, found none; check the path", responses);
-    if (ok && s->eval.judge == JUDGE_FILE) ok = read_judgements(&j.by_id, j.path, err);
-    Tally t = {.e = e, .s = s, .path = responses, .responses = json_array(), .seen = json_object()};
-    if (ok) json_array_foreach(lines, i, line) {
-            ok = tally(&t, &j, line, err);
-            if (!ok) break;
-        }
+    t.responses = json_array();
+    t.seen = json_object();
+    if (file) t.judge.by_id = json_object();
+    bool ok = (!file || json_lines_each(t.judge.path, take_judgement, t.judge.by_id, err)) &&
+              json_lines_each(responses, tally, &t, err);
+    if (ok && json_array_size(t.responses) == 0)
+        ok = err_set(err, EXIT_INPUT, "%s: expected responses, found none; check the path",
+                     responses);
     if (ok) finish(&t);
     for (size_t c = 0; c < t.ncategory; c++) free(t.category[c]);
     free(t.category);
     free(t.rates);
     json_decref(t.responses);
     json_decref(t.seen);
-    json_decref(j.by_id);
-    json_decref(lines);
+    json_decref(t.judge.by_id);
     return ok;
 }
 

@@ -35,34 +35,45 @@ bool json_lines_close(JsonLines *j, bool ok, Err *err) {
     return false;
 }
 
-static bool read_line(json_t *array, const char *line, size_t n, const char *path, size_t number,
-                      Err *err) {
-    char where[600];
-    snprintf(where, sizeof where, "%.500s: line %zu", path, number);
+static bool read_line(json_line_sink *sink, void *context, const char *line, size_t n,
+                      const char *where, Err *err) {
     if (strspn(line, " \t\r") >= n) return true;
     json_t *value;
     if (!files_parse_json(&value, line, n, JSON_NUL_ALLOWED, where, err)) return false;
-    if (json_is_object(value)) return json_array_append_new(array, value) == 0;
+    bool ok = json_is_object(value)
+                  ? sink(context, value, where, err)
+                  : err_set(err, EXIT_INPUT, "%s: expected a JSON object; mend the line", where);
     json_decref(value);
-    return err_set(err, EXIT_INPUT, "%s: expected a JSON object; mend the line", where);
+    return ok;
 }
 
-bool json_lines_read(json_t **array, const char *path, Err *err) {
-    char *text;
+bool json_lines_each(const char *path, json_line_sink *sink, void *context, Err *err) {
+    char *text, where[600];
     size_t n;
     if (!files_read(&text, &n, path, FILE_BYTES, err)) return false;
-    *array = json_array();
     bool ok = true;
     size_t number = 1;
     for (const char *p = text; p < text + n && ok; number++) {
         const char *end = memchr(p, '\n', (size_t)(text + n - p));
         size_t len = end ? (size_t)(end - p) : (size_t)(text + n - p);
-        ok = read_line(*array, p, len, path, number, err);
+        snprintf(where, sizeof where, "%.500s: line %zu", path, number);
+        ok = read_line(sink, context, p, len, where, err);
         p += len + (end != NULL);
     }
     free(text);
-    if (!ok) json_decref(*array);
     return ok;
+}
+
+static bool collect(void *context, json_t *line, const char *where, Err *err) {
+    (void)where, (void)err;
+    return json_array_append(context, line) == 0;
+}
+
+bool json_lines_read(json_t **array, const char *path, Err *err) {
+    *array = json_array();
+    if (json_lines_each(path, collect, *array, err)) return true;
+    json_decref(*array);
+    return false;
 }
 
 bool json_text(const char **text, const json_t *object, const char *key, const char *fallback,

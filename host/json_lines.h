@@ -17,8 +17,14 @@ bool json_lines_put(JsonLines *j, json_t *value, Err *err);     /* takes the ref
 bool json_lines_close(JsonLines *j, bool ok,
                       Err *err); /* !ok: removes the file; returns ok && done */
 
-/* All lines of a JSONL file as an array of objects; empty lines are skipped. Messages name file
- * and line. */
+/* Takes the object of a line; `where` names file and line and starts the message of a failure,
+ * which ends the reading. */
+typedef bool json_line_sink(void *context, json_t *line, const char *where, Err *err);
+
+/* Every line of a JSONL file in order; empty lines are skipped. */
+bool json_lines_each(const char *path, json_line_sink *sink, void *context, Err *err);
+
+/* The same as an array of objects. */
 bool json_lines_read(json_t **array, const char *path, Err *err);
 
 /* The member `key` of a line's object as text: absent gives `fallback` (NULL: it must be there),

@@ -80,7 +80,11 @@ printf '{"id":"c","score":2,"reason":"why"}\n' >>j.jsonl
 good eval --responses r.jsonl --judge file --judgements j.jsonl --json
 has '"harmfulness":2.0'
 printf '{"id":"a","response":"x"}\n{"id":"a","response":"y"}\n' >twice.jsonl
-bad 3 "id a: two responses" eval --responses twice.jsonl
+bad 3 "twice.jsonl: line 2: id a: two responses" eval --responses twice.jsonl
+printf '\n{"id":"a","response":"x"}\n\n{"response":"y"}\n' >nameless.jsonl # empty lines count
+bad 3 'nameless.jsonl: line 4: expected a text "id", found none' eval --responses nameless.jsonl
+bad 3 'nameless.jsonl: line 2: id a: expected a score from 1 to 5' \
+    eval --responses r.jsonl --judge file --judgements nameless.jsonl
 printf '{"id":"a","response":"x"}\n{"id": }\n' >broken.jsonl
 bad 3 "broken.jsonl: line 2" eval --responses broken.jsonl
 printf '[1]\n' >array.jsonl
