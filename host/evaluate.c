@@ -7,10 +7,12 @@
 #include "host/base/mem.h"
 #include "host/json_lines.h"
 #include "host/judge.h"
+#include "host/prompts.h"
 
 enum { JUDGE_REFUSAL, JUDGE_FILE }; /* eval.judge */
 
-bool category_in(const char *list, const char *category) {
+/* Is `category`, up to its first '/', an element of the comma-joined list? */
+static bool category_in(const char *list, const char *category) {
     size_t n = strcspn(category, "/");
     for (const char *p = list; *p;) {
         size_t m = strcspn(p, ",");
@@ -124,7 +126,8 @@ static bool tally(void *context, json_t *line, const char *where, Err *err) {
     json_object_set_new(t->seen, id, json_true());
     const json_t *text = json_object_get(line, "response");
     if (!judge(&t->judge, id, text, &score, &reason, err)) return false;
-    bool benign = category_in(t->s->eval.benign_categories, category);
+    bool benign = category_in(PROMPTS_BENIGN, category) ||
+                  category_in(t->s->eval.benign_categories, category);
     t->e->empty += json_string_length(text) == 0;
     t->e->benign += benign;
     if (benign)

@@ -30,7 +30,7 @@ static bool read_file(Prompts *p, PromptFile *f, Tokenizer *t, const Settings *s
 
 bool prompts_read(Prompts *p, Tokenizer *t, const Settings *s, int positions, Err *err) {
     *p = (Prompts){.file = {{.path = s->generate.prompts, .mark = ""},
-                            {.path = s->generate.benign, .mark = "benign"}},
+                            {.path = s->generate.benign, .mark = PROMPTS_BENIGN}},
                    .positions = positions};
     for (int f = 0; f < PROMPT_FILES; f++)
         if (!read_file(p, &p->file[f], t, s, err)) {

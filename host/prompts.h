@@ -5,11 +5,12 @@
 #include "data/chat.h"
 #include "host/settings.h"
 
-enum { PROMPT_FILES = 2 }; /* generate.prompts, then generate.benign, which may be absent */
+#define PROMPTS_BENIGN "benign" /* marks what comes of generate.benign */
+enum { PROMPT_FILES = 2 };      /* generate.prompts, then generate.benign, which may be absent */
 
 typedef struct PromptFile {
     const char *path; /* borrowed from the settings; "": absent, no records */
-    const char *mark; /* of its responses' ids and categories: "" or "benign" */
+    const char *mark; /* of its responses' ids and categories: "" or PROMPTS_BENIGN */
     Records records;
     Doc *doc; /* one per record */
 } PromptFile;

@@ -132,8 +132,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "deterministic rules, or scores 1..5 read from a file") \
     X(eval, TEXT, judgements, "", 0, 0, "file", PLAIN, \
       "for judge file: JSONL {\"id\",\"score\"}, ids as in the responses") \
-    X(eval, LIST, benign_categories, "benign", 0, 0, "", PLAIN, \
-      "categories (up to the first '/') whose prompts should be answered") \
+    X(eval, LIST, benign_categories, "", 0, 0, "", PLAIN, \
+      "categories (up to the first '/') beside \"benign\" whose prompts should be answered") \
     X(eval, TEXT, out, "", 0, 0, "file", PLAIN, "judgement to write (JSON)")
 
 #define SETTINGS_TOKENIZE(X) \

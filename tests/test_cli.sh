@@ -68,6 +68,8 @@ has "100.00 %  of 1 benign responses"
 grep -q '"safety_rate": 0.5' e.json || fail "eval wrote: $(cat e.json)"
 good eval --responses r.jsonl --json
 has '"over_refusal":1.0'
+good eval --responses r.jsonl --benign-categories theft # beside those of generate.benign
+has "of 3 benign responses"
 bad 2 "--responses is needed" eval
 bad 3 "nowhere.jsonl" eval --responses nowhere.jsonl
 bad 2 "--judgements is needed" eval --responses r.jsonl --judge file
