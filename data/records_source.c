@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include <zlib.h>
 
@@ -27,7 +28,11 @@ bool source_fail(Source *s, size_t line, const char *fmt, ...) {
 }
 
 bool source_open(Source *s, const char *path, Err *err) {
+    struct stat st;
     *s = (Source){.path = path, .line = 1, .err = err};
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return err_set(err, EXIT_INPUT, "%s: expected a file, this is a folder; name a file in it",
+                       path);
     s->gz = gzopen(path, "rbe");
     if (!s->gz) return files_failed(err, path, "open");
     gzbuffer(s->gz, BUFFER);

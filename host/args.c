@@ -359,9 +359,10 @@ static bool check_needed(const Args *a, Err *err) {
 static bool check_outputs(const Args *a, Err *err) {
     for (int i = 0; i < SETTINGS_COUNT; i++) {
         const Setting *s = &settings_table[i];
-        if (strcmp(s->field, "out") != 0 || strcmp(s->detail, "file") != 0) continue;
+        if (strcmp(s->field, "out") != 0 || !command_uses(a->command, i)) continue;
         const char *path = *(const char *const *)((const char *)&a->s + s->offset);
-        if (*path && command_uses(a->command, i) && !files_can_create(path, err)) return false;
+        bool file = strcmp(s->detail, "file") == 0;
+        if (*path && !(file ? files_can_create : files_can_make_folder)(path, err)) return false;
     }
     return true;
 }

@@ -48,6 +48,7 @@ static json_t *fresh_config(int preset) {
 static bool read_config(json_t **config, const char *path, Err *err) {
     size_t n = strlen(path);
     bool is_file = n > 5 && strcmp(path + n - 5, ".json") == 0;
+    if (!is_file && !files_need_folder(path, "config.json", err)) return false;
     char *file = is_file ? mem_string(path) : files_join(path, "config.json");
     bool ok = files_read_json(config, file, CONFIG_BYTES, err);
     if (ok && !json_is_object(*config)) {

@@ -20,7 +20,13 @@ static const struct {
     {"config.json", "model", inspect_model},
 };
 
-/* A file's kind by its first bytes: a zip archive, a safetensors header, or text. */
+static bool named(const char *path, const char *end) {
+    size_t n = strlen(path), m = strlen(end);
+    return n >= m && strcmp(path + n - m, end) == 0;
+}
+
+/* A file's kind by its name where that says it, so that a broken one is called by its kind, else
+ * by its first bytes: a zip archive, a safetensors header, or text. */
 static inspector *choose_file(const char *path, const char **kind, Err *err) {
     unsigned char head[9] = {0};
     FILE *f = fopen(path, "rb");
@@ -32,10 +38,11 @@ static inspector *choose_file(const char *path, const char **kind, Err *err) {
     fclose(f);
     const char *slash = strrchr(path, '/');
     if (strcmp(slash ? slash + 1 : path, "config.json") == 0) return *kind = "model", inspect_model;
-    if (n >= 4 && memcmp(head, "PK\3\4", 4) == 0) return *kind = "Gemma Scope SAE", inspect_sae;
+    if (named(path, ".npz") || (n >= 4 && memcmp(head, "PK\3\4", 4) == 0))
+        return *kind = "Gemma Scope SAE", inspect_sae;
     /* u64 header length, far below 2^40, then JSON */
-    if (n == 9 && head[8] == '{' && !head[5] && !head[6] && !head[7])
-        return *kind = "safetensors", inspect_safetensors;
+    bool header = n == 9 && head[8] == '{' && !head[5] && !head[6] && !head[7];
+    if (header || named(path, ".safetensors")) return *kind = "safetensors", inspect_safetensors;
     return *kind = "records", inspect_records;
 }
 

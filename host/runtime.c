@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "host/base/files.h"
 #include "host/machine.h"
 
 enum { CHOSEN_AUTO, CHOSEN_F32, CHOSEN_BF16 }; /* model.dtype */
@@ -35,8 +36,9 @@ bool runtime_device(Runtime *r, const Settings *s, Err *err) {
 }
 
 bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
-    const char *path = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
-    return tokenizer_open(&r->tokenizer, path, err);
+    if (*s->model.tokenizer) return tokenizer_open(&r->tokenizer, s->model.tokenizer, err);
+    return files_need_folder(s->model.path, "config.json, weights and tokenizer.json", err) &&
+           tokenizer_open(&r->tokenizer, s->model.path, err);
 }
 
 bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {

@@ -224,6 +224,7 @@ bool config_parse(Config *c, const json_t *json, const char *name, Err *err) {
 
 bool config_load(Config *c, const char *folder, Err *err) {
     memset(c, 0, sizeof *c);
+    if (!files_need_folder(folder, "config.json", err)) return false;
     char *path = files_join(folder, "config.json");
     char *generation = files_join(folder, "generation_config.json");
     json_t *json = NULL;

@@ -32,23 +32,26 @@ static bool has_basis(const Subspace *s, int layer) {
     return s->basis[subspace_nearest(s, layer)].layer == layer;
 }
 
+static bool check_basis(const Config *c, const InitOptions *o, const Basis *b, Err *err) {
+    if (b->D != c->D)
+        return err_set(err, EXIT_INPUT,
+                       "the subspace has width %d, the model %d; make one for this model", b->D,
+                       c->D);
+    if (b->layer >= c->L)
+        return err_set(err, EXIT_INPUT,
+                       "the subspace has layer %d, the model only 0 to %d; make one for this model",
+                       b->layer, c->L - 1);
+    return !o->rank || b->R == o->rank ||
+           err_set(err, EXIT_INPUT,
+                   "the subspace of layer %d has rank %d, --rank asks for %d; make it again with "
+                   "this rank, or use --rank auto",
+                   b->layer, b->R, o->rank);
+}
+
 static bool check_subspace(const Config *c, const InitOptions *o, const Subspace *s, Err *err) {
-    for (int i = 0; i < s->n; i++) {
-        const Basis *b = &s->basis[i];
-        if (b->D != c->D)
-            return err_set(
-                err, EXIT_INPUT,
-                "the subspace has width %d, the model %d; was it made for another model?", b->D,
-                c->D);
-        if (b->layer >= c->L)
-            return err_set(err, EXIT_INPUT, "the subspace has layer %d, the model only 0 to %d",
-                           b->layer, c->L - 1);
-        if (o->rank && b->R != o->rank)
-            return err_set(err, EXIT_INPUT,
-                           "--rank %d: the subspace of layer %d has rank %d; make it again with "
-                           "this rank, or use --rank auto",
-                           o->rank, b->layer, b->R);
-    }
+    for (int i = 0; i < s->n; i++)
+        if (!check_basis(c, o, &s->basis[i], err))
+            return s->file ? err_prefix(err, "%s", s->file) : false;
     return true;
 }
 

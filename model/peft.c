@@ -224,6 +224,7 @@ static bool read_shape(const Reader *r, LoraShape *s, const Config *c) {
 }
 
 bool peft_read(LoraShape *shape, const Config *c, const char *folder, Err *err) {
+    if (!files_need_folder(folder, "adapter_config.json", err)) return false;
     char *path = files_join(folder, "adapter_config.json");
     json_t *json = NULL;
     bool ok = files_read_json(&json, path, CONFIG_BYTES, err);

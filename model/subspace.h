@@ -21,6 +21,7 @@ typedef struct Subspace {
     Basis *basis;
     int n;      /* layers, rising */
     char *made; /* from what and how, for people; NULL: "" */
+    char *file; /* that it was read from, for messages; NULL: none */
 } Subspace;
 
 typedef struct SubspaceOptions {

@@ -102,6 +102,7 @@ bool subspace_load(Subspace *s, const char *path, Err *err) {
     if (ok) {
         s->basis = mem_array((size_t)s->n, sizeof *s->basis);
         s->made = mem_string(made ? made : "");
+        s->file = mem_string(path);
     } else {
         s->n = 0;
     }

@@ -134,6 +134,20 @@ bad 2 "unknown flag --scores" train --model m --data chats.jsonl --init lora --o
 bad 3 "nowhere" train --model m --data chats.jsonl --init sails --subspace nowhere --out ad3
 bad 3 "nowhere" train --model m --data chats.jsonl --init-adapter nowhere --out ad3
 bad 3 "nowhere" train --model nowhere --data chats.jsonl --init lora --out ad3
+bad 3 "m/config.json: expected a folder with config.json" train --model m/config.json \
+    --data chats.jsonl --init lora --out ad3
+bad 3 "expected a folder with config.json" merge --model m/model.safetensors --adapter ad --out ad3
+bad 3 "none: expected a folder with config.json" merge --model none --adapter ad --out ad3
+bad 3 "expected a folder with adapter_config.json" train --model m --data chats.jsonl \
+    --init-adapter ad/adapter_model.safetensors --out ad3
+bad 3 "expected a folder with adapter_config.json" generate --model m --prompts prompts.jsonl \
+    --adapter ad/adapter_config.json
+bad 3 "m: expected a file, this is a folder" train --model m --data m --init lora --out ad3
+bad 3 "m: expected a file, this is a folder" train --model m --data chats.jsonl --init sails \
+    --subspace m --out ad3
+bad 3 "chats.jsonl: cannot make this folder: Not a directory" train --model nowhere --data nowhere --init lora \
+    --out chats.jsonl
+bad 3 "chats.jsonl/ad: cannot make" merge --model nowhere --adapter nowhere --out chats.jsonl/ad
 bad 3 "no document has a training target" train --model m --data chats.jsonl --init lora \
     --max-length 5 --out ad3
 bad 3 "prompts.jsonl" train --model m --data prompts.jsonl --init lora --out ad3
@@ -197,6 +211,10 @@ has '"layers":2'
 bad 3 "nowhere" inspect nowhere
 bad 3 "expected a folder with adapter_config.json" inspect .
 bad 3 "broken.jsonl" inspect broken.jsonl
+printf 'no tensors at all' >junk.safetensors
+bad 3 "junk.safetensors: expected a safetensors header" inspect junk.safetensors
+printf 'no archive at all' >junk.npz
+bad 3 "junk.npz: expected a .npz archive" inspect junk.npz
 
 # --------------------------------------------------------------------------------- a signal --
 "$sails" init --preset 9b --dtype f32 --out big >out 2>err &

@@ -64,6 +64,27 @@ static void test_out_file(void) {
     EXPECT(stat("/dev/full", &st) == 0 && S_ISCHR(st.st_mode), "a device must stay one");
 }
 
+/* What is asked before the work. */
+static void test_folder_asked(void) {
+    Err err;
+    CHECK(files_mkdirs(test_path("out/a"), &err) && files_write(test_path("out/x"), "", 0, &err),
+          "%s", err.text);
+    int before = entries(test_path("out"));
+    EXPECT(files_can_make_folder(test_path("out"), &err) &&
+               files_can_make_folder(test_path("out/p/q/r/"), &err) &&
+               files_can_make_folder("not-there", &err) && entries(test_path("out")) == before,
+           "a trial leaves no trace");
+    EXPECT_REFUSED(files_can_make_folder(test_path("out/x"), &err), err, EXIT_INPUT,
+                   "x: cannot make this folder");
+    EXPECT_REFUSED(files_can_make_folder(test_path("out/x/y/z"), &err), err, EXIT_INPUT,
+                   "Not a dir");
+    EXPECT_REFUSED(files_need_folder(test_path("out/x"), "this", &err), err, EXIT_INPUT,
+                   "with this, this is a fi");
+    EXPECT_REFUSED(files_need_folder(test_path("no"), "this", &err), err, EXIT_INPUT,
+                   "No such file");
+    EXPECT(files_need_folder(test_path("out"), "this", &err), "%s", err.text);
+}
+
 /* A reader never sees a mixture: a process killed while writing leaves the old file. */
 static void test_killed(void) {
     const char *path = test_path("killed");
@@ -250,6 +271,7 @@ static void test_sha256(void) {
 
 int main(void) {
     test_out_file();
+    test_folder_asked();
     test_killed();
     test_out_folder();
     test_out_folder_left();

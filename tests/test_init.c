@@ -235,7 +235,10 @@ static void test_refused(const Model *m) {
     Err err;
     InitOptions o = PLAIN;
     Subspace s = bases(m->ex, m->c.D + 1, 1, (int[]){1}, (int[]){R});
-    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT, "another model");
+    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT,
+                   "the subspace has width");
+    s.file = mem_string("some.file");
+    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT, "some.file: the sub");
     subspace_free(&s);
     s = bases(m->ex, m->c.D, 1, (int[]){3}, (int[]){R});
     EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT, "only 0 to 2");

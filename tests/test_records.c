@@ -273,7 +273,7 @@ static void test_packed(void) {
     EXPECT_REFUSED(records_read(&r, packed("", two, strlen(two), 50000, 1500), 0, &err), err,
                    EXIT_INPUT, "ends too early");
     EXPECT_REFUSED(records_read(&r, "/no/such/file", 0, &err), err, EXIT_INPUT, "/no/such/file");
-    EXPECT_REFUSED(records_read(&r, "/tmp", 0, &err), err, EXIT_INPUT, "/tmp:1: cannot read");
+    EXPECT_REFUSED(records_read(&r, "/tmp", 0, &err), err, EXIT_INPUT, "/tmp: expected a file");
 }
 
 /* Small files that unpack to much: one endless line, one endless row, and nothing but empty lines.

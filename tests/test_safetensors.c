@@ -106,7 +106,7 @@ static void test_lengths(void) {
         EXPECT_REFUSED(st_open(&set, test_file("short", "\2\0\0\0\0\0\0", n), &err), err,
                        EXIT_INPUT, "; fetch or make the file again");
     EXPECT_REFUSED(st_open(&set, test_file("none", "", 0), &err), err, EXIT_INPUT, "not empty");
-    EXPECT_REFUSED(st_open(&set, test_path(""), &err), err, EXIT_INPUT, "not empty");
+    EXPECT_REFUSED(st_open(&set, test_path(""), &err), err, EXIT_INPUT, "a folder");
     EXPECT_REFUSED(st_open(&set, test_path("absent"), &err), err, EXIT_INPUT, "No such file");
 
     const char *path = raw("large", "{", ST_MAX_HEADER + 1u, NULL, 0); /* and sparse up to there */

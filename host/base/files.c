@@ -113,6 +113,39 @@ bool files_put(OutFile *f, const void *data, size_t n, Err *err) {
     return n == 0 || fwrite(data, 1, n, f->stream) == n || files_failed(err, f->path, "write");
 }
 
+bool files_need_folder(const char *path, const char *holding, Err *err) {
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return err_set(err, EXIT_INPUT, "%s: expected a folder with %s: %s; check the path", path,
+                       holding, strerror(errno));
+    return S_ISDIR(st.st_mode) ||
+           err_set(err, EXIT_INPUT,
+                   "%s: expected a folder with %s, this is a file; give the folder", path, holding);
+}
+
+/* The path itself, or the nearest folder above it that is there (malloc). */
+static char *existing_part(const char *path) {
+    char *p = mem_string(path);
+    while (!files_exists(p) && errno == ENOENT) {
+        char *slash = strrchr(p, '/');
+        if (!slash) strcpy(p, "."); /* a relative path: it holds a character at least */
+        if (slash) slash[slash == p] = 0;
+    }
+    return p;
+}
+
+bool files_can_make_folder(const char *path, Err *err) {
+    struct stat st;
+    char *p = existing_part(path);
+    bool there = stat(p, &st) == 0, folder = there && S_ISDIR(st.st_mode);
+    if (there && !folder) errno = ENOTDIR;
+    bool ok = folder && access(p, W_OK | X_OK) == 0;
+    int why = errno;
+    free(p);
+    errno = why;
+    return ok || files_failed(err, path, "make this folder");
+}
+
 void files_sync_folder(const char *folder) {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return;

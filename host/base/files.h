@@ -26,6 +26,7 @@ bool files_failed(Err *err, const char *path, const char *doing);
 /* False with the reason when files_create would fail now: to be asked before hours of work whose
  * result goes there. Nothing changes; a device or pipe is taken at its word. */
 bool files_can_create(const char *path, Err *err);
+bool files_can_make_folder(const char *path, Err *err); /* the same for files_mkdirs */
 
 bool files_write(const char *path, const void *data, size_t n, Err *err); /* the three in one */
 
@@ -35,6 +36,9 @@ bool files_read(char **data, size_t *n, const char *path, size_t limit, Err *err
 
 bool files_mkdirs(const char *path, Err *err); /* all missing folders; there already: fine */
 bool files_exists(const char *path);
+
+/* False, with what a folder was expected to hold, when the path is none. */
+bool files_need_folder(const char *path, const char *holding, Err *err);
 void files_sync_folder(const char *folder); /* names in it reach the disk, where that can be */
 char *files_join(const char *folder, const char *name); /* malloc */
 

@@ -203,7 +203,10 @@ static bool map_file(StFile *f, Err *err) {
         return false;
     }
     bool ok = S_ISREG(st.st_mode) && st.st_size > 0;
-    if (!ok)
+    if (S_ISDIR(st.st_mode))
+        err_set(err, EXIT_INPUT, "%s: expected a file, this is a folder; name a file in it",
+                f->path);
+    else if (!ok)
         err_set(err, EXIT_INPUT,
                 "%s: expected a safetensors file that is not empty; fetch it again", f->path);
     if (ok) {
