@@ -7,6 +7,9 @@
 
 /* -------------------------------------------------------------------------------- matmul -- */
 
+static const char *const form_name[] = {
+    [GEMM_NT] = "NT", [GEMM_NN] = "NN", [GEMM_NT_FEW] = "NT_FEW"};
+
 typedef struct Shape {
     const char *what;
     int rows, cols, depth, stride; /* stride: of A; 0: dense */
@@ -21,11 +24,11 @@ static void bench_gemm(Shape s) {
     size_t a = (size_t)s.rows * lda, b = (size_t)s.cols * s.depth, c = (size_t)s.rows * s.cols;
     double size = (double)dtype_size(bench_ex.dtype), flops = 2.0 * s.rows * s.cols * s.depth;
     double bytes = size * ((double)s.rows * s.depth + (double)b + (1 + s.beta) * (double)c);
-    snprintf(shape, sizeof shape, "%s %s %dx%dx%d", s.what, s.form == GEMM_NT ? "NT" : "NN", s.rows,
-             s.cols, s.depth);
+    snprintf(shape, sizeof shape, "%s %s %dx%dx%d", s.what, form_name[s.form], s.rows, s.cols,
+             s.depth);
     store *A = bench_store(a, 1), *B = bench_store(b, 1),
           *C = s.beta == 0 ? bench_blank_store(c) : bench_store(c, 1);
-    int ldb = s.form == GEMM_NT ? s.depth : s.cols;
+    int ldb = s.form == GEMM_NN ? s.cols : s.depth;
     bench_ex.op->gemm(&bench_ex, C, s.cols, A, lda, B, ldb, s.rows, s.cols, s.depth, s.form, 1,
                       s.beta);
     bench_expect_store("gemm", C, c);
@@ -50,35 +53,37 @@ static void bench_grad(const char *what, int rows, int m, int n) {
     BENCH_FREE(A, B, C);
 }
 
-static void bench_head(int rows, int vocab) {
+static void bench_head(int rows, int vocab, enum GemmForm form) {
     if (!bench_chosen("gemm_f32")) return;
     char shape[96];
     size_t c = (size_t)rows * vocab;
-    snprintf(shape, sizeof shape, "head NT %dx%dx%d", rows, vocab, D);
+    snprintf(shape, sizeof shape, "head %s %dx%dx%d", form_name[form], rows, vocab, D);
     store *A = bench_store((size_t)rows * D, 1), *B = bench_store((size_t)vocab * D, 1);
     float *C = bench_blank(c * sizeof *C);
-    bench_ex.op->gemm_f32(&bench_ex, C, vocab, A, D, B, D, rows, vocab, D, GEMM_NT, 1, 0);
+    bench_ex.op->gemm_f32(&bench_ex, C, vocab, A, D, B, D, rows, vocab, D, form, 1, 0);
     bench_expect("gemm_f32", C, c, DTYPE_F32);
     BENCH_PRODUCT(
         "gemm_f32", shape,
         (double)dtype_size(bench_ex.dtype) * D * (rows + vocab) + 4.0 * (double)c,
         2.0 * (double)c * D,
-        bench_ex.op->gemm_f32(&bench_ex, C, vocab, A, D, B, D, rows, vocab, D, GEMM_NT, 1, 0));
+        bench_ex.op->gemm_f32(&bench_ex, C, vocab, A, D, B, D, rows, vocab, D, form, 1, 0));
     BENCH_FREE(A, B, C);
 }
 
 void bench_matmuls(void) {
     static const Shape shapes[] = {
-        {"q", N, H * E, D, 0, GEMM_NT, 0},         {"gate", N, F, D, 0, GEMM_NT, 0},
-        {"down", N, D, F, 0, GEMM_NT, 0},          {"d(gate)", N, D, F, 0, GEMM_NN, 1},
-        {"d(down)", N, F, D, 0, GEMM_NN, 0},       {"q", 160, H * E, D, 0, GEMM_NT, 0},
-        {"gate decoding", 8, F, D, 0, GEMM_NT, 0}, {"gate decoding", 1, F, D, 0, GEMM_NT, 0},
-        {"LoRA A", N, 3 * R, D, 0, GEMM_NT, 0},    {"LoRA B", N, H * E, R, 3 * R, GEMM_NT, 1},
-        {"LoRA A", N, R, F, 0, GEMM_NT, 0},        {"LoRA B", N, D, R, 0, GEMM_NT, 1},
-        {"d(LoRA B)", N, R, D, 0, GEMM_NN, 0},
+        {"q", N, H * E, D, 0, GEMM_NT, 0},          {"gate", N, F, D, 0, GEMM_NT, 0},
+        {"down", N, D, F, 0, GEMM_NT, 0},           {"d(gate)", N, D, F, 0, GEMM_NN, 1},
+        {"d(down)", N, F, D, 0, GEMM_NN, 0},        {"q", 160, H * E, D, 0, GEMM_NT, 0},
+        {"gate", 1, F, D, 0, GEMM_NT_FEW, 0},       {"gate", 8, F, D, 0, GEMM_NT_FEW, 0},
+        {"gate", 16, F, D, 0, GEMM_NT_FEW, 0},      {"down", 8, D, F, 0, GEMM_NT_FEW, 0},
+        {"gate", 8, F, D, 0, GEMM_NT, 0},           {"LoRA A", N, 3 * R, D, 0, GEMM_NT, 0},
+        {"LoRA B", N, H * E, R, 3 * R, GEMM_NT, 1}, {"LoRA A", N, R, F, 0, GEMM_NT, 0},
+        {"LoRA B", N, D, R, 0, GEMM_NT, 1},         {"d(LoRA B)", N, R, D, 0, GEMM_NN, 0},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) bench_gemm(shapes[i]);
-    bench_head(64, 32000);
+    bench_head(64, 32000, GEMM_NT);
+    bench_head(8, VOCAB, GEMM_NT_FEW);
     bench_grad("LoRA A", N, R, D);
     bench_grad("LoRA B", N, F, R);
     bench_grad("full", N, D, D);

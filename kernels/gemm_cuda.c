@@ -158,13 +158,13 @@ static void multiply(Exec *ex, Key k, void *C, const void *A, const void *B, int
 static void forms(Exec *ex, cudaDataType_t type_out, void *C, int ldc, const store *A, int lda,
                   const store *B, int ldb, int M, int N, int K, enum GemmForm form, float alpha,
                   float beta) {
-    CHECK(M >= 0 && N > 0 && K > 0 && ldc >= N && lda >= K && ldb >= (form == GEMM_NT ? K : N),
+    CHECK(M >= 0 && N > 0 && K > 0 && ldc >= N && lda >= K && ldb >= (form == GEMM_NN ? N : K),
           "M=%d N=%d K=%d ldc=%d lda=%d ldb=%d form=%d", M, N, K, ldc, lda, ldb, form);
     CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", beta);
     if (M == 0) return;
     Key k = {.rows = REF_ROWS, .N = N, .K = K, .lda = lda, .ldb = ldb, .ldc = ldc};
     k.type_out = type_out;
-    k.b_by_columns = form == GEMM_NT;
+    k.b_by_columns = form != GEMM_NN;
     multiply(ex, k, C, A, B, M, alpha, beta);
 }
 

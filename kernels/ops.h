@@ -161,12 +161,13 @@ typedef void op_geglu_bwd(Exec *ex, store *dgate, store *dup, const store *dy, c
 /* ------------------------------------------------------------------------------- matmul -- */
 
 /* NT:  C = alpha A B^T + beta C,  A (M,K), B (N,K): a linear layer, B the weight as stored.
- * NN:  C = alpha A B   + beta C,  A (M,K), B (K,N): its backward into the input. */
-enum GemmForm { GEMM_NT, GEMM_NN };
+ * NN:  C = alpha A B   + beta C,  A (M,K), B (K,N): its backward into the input.
+ * NT_FEW is NT for the few rows of decoding, where reading B is what costs. */
+enum GemmForm { GEMM_NT, GEMM_NN, GEMM_NT_FEW };
 
 /* C (M,N) store, ldc elements from row to row; A, B store with lda, ldb. beta is 0 (C is then only
  * written) or 1. ld >= the row length, any alignment. Every element of C is a sum over K whose
- * order does not depend on M, on the row or on threads. M = 0 does nothing. */
+ * order depends on the form, not on M, on the row or on threads. M = 0 does nothing. */
 typedef void op_gemm(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
                      int M, int N, int K, enum GemmForm form, float alpha, float beta);
 

@@ -19,6 +19,7 @@ static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store 
     const LayerWeights *w = &m->layer[l];
     store *xa = a->layer[l].xa[g];
     LoraGroup lora = m->lora ? lora_group(m->lora, l, g) : (LoraGroup){.R = 0};
+    enum GemmForm form = a->decoding ? GEMM_NT_FEW : GEMM_NT;
     CHECK(lora.R <= a->max_R[g], "layer %d: expected rank <= %d, got %d", l, a->max_R[g], lora.R);
     if (lora.R > 0) {
         int in = proj_in(&m->c, group_first[g]);
@@ -26,7 +27,7 @@ static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store 
     }
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++, y++) {
         int in = proj_in(&m->c, p), out = proj_out(&m->c, p);
-        op->gemm(ex, *y, out, x, in, w->proj[p], in, a->N, out, in, GEMM_NT, 1, 0);
+        op->gemm(ex, *y, out, x, in, w->proj[p], in, a->N, out, in, form, 1, 0);
         const Adapter *d = lora.R > 0 ? lora_at(m->lora, l, p) : NULL;
         if (d && d->R > 0)
             op->gemm(ex, *y, out, store_at(ex->dtype, xa, (size_t)d->column), lora.R, d->b, d->R,

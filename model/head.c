@@ -11,10 +11,10 @@ static store *label_row(const Acts *a, int D, int i) {
     return store_at(a->ex->dtype, a->label_h, (size_t)i * (size_t)D);
 }
 
-static void logits_fwd(const Model *m, const Acts *a, int first, int n) {
+static void logits_fwd(const Model *m, const Acts *a, int first, int n, enum GemmForm form) {
     const Config *c = &m->c;
     m->ex->op->gemm_f32(m->ex, a->logits, c->V, label_row(a, c->D, first), c->D, m->embed, c->D, n,
-                        c->V, c->D, GEMM_NT, 1, 0);
+                        c->V, c->D, form, 1, 0);
 }
 
 /* Orders the labels so that the first `distinct` of them have distinct rows. Two replies that
@@ -61,7 +61,7 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
     ex->op->gather_rows(ex, a->label_h, a->h, a->row, n, c->D);
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_fwd(m, a, at, rows);
+        logits_fwd(m, a, at, rows, GEMM_NT);
         ex->op->xent(ex, a->dlogits, a->nll + at, a->logits, a->target + at, rows, c->V,
                      c->final_cap, gscale);
         if (train) /* the gradient takes the place of the hidden states */
@@ -79,10 +79,10 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
 }
 
 /* Logits of up to a chunk of hidden rows, uncapped, in a->logits. */
-static void logits_of_rows(const Model *m, Acts *a, const int32_t *row, int n) {
+static void logits_of_rows(const Model *m, Acts *a, const int32_t *row, int n, enum GemmForm form) {
     exec_copy_in(m->ex, a->row, row, (size_t)n * sizeof *row);
     m->ex->op->gather_rows(m->ex, a->label_h, a->h, a->row, n, m->c.D);
-    logits_fwd(m, a, 0, n);
+    logits_fwd(m, a, 0, n, form);
 }
 
 void head_sample(const Model *m, Acts *a, int32_t *token, const int32_t *row, int n, const float *u,
@@ -90,7 +90,7 @@ void head_sample(const Model *m, Acts *a, int32_t *token, const int32_t *row, in
     CHECK(a->complete, "expected a forward of all layers before");
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_of_rows(m, a, row + at, rows);
+        logits_of_rows(m, a, row + at, rows, GEMM_NT_FEW);
         m->ex->op->sample(m->ex, token + at, a->logits, u ? u + at : NULL, rows, m->c.V,
                           m->c.final_cap, how);
     }
@@ -103,7 +103,7 @@ void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *log
     const Sampling greedy = {.temperature = 0, .top_p = 1};
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_of_rows(m, a, row + at, rows);
+        logits_of_rows(m, a, row + at, rows, GEMM_NT);
         ex->op->sample(ex, a->drawn, a->logits, NULL, rows, c->V, c->final_cap, greedy); /* caps */
         exec_copy_out(ex, logits + (size_t)at * (size_t)c->V, a->logits,
                       (size_t)rows * (size_t)c->V * sizeof *logits);

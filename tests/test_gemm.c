@@ -79,6 +79,9 @@ static void gaps_kept(const char *what, const double *got, int M, int N, int ld)
                    N);
 }
 
+static const char *const form_name[] = {
+    [GEMM_NT] = "NT", [GEMM_NN] = "NN", [GEMM_NT_FEW] = "NT_FEW"};
+
 typedef struct Case {
     int M, N, K, pad; /* pad: extra elements from row to row, different for A, B and C */
     float alpha, beta;
@@ -87,10 +90,10 @@ typedef struct Case {
 static void product(Exec *ex, Case t, enum GemmForm form, bool to_f32, uint64_t seed) {
     char what[128];
     snprintf(what, sizeof what, "%s gemm%s %s %dx%dx%d pad %d alpha %g beta %g", ex->op->name,
-             to_f32 ? "_f32" : "", form == GEMM_NT ? "NT" : "NN", t.M, t.N, t.K, t.pad,
-             (double)t.alpha, (double)t.beta);
-    int ldc = t.N + t.pad, rows_b = form == GEMM_NT ? t.N : t.K,
-        cols_b = form == GEMM_NT ? t.K : t.N;
+             to_f32 ? "_f32" : "", form_name[form], t.M, t.N, t.K, t.pad, (double)t.alpha,
+             (double)t.beta);
+    int ldc = t.N + t.pad, rows_b = form == GEMM_NN ? t.K : t.N,
+        cols_b = form == GEMM_NN ? t.N : t.K;
     Matrix a = matrix(ex, seed, t.M, t.K, t.K + 2 * t.pad);
     Matrix b = matrix(ex, seed + 1, rows_b, cols_b, cols_b + 3 * t.pad);
     size_t n = (size_t)t.M * ldc;
@@ -104,7 +107,7 @@ static void product(Exec *ex, Case t, enum GemmForm form, bool to_f32, uint64_t 
             double sum = 0, sum_abs = 0;
             for (int k = 0; k < t.K; k++) {
                 double x = a.v[(size_t)i * a.ld + k];
-                double y = form == GEMM_NT ? b.v[(size_t)j * b.ld + k] : b.v[(size_t)k * b.ld + j];
+                double y = form == GEMM_NN ? b.v[(size_t)k * b.ld + j] : b.v[(size_t)j * b.ld + k];
                 sum += x * y, sum_abs += fabs(x * y);
             }
             double c0 = t.beta == 0 ? 0 : old[(size_t)i * ldc + j];
@@ -162,7 +165,7 @@ static void gradient(Exec *ex, int T, int M, int N, int pad, float alpha, uint64
  * Compared with `all`, rows 0..299 computed at once; all == NULL: returns them. */
 static double *some_rows(Exec *ex, const Matrix *a, const Matrix *b, const double *old, int row,
                          int rows, enum GemmForm form, float beta) {
-    int N = form == GEMM_NT ? b->rows : b->cols, K = a->cols;
+    int N = form == GEMM_NN ? b->cols : b->rows, K = a->cols;
     double *values = malloc(((size_t)rows * N + 1) * sizeof *values);
     CHECK(values, "out of memory");
     memcpy(values, old + (size_t)row * N, (size_t)rows * N * sizeof *values);
@@ -179,7 +182,7 @@ static void row_bits(Exec *ex, int N, int K, int pad, enum GemmForm form, float 
     static const int counts[] = {1, 7, 64, ROWS};
     int before = omp_get_max_threads();
     Matrix a = matrix(ex, 11, ROWS, K, K);
-    Matrix b = form == GEMM_NT ? matrix(ex, 12, N, K, K + pad) : matrix(ex, 12, K, N, N + pad);
+    Matrix b = form == GEMM_NN ? matrix(ex, 12, K, N, N + pad) : matrix(ex, 12, N, K, K + pad);
     double *old = test_noise_array(13, (size_t)ROWS * N, 1);
     double *all = some_rows(ex, &a, &b, old, 0, ROWS, form, beta);
     for (int threads = 1; threads <= 4; threads *= 2)
@@ -190,8 +193,7 @@ static void row_bits(Exec *ex, int N, int K, int pad, enum GemmForm form, float 
                 double *got = some_rows(ex, &a, &b, old, row, rows, form, beta);
                 bool same = memcmp(all + (size_t)row * N, got, (size_t)rows * N * 8) == 0;
                 EXPECT(same, "%s %s N=%d K=%d pad %d beta=%g: rows %d..+%d with %d threads",
-                       ex->op->name, form == GEMM_NT ? "NT" : "NN", N, K, pad, (double)beta, row,
-                       rows, threads);
+                       ex->op->name, form_name[form], N, K, pad, (double)beta, row, rows, threads);
                 free(got);
             }
     omp_set_num_threads(before);
@@ -240,14 +242,15 @@ static void all_gemm(Exec *ex) {
         {9, 33, 64, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        for (int f = 0; f < 4; f++)
-            product(ex, cases[i], f & 1 ? GEMM_NN : GEMM_NT, f & 2, 100 * i);
+        for (int f = GEMM_NT; f <= GEMM_NT_FEW; f++)
+            for (int to_f32 = 0; to_f32 < 2; to_f32++)
+                product(ex, cases[i], (enum GemmForm)f, to_f32, 100 * i);
     static const int grads[][4] = {
         {0, 3, 5, 0},    {1, 1, 1, 0},      {40, 1, 33, 0},    {40, 33, 1, 0},    {5, 16, 33, 1},
         {64, 64, 16, 0}, {1023, 17, 40, 3}, {1024, 16, 96, 0}, {1025, 40, 16, 0}, {2100, 8, 65, 2}};
     for (size_t i = 0; i < sizeof grads / sizeof *grads; i++)
         gradient(ex, grads[i][0], grads[i][1], grads[i][2], grads[i][3], i % 2 ? 1 : -0.3f, 7 * i);
-    for (int f = 0; f < 2; f++) {
+    for (int f = GEMM_NT; f <= GEMM_NT_FEW; f++) {
         for (int pad = 0; pad <= 8; pad += 8) {
             row_bits(ex, 1200, 64, pad, (enum GemmForm)f, 0);
             row_bits(ex, 65, 2304, pad, (enum GemmForm)f, 1);

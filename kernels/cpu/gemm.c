@@ -147,7 +147,7 @@ static void multiply(Exec *ex, const Product *p) {
 static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int lda,
                   const store *B, int ldb, int M, int N, int K, enum GemmForm form, float alpha,
                   float beta) {
-    CHECK(M >= 0 && N > 0 && K > 0 && ldc >= N && lda >= K && ldb >= (form == GEMM_NT ? K : N),
+    CHECK(M >= 0 && N > 0 && K > 0 && ldc >= N && lda >= K && ldb >= (form == GEMM_NN ? N : K),
           "M=%d N=%d K=%d ldc=%d lda=%d ldb=%d form=%d", M, N, K, ldc, lda, ldb, form);
     CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", (double)beta);
     Product p = {.C = C,
@@ -157,14 +157,17 @@ static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int
                  .a_row = (size_t)lda,
                  .a_col = 1,
                  .B = elems_const(B),
-                 .b_row = form == GEMM_NT ? 1 : (size_t)ldb,
-                 .b_col = form == GEMM_NT ? (size_t)ldb : 1,
+                 .b_row = form == GEMM_NN ? (size_t)ldb : 1,
+                 .b_col = form == GEMM_NN ? 1 : (size_t)ldb,
                  .M = M,
                  .N = N,
                  .K = K,
                  .alpha = alpha,
                  .accumulate = beta == 1};
-    multiply(ex, &p);
+    if (form == GEMM_NT_FEW)
+        TWIN(gemm_few)(ex, &p);
+    else
+        multiply(ex, &p);
 }
 
 void TWIN(gemm)(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,

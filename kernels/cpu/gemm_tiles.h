@@ -1,4 +1,4 @@
-/* gemm_tiles.h - a matrix product as the CPU's two engines see it, and the engine of our own. */
+/* gemm_tiles.h - a matrix product as the CPU's engines see it, and the engines of our own. */
 #ifndef SAILS_GEMM_TILES_H
 #define SAILS_GEMM_TILES_H
 
@@ -18,5 +18,9 @@ typedef struct Product {
 /* Runs on any processor and any layout, in f32. Each element of C is one chain of additions in
  * order of k, so that its bits depend on nothing but its row of A and its column of B. */
 void TWIN(gemm_tiles)(Exec *ex, const Product *p);
+
+/* For few rows and GEMM_NT_FEW alone: a_col and b_row are 1. Each element of C is a fixed tree of
+ * chains, whatever M and the row. */
+void TWIN(gemm_few)(Exec *ex, const Product *p);
 
 #endif
