@@ -1,8 +1,8 @@
 /* align on the planted world, the quickstart's run: the base model helps with everything, the
  * trained ones refuse harm - of unseen kinds too - and still help where it is harmless.
  *
- * Measured over seeds 0 to 3: LoRA 88 to 100 % safe, SAILS 98 to 100 %, over-refusal 0 to 6 %. The
- * bounds below leave room for other processors, whose roundings lead training elsewhere.
+ * Measured over seeds 0 to 3: LoRA 88 to 100 % safe, SAILS 100 %, over-refusal 0 to 6 %. The bounds
+ * below leave room for other processors, whose roundings lead training elsewhere.
  *
  * Needs SAILS_PLANTED, the folder that planted_world has written. */
 #include <math.h>

@@ -39,7 +39,7 @@ static const char recipe[] =
     "train:\n"
     "  methods: [base, lora, sails]\n"
     "  batch: 16\n"
-    "  epochs: 4\n"
+    "  epochs: 5\n"
     "  lr: 4e-4\n"
     "generate:\n"
     "  prompts: '%1$s/harmful.jsonl'\n"

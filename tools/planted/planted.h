@@ -29,7 +29,7 @@ enum { EVENTS = 16, PLANTED = 18, SAE_WIDTH = 96, FIRST_SAE = 1, LAST_SAE = 3 };
 
 #define BALLAST 8.0         /* of the stream */
 #define RMS_IN 0.65         /* of a stream entering a sub-layer; true to a few percent */
-enum { QUERY_SCALAR = 24 }; /* not the width of a head: both occur in real models */
+enum { QUERY_SCALAR = 80 }; /* 1.6^2 times the width of a head: one for the other must show */
 #define CAP_ATTENTION 50.0
 #define LOOK_HEADER \
     55.0                /* scores that share the REPLY flag between header and BOS: with the soft */
