@@ -28,14 +28,18 @@ static void run_close(Run *r) {
     golden_close(&r->g);
 }
 
-/* Adds the gradients of one pack; returns its part of the mean loss. */
-static double pass(Run *r, const Pack *p) {
-    float nll[GOLDEN_ROWS];
+/* Adds the gradients of one pack; returns its part of the mean loss. nll (labels of the pack). */
+static double pass_nll(Run *r, const Pack *p, float *nll) {
     const Model *m = &r->g.m;
     model_forward(m, r->a, p, m->c.L, NULL, NULL);
     double sum = model_loss(m, r->a, p, (float)(1.0 / r->labels), nll);
     model_backward(m, r->a, p);
     return sum / r->labels;
+}
+
+static double pass(Run *r, const Pack *p) {
+    float nll[GOLDEN_ROWS];
+    return pass_nll(r, p, nll);
 }
 
 static void zero(Run *r) {
@@ -127,33 +131,107 @@ static double norm(const float *a, const float *b, size_t n) { /* |a - b|; b NUL
  * another order. Each of these N-term f32 sums may differ by N 2^-24 of the sum of its terms'
  * sizes, which the documents' own gradients show up to cancellation within a document: allow a
  * factor of 8 for that. The same in bf16: its gradients are summed in f32 too. */
-static void test_split(Run *r) {
-    static const int split[][GOLDEN_DOCS] = {
-        {0, 1, 2, 3}, {0, 1, 0, 1}, {1, 0, 0, 1}, {3, 3, 0, 0}};
-    double loss = batch(r, (int[]){0, 0, 0, 0}), parts = 0;
-    float *whole = all_gradients(r);
+static double regrouped_error(Run *r) {
+    double parts = 0;
     for (int d = 0; d < GOLDEN_DOCS; d++) {
         batch(r, (int[]){d == 0 ? 0 : 9, d == 1 ? 0 : 9, d == 2 ? 0 : 9, d == 3 ? 0 : 9});
         float *g = all_gradients(r);
         parts += norm(g, NULL, r->l.n);
         free(g);
     }
-    double tol = 8 * GOLDEN_ROWS * ldexp(1, -24) * parts;
+    return 8 * GOLDEN_ROWS * ldexp(1, -24) * parts;
+}
+
+/* Fails unless the gradients now are `whole`, up to tol; frees them. */
+static void expect_regrouped(const char *what, const Run *r, const float *whole, double tol) {
+    float *g = all_gradients(r);
+    double e = norm(g, whole, r->l.n);
+    EXPECT(e <= tol, "%s: %s: gradients differ by %.3g of %.3g", r->g.folder, what, e, tol);
+    g[r->l.n / 3] += 3 * (float)tol;
+    EXPECT(!(norm(g, whole, r->l.n) <= tol), "%s: planted fault not seen", r->g.folder);
+    free(g);
+}
+
+static void test_split(Run *r) {
+    static const int split[][GOLDEN_DOCS] = {
+        {0, 1, 2, 3}, {0, 1, 0, 1}, {1, 0, 0, 1}, {3, 3, 0, 0}};
+    double tol = regrouped_error(r), loss = batch(r, (int[]){0, 0, 0, 0});
+    float *whole = all_gradients(r);
     for (size_t i = 0; i < sizeof split / sizeof split[0]; i++) {
         double other = batch(r, split[i]);
-        float *g = all_gradients(r);
-        double e = norm(g, whole, r->l.n);
-        EXPECT(e <= tol, "%s: split %zu: gradients differ by %.3g of %.3g", r->g.folder, i, e, tol);
+        expect_regrouped("split", r, whole, tol);
         EXPECT(fabs(other - loss) <= 1e-12 * loss, "%s: split %zu: loss %.17g, %.17g", r->g.folder,
                i, other, loss);
-        g[r->l.n / 3] += 3 * (float)tol;
-        EXPECT(!(norm(g, whole, r->l.n) <= tol), "%s: planted fault not seen", r->g.folder);
-        free(g);
     }
     free(whole);
 }
 
-/* A pack without a label has loss 0 and gradient 0, and spoils no other. */
+/* A pack of the documents in this order. Those in `silent`, a set of bits, have no label. */
+static Pack ordered_pack(const Run *r, const int order[GOLDEN_DOCS], unsigned silent) {
+    Pack p;
+    pack_init(&p, GOLDEN_ROWS, 16, GOLDEN_ROWS);
+    for (int i = 0; i < GOLDEN_DOCS; i++) {
+        int d = order[i];
+        pack_add(&p, r->g.token[d], silent >> d & 1 ? NULL : r->g.label[d], r->g.n[d], d);
+    }
+    return p;
+}
+
+static const int in_order[GOLDEN_DOCS] = {0, 1, 2, 3};
+
+/* The losses of document d in a pack, one behind the other; returns how many. */
+static int losses_of(float *to, const Pack *p, const float *nll, int d) {
+    int n = 0;
+    for (int i = 0; i < p->nlabel; i++)
+        if (p->label_doc[i] == d) to[n++] = nll[i];
+    return n;
+}
+
+/* The order of a pack's documents: each keeps its losses to the bit, the gradient is the same. */
+static void test_order(Run *r) {
+    Pack p = ordered_pack(r, in_order, 0), q = ordered_pack(r, (int[]){2, 0, 3, 1}, 0);
+    float one[GOLDEN_ROWS], two[GOLDEN_ROWS], mine[GOLDEN_ROWS], moved[GOLDEN_ROWS];
+    double tol = regrouped_error(r);
+    zero(r);
+    pass_nll(r, &p, one);
+    float *whole = all_gradients(r);
+    zero(r);
+    pass_nll(r, &q, two);
+    expect_regrouped("another order", r, whole, tol);
+    for (int d = 0; d < GOLDEN_DOCS; d++) {
+        int n = losses_of(mine, &p, one, d);
+        EXPECT(n > 0 && losses_of(moved, &q, two, d) == n, "document %d has %d losses", d, n);
+        EXPECT(memcmp(mine, moved, (size_t)n * sizeof *mine) == 0, "%s: losses of document %d",
+               r->g.folder, d);
+    }
+    free(whole);
+    pack_free(&p), pack_free(&q);
+}
+
+/* What a document without labels says changes the gradient by exactly nothing. */
+static void test_neighbour(Run *r) {
+    Pack p = ordered_pack(r, in_order, 1u << 1 | 1u << 2),
+         q = ordered_pack(r, in_order, 1u << 1 | 1u << 2);
+    for (int i = q.seg[1].row; i < q.seg[3].row; i++)
+        q.token[i] = (q.token[i] * 7 + 3) % r->g.m.c.V;
+    zero(r);
+    double before = pass(r, &p);
+    float *g = all_gradients(r);
+    zero(r);
+    double after = pass(r, &q);
+    float *other = all_gradients(r);
+    EXPECT(before == after, "%s: a silent neighbour moves the loss: %.17g, %.17g", r->g.folder,
+           before, after);
+    EXPECT(memcmp(g, other, r->l.n * sizeof *g) == 0, "%s: a silent neighbour moves gradients",
+           r->g.folder);
+    q.token[1] ^= 1; /* of a document with labels */
+    zero(r);
+    EXPECT(pass(r, &q) != before, "%s: no token has an effect", r->g.folder);
+    free(g), free(other);
+    pack_free(&p), pack_free(&q);
+}
+
+/* A pack without a label has loss 0 and adds gradients of 0, to the bit. */
 static void test_no_labels(Run *r) {
     Pack p;
     pack_init(&p, GOLDEN_ROWS, 4, GOLDEN_ROWS);
@@ -164,6 +242,13 @@ static void test_no_labels(Run *r) {
     EXPECT(loss == 0, "%s: loss %g without labels", r->g.folder, loss);
     EXPECT(norm(g, NULL, r->l.n) == 0, "%s: gradient without labels", r->g.folder);
     free(g);
+    batch(r, (int[]){0, 0, 0, 0});
+    float *before = all_gradients(r);
+    pass(r, &p);
+    float *after = all_gradients(r);
+    EXPECT(memcmp(before, after, r->l.n * sizeof *g) == 0, "%s: no labels, other gradients",
+           r->g.folder);
+    free(before), free(after);
     pack_free(&p);
 }
 
@@ -251,6 +336,8 @@ static void body(Exec *ex) {
         run_open(&r, ex, golden_models[i]);
         test_peft(&r);
         test_split(&r);
+        test_order(&r);
+        test_neighbour(&r);
         test_no_labels(&r);
         test_branches(&r);
         if (i == 0 && ex->dtype == DTYPE_F32) test_alone(&r);

@@ -2,6 +2,8 @@
  * taken out, SAE and sums in double. Whatever sharing, packing or gathering does must not show. */
 #include "model/score_run.h"
 
+#include <omp.h>
+
 #include "tests/golden.h"
 
 enum { S = 70, DOCS = 12, LONGEST = 30 };
@@ -265,26 +267,64 @@ static void test_swapped(World *u) {
     free(ref);
 }
 
-/* score(A + B) = merge(score(A), score(B)): counts and maxima exactly, sums up to the rounding of
- * adding in another order. The cut changes which documents share a pack, so rows' bits must not
- * depend on their pack. */
+/* Counts and maxima are equal, sums up to the rounding of adding in another order. */
+static void expect_regrouped(const char *what, const Scores *got, const Scores *all) {
+    char name[64];
+    for (int i = 0; i < 2; i++) {
+        const ScoreLayer *x = &got->layer[i], *y = &all->layer[i];
+        snprintf(name, sizeof name, "%s: sums", what);
+        test_close(name, x->sum, y->sum, 2 * SCORE_GROUPS * S, 0, 64 * 0x1p-53);
+        test_close(name, x->sumsq, y->sumsq, 2 * S, 0, 256 * 0x1p-53);
+        EXPECT(memcmp(x->fires, y->fires, 2 * S * sizeof *x->fires) == 0, "%s: fires", what);
+        EXPECT(memcmp(x->max, y->max, 2 * S * sizeof *x->max) == 0, "%s: max", what);
+    }
+    EXPECT(memcmp(got->tokens, all->tokens, sizeof all->tokens) == 0, "%s: tokens", what);
+}
+
+/* score(A + B) = merge(score(A), score(B)). The cut changes which documents share a pack, so rows'
+ * bits must not depend on their pack. */
 static void test_merge(World *u) {
     Scores all = run(u, 0, DOCS, 120, POOL_TOKEN);
     for (int cut = 5; cut <= 7; cut++) { /* each part has both corpora */
         Scores a = run(u, 0, cut, 120, POOL_TOKEN), b = run(u, cut, DOCS, 120, POOL_TOKEN);
         Err err;
         CHECK(scores_merge(&a, &b, &err), "%s", err.text);
-        for (int i = 0; i < 2; i++) {
-            const ScoreLayer *x = &a.layer[i], *y = &all.layer[i];
-            test_close("merged sum", x->sum, y->sum, 2 * SCORE_GROUPS * S, 0, 64 * 0x1p-53);
-            test_close("merged sumsq", x->sumsq, y->sumsq, 2 * S, 0, 256 * 0x1p-53);
-            EXPECT(memcmp(x->fires, y->fires, 2 * S * sizeof *x->fires) == 0, "fires");
-            EXPECT(memcmp(x->max, y->max, 2 * S * sizeof *x->max) == 0, "max");
-        }
-        EXPECT(memcmp(a.tokens, all.tokens, sizeof a.tokens) == 0, "tokens");
+        expect_regrouped("merged", &a, &all);
         scores_free(&a), scores_free(&b);
     }
     scores_free(&all);
+}
+
+/* The order of the documents is none of the result. */
+static void test_order(World *u) {
+    Scores all = run(u, 0, DOCS, 120, POOL_TOKEN);
+    for (int d = 0; d < DOCS / 2; d++) {
+        ScoreItem swap = u->item[d];
+        u->item[d] = u->item[DOCS - 1 - d];
+        u->item[DOCS - 1 - d] = swap;
+    }
+    Scores back = run(u, 0, DOCS, 120, POOL_TOKEN);
+    expect_regrouped("reversed", &back, &all);
+    scores_free(&back), scores_free(&all);
+}
+
+static void test_threads(World *u) {
+    int before = omp_get_max_threads();
+    omp_set_num_threads(1);
+    Scores one = run(u, 0, DOCS, 120, POOL_TOKEN);
+    for (int threads = 2; threads <= 4; threads += 2) {
+        omp_set_num_threads(threads);
+        Scores more = run(u, 0, DOCS, 120, POOL_TOKEN);
+        for (int i = 0; i < 2; i++) {
+            const ScoreLayer *x = &one.layer[i], *y = &more.layer[i];
+            EXPECT(memcmp(x->sum, y->sum, 2 * SCORE_GROUPS * S * sizeof *x->sum) == 0 &&
+                       memcmp(x->sumsq, y->sumsq, 2 * S * sizeof *x->sumsq) == 0,
+                   "layer %d: other bits with %d threads", x->layer, threads);
+        }
+        scores_free(&more);
+    }
+    omp_set_num_threads(before);
+    scores_free(&one);
 }
 
 /* A run can be used again, and starts from nothing. */
@@ -347,6 +387,8 @@ static void body(Exec *ex) {
         if (ex->dtype == DTYPE_F32 || i == 0) test_parity(&u);
         if (i == 0) test_swapped(&u), test_again(&u);
         test_merge(&u);
+        test_threads(&u);
+        test_order(&u);
         test_bad_stream(&u);
         test_not_finite(&u);
         world_close(&u);
