@@ -242,17 +242,23 @@ static void plant(const char *what, Exec *ex, const Pack *p, Got *g, const Resul
     }
 }
 
-static void compare(Exec *ex, const char *name, AttnShape a, const Segment *seg, int nseg) {
+static void compare_pack(Exec *ex, const char *name, const Pack *p) {
     char what[160];
+    AttnShape a = p->a;
     snprintf(what, sizeof what, "%s attn %s H=%d K=%d E=%d window %d cap %g", ex->op->name, name,
              a.H, a.K, a.E, a.window, (double)a.cap);
+    Got g = run(ex, p, a);
+    Result r = result_new(p);
+    ref_fwd(p, &r);
+    ref_bwd(p, &r, test_roundoff(ex->dtype));
+    if (close_all(what, ex, p, &g, &r) && p->N > 0) plant(what, ex, p, &g, &r);
+    got_free(&g), result_free(&r);
+}
+
+static void compare(Exec *ex, const char *name, AttnShape a, const Segment *seg, int nseg) {
     Pack p = pack_new(a, seg, nseg, (uint64_t)a.E + 31u * (uint64_t)a.window);
-    Got g = run(ex, &p, a);
-    Result r = result_new(&p);
-    ref_fwd(&p, &r);
-    ref_bwd(&p, &r, test_roundoff(ex->dtype));
-    if (close_all(what, ex, &p, &g, &r) && p.N > 0) plant(what, ex, &p, &g, &r);
-    got_free(&g), result_free(&r), pack_free(&p);
+    compare_pack(ex, name, &p);
+    pack_free(&p);
 }
 
 /* d(sum d_o . o) by central differences of the reference forward: error h^2 f''' / 6 + roundoff. */
@@ -316,6 +322,21 @@ static void shapes(Exec *ex) {
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
         for (size_t s = 0; s < sizeof a / sizeof *a; s++)
             compare(ex, layouts[i].name, a[s], layouts[i].seg, layouts[i].nseg);
+    /* More query heads to a kv head than a tile may have columns. */
+    compare(ex, "many heads", (AttnShape){280, 2, 8, 20, 0.35f, 3}, edges, 5);
+}
+
+/* Scores all near -500, then all near 500: exp of either is out of range, of their differences not.
+ */
+static void far_scores(Exec *ex) {
+    AttnShape a = {.H = 4, .K = 2, .E = 32, .window = 40, .scale = 1};
+    for (int sign = -1; sign <= 1; sign += 2) {
+        Pack p = pack_new(a, tiles, 4, 83);
+        for (size_t i = 0; i < q_size(&p); i++) p.q[i] = 4 + 0.05 * p.q[i];
+        for (size_t i = 0; i < k_size(&p); i++) p.k[i] = sign * (4 + 0.05 * p.k[i]);
+        compare_pack(ex, "far scores", &p);
+        pack_free(&p);
+    }
 }
 
 /* The comparison tells every part of the rule from its neighbour. */
@@ -444,6 +465,7 @@ static void place_bits(Exec *ex, int window) {
 static void all_attention(Exec *ex) {
     if (TEST_LACKS(ex, attn_fwd) || TEST_LACKS(ex, attn_bwd)) return;
     shapes(ex);
+    far_scores(ex);
     rules(ex);
     contamination(ex);
     window_reach(ex);

@@ -124,24 +124,24 @@ static int close_to(const char *what, const double *got, const double *want, con
     return ok;
 }
 
-static void decode(Exec *ex, AttnShape a, int N, int T, const int32_t *slot, const int32_t *len) {
+static void decode_batch(Exec *ex, Batch *b) {
     char what[128];
+    AttnShape a = b->a;
     snprintf(what, sizeof what, "%s attn_decode N=%d H=%d K=%d E=%d window %d cap %g", ex->op->name,
-             N, a.H, a.K, a.E, a.window, (double)a.cap);
-    Batch b = batch_new(a, N, T, slot, len);
-    double *got = run(ex, &b, a), u = test_roundoff(ex->dtype);
-    size_t n = (size_t)N * a.H * a.E;
+             b->N, a.H, a.K, a.E, a.window, (double)a.cap);
+    double *got = run(ex, b, a), u = test_roundoff(ex->dtype);
+    size_t n = (size_t)b->N * a.H * a.E;
     double *want = zeros(n), *err = zeros(n);
-    for (int i = 0; i < N; i++)
+    for (int i = 0; i < b->N; i++)
         for (int h = 0; h < a.H; h++) {
             size_t at = ((size_t)i * a.H + h) * a.E;
-            reference(&b, i, h, want + at, err + at);
+            reference(b, i, h, want + at, err + at);
         }
     close_to(what, got, want, err, n, u);
-    if (a.window > 1 && N == 6) { /* the long sequences reach beyond the window */
+    if (a.window > 1 && b->N == 6) { /* the long sequences reach beyond the window */
         AttnShape wrong = a;
         wrong.window--;
-        double *shorter = run(ex, &b, wrong);
+        double *shorter = run(ex, b, wrong);
         TEST_DETECTS(close_to(what, shorter, want, err, n, u));
         free(shorter);
     }
@@ -149,7 +149,27 @@ static void decode(Exec *ex, AttnShape a, int N, int T, const int32_t *slot, con
         got[n - 1] = NAN;
         TEST_DETECTS(close_to(what, got, want, err, n, u));
     }
-    free(got), free(want), free(err), batch_free(&b);
+    free(got), free(want), free(err);
+}
+
+static void decode(Exec *ex, AttnShape a, int N, int T, const int32_t *slot, const int32_t *len) {
+    Batch b = batch_new(a, N, T, slot, len);
+    decode_batch(ex, &b);
+    batch_free(&b);
+}
+
+/* Scores all near -500, then all near 500: exp of either is out of range, of their differences not.
+ */
+static void far_scores(Exec *ex) {
+    static const int32_t slot[] = {0, 1}, len[] = {150, 3};
+    AttnShape a = {.H = 4, .K = 2, .E = 32, .window = 0, .scale = 1};
+    for (int sign = -1; sign <= 1; sign += 2) {
+        Batch b = batch_new(a, 2, 150, slot, len);
+        for (int i = 0; i < 2 * a.H * a.E; i++) b.q[i] = 4 + 0.05 * b.q[i];
+        for (int i = 0; i < 2 * 150 * a.K * a.E; i++) b.kc[i] = sign * (4 + 0.05 * b.kc[i]);
+        decode_batch(ex, &b);
+        batch_free(&b);
+    }
 }
 
 /* Entries at and past the length, and other slots, may hold anything. Bits do not depend on
@@ -188,6 +208,7 @@ static void all_kvcache(Exec *ex) {
     put(ex);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int n = 0; n <= 6; n += 3) decode(ex, shapes[i], n, 300, slot, len);
+    far_scores(ex);
     isolation(ex);
 }
 
