@@ -1,4 +1,4 @@
-/* Which tokens score counts: markers never, wherever they stand. */
+/* Which tokens score counts, and for which corpus: markers never, wherever they stand. */
 #include <math.h>
 
 #include "host/command.h"
@@ -53,8 +53,29 @@ static void test_markers(const char *tokens) {
     scores_free(&s);
 }
 
+static bool same_squares(const Scores *a, const Scores *b, int c) {
+    size_t S = (size_t)a->layer[0].S;
+    return memcmp(a->layer[0].sumsq + (size_t)c * S, b->layer[0].sumsq + (size_t)c * S,
+                  S * sizeof(double)) == 0;
+}
+
+/* What a corpus leaves does not depend on the other one, and stays on its side. */
+static void test_corpora(void) {
+    static const char lock[] = "{\"text\": \"Take two keys\"}\n";
+    static const char door[] = "{\"text\": \"How do I open the red door number 3?\"}\n";
+    Scores both = score(lock, door, "reply");
+    Scores locks = score(lock, lock, "reply"), doors = score(door, door, "reply");
+    EXPECT(counted(&locks, 0) != counted(&doors, 0), "texts of equal length");
+    EXPECT(counted(&both, 0) == counted(&locks, 0) && counted(&both, 1) == counted(&doors, 1),
+           "%ld and %ld tokens count", (long)counted(&both, 0), (long)counted(&both, 1));
+    EXPECT(same_squares(&both, &locks, 0), "the aligned corpus is not its own");
+    EXPECT(same_squares(&both, &doors, 1), "the unaligned corpus is not its own");
+    scores_free(&both), scores_free(&locks), scores_free(&doors);
+}
+
 int main(void) {
     world_make();
+    test_corpora();
     test_markers("reply");
     test_markers("last");
     test_markers("all");
