@@ -39,6 +39,7 @@ foreach(src ${FUZZERS})
   endif()
   add_test(NAME ${name} COMMAND ${name} -max_total_time=${SAILS_FUZZ_SECONDS} -timeout=20
                                 -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1
+                                -artifact_prefix=${CMAKE_CURRENT_BINARY_DIR}/${thing}-
                                 ${grown} ${seeds})
   set_tests_properties(${name} PROPERTIES LABELS fuzz WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endforeach()
