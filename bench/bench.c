@@ -95,12 +95,11 @@ static void read_big(void) {
 
 Peak peak_measure(void) {
     Peak p = {0};
-    double threads = omp_get_max_threads();
 #if defined __FMA__
-    p.f32 = threads * 2.0 * LANES * CHAIN_COUNT * STEPS / fastest(fma_chains);
+    p.f32 = omp_get_max_threads() * 2.0 * LANES * CHAIN_COUNT * STEPS / fastest(fma_chains);
 #endif
 #if defined __AVX512BF16__
-    p.bf16 = threads * 4.0 * LANES * CHAIN_COUNT * STEPS / fastest(dot_chains);
+    p.bf16 = omp_get_max_threads() * 4.0 * LANES * CHAIN_COUNT * STEPS / fastest(dot_chains);
 #endif
     big = malloc(BIG * sizeof *big);
     if (!big) return p;

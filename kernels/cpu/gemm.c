@@ -1,9 +1,10 @@
-/* gemm.c - matrix products: oneDNN, or tiles of our own where it cannot keep the contract (ops.h).
+/* gemm.c - matrix products: tiles of our own, or oneDNN where it knows better instructions.
  *
  * A oneDNN product is one matmul primitive described by shape and strides, so nothing is packed or
  * transposed by hand. Making one costs 0.3 ms; the last CACHE_SIZE are kept. */
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cpu/gemm_tiles.h"
@@ -105,16 +106,33 @@ static Entry *entry_find(const Key *k) {
     return oldest;
 }
 
-/* oneDNN is used where its sums keep their order: its brgemm kernels, which want AVX-512 (for bf16
- * with the bf16 instructions) and matrices without gaps between rows. Its other kernels split K by
- * the number of threads and choose another order for few rows. */
+/* Our tiles are faster with the instructions that this file was compiled for. oneDNN finds out at
+ * run time what there is: it is better on processors with AMX, and in a build for any processor.
+ * SAILS_GEMM=onednn (tests) takes it wherever it can be taken. */
+static bool onednn_is_better(int isa) {
+    const char *wanted = getenv("SAILS_GEMM");
+    if (wanted && strcmp(wanted, "onednn") == 0) return true;
+#if defined __AVX512BF16__ || (defined TWIN_f32 && defined __AVX512F__)
+    int amx = dnnl_cpu_isa_avx512_core_amx;
+    return TWIN_DTYPE == DTYPE_BF16 && (isa & amx) == amx;
+#else
+    (void)isa;
+    return true;
+#endif
+}
+
+/* Where oneDNN's sums keep the order that ops.h promises: in its brgemm kernels, which want
+ * AVX-512 (for bf16 with the bf16 instructions) and matrices without gaps between rows. Its other
+ * kernels split K by the number of threads and choose another order for few rows. */
 static bool onednn_fits(const Product *p) {
-    static int isa = -1;
-    if (isa < 0) isa = (int)dnnl_get_effective_cpu_isa();
+    static int isa = -1, better;
+    if (isa < 0) better = onednn_is_better(isa = (int)dnnl_get_effective_cpu_isa());
+    if (!better) return false;
     int need = TWIN_DTYPE == DTYPE_F32 ? dnnl_cpu_isa_avx512_core : dnnl_cpu_isa_avx512_core_bf16;
     bool dense_a = p->a_col == 1 ? p->a_row == (size_t)p->K : p->a_col == (size_t)p->M;
     bool dense_b = p->b_col == 1 ? p->b_row == (size_t)p->N : p->b_col == (size_t)p->K;
-    return (isa & need) == need && dense_a && dense_b && p->ldc == (size_t)p->N;
+    bool dense_c = p->c_col == 1 && p->c_row == (size_t)p->N;
+    return (isa & need) == need && dense_a && dense_b && dense_c;
 }
 
 static void multiply(Exec *ex, const Product *p) {
@@ -130,7 +148,7 @@ static void multiply(Exec *ex, const Product *p) {
     k.dims_c[0] = p->M, k.dims_c[1] = p->N;
     k.strides_a[0] = (dnnl_dim_t)p->a_row, k.strides_a[1] = (dnnl_dim_t)p->a_col;
     k.strides_b[0] = (dnnl_dim_t)p->b_row, k.strides_b[1] = (dnnl_dim_t)p->b_col;
-    k.strides_c[0] = (dnnl_dim_t)p->ldc, k.strides_c[1] = 1;
+    k.strides_c[0] = (dnnl_dim_t)p->c_row, k.strides_c[1] = 1;
     k.type_in = TWIN_DTYPE == DTYPE_F32 ? dnnl_f32 : dnnl_bf16;
     k.type_out = p->c_is_f32 ? dnnl_f32 : k.type_in;
     k.alpha = p->alpha;
@@ -151,7 +169,8 @@ static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int
           "M=%d N=%d K=%d ldc=%d lda=%d ldb=%d form=%d", M, N, K, ldc, lda, ldb, form);
     CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", (double)beta);
     Product p = {.C = C,
-                 .ldc = (size_t)ldc,
+                 .c_row = (size_t)ldc,
+                 .c_col = 1,
                  .c_is_f32 = c_is_f32,
                  .A = elems_const(A),
                  .a_row = (size_t)lda,
@@ -182,6 +201,17 @@ void TWIN(gemm_f32)(Exec *ex, float *C, int ldc, const store *A, int lda, const 
     forms(ex, C, ldc, true, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
+/* The same product as C^T = B^T A^T. Of two operands that both must be packed, the right one is
+ * packed a panel at a time, the left one as a whole: that should be the narrower. */
+static Product transposed(Product p) {
+    Product t = p;
+    t.A = p.B, t.a_row = p.b_col, t.a_col = p.b_row;
+    t.B = p.A, t.b_row = p.a_col, t.b_col = p.a_row;
+    t.c_row = p.c_col, t.c_col = p.c_row;
+    t.M = p.N, t.N = p.M;
+    return t;
+}
+
 void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb, int T,
                      int M, int N, float alpha) {
     OP_GATE(ex);
@@ -189,7 +219,8 @@ void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B
           lda, ldb);
     for (int t = 0; t < T; t += GRAD_CHUNK) {
         Product p = {.C = C,
-                     .ldc = (size_t)N,
+                     .c_row = (size_t)N,
+                     .c_col = 1,
                      .c_is_f32 = true,
                      .A = elems_const(A) + (size_t)t * lda,
                      .a_row = 1,
@@ -202,6 +233,7 @@ void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B
                      .K = T - t < GRAD_CHUNK ? T - t : GRAD_CHUNK,
                      .alpha = alpha,
                      .accumulate = true};
+        if (M > N && !onednn_fits(&p)) p = transposed(p);
         multiply(ex, &p);
     }
 }

@@ -115,7 +115,7 @@ static inline __attribute__((always_inline)) void columns(const Product *p, Rows
 static void write_c(const Product *p, Out o, int cols) {
     for (int r = 0; r < p->M; r++) {
         const float *from = o.sum + r * TASK;
-        size_t at = (size_t)r * p->ldc + o.first;
+        size_t at = (size_t)r * p->c_row + o.first;
         float *f = (float *)p->C + at;
         elem *e = (elem *)p->C + at;
         if (p->c_is_f32)

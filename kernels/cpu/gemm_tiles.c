@@ -1,85 +1,110 @@
-/* gemm_tiles.c - matrix products by register tiles over packed blocks. Contract: gemm_tiles.h.
+/* gemm_tiles.c - matrix products by register tiles over packed panels. Contract: gemm_tiles.h.
  *
- * Work split: blocks of C of at most ROWS x COLS, each a task. A task walks K in chunks of DEPTH:
- * it packs its part of B and of A to f32 and adds their product to its block of C, which stays in
- * the cache. Packing costs one conversion for every COLS or ROWS multiplications. */
+ * Work split: tasks of one panel of B and a block of rows. A task walks K in runs: it packs its
+ * part of the panel, which then stays in the cache, and runs the tile down the rows; sums wait in a
+ * block of f32 until the last run writes C. A is read where it lies if its units do, else it is
+ * packed once for all tasks. */
+#include "kernels/cpu/gemm_tiles.h"
+
 #include <omp.h>
 
-#include "kernels/cpu/gemm_tiles.h"
-#include "kernels/cpu/tile.h"
+#include "kernels/cpu/gemm_pack.h"
 
-enum { ROWS = 256, COLS = 128, DEPTH = 256, MIN_ROWS = 32 };
+enum { ROWS = 1080, MIN_ROWS = 48, RUN = DEPTH * UNIT };
 
-/* What one thread needs. `staged`: rows of a B that must be transposed. */
+/* What one thread needs. */
 typedef struct Blocks {
-    _Alignas(64) float a[ROWS * DEPTH], b[DEPTH * COLS], c[ROWS * COLS], staged[4 * DEPTH];
+    _Alignas(64) unit panel[DEPTH * PANEL];
+    float sum[ROWS * PANEL];
 } Blocks;
 
-static void to_f32(float *to, const elem *from, int n) {
-    for (int i = 0; i < n; i++) to[i] = elem_get(from[i]);
+/* How a product is cut. `left`: A in panels of PANEL rows, each `left_depth` units deep; NULL when
+ * it is read in place. */
+typedef struct Job {
+    const Product *p;
+    const cell *left;
+    size_t left_depth;
+    int run; /* elements of K */
+    int across, rows, tasks;
+} Job;
+
+/* Unit k0 of row r; cuts *rows, the rows wanted from there on, to those that the steps reach. */
+static Left left_at(const Job *j, int r, int k0, int *rows) {
+    const Product *p = j->p;
+    if (!j->left) return (Left){(const cell *)p->A + (size_t)r * p->a_row + k0, p->a_row, UNIT};
+    int within = r % PANEL;
+    if (*rows > PANEL - within) *rows = PANEL - within;
+    const cell *panel = j->left + (size_t)(r - within) * j->left_depth * UNIT;
+    return (Left){panel + (size_t)k0 * PANEL + within * UNIT, UNIT, PANEL * UNIT};
 }
 
-/* Rows r0.. of A, k0.. deep. Packed in the order in which it lies in memory. */
-static TileLeft pack_a(Blocks *s, const Product *p, int r0, int rows, int k0, int depth) {
-    const elem *from = p->A + (size_t)r0 * p->a_row + (size_t)k0 * p->a_col;
-    if (p->a_col == 1) {
-        for (int r = 0; r < rows; r++) to_f32(s->a + r * DEPTH, from + (size_t)r * p->a_row, depth);
-        return (TileLeft){s->a, DEPTH, 1};
-    }
-    for (int k = 0; k < depth; k++) to_f32(s->a + k * ROWS, from + (size_t)k * p->a_col, rows);
-    return (TileLeft){s->a, 1, ROWS};
+static void write_row(const Product *p, const float *sum, int r, int c0, int cols) {
+    size_t at = (size_t)r * p->c_row + (size_t)c0 * p->c_col;
+    float *f = (float *)p->C + at;
+    elem *e = (elem *)p->C + at;
+    if (p->c_col != 1)
+        for (int c = 0; c < cols; c++) f[c * p->c_col] += p->alpha * sum[c];
+    else if (p->c_is_f32 && p->accumulate)
+        for (int c = 0; c < cols; c++) f[c] += p->alpha * sum[c];
+    else if (p->c_is_f32)
+        for (int c = 0; c < cols; c++) f[c] = p->alpha * sum[c];
+    else if (p->accumulate)
+        for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * sum[c] + elem_get(e[c]));
+    else
+        for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * sum[c]);
 }
 
-/* Columns c0.. of B as b[k][column]. */
-static void pack_b(Blocks *s, const Product *p, int c0, int cols, int k0, int depth) {
-    const elem *from = p->B + (size_t)k0 * p->b_row + (size_t)c0 * p->b_col;
-    if (p->b_col == 1) {
-        for (int k = 0; k < depth; k++) to_f32(s->b + k * COLS, from + (size_t)k * p->b_row, cols);
-        return;
-    }
-    for (int c = 0; c < cols; c += 4) { /* stale values of absent rows land in padding */
-        for (int r = 0; r < 4 && c + r < cols; r++)
-            to_f32(s->staged + r * DEPTH, from + (size_t)(c + r) * p->b_col, depth);
-        tile_transpose(s->b + c, COLS, s->staged, DEPTH, 4, tile_pad(depth, 4));
-    }
-}
-
-static void write_c(const Blocks *s, const Product *p, int r0, int rows, int c0, int cols) {
-    for (int r = 0; r < rows; r++) {
-        const float *from = s->c + r * COLS;
-        size_t at = (size_t)(r0 + r) * p->ldc + c0;
-        float *f = (float *)p->C + at;
-        elem *e = (elem *)p->C + at;
-        if (p->c_is_f32 && p->accumulate)
-            for (int c = 0; c < cols; c++) f[c] = p->alpha * from[c] + f[c];
-        else if (p->c_is_f32)
-            for (int c = 0; c < cols; c++) f[c] = p->alpha * from[c];
-        else if (p->accumulate)
-            for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * from[c] + elem_get(e[c]));
-        else
-            for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * from[c]);
+static void run_task(Blocks *b, const Job *j, int t) {
+    const Product *p = j->p;
+    Source right = {p->B, p->b_row, p->b_col};
+    int c0 = t % j->across * PANEL, cols = p->N - c0 < PANEL ? p->N - c0 : PANEL;
+    int r0 = t / j->across * j->rows, end = p->M - r0 < j->rows ? p->M : r0 + j->rows;
+    int vecs = (cols + TILE_VEC - 1) / TILE_VEC;
+    for (int k0 = 0; k0 < p->K; k0 += j->run) {
+        int depth = p->K - k0 < j->run ? p->K - k0 : j->run;
+        pack_panel(b->panel, right, c0, cols, k0, depth);
+        for (int r = r0, n; r < end; r += n) {
+            float *sum = b->sum + (r - r0) * PANEL;
+            n = end - r;
+            Left left = left_at(j, r, k0, &n);
+            n = tile_rows(sum, left, b->panel, units(depth), k0 ? TILE_ADD : TILE_SET, n, vecs);
+            if (k0 + depth == p->K)
+                for (int i = 0; i < n; i++) write_row(p, sum + i * PANEL, r + i, c0, cols);
+        }
     }
 }
 
-static void block(Blocks *s, const Product *p, int r0, int rows, int c0, int cols) {
-    for (int k0 = 0; k0 < p->K; k0 += DEPTH) {
-        int depth = p->K - k0 < DEPTH ? p->K - k0 : DEPTH;
-        pack_b(s, p, c0, cols, k0, depth);
-        TileLeft a = pack_a(s, p, r0, rows, k0, depth);
-        tile_mul(s->c, COLS, a, s->b, COLS, rows, cols, depth, k0 ? TILE_ADD : TILE_SET);
-    }
-    write_c(s, p, r0, rows, c0, cols);
+static void pack_left(cell *to, size_t depth, const Product *p) {
+    Source left = {p->A, p->a_col, p->a_row};
+#pragma omp parallel for schedule(dynamic)
+    for (int r = 0; r < p->M; r += PANEL)
+        pack_panel((unit *)(to + (size_t)r * depth * UNIT), left, r,
+                   p->M - r < PANEL ? p->M - r : PANEL, 0, p->K);
+}
+
+/* Rows of a task: as many as fit, because packing a panel pays off over rows, but so few that
+ * there are `tasks` of them. Whole tiles, of nearly equal numbers. */
+static int task_rows(int M, int tasks) {
+    int blocks = (M + ROWS - 1) / ROWS;
+    if (blocks < tasks) blocks = tasks;
+    int rows = tile_pad((M + blocks - 1) / blocks, TILE_REGS);
+    return rows < MIN_ROWS ? MIN_ROWS : rows;
 }
 
 void TWIN(gemm_tiles)(Exec *ex, const Product *p) {
-    int threads = omp_get_max_threads(), across = (p->N + COLS - 1) / COLS, rows = ROWS;
-    while (rows > MIN_ROWS && across * ((p->M + rows - 1) / rows) < 2 * threads) rows /= 2;
-    int tasks = across * ((p->M + rows - 1) / rows);
-    Blocks *blocks = exec_scratch(ex, (size_t)threads * sizeof *blocks);
-#pragma omp parallel for schedule(dynamic)
-    for (int t = 0; t < tasks; t++) {
-        int c0 = t % across * COLS, r0 = t / across * rows;
-        int n = p->N - c0 < COLS ? p->N - c0 : COLS, m = p->M - r0 < rows ? p->M - r0 : rows;
-        block(blocks + omp_get_thread_num(), p, r0, m, c0, n);
+    int threads = omp_get_max_threads(), runs = (p->K + RUN - 1) / RUN;
+    Job j = {.p = p, .left_depth = (size_t)tile_pad(units(p->K), TILE_VEC)};
+    j.run = tile_pad((p->K + runs - 1) / runs, TILE_VEC * UNIT);
+    j.across = (p->N + PANEL - 1) / PANEL;
+    j.rows = task_rows(p->M, (4 * threads + j.across - 1) / j.across);
+    j.tasks = j.across * ((p->M + j.rows - 1) / j.rows);
+    bool in_place = CELLS_ARE_ELEMS && p->a_col == 1 && p->K % UNIT == 0;
+    size_t left = in_place ? 0 : (size_t)tile_pad(p->M, PANEL) * j.left_depth * sizeof(unit);
+    Blocks *b = exec_scratch(ex, (size_t)threads * sizeof *b + left);
+    if (!in_place) {
+        pack_left((cell *)(b + threads), j.left_depth, p);
+        j.left = (const cell *)(b + threads);
     }
+#pragma omp parallel for schedule(dynamic)
+    for (int t = 0; t < j.tasks; t++) run_task(b + omp_get_thread_num(), &j, t);
 }

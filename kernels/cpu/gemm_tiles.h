@@ -4,19 +4,20 @@
 
 #include "kernels/cpu/twin.h"
 
-/* C (M,N) = alpha A (M,K) B (K,N), plus the old C with `accumulate`. Of the two steps of A and of
- * B (elements from row to row, from column to column) one is 1. C is f32 or store. */
+/* C (M,N) = alpha A (M,K) B (K,N), plus the old C with `accumulate`. Of the two steps of each of A,
+ * B and C (elements from row to row, from column to column) one is 1. C is f32 or store; f32 and
+ * accumulated if it lies by columns. */
 typedef struct Product {
     void *C;
     const elem *A, *B;
-    size_t ldc, a_row, a_col, b_row, b_col;
+    size_t c_row, c_col, a_row, a_col, b_row, b_col;
     int M, N, K;
     float alpha;
     bool accumulate, c_is_f32;
 } Product;
 
-/* Runs on any processor and any layout, in f32. Each element of C is one chain of additions in
- * order of k, so that its bits depend on nothing but its row of A and its column of B. */
+/* Runs on any processor and any layout. The order in which an element of C is summed is a function
+ * of K alone. */
 void TWIN(gemm_tiles)(Exec *ex, const Product *p);
 
 /* For few rows and GEMM_NT_FEW alone: a_col and b_row are 1. Each element of C is a fixed tree of

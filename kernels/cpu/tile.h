@@ -39,7 +39,7 @@ typedef struct TileLeft {
 #if defined __clang__
 #define TILE_UNROLL _Pragma("unroll")
 #else
-#define TILE_UNROLL _Pragma("GCC unroll 16")
+#define TILE_UNROLL _Pragma("GCC unroll 24")
 #endif
 
 /* One register block, one run of k: TILE_ROWS rows, `vecs` vectors of columns. */

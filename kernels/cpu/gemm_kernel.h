@@ -1,0 +1,135 @@
+/* gemm_kernel.h - the register tile of a matrix product and the panels that feed it.
+ *
+ * The right operand lies in a panel: PANEL columns, unit by unit of depth, so that the tile reads
+ * whole vectors of it. A unit is what one instruction multiplies in a lane: a pair of bf16 where
+ * the processor has a dot product for pairs (AVX512_BF16), else one f32. The left operand is read
+ * where it is, one unit for a whole vector.
+ *
+ * Each element of C adds up runs of DEPTH units: within a run one chain in order of k, then the
+ * runs in order. Nothing else decides its bits. */
+#ifndef SAILS_GEMM_KERNEL_H
+#define SAILS_GEMM_KERNEL_H
+
+#include "kernels/cpu/tile.h"
+#include "kernels/cpu/twin.h"
+
+#if defined TWIN_bf16 && defined __AVX512BF16__
+#include <immintrin.h>
+enum { UNIT = 2 };
+typedef bf16 cell; /* what units consist of */
+typedef int32_t unit;
+#else
+enum { UNIT = 1 };
+typedef float cell;
+typedef float unit;
+#endif
+typedef unit unit_vec __attribute__((vector_size(TILE_VEC * sizeof(unit))));
+
+/* Can the left operand be read in place where its units are contiguous? */
+enum { CELLS_ARE_ELEMS = sizeof(cell) == sizeof(elem) };
+
+#if defined __AVX512F__
+#define VECS_MOST 4
+enum { TILE_REGS = 24 }; /* of 32 registers, that many hold sums */
+#else
+#define VECS_MOST 2
+enum { TILE_REGS = 12 }; /* of 16 */
+#endif
+enum { LINE = 64 / sizeof(unit) };
+enum { VECS = VECS_MOST, PANEL = VECS * TILE_VEC, DEPTH = 512 };
+
+/* Rows of the left operand: unit k of row r begins at p[r * row_step + k * k_step]. */
+typedef struct Left {
+    const cell *p;
+    size_t row_step, k_step;
+} Left;
+
+/* Units that n elements fill. */
+static inline int units(int n) {
+    return (n + UNIT - 1) / UNIT;
+}
+
+static inline unit load_unit(const cell *p) {
+    unit u;
+    memcpy(&u, p, sizeof u);
+    return u;
+}
+
+static inline tile_vec mul_add(tile_vec sum, unit a, unit_vec b) {
+#if defined TWIN_bf16 && defined __AVX512BF16__
+    return (tile_vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
+#else
+    return sum + a * b;
+#endif
+}
+
+/* c (rows, vecs vectors; PANEL from row to row) = or += left * panel over one run. The rows of the
+ * next tile are asked for meanwhile: each is too short a stream to be foreseen. */
+static inline __attribute__((always_inline)) void tile_run(float *c, Left a, const unit *panel,
+                                                           int depth, enum TileOut out,
+                                                           const int rows, const int vecs) {
+    tile_vec sum[TILE_REGS][VECS];
+    TILE_UNROLL
+    for (int r = 0; r < rows; r++) {
+        TILE_UNROLL
+        for (int v = 0; v < vecs; v++) sum[r][v] = (tile_vec){0};
+    }
+    for (int k0 = 0; k0 < depth; k0 += LINE) {
+        TILE_UNROLL
+        for (int r = 0; r < rows; r++)
+            __builtin_prefetch(a.p + (rows + r) * a.row_step + k0 * a.k_step);
+        int end = depth - k0 < LINE ? depth : k0 + LINE;
+        for (int k = k0; k < end; k++) {
+            unit_vec right[VECS];
+            TILE_UNROLL
+            for (int v = 0; v < vecs; v++) right[v] = ((const unit_vec *)panel)[k * VECS + v];
+            TILE_UNROLL
+            for (int r = 0; r < rows; r++) {
+                unit left = load_unit(a.p + r * a.row_step + k * a.k_step);
+                TILE_UNROLL
+                for (int v = 0; v < vecs; v++) sum[r][v] = mul_add(sum[r][v], left, right[v]);
+            }
+        }
+    }
+    TILE_UNROLL
+    for (int r = 0; r < rows; r++) {
+        TILE_UNROLL
+        for (int v = 0; v < vecs; v++) {
+            tile_vec *to = (tile_vec *)(c + r * PANEL + v * TILE_VEC);
+            *to = out == TILE_ADD ? *to + sum[r][v] : sum[r][v];
+        }
+    }
+}
+
+#define TILE_CASE(n, v)                          \
+    if (vecs == (v) && rows >= (n)) {            \
+        tile_run(c, a, panel, depth, out, n, v); \
+        return n;                                \
+    }
+
+/* The same for the first of `rows` rows, as many as the registers hold; returns how many. */
+static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
+                            int rows, int vecs) {
+#if VECS_MOST == 4
+    TILE_CASE(TILE_REGS / 4, 4);
+    TILE_CASE(4, 4);
+    TILE_CASE(2, 4);
+    TILE_CASE(1, 4);
+    TILE_CASE(TILE_REGS / 3, 3);
+    TILE_CASE(4, 3);
+    TILE_CASE(2, 3);
+    TILE_CASE(1, 3);
+#endif
+    TILE_CASE(TILE_REGS / 2, 2);
+    TILE_CASE(4, 2);
+    TILE_CASE(2, 2);
+    TILE_CASE(1, 2);
+    TILE_CASE(TILE_REGS, 1);
+    TILE_CASE(8, 1);
+    TILE_CASE(4, 1);
+    TILE_CASE(2, 1);
+    TILE_CASE(1, 1);
+    return 0;
+}
+
+#endif
