@@ -123,27 +123,29 @@ bool files_need_folder(const char *path, const char *holding, Err *err) {
                    "%s: expected a folder with %s, this is a file; give the folder", path, holding);
 }
 
-/* The path itself, or the nearest folder above it that is there (malloc). */
-static char *existing_part(const char *path) {
-    char *p = mem_string(path);
-    while (!files_exists(p) && errno == ENOENT) {
-        char *slash = strrchr(p, '/');
-        if (!slash) strcpy(p, "."); /* a relative path: it holds a character at least */
-        if (slash) slash[slash == p] = 0;
+size_t files_existing_part(const char *path) {
+    char *part = mem_string(path);
+    size_t n = strlen(part);
+    while (n > 0 && !files_exists(part)) {
+        while (n > 0 && part[n - 1] != '/') n--;
+        while (n > 0 && part[n - 1] == '/') n--;
+        part[n] = 0;
     }
-    return p;
+    free(part);
+    return n;
 }
 
 bool files_can_make_folder(const char *path, Err *err) {
     struct stat st;
-    char *p = existing_part(path);
-    bool there = stat(p, &st) == 0, folder = there && S_ISDIR(st.st_mode);
+    char *part = mem_string(path);
+    part[files_existing_part(path)] = 0;
+    const char *within = *part ? part : *path == '/' ? "/" : ".";
+    bool there = stat(within, &st) == 0, folder = there && S_ISDIR(st.st_mode);
     if (there && !folder) errno = ENOTDIR;
-    bool ok = folder && access(p, W_OK | X_OK) == 0;
-    int why = errno;
-    free(p);
-    errno = why;
-    return ok || files_failed(err, path, "make this folder");
+    bool ok =
+        (folder && access(within, W_OK | X_OK) == 0) || files_failed(err, path, "make this folder");
+    free(part);
+    return ok;
 }
 
 void files_sync_folder(const char *folder) {

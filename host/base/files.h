@@ -37,6 +37,9 @@ bool files_read(char **data, size_t *n, const char *path, size_t limit, Err *err
 bool files_mkdirs(const char *path, Err *err); /* all missing folders; there already: fine */
 bool files_exists(const char *path);
 
+/* Length of the longest part of a path, up to a slash, that is there; 0: none of it is. */
+size_t files_existing_part(const char *path);
+
 /* False, with what a folder was expected to hold, when the path is none. */
 bool files_need_folder(const char *path, const char *holding, Err *err);
 void files_sync_folder(const char *folder); /* names in it reach the disk, where that can be */

@@ -47,19 +47,6 @@ static bool move_file(const char *from, const char *to) {
     return rename(from, to) == 0;
 }
 
-/* Length of the longest part of a path, up to a slash, that is there. */
-static size_t existing_part(const char *path) {
-    char *part = mem_string(path);
-    size_t n = strlen(part);
-    while (n > 0 && !files_exists(part)) {
-        while (n > 0 && part[n - 1] != '/') n--;
-        while (n > 0 && part[n - 1] == '/') n--;
-        part[n] = 0;
-    }
-    free(part);
-    return n;
-}
-
 /* Takes back the folders that were made. Fails, rightly, where others have put something in. */
 static void remove_made(OutFolder *o) {
     for (size_t n = strlen(o->folder); n > o->found; n--) {
@@ -76,7 +63,7 @@ bool out_folder_open(OutFolder **out, const char *folder, Err *err) {
     OutFolder *o = mem_array(1, sizeof *o);
     o->folder = mem_string(folder);
     o->staging = files_join(folder, name);
-    o->found = existing_part(folder);
+    o->found = files_existing_part(folder);
     if (files_mkdirs(o->staging, err)) {
         for_each(o, remove_file); /* left by an earlier process of this number */
         *out = o;
