@@ -1,7 +1,6 @@
 #include "host/schedule.h"
 
 #include <math.h>
-#include <string.h>
 
 double schedule_lr(const Schedule *s, int step) {
     if (step < s->warmup) return s->lr * step / s->warmup;
@@ -15,11 +14,4 @@ double schedule_lr(const Schedule *s, int step) {
         default:
             return s->lr;
     }
-}
-
-bool schedule_kind(enum ScheduleKind *kind, const char *name) {
-    static const char *const names[] = {"cosine", "linear", "constant"};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(name, names[i]) == 0) return *kind = (enum ScheduleKind)i, true;
-    return false;
 }

@@ -2,8 +2,6 @@
 #ifndef SAILS_SCHEDULE_H
 #define SAILS_SCHEDULE_H
 
-#include <stdbool.h>
-
 enum ScheduleKind { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
 
 typedef struct Schedule {
@@ -16,8 +14,5 @@ typedef struct Schedule {
  * update of a warm-up has rate 0. Then, with p = (step - warmup) / (total - warmup),
  *   cosine  lr (1 + cos(pi p)) / 2;   linear  lr (1 - p);   constant  lr. */
 double schedule_lr(const Schedule *s, int step);
-
-/* "cosine", "linear" or "constant". */
-bool schedule_kind(enum ScheduleKind *kind, const char *name);
 
 #endif

@@ -57,6 +57,10 @@ typedef struct Curve {
     uint64_t bits;
 } Curve;
 
+static double number(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
 static Curve run(const char *flags, int threads) {
     Bench b;
     Err err;
@@ -75,10 +79,20 @@ static Curve run(const char *flags, int threads) {
     size_t i;
     MUST(json_lines_read(&lines, in_world("metrics.jsonl"), &err), err);
     EXPECT(json_array_size(lines) == STEPS, "%zu lines of metrics", json_array_size(lines));
+    double tokens = 0;
     json_array_foreach(lines, i, line) if (i < STEPS) {
-        c.loss[i] = json_number_value(json_object_get(line, "loss"));
-        c.norm[i] = json_number_value(json_object_get(line, "grad_norm"));
+        c.loss[i] = number(line, "loss");
+        c.norm[i] = number(line, "grad_norm");
+        tokens += number(line, "step_tokens");
+        EXPECT(number(line, "step") == (double)i + 1, "step %g", number(line, "step"));
+        EXPECT(number(line, "num_tokens") == tokens && tokens > 0, "%g tokens so far, not %g",
+               number(line, "num_tokens"), tokens);
+        EXPECT(number(line, "learning_rate") == schedule_lr(&b.t.schedule, (int)i), "rate %g",
+               number(line, "learning_rate"));
+        EXPECT(fabs(number(line, "epoch") - ((double)i + 1) * 7 / 28) < 1e-12, "epoch %g",
+               number(line, "epoch")); /* 23 pairs: 4 steps of 7 */
     }
+    EXPECT(tokens == (double)result.tokens, "%zu tokens in all", result.tokens);
     json_decref(lines);
     return c;
 }
@@ -108,6 +122,17 @@ static void test_any_packing(void) {
     TEST_DETECTS(same_curve(&whole, &other, tolerance));
     EXPECT(whole.loss[STEPS - 1] < whole.loss[0], "it does not learn: %g to %g", whole.loss[0],
            whole.loss[STEPS - 1]);
+}
+
+/* --clip reaches the step: far above every norm it changes nothing. Adam divides by the gradient's
+ * own size, so that it must lie far below eps to show. */
+static void test_clipped(void) {
+    Curve none = run("--max-length 128 --clip 0", 2), far = run("--max-length 128 --clip 1e5", 2);
+    Curve tight = run("--max-length 128 --clip 1e-14", 2);
+    EXPECT(none.bits == far.bits, "a bound far away changed the training");
+    EXPECT(none.bits != tight.bits && tight.loss[STEPS - 1] > none.loss[STEPS - 1],
+           "a tight bound did not slow the training: %g, %g", tight.loss[STEPS - 1],
+           none.loss[STEPS - 1]);
 }
 
 static void test_any_threads(void) {
@@ -216,6 +241,9 @@ static void test_hyperparameters(void) {
     Bench b;
     bench_open(&b, "--max-length 128 --beta1 0.93 --weight-decay 0.1");
     const AdamW *a = &b.t.adamw;
+    const Schedule *s = &b.t.schedule; /* 3 % of 5 steps are one, rounded up as transformers does */
+    EXPECT(s->warmup == 1 && s->total == STEPS && s->lr == 5e-3 && s->kind == SCHEDULE_COSINE,
+           "%d of %d steps of warm-up to %g", s->warmup, s->total, s->lr);
     EXPECT(a->beta1 == 0.93 && a->beta2 == 0.999 && a->eps == 1e-8 && a->weight_decay == 0.1,
            "beta %.17g %.17g, eps %.17g, decay %.17g", a->beta1, a->beta2, a->eps, a->weight_decay);
     bench_close(&b);
@@ -225,6 +253,7 @@ int main(void) {
     world_make();
     test_hyperparameters();
     test_any_packing();
+    test_clipped();
     test_any_threads();
     test_bad_numbers();
     test_folder();

@@ -1,0 +1,138 @@
+/* The plan's items against what the program really allocates, byte for byte where it is device
+ * memory. That the sum is near the process's peak: test_plan.sh. */
+#include "host/plan.h"
+
+#include "host/adapting.h"
+#include "host/generating.h"
+#include "host/train.h"
+#include "tests/world.h"
+
+extern const Command cmd_generate, cmd_train;
+
+typedef struct Opened {
+    Args args;
+    Runtime r;
+} Opened;
+
+static void open_with(Opened *o, const Command *c, const char *flags) {
+    Err err;
+    char line[2048], *argv[64];
+    int n = 0;
+    *o = (Opened){0};
+    snprintf(line, sizeof line, "--model %s --dtype f32 %s", in_world("model"), flags);
+    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
+    MUST(args_parse(&o->args, c, n, argv, &err), err);
+    const Settings *s = &o->args.s;
+    MUST(runtime_device(&o->r, s, &err) && runtime_tokenizer(&o->r, s, &err) &&
+             runtime_model(&o->r, s, 0, &err),
+         err);
+}
+
+static void close_it(Opened *o) {
+    runtime_close(&o->r);
+    args_free(&o->args);
+}
+
+static double item(const Plan *p, const char *name) {
+    for (int i = 0; i < p->n; i++)
+        if (strcmp(p->item[i].name, name) == 0) return p->item[i].bytes;
+    return -1;
+}
+
+/* Blocks begin at multiples of 64 bytes; the plan counts elements. */
+static bool near(double planned, size_t real, int blocks) {
+    bool ok = planned <= (double)real && (double)real <= planned + 64.0 * blocks;
+    EXPECT(test_quiet || ok, "planned %.0f, allocated %zu", planned, real);
+    return ok;
+}
+
+static void test_train(void) {
+    Opened o;
+    Dataset d;
+    Plan p = {0};
+    Err err;
+    char flags[512];
+    snprintf(flags, sizeof flags,
+             "--data %s --init lora --rank 5 --targets q,up --batch 9 --out %s",
+             in_world("pairs.jsonl"), in_world("adapter"));
+    open_with(&o, &cmd_train, flags);
+    const Settings *s = &o.args.s;
+    MUST(dataset_load(&d, o.r.tokenizer, s->data.path, SIDE_CHOSEN, 128, 0, &err) &&
+             plan_train(&p, s, DTYPE_F32, &d, &err) &&
+             adapting_fresh(&o.r, s, INIT_LORA, NULL, &err),
+         err);
+    near(item(&p, "adapters"), o.r.lora.weights.size, 2);
+    near(item(&p, "adapter gradients"), o.r.lora.grads.size, 1);
+    near(item(&p, "optimiser"), o.r.lora.moments.size, 2);
+    TEST_DETECTS(near(item(&p, "optimiser") * 0.99, o.r.lora.moments.size, 2));
+    TrainSetup t;
+    train_setup(&t, s, d.n);
+    t.doc = d.doc;
+    PackSize size = train_pack_size(&t);
+    size_t before = o.r.ex.bytes_now;
+    Acts *acts = acts_create(&o.r.model, size.rows, size.segs, size.labels, ACTS_TRAIN);
+    EXPECT(item(&p, "activations") == (double)(o.r.ex.bytes_now - before), "activations");
+    acts_destroy(acts);
+    /* an F32 file is used in place: all of it is mapped, nothing converted */
+    double parameters = (double)config_parameters(&o.r.model.c);
+    EXPECT(item(&p, "weights, mapped") == 4 * parameters && item(&p, "weights, converted") < 0,
+           "%.0f mapped", item(&p, "weights, mapped"));
+    Plan half = {0};
+    MUST(plan_train(&half, s, DTYPE_BF16, &d, &err), err);
+    EXPECT(
+        item(&half, "weights, converted") == 2 * parameters && item(&half, "weights, mapped") < 0,
+        "%.0f converted", item(&half, "weights, converted"));
+    dataset_free(&d);
+    close_it(&o);
+}
+
+static void test_generate(void) {
+    Opened o;
+    Prompts prompts;
+    Plan p = {0};
+    Err err;
+    char flags[512];
+    snprintf(flags, sizeof flags, "--prompts %s --benign %s --batch 4 --max-new-tokens 20",
+             in_world("prompts.jsonl"), in_world("benign.jsonl"));
+    open_with(&o, &cmd_generate, flags);
+    const Settings *s = &o.args.s;
+    MUST(prompts_read(&prompts, o.r.tokenizer, s, o.r.model.c.max_positions, &err), err);
+    EXPECT(prompts.n == WORLD_PROMPTS + 1, "%zu prompts", prompts.n);
+    GenOptions how = generating_options(s, &prompts);
+    EXPECT(how.slots == 4 && how.max_len == prompts.longest + 20, "%d places of %d tokens",
+           how.slots, how.max_len);
+    MUST(plan_generate(&p, s, DTYPE_F32, &how, &err), err);
+    size_t before = o.r.ex.bytes_now;
+    Generator *g = gen_create(&o.r.model, &how);
+    EXPECT(item(&p, "key/value cache and activations") == (double)(o.r.ex.bytes_now - before),
+           "planned %.0f, allocated %zu", item(&p, "key/value cache and activations"),
+           o.r.ex.bytes_now - before);
+    gen_destroy(g);
+    prompts_free(&prompts);
+    close_it(&o);
+}
+
+/* What this process has grown by since the last call, in its own class. */
+static void test_measured(void) {
+    enum { BYTES = 64 << 20 };
+    Plan p = {0};
+    plan_measured(&p, "before");
+    volatile char *block = mem_array(BYTES, 1); /* volatile: else nothing would be written */
+    for (size_t i = 0; i < BYTES; i += 1024) block[i] = 1;
+    plan_measured(&p, "block");
+    EXPECT(item(&p, "block") >= BYTES && item(&p, "block") < 1.1 * BYTES, "%.0f of %d",
+           item(&p, "block"), BYTES);
+    EXPECT(plan_total(&p, PLAN_ANONYMOUS) == p.seen[PLAN_ANONYMOUS],
+           "the items add up to %.0f, the process has %.0f", plan_total(&p, PLAN_ANONYMOUS),
+           p.seen[PLAN_ANONYMOUS]);
+    free((void *)block);
+}
+
+int main(void) {
+    world_make();
+    test_train();
+    test_generate();
+    test_measured();
+    world_remove();
+    return test_done("memory plan");
+}
