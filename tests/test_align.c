@@ -99,6 +99,7 @@ static void test_summary(void) {
 }
 
 static void test_outputs(void) {
+    static const char *const number[WORLD_PROMPTS] = {"1", "2", "3", "4", "5"};
     Err err;
     json_t *lines, *line;
     size_t i;
@@ -110,11 +111,19 @@ static void test_outputs(void) {
                                             : i % 2            ? "c1"
                                                                : "c0") == 0,
                "response %zu has category %s", i, category ? category : "none");
+        const char *id = json_string_value(json_object_get(line, "id"));
+        EXPECT(id && strcmp(id, i == WORLD_PROMPTS ? "benign/1" : number[i]) == 0,
+               "response %zu is %s", i, id ? id : "nameless");
     }
     json_decref(lines);
     MUST(json_lines_read(&lines, in_world("run/metrics.jsonl"), &err), err);
     /* 23 pairs, floor(23 * 0.2) = 4 held out, 19 in batches of 4: 5 steps of 2 methods */
     EXPECT(json_array_size(lines) == 10, "%zu steps", json_array_size(lines));
+    json_array_foreach(lines, i, line) {
+        const char *method = json_string_value(json_object_get(line, "method"));
+        EXPECT(method && strcmp(method, i < 5 ? "lora" : "sails") == 0, "line %zu is of %s", i,
+               method ? method : "no method");
+    }
     json_decref(lines);
     json_t *eval = read_json("eval/lora.json");
     EXPECT(json_array_size(json_object_get(eval, "responses")) == WORLD_PROMPTS + 1, "eval");
@@ -125,6 +134,12 @@ static void test_outputs(void) {
 static void touch_end(const char *name, const char *bytes) {
     FILE *f = fopen(in_world("run/%s", name), "a");
     CHECK(f && fputs(bytes, f) >= 0 && fclose(f) == 0, "%s", name);
+}
+
+/* Changes a byte, `at` from the end; the size stays. */
+static void put_byte(const char *name, long at, char c) {
+    FILE *f = fopen(in_world("run/%s", name), "r+");
+    CHECK(f && fseek(f, at, SEEK_END) == 0 && fputc(c, f) == c && fclose(f) == 0, "%s", name);
 }
 
 static void test_stages(void) {
@@ -164,6 +179,13 @@ static void test_stages(void) {
     same("the same tokenizer by its folder", align(line), "");
     touch_end("../sae/1/cfg.json", "\n");
     same("another reading of an SAE", align(""), "score subspace");
+    put_byte("../prompts.jsonl", -4, 'x'); /* of a category */
+    same("prompts of the same size", align(""),
+         "generate-base eval-base generate-lora eval-lora generate-sails eval-sails");
+    touch_end("../model/tokenizer.json", "\n");
+    same("another tokenizer", align(""),
+         "score generate-base perplexity-base train-lora generate-lora perplexity-lora train-sails "
+         "generate-sails perplexity-sails");
     snprintf(line, sizeof line, "--methods sails --aligned %s --unaligned %s",
              in_world("pairs.jsonl"), in_world("pairs.jsonl"));
     EXPECT(strncmp(align(line), "score ", 6) == 0, "corpora of their own were not scored");

@@ -97,7 +97,12 @@ static void test_generate(void) {
     open_with(&o, &cmd_generate, flags);
     const Settings *s = &o.args.s;
     MUST(prompts_read(&prompts, o.r.tokenizer, s, o.r.model.c.max_positions, &err), err);
-    EXPECT(prompts.n == WORLD_PROMPTS + 1, "%zu prompts", prompts.n);
+    int longest = 0;
+    for (const PromptFile *f = prompts.file; f < prompts.file + PROMPT_FILES; f++)
+        for (size_t i = 0; i < f->records.n; i++)
+            if (f->doc[i].n > longest) longest = f->doc[i].n;
+    EXPECT(prompts.n == WORLD_PROMPTS + 1 && prompts.longest == longest && longest > 0,
+           "%zu prompts, the longest of %d tokens", prompts.n, prompts.longest);
     GenOptions how = generating_options(s, &prompts);
     EXPECT(how.slots == 4 && how.max_len == prompts.longest + 20, "%d places of %d tokens",
            how.slots, how.max_len);

@@ -157,6 +157,63 @@ static void test_type(enum StType type, const char *name) {
     TEST_DETECTS(merged_right(type, 1)); /* as if alpha were twice as large */
 }
 
+/* 1 and the next number of the type, in turn. */
+static bool neighbours(void *context, const OutTensor *t, StWriter *w, Err *err) {
+    uint16_t one = t->type == ST_F16 ? 0x3c00 : 0x3f80;
+    size_t n = t->dim[0] * (t->rank == 2 ? t->dim[1] : 1);
+    (void)context;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = (uint16_t)(one + i % 2);
+        if (!st_writer_data(w, &h, sizeof h, err)) return false;
+    }
+    return true;
+}
+
+/* An adapter that adds half a step to every weight of layer 0's q: from the 1, as from the number
+ * behind it, the even one of the two candidates is taken. */
+static void test_ties(enum StType type, const char *name) {
+    Err err;
+    Config c;
+    LoraShape shape;
+    Lora l;
+    Exec ex;
+    StSet *set;
+    char line[1024];
+    int n;
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
+    MUST(config_load(&c, in_world("model"), &err), err);
+    OutTensor *t = model_tensors(&c, type, &n);
+    MUST(files_mkdirs(in_world("even"), &err), err);
+    MUST(model_files_write(in_world("even"), t, n, (size_t)1 << 30, neighbours, NULL, &err), err);
+    char *config;
+    size_t bytes;
+    MUST(files_read(&config, &bytes, in_world("model/config.json"), 1 << 20, &err), err);
+    MUST(files_write(in_world("even/config.json"), config, bytes, &err), err);
+    lora_shape_init(&shape, &c);
+    shape.rank[PROJ_Q] = 1, shape.alpha[PROJ_Q] = 2;
+    lora_init(&l, &ex, &c, &shape, false);
+    Adapter *a = lora_at(&l, 0, PROJ_Q);
+    float half = type == ST_F16 ? 0x1p-12f : 0x1p-9f, one = 1; /* alpha doubles it */
+    for (int i = 0; i < a->in; i++) exec_copy_in(&ex, a->A + i, &half, sizeof half);
+    for (int i = 0; i < a->out; i++) exec_copy_in(&ex, a->B + i, &one, sizeof one);
+    MUST(lora_save(&l, in_world("halves"), NULL, &err), err);
+    snprintf(line, sizeof line, "--model %s --adapter %s --out %s --json", in_world("even"),
+             in_world("halves"), in_world("rounded%d", type));
+    MUST(world_run(&cmd_merge, line, &err), err);
+    MUST(st_open_folder(&set, in_world("rounded%d", type), "model", &err), err);
+    const uint16_t *got = st_find(set, "model.layers.0.self_attn.q_proj.weight")->data;
+    uint16_t first = type == ST_F16 ? 0x3c00 : 0x3f80;
+    for (int i = 0; i < a->in * a->out; i++)
+        EXPECT(got[i] == first + (i % 2 ? 2 : 0), "%s: element %d is %04x", name, i, got[i]);
+    st_close(set);
+    lora_free(&l);
+    lora_shape_free(&shape);
+    free(config);
+    free(t);
+    config_free(&c);
+    exec_close(&ex);
+}
+
 /* A factor of 1e9 is too much for F16: found out in the middle of the work. */
 static void test_overflow(void) {
     Err err;
@@ -194,6 +251,8 @@ int main(void) {
     test_type(ST_BF16, "BF16");
     test_type(ST_F16, "F16");
     test_overflow();
+    test_ties(ST_F16, "F16");
+    test_ties(ST_BF16, "BF16");
     snprintf(line, sizeof line, "--model %s --adapter %s --out %s", in_world("model"),
              in_world("adapter"), in_world("base%d", ST_F32));
     bool ok = world_run(&cmd_merge, line, &err);
