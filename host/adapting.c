@@ -23,6 +23,16 @@ static bool same_sae(const Sae *sae, const ScoreLayer *scored, Err *err) {
                    scored->layer, scored->sae);
 }
 
+bool adapting_check(const Settings *s, int layer, int D, int S, Err *err) {
+    if (s->subspace.top_k > S)
+        return err_set(err, EXIT_USAGE,
+                       "--top-k %d: expected at most the %d features of layer %d's SAE",
+                       s->subspace.top_k, S, layer);
+    return s->train.rank <= D ||
+           err_set(err, EXIT_USAGE, "--rank %d: expected at most the model's width %d",
+                   s->train.rank, D);
+}
+
 static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const char *pattern,
                         const Settings *s, Err *err) {
     const ScoreLayer *layer = &scores->layer[i];
@@ -43,7 +53,8 @@ static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const c
         SubspaceOptions o = {s->train.rank, s->subspace.variance, s->subspace.center,
                              (uint64_t)s->run.seed};
         rows = mem_array((size_t)k * (size_t)sae.enc.D, sizeof *rows);
-        ok = same_sae(&sae, layer, err) && sae_decoder_rows(&sae, rows, feature, k, err) &&
+        ok = adapting_check(s, layer->layer, sae.enc.D, sae.enc.S, err) &&
+             same_sae(&sae, layer, err) && sae_decoder_rows(&sae, rows, feature, k, err) &&
              basis_build(b, ex, layer->layer, rows, feature, k, sae.enc.D, &o, err);
     }
     sae_close(&sae);

@@ -10,6 +10,10 @@
 
 enum InitKind { INIT_LORA, INIT_SAILS }; /* the order of train.init */
 
+/* What can be asked of the basis of a layer whose stream has width D and whose SAE has S features:
+ * no more features, no more columns than that. */
+bool adapting_check(const Settings *s, int layer, int D, int S, Err *err);
+
 /* A basis for each scored layer, as s->subspace and s->train.rank say. `pattern` names the SAEs;
  * "": those that the scores name. An SAE whose weights are not those that were scored is refused.
  */

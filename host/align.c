@@ -2,11 +2,13 @@
 
 #include <stdio.h>
 
+#include "host/adapting.h"
 #include "host/align_stages.h"
 #include "host/base/files.h"
 #include "host/base/mem.h"
 #include "host/json_lines.h"
 #include "host/print.h"
+#include "host/scoring.h"
 #include "host/summary.h"
 
 static bool read_methods(Methods *m, const Settings *s, Err *err) {
@@ -24,6 +26,16 @@ static bool read_methods(Methods *m, const Settings *s, Err *err) {
         m->trained = m->trained || !align_is_base(item);
     }
     return true;
+}
+
+static bool check_saes(const Align *w, int D, Err *err) {
+    SaeSet saes;
+    if (!saes_open(&saes, NULL, w->s->score.sae, &w->layers, D, err)) return false;
+    bool ok = true;
+    for (int i = 0; i < saes.n && ok; i++)
+        ok = adapting_check(w->s, saes.sae[i].layer, D, saes.sae[i].enc.S, err);
+    saes_close(&saes);
+    return ok;
 }
 
 /* What would otherwise be found out hours later. */
@@ -47,7 +59,8 @@ static bool check(Align *w, Err *err) {
         if (*path[i] && !run_hash(&w->run, hex, path[i], err)) return false;
     Config c;
     if (!config_load(&c, s->model.path, err)) return false;
-    bool ok = !m->sails || layers_parse(&w->layers, s->score.layers, c.L, err);
+    bool ok = !m->sails ||
+              (layers_parse(&w->layers, s->score.layers, c.L, err) && check_saes(w, c.D, err));
     config_free(&c);
     return ok;
 }

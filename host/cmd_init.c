@@ -18,6 +18,10 @@
 #include "kernels/bf16.h"
 
 enum { CONFIG_BYTES = 1 << 20, CHUNK = 1 << 20 /* elements written at once */ };
+enum {
+    EOS = 1,
+    END_OF_TURN = 107
+}; /* ids of Gemma's tokenizer; a small vocabulary lacks the second */
 
 /* The published shapes; what they share is in fresh_config. */
 typedef struct Preset {
@@ -118,14 +122,16 @@ static bool make_configs(json_t **config, json_t **generation, Config *c, const 
         *config = fresh_config(s->init.preset);
     else if (!read_config(config, s->init.config, err))
         return false;
-    *generation = json_pack("{s:i, s:[i,i], s:i}", "bos_token_id", 2, "eos_token_id", 1, 107,
-                            "pad_token_id", 0);
+    *generation = json_pack("{s:i, s:[i,i], s:i}", "bos_token_id", 2, "eos_token_id", EOS,
+                            END_OF_TURN, "pad_token_id", 0);
     CHECK(*config && *generation, "json_pack failed");
     snprintf(from, sizeof from, "%s%.500s", *s->init.config ? "" : "preset ",
              *s->init.config ? s->init.config : preset);
     if (!config_parse(c, *config, from, err)) return false;
     config_free(c);
     apply_shape(*config, s);
+    if (s->init.vocab && s->init.vocab <= END_OF_TURN)
+        json_object_set_new(*generation, "eos_token_id", json_integer(EOS));
     strcat(from, " with the flags given");
     return apply_tokenizer(*config, *generation, s, err) && config_parse(c, *config, from, err);
 }

@@ -1,0 +1,109 @@
+/* Settings that cannot be: flags and keys that nobody knows, values out of range, and sound files
+ * that do not fit each other. Each ends in one line and leaves the world as it was. */
+#include "host/command.h"
+
+#include "tests/bad_rows.h"
+
+#define NARROW "--model narrow --dtype f32 "
+#define SCORE "score --data pairs.jsonl --max-length 128 --out new/scores "
+#define LAYERS "--sae sae/{layer} --layers 1,2 "
+#define SUBSPACE "subspace --scores scores --out new/basis "
+#define TRAIN "train --data pairs.jsonl --max-length 128 --out new/adapter "
+#define ALIGN "align run.yaml "
+
+static const struct {
+    int code;
+    const char *line, *words;
+} row[] = {
+    /* unknown flags and keys, with the nearest that exists */
+    {2, "evla", "unknown command evla; did you mean eval?"},
+    {2, TRAIN MODEL "--init lora --lrr 1", "unknown flag --lrr; did you mean --lr?"},
+    {2, TRAIN MODEL "--init lora --set train.rnak=1",
+     "unknown key train.rnak; did you mean train.rank?"},
+    {2, TRAIN MODEL "--init lora --set rank=1", "unknown key rank; did you mean train.rank?"},
+    {2, SCORE MODEL LAYERS "--max_length 3", "did you mean --max-length?"},
+    {2, "generate " MODEL "--promts prompts.jsonl", "did you mean --prompts?"},
+    {2, "eval --response responses", "did you mean --responses?"},
+    {2, "merge --model model --adaptor adapter --out new/m", "did you mean --adapter?"},
+    {2, "init --hiden 3 --out new/m", "did you mean --hidden?"},
+    {2, "inspect --jsn model", "did you mean --json?"},
+    {2, "plan --stag train", "did you mean --stage?"},
+    {2, ALIGN "--metods base", "did you mean --methods?"},
+    /* values */
+    {2, TRAIN MODEL "--init lora --rank 5000", "--rank: expected"},
+    {2, TRAIN MODEL "--init lora --rank -1", "--rank: expected"},
+    {2, TRAIN MODEL "--init lora --rank 0", "--init lora needs a number"},
+    {2, TRAIN MODEL "--init lora --targets q,x", "list of q|k|v|o|gate|up|down"},
+    {2, TRAIN MODEL "--init lora --pack-tokens 64", "--pack-tokens"},
+    {2, TRAIN MODEL, "--subspace is needed"},
+    {2, SUBSPACE "--top-k 0", "--top-k: expected 1 to"},
+    {2, SUBSPACE "--variance 2", "--variance: expected 0 to 1"},
+    {2, SCORE MODEL "--sae sae/{layer} --layers 1-9", "--layers: expected 0 to 3"},
+    {2, SCORE MODEL "--sae sae/{layer} --layers one", "--layers: expected numbers"},
+    {2, "eval --responses responses --judge file", "--judgements is needed"},
+    /* an SAE that is not for this layer, or not for this model */
+    {3, SCORE MODEL "--sae sae/1 --layers 2", "write {layer} in --sae"},
+    {3, SCORE MODEL "--sae sae/{layer} --layers 0", "no SAE for layer 0"},
+    {3, SCORE MODEL "--sae sae/* --layers 1", "found 2"},
+    {3, SCORE NARROW LAYERS, "another model?"},
+    {3, ALIGN "--model narrow", "another model?"},
+    {3, ALIGN "--layers 0", "no SAE for layer 0"},
+    /* k beyond the SAE's width, ranks beyond the model's */
+    {2, SUBSPACE "--top-k 41", "--top-k 41: expected at most the 40 features"},
+    {2, ALIGN "--subspace.top-k 41", "--top-k 41: expected at most the 40 features"},
+    {2, SUBSPACE "--top-k 6 --rank 65", "--rank 65: expected at most the model's width 64"},
+    {2, ALIGN "--rank 65", "--rank 65: expected at most the model's width 64"},
+    /* a basis, an adapter and a tokenizer of other models */
+    {3, TRAIN NARROW "--subspace basis", "width 64"},
+    {3, TRAIN NARROW "--init-adapter adapter", "another model's file?"},
+    {3, "merge --model narrow --adapter adapter --out new/m", "another model's file?"},
+    {3, "logprob --model narrow --adapter adapter --data pairs.jsonl --out new/l",
+     "another model's"},
+    {3, TRAIN "--model few --dtype f32 --tokenizer model --init lora", "tokenizer has ids up to"},
+    {3, TRAIN "--model short --dtype f32 --init lora", "ask for shorter texts"},
+    {3, "generate --model short --dtype f32 --prompts pairs.jsonl --out new/r", "shorten"},
+    /* what does not fit into memory is said before any work */
+    {4, SCORE MODEL LAYERS "--pack-tokens 16000000", "does not fit"},
+    {4,
+     "generate --model long --prompts prompts.jsonl --batch 4096 --max-new-tokens 1000000 --out "
+     "new/r",
+     "does not fit"},
+};
+
+int main(void) {
+    bad_world();
+    program_must(
+        "init --layers 4 --hidden 32 --ffn 48 --heads 2 --kv-heads 1 --head-dim 16 "
+        "--tokenizer model --dtype f32 --out narrow");
+    program_must(
+        "init --layers 1 --hidden 32 --ffn 48 --heads 2 --kv-heads 1 --head-dim 16 "
+        "--vocab 100 --dtype f32 --out few");
+    program_must(
+        "init --layers 1 --hidden 32 --ffn 48 --heads 2 --kv-heads 1 --head-dim 16 "
+        "--positions 12 --tokenizer model --dtype f32 --out short");
+    program_must(
+        "init --layers 8 --hidden 64 --ffn 48 --heads 8 --kv-heads 8 --head-dim 256 "
+        "--positions 1048576 --tokenizer model --dtype f32 --out long");
+    write_text(
+        "run.yaml",
+        "out: new/run\nmodel: {path: model, dtype: f32}\n"
+        "data: {path: pairs.jsonl, max-length: 128}\n"
+        "score: {sae: 'sae/{layer}', layers: [1, 2]}\nsubspace: {top-k: 4}\n"
+        "train: {rank: 2, steps: 1, methods: [sails]}\ngenerate: {prompts: prompts.jsonl}\n");
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        Tree before = tree_read(".");
+        Ended e = program_run(row[i].line);
+        Tree after = tree_read(".");
+        const char *change = tree_difference(&before, &after);
+        EXPECT(e.code == row[i].code, "sails %s: exit %d, expected %d: %s", row[i].line, e.code,
+               row[i].code, e.err);
+        EXPECT(program_one_line(e.err, row[i].words), "sails %s: expected one line with \"%s\": %s",
+               row[i].line, row[i].words, e.err);
+        EXPECT(row[i].code == EXIT_USAGE || strchr(e.err, ';') || strchr(e.err, '?'),
+               "sails %s: expected a remedy in: %s", row[i].line, e.err);
+        EXPECT(!change, "sails %s: changed %s", row[i].line, change ? change : "");
+        tree_free(&before), tree_free(&after);
+    }
+    world_remove();
+    return test_done("bad settings");
+}
