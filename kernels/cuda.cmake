@@ -8,7 +8,7 @@ set(SAILS_CUDA_ROOT "$ENV{SAILS_CUDA_ROOT}" CACHE PATH "the CUDA toolkit, if not
 set(CUDA_FOLDERS /usr/local/cuda $ENV{HOME}/.cache/sails/cuda)
 find_program(SAILS_NVCC nvcc HINTS ${SAILS_CUDA_ROOT} PATHS ${CUDA_FOLDERS} PATH_SUFFIXES bin)
 get_filename_component(nvcc_folder "${SAILS_NVCC}" DIRECTORY)
-find_path(CUDA_HEADERS cublasLt.h HINTS ${SAILS_CUDA_ROOT} ${nvcc_folder}/.. PATHS ${CUDA_FOLDERS}
+find_path(CUDA_HEADERS cusolverDn.h HINTS ${SAILS_CUDA_ROOT} ${nvcc_folder}/.. PATHS ${CUDA_FOLDERS}
           PATH_SUFFIXES include)
 
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS kernels/*.cu)
@@ -30,6 +30,7 @@ elseif(SAILS_CUDA)
   enable_language(CUDA)
   # Not FindCUDAToolkit: some of its versions fail on a toolkit that has only the parts needed here.
   find_library(CUBLASLT cublasLt REQUIRED HINTS ${CUDA_HEADERS}/.. PATH_SUFFIXES lib64 lib)
+  find_library(CUSOLVER cusolver REQUIRED HINTS ${CUDA_HEADERS}/.. PATH_SUFFIXES lib64 lib)
   # CMake leaves out the folders that nvcc searches by itself; the loader does not know them.
   get_filename_component(cublas_folder ${CUBLASLT} REALPATH)
   get_filename_component(cublas_folder ${cublas_folder} DIRECTORY)
@@ -48,5 +49,5 @@ elseif(SAILS_CUDA)
   target_compile_options(sails_cuda PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow>)
   target_link_options(sails_cuda PRIVATE -Wl,-z,defs)
-  target_link_libraries(sails_cuda PRIVATE ${CUBLASLT} m ${CMAKE_DL_LIBS})
+  target_link_libraries(sails_cuda PRIVATE ${CUBLASLT} ${CUSOLVER} m ${CMAKE_DL_LIBS})
 endif()

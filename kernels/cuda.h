@@ -22,7 +22,8 @@ extern "C" {
     X(embed_fwd) X(gather_rows) X(scatter_rows) \
     X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
     X(rope_table) X(rope_fwd) X(rope_bwd) \
-    X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad)
+    X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) \
+    X(svd) X(qr)
 /* clang-format on */
 
 /* The twins of one op, by storage type. A twin that is missing is a link error, one with another
@@ -35,9 +36,10 @@ enum { STAGES = 2, STAGE_BYTES = 4 << 20 };
 
 /* Exec.state of this device. */
 typedef struct CudaState {
-    cudaStream_t stream;      /* all work of the Exec, in call order */
-    struct MatmulState *blas; /* gemm_cuda.c's */
-    void *stage[STAGES];      /* pinned memory through which copies come in, in turn */
+    cudaStream_t stream;              /* all work of the Exec, in call order */
+    struct MatmulState *blas;         /* gemm_cuda.c's */
+    struct cusolverDnContext *solver; /* linalg.cu's; NULL until it is needed */
+    void *stage[STAGES];              /* pinned memory through which copies come in, in turn */
     cudaEvent_t stage_free[STAGES];
     int next_stage;
     bool strict; /* SAILS_STRICT=1: fresh memory is filled with NaN */
@@ -46,6 +48,7 @@ typedef struct CudaState {
 /* The matmul library's handle and fixed workspace. Open returns NULL, or why not. */
 const char *matmul_open(CudaState *s);
 void matmul_close(CudaState *s);
+void linalg_close(CudaState *s);
 
 static inline CudaState *cuda_state(Exec *ex) {
     return (CudaState *)ex->state;

@@ -54,6 +54,7 @@ static const char *device_open(Exec *ex) {
 static void device_close(Exec *ex) {
     CudaState *s = cuda_state(ex);
     CUDA_CHECK(cudaStreamSynchronize(s->stream));
+    linalg_close(s);
     matmul_close(s);
     for (int i = 0; i < STAGES; i++) {
         CUDA_CHECK(cudaEventDestroy(s->stage_free[i]));

@@ -4,9 +4,9 @@
 #   run   (default) what building and running sails needs
 #   test  in addition what tools/test.sh needs: Clang, and the CUDA toolkit's compiler and headers
 #
-# The CUDA toolkit is left alone if nvcc and cublasLt.h are there. Otherwise the parts of it that the
-# plug-in needs come from NVIDIA's wheels on PyPI (0.6 GB), into ~/.cache/sails/cuda, where the build
-# looks for them: Debian's own package is in non-free and too old for today's GPUs.
+# The CUDA toolkit is left alone if nvcc, cuBLASLt and cuSOLVER are there. Otherwise the parts of it
+# that the plug-in needs come from NVIDIA's wheels on PyPI (1 GB), into ~/.cache/sails/cuda, where the
+# build looks for them: Debian's own package is in non-free and too old for today's GPUs.
 set -euo pipefail
 
 WHAT=${1:-run}
@@ -16,8 +16,8 @@ BUILD=(build-essential cmake ninja-build pkg-config libdnnl-dev ocl-icd-opencl-d
 TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv)
 CUDA_FOLDER=$HOME/.cache/sails/cuda
 CUDA_VERSION=13.0
-CUDA_WHEELS=(nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl
-    nvidia-cublas nvidia-nvtx)
+CUDA_WHEELS=(nvidia-cuda-{nvcc,crt,runtime,cccl}==$CUDA_VERSION.* nvidia-{nvvm,nvtx}==$CUDA_VERSION.*
+    nvidia-{cublas,nvjitlink}==$CUDA_VERSION.* nvidia-cusolver==12.0.4.* nvidia-cusparse==12.6.*)
 
 die() {
     echo "sails: tools/install.sh: $*" >&2
@@ -49,7 +49,8 @@ has_cuda() {
     for nvcc in "${SAILS_CUDA_ROOT:-/none}/bin/nvcc" "$(command -v nvcc || true)" \
         /usr/local/cuda/bin/nvcc "$CUDA_FOLDER/bin/nvcc"; do
         root=$(dirname "$(dirname "$nvcc")")
-        [ -x "$nvcc" ] && [ -e "$root/include/cublasLt.h" ] && return 0
+        [ -x "$nvcc" ] && [ -e "$root/include/cublasLt.h" ] && [ -e "$root/include/cusolverDn.h" ] &&
+            return 0
     done
     return 1
 }
@@ -60,7 +61,7 @@ install_cuda() {
     echo "installing CUDA $CUDA_VERSION from PyPI into $CUDA_FOLDER"
     python3 -m venv "$venv"
     "$venv/bin/pip" install -q --disable-pip-version-check \
-        "${CUDA_WHEELS[@]/%/==$CUDA_VERSION.*}" || die "pip could not install ${CUDA_WHEELS[*]}"
+        "${CUDA_WHEELS[@]}" || die "pip could not install ${CUDA_WHEELS[*]}"
     root=$(echo "$venv"/lib/python3*/site-packages/nvidia/cu13)
     [ -d "$root/include" ] || die "expected the wheels in $root"
     ln -sfn lib "$root/lib64"

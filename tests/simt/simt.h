@@ -13,6 +13,7 @@
  *   launch.h     kernel launches: arguments checked and kept until the stream runs them
  *   cudart.cc    the runtime library's calls, as far as kernels/ uses them
  *   cublaslt.cc  the same for matrix products
+ *   cusolver.cc  the same for factorisations
  * The plug-in is linked with these in place of NVIDIA's libraries: kernels and host code are the
  * very files that run on a GPU.
  *

@@ -1,0 +1,113 @@
+/* linalg.cu - small dense factorisations in double, by cuSOLVER. Contracts: ops.h.
+ *
+ * Math: cuSOLVER's matrices are column major, and its SVD wants at least as many rows as columns. A
+ * row-major A (M,N) is a column-major A^T. If M <= N, its A^T = V s U^T is the SVD asked for with
+ * the factors swapped, in place. Else, and for QR, A is transposed first, and Q or U and V after.
+ * Work split: transposition by tiles of 32 x 32 through shared memory; the rest is the library's.
+ * Traffic: 16 MN bytes for each transposition; the factorisations of the method's matrices, a few
+ *   thousand by a few dozen, are bound by the latency of their steps. Once per subspace.
+ * Limits: the library's sizes are int. Its default mode gives equal bits for equal inputs. */
+#include "kernels/gpu.h"
+
+#include <cusolverDn.h>
+
+enum { TILE = 32, TILE_ROWS = 8 };
+static const size_t ALIGNMENT = 256; /* of what is carved from the scratch */
+
+#define SOLVER_CHECK(call)                                                                   \
+    do {                                                                                     \
+        cusolverStatus_t status_ = (call);                                                   \
+        CHECK(status_ == CUSOLVER_STATUS_SUCCESS, "%s: cuSOLVER status %d", #call, status_); \
+    } while (0)
+
+/* Made at the first factorisation: most commands need none, and it costs memory. */
+static cusolverDnHandle_t solver(Exec *ex) {
+    CudaState *s = cuda_state(ex);
+    if (!s->solver) {
+        SOLVER_CHECK(cusolverDnCreate(&s->solver));
+        SOLVER_CHECK(cusolverDnSetStream(s->solver, s->stream));
+    }
+    return s->solver;
+}
+
+extern "C" void linalg_close(CudaState *s) {
+    if (s->solver) SOLVER_CHECK(cusolverDnDestroy(s->solver));
+}
+
+/* y (N,M) = x (M,N)^T. One block per tile. */
+static __global__ void __launch_bounds__(TILE *TILE_ROWS)
+    k_transpose(double *y, const double *x, int M, int N) {
+    __shared__ double tile[TILE][TILE + 1]; /* one more: columns fall on different banks */
+    int t = threadIdx.x % TILE, u = threadIdx.x / TILE;
+    int m0 = blockIdx.y * TILE, n0 = blockIdx.x * TILE;
+    for (int i = u; i < TILE; i += TILE_ROWS)
+        if (m0 + i < M && n0 + t < N) tile[i][t] = x[(size_t)(m0 + i) * N + n0 + t];
+    __syncthreads();
+    for (int i = u; i < TILE; i += TILE_ROWS)
+        if (n0 + i < N && m0 + t < M) y[(size_t)(n0 + i) * M + m0 + t] = tile[t][i];
+}
+
+static void transpose(Exec *ex, double *y, const double *x, int M, int N) {
+    dim3 grid(ceil_div(N, TILE), ceil_div(M, TILE));
+    GPU_LAUNCH(ex, k_transpose, grid, TILE * TILE_ROWS, 0, y, x, M, N);
+}
+
+/* The library's workspace and its verdict, with two matrices before them. */
+typedef struct Scratch {
+    double *first, *second, *work;
+    int *info;
+} Scratch;
+
+static size_t padded(size_t doubles) {
+    return (doubles * sizeof(double) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static Scratch scratch(Exec *ex, size_t first, size_t second, int work) {
+    size_t at_work = padded(first) + padded(second), at_info = at_work + padded((size_t)work);
+    char *p = static_cast<char *>(exec_scratch(ex, at_info + sizeof(int)));
+    Scratch s = {reinterpret_cast<double *>(p), reinterpret_cast<double *>(p + padded(first)),
+                 reinterpret_cast<double *>(p + at_work), reinterpret_cast<int *>(p + at_info)};
+    return s;
+}
+
+/* Waits, and stops if the library could not do it. */
+static void check_info(Exec *ex, const char *what, const int *info, int M, int N) {
+    int host;
+    exec_copy_out(ex, &host, info, sizeof host);
+    CHECK(host == 0, "%s of %d x %d: info %d", what, M, N, host);
+}
+
+static void svd(Exec *ex, double *U, double *s, double *Vt, double *A, int M, int N) {
+    CHECK(M > 0 && N > 0, "M=%d N=%d", M, N);
+    int rows = M > N ? M : N, m = M > N ? N : M, lwork;
+    SOLVER_CHECK(cusolverDnDgesvd_bufferSize(solver(ex), rows, m, &lwork));
+    bool tall = M > N;
+    Scratch b = scratch(ex, tall ? (size_t)M * N : 0, tall ? (size_t)m * m : 0, lwork);
+    if (tall) transpose(ex, b.first, A, M, N);
+    double *left = tall ? A : Vt, *right = tall ? b.second : U; /* A is free once transposed */
+    SOLVER_CHECK(cusolverDnDgesvd(solver(ex), 'S', 'S', rows, m, tall ? b.first : A, rows, s, left,
+                                  rows, right, m, b.work, lwork, NULL, b.info));
+    check_info(ex, "cusolverDnDgesvd", b.info, M, N);
+    if (!tall) return;
+    transpose(ex, U, left, m, M);
+    transpose(ex, Vt, right, m, m);
+}
+
+static void qr(Exec *ex, double *A, int M, int N) {
+    CHECK(M >= N && N > 0, "expected M >= N > 0, got M=%d N=%d", M, N);
+    int factor, build;
+    SOLVER_CHECK(cusolverDnDgeqrf_bufferSize(solver(ex), M, N, A, M, &factor));
+    SOLVER_CHECK(cusolverDnDorgqr_bufferSize(solver(ex), M, N, N, A, M, A, &build));
+    Scratch b = scratch(ex, (size_t)M * N, N, factor > build ? factor : build);
+    transpose(ex, b.first, A, M, N);
+    SOLVER_CHECK(cusolverDnDgeqrf(solver(ex), M, N, b.first, M, b.second, b.work, factor, b.info));
+    check_info(ex, "cusolverDnDgeqrf", b.info, M, N);
+    SOLVER_CHECK(
+        cusolverDnDorgqr(solver(ex), M, N, N, b.first, M, b.second, b.work, build, b.info));
+    check_info(ex, "cusolverDnDorgqr", b.info, M, N);
+    transpose(ex, A, b.first, N, M);
+}
+
+/* Always in double: one function for both storage types. */
+op_svd *const cuda_svd[DTYPE_COUNT] = {svd, svd};
+op_qr *const cuda_qr[DTYPE_COUNT] = {qr, qr};
