@@ -87,6 +87,10 @@ static void carve(Acts *a, const Config *c) {
     LayerActs *last = &a->layer[c->L];
     last->x = train ? arena_store(r, "x", N, (size_t)c->D) : a->layer[0].x;
     last->rx = train ? arena_f32(r, "rx", N, 1) : a->layer[0].rx;
+    if (!train) {
+        a->last = arena_i32(r, "last", N, 1);
+        a->last_x = arena_store(r, "last_x", N, (size_t)c->D);
+    }
     a->h = arena_store(r, "h", N, (size_t)c->D);
     a->g = train ? arena_store(r, "g", N, (size_t)c->F) : a->layer[0].gate;
     carve_head(a, c);

@@ -36,6 +36,12 @@ struct Acts {
     int32_t *token, *pos;
     Segment *seg;
 
+    /* The rows that the last layer goes on with after its attention. nlast == N: all, and then the
+     * others are not read. */
+    int nlast;
+    int32_t *last; /* (max_rows) */
+    store *last_x; /* (max_rows,D) their residual stream; ACTS_INFER only */
+
     /* Head: label rows, a chunk of their logits, and what is left for backward. */
     int chunk; /* rows */
     int nlabel;
@@ -62,9 +68,8 @@ struct Acts {
 void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
                  void *context);
 
-/* token[i] = drawn from the capped logits of hidden row row[i];  token (n), u (n; NULL: greedy)
- * device, row (n) host. */
-void head_sample(const Model *m, Acts *a, int32_t *token, const int32_t *row, int n, const float *u,
-                 Sampling how);
+/* token[i] = drawn from the capped logits of the last layer's row i.
+ *   token (n) device; u (n) device, NULL: greedy. */
+void head_sample(const Model *m, Acts *a, int32_t *token, int n, const float *u, Sampling how);
 
 #endif

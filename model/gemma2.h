@@ -67,7 +67,13 @@ typedef void model_tap(void *context, int layer, const store *x, int N);
 void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
                    void *context);
 
-/* Final hidden states after model_forward of all layers, (N,D) store. */
+/* The same for callers who need few rows of the last of these layers: above its keys and values it
+ * is computed for the rows row[0..n) (host, rising) alone. Its tap, acts_hidden and head_sample
+ * then see n rows, in this order. ACTS_INFER only; not before model_loss. */
+void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, const int32_t *row,
+                        int n, model_tap *tap, void *context);
+
+/* Final hidden states after a forward of all layers, (N,D) store. */
 const store *acts_hidden(const Acts *a);
 
 /* Head on the pack's label rows only, in chunks: nll (nlabel) f32 to host memory. Returns their

@@ -11,9 +11,9 @@
 #include "kernels/check.h"
 #include "model/acts.h"
 
-/* y[p] = x W^T + scale (x A^T) B^T for the projections of group g, which all read x. */
+/* y[p] = x W^T + scale (x A^T) B^T for the projections of group g, which all read x (N,in). */
 static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store *const *y,
-                      const store *x) {
+                      const store *x, int N) {
     Exec *ex = m->ex;
     const struct Ops *op = ex->op;
     const LayerWeights *w = &m->layer[l];
@@ -23,15 +23,15 @@ static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store 
     CHECK(lora.R <= a->max_R[g], "layer %d: expected rank <= %d, got %d", l, a->max_R[g], lora.R);
     if (lora.R > 0) {
         int in = proj_in(&m->c, group_first[g]);
-        op->gemm(ex, xa, lora.R, x, in, lora.a, in, a->N, lora.R, in, GEMM_NT, 1, 0);
+        op->gemm(ex, xa, lora.R, x, in, lora.a, in, N, lora.R, in, GEMM_NT, 1, 0);
     }
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++, y++) {
         int in = proj_in(&m->c, p), out = proj_out(&m->c, p);
-        op->gemm(ex, *y, out, x, in, w->proj[p], in, a->N, out, in, form, 1, 0);
+        op->gemm(ex, *y, out, x, in, w->proj[p], in, N, out, in, form, 1, 0);
         const Adapter *d = lora.R > 0 ? lora_at(m->lora, l, p) : NULL;
         if (d && d->R > 0)
-            op->gemm(ex, *y, out, store_at(ex->dtype, xa, (size_t)d->column), lora.R, d->b, d->R,
-                     a->N, out, d->R, GEMM_NT, d->scale, 1);
+            op->gemm(ex, *y, out, store_at(ex->dtype, xa, (size_t)d->column), lora.R, d->b, d->R, N,
+                     out, d->R, GEMM_NT, d->scale, 1);
     }
 }
 
@@ -70,14 +70,20 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
         const LayerActs *next = s + 1;
         const store *next_norm = l + 1 < c->L ? m->layer[l + 1].input_norm : m->final_norm;
 
-        group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h);
+        group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h, N);
         attention_fwd(m, a, l, host_seg);
-        group_fwd(m, a, l, GROUP_O, &s->p, s->o);
-        op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, s->x, s->p, w->post_attn_norm,
+        const store *x = s->x, *o = s->o;
+        if (l + 1 == layers && a->nlast < N) { /* nobody attends to what other rows become now */
+            N = a->nlast;
+            op->gather_rows(ex, a->last_x, s->x, a->last, N, D), x = a->last_x;
+            op->gather_rows(ex, s->q, s->o, a->last, N, c->H * c->E), o = s->q;
+        }
+        group_fwd(m, a, l, GROUP_O, &s->p, o, N);
+        op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->post_attn_norm,
                               w->pre_ffn_norm, N, D, c->eps);
-        group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h);
+        group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h, N);
         op->geglu_fwd(ex, a->g, s->gate, s->up, (size_t)N * (size_t)c->F);
-        group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g);
+        group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g, N);
         op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m, w->post_ffn_norm,
                               next_norm, N, D, c->eps);
         if (tap) tap(context, l, next->x, N);
@@ -100,13 +106,30 @@ static void check_pack(const Model *m, const Acts *a, const Pack *p, int layers)
     }
 }
 
-void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
-                   void *context) {
-    check_pack(m, a, pack, layers);
-    a->N = pack->N, a->nseg = pack->nseg;
+static void put_pack(const Model *m, Acts *a, const Pack *pack) {
     size_t rows = (size_t)pack->N * sizeof *pack->token;
     exec_copy_in(m->ex, a->token, pack->token, rows);
     exec_copy_in(m->ex, a->pos, pack->pos, rows);
     exec_copy_in(m->ex, a->seg, pack->seg, (size_t)pack->nseg * sizeof *pack->seg);
+}
+
+void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
+                   void *context) {
+    check_pack(m, a, pack, layers);
+    a->N = a->nlast = pack->N, a->nseg = pack->nseg;
+    put_pack(m, a, pack);
+    acts_layers(m, a, pack->seg, layers, tap, context);
+}
+
+void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, const int32_t *row,
+                        int n, model_tap *tap, void *context) {
+    check_pack(m, a, pack, layers);
+    CHECK(a->use == ACTS_INFER && n <= pack->N, "%d rows of %d", n, pack->N);
+    for (int i = 0; i < n; i++)
+        CHECK(row[i] >= 0 && row[i] < pack->N && (i == 0 || row[i] > row[i - 1]),
+              "expected rising rows below %d, row %d is %d", pack->N, i, row[i]);
+    a->N = pack->N, a->nlast = n, a->nseg = pack->nseg;
+    put_pack(m, a, pack);
+    exec_copy_in(m->ex, a->last, row, (size_t)n * sizeof *row);
     acts_layers(m, a, pack->seg, layers, tap, context);
 }

@@ -26,7 +26,7 @@ struct Generator {
     float *u;                    /* (slots) device */
     Pack pack;
     Slot *state;                           /* (slots) */
-    int32_t *host_slot, *host_len, *row;   /* (rows) (slots) (slots) */
+    int32_t *host_slot, *host_len, *row;   /* (rows) (slots) (slots); row: where prompts end */
     int32_t *host_token, *host_pos, *open; /* (slots); open: which slots the rows are */
     float *host_u;                         /* (slots) */
     bool bad;                              /* a row could not be drawn from */
@@ -127,7 +127,8 @@ static void finish(const Job *job, Slot *s, int stop) {
     job->done(job->context, &reply);
 }
 
-/* Draws the next token of the n open slots from the hidden states of g->row. */
+/* Draws the next token of the n open slots, whose hidden states the last pass left in this order.
+ */
 static void draw(Generator *g, const Job *job, int n) {
     Exec *ex = g->m->ex;
     const float *u = NULL;
@@ -140,7 +141,7 @@ static void draw(Generator *g, const Job *job, int n) {
         exec_copy_in(ex, g->u, g->host_u, (size_t)n * sizeof *g->u);
         u = g->u;
     }
-    head_sample(g->m, g->a, g->drawn, g->row, n, u, g->o.how);
+    head_sample(g->m, g->a, g->drawn, n, u, g->o.how);
     exec_copy_out(ex, g->host_token, g->drawn, (size_t)n * sizeof *g->drawn);
     for (int i = 0; i < n; i++) {
         Slot *s = &g->state[g->open[i]];
@@ -189,7 +190,7 @@ static bool prefill(Generator *g, Job *job) {
     if (g->pack.N == 0) return false;
     g->a->decoding = false;
     exec_copy_in(g->m->ex, g->slot, g->host_slot, (size_t)g->pack.N * sizeof *g->slot);
-    model_forward(g->m, g->a, &g->pack, g->m->c.L, NULL, NULL);
+    model_forward_rows(g->m, g->a, &g->pack, g->m->c.L, g->row, g->pack.nseg, NULL, NULL);
     draw(g, job, g->pack.nseg);
     return true;
 }
@@ -205,7 +206,6 @@ static bool decode(Generator *g, const Job *job) {
         g->host_token[n] = s->token[s->made - 1];
         g->host_pos[n] = s->len++;
         g->host_len[n] = s->len;
-        g->row[n] = n;
         n++;
     }
     if (n == 0) return false;
@@ -215,7 +215,7 @@ static bool decode(Generator *g, const Job *job) {
     exec_copy_in(ex, g->slot, g->host_slot, bytes);
     exec_copy_in(ex, g->len, g->host_len, bytes);
     g->a->decoding = true;
-    g->a->N = n;
+    g->a->N = g->a->nlast = n;
     acts_layers(g->m, g->a, NULL, g->m->c.L, NULL, NULL);
     draw(g, job, n);
     return true;

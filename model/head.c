@@ -11,10 +11,10 @@ static store *label_row(const Acts *a, int D, int i) {
     return store_at(a->ex->dtype, a->label_h, (size_t)i * (size_t)D);
 }
 
-static void logits_fwd(const Model *m, const Acts *a, int first, int n, enum GemmForm form) {
+/* Logits of n hidden rows h, uncapped, in a->logits. */
+static void logits_fwd(const Model *m, const Acts *a, const store *h, int n, enum GemmForm form) {
     const Config *c = &m->c;
-    m->ex->op->gemm_f32(m->ex, a->logits, c->V, label_row(a, c->D, first), c->D, m->embed, c->D, n,
-                        c->V, c->D, form, 1, 0);
+    m->ex->op->gemm_f32(m->ex, a->logits, c->V, h, c->D, m->embed, c->D, n, c->V, c->D, form, 1, 0);
 }
 
 /* Orders the labels so that the first `distinct` of them have distinct rows. Two replies that
@@ -50,7 +50,8 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
     Exec *ex = m->ex;
     const Config *c = &m->c;
     bool train = a->use == ACTS_TRAIN;
-    CHECK(a->complete && a->N == pack->N, "expected model_forward of all layers of this pack");
+    CHECK(a->complete && a->N == pack->N && a->nlast == a->N,
+          "expected model_forward of all layers of this pack");
     CHECK(pack->nlabel <= a->max_labels, "expected at most %d labels, got %d", a->max_labels,
           pack->nlabel);
     int n = a->nlabel = pack->nlabel, distinct = order_labels(a, pack);
@@ -61,7 +62,7 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
     ex->op->gather_rows(ex, a->label_h, a->h, a->row, n, c->D);
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_fwd(m, a, at, rows, GEMM_NT);
+        logits_fwd(m, a, label_row(a, c->D, at), rows, GEMM_NT);
         ex->op->xent(ex, a->dlogits, a->nll + at, a->logits, a->target + at, rows, c->V,
                      c->final_cap, gscale);
         if (train) /* the gradient takes the place of the hidden states */
@@ -78,21 +79,15 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
     return sum;
 }
 
-/* Logits of up to a chunk of hidden rows, uncapped, in a->logits. */
-static void logits_of_rows(const Model *m, Acts *a, const int32_t *row, int n, enum GemmForm form) {
-    exec_copy_in(m->ex, a->row, row, (size_t)n * sizeof *row);
-    m->ex->op->gather_rows(m->ex, a->label_h, a->h, a->row, n, m->c.D);
-    logits_fwd(m, a, 0, n, form);
-}
-
-void head_sample(const Model *m, Acts *a, int32_t *token, const int32_t *row, int n, const float *u,
-                 Sampling how) {
-    CHECK(a->complete, "expected a forward of all layers before");
+void head_sample(const Model *m, Acts *a, int32_t *token, int n, const float *u, Sampling how) {
+    const Config *c = &m->c;
+    CHECK(a->complete && n <= a->nlast, "expected a forward of all layers with %d rows before", n);
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_of_rows(m, a, row + at, rows, GEMM_NT_FEW);
-        m->ex->op->sample(m->ex, token + at, a->logits, u ? u + at : NULL, rows, m->c.V,
-                          m->c.final_cap, how);
+        logits_fwd(m, a, store_at(a->ex->dtype, a->h, (size_t)at * (size_t)c->D), rows,
+                   GEMM_NT_FEW);
+        m->ex->op->sample(m->ex, token + at, a->logits, u ? u + at : NULL, rows, c->V, c->final_cap,
+                          how);
     }
 }
 
@@ -103,7 +98,9 @@ void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *log
     const Sampling greedy = {.temperature = 0, .top_p = 1};
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_of_rows(m, a, row + at, rows, GEMM_NT);
+        exec_copy_in(ex, a->row, row + at, (size_t)rows * sizeof *row);
+        ex->op->gather_rows(ex, a->label_h, a->h, a->row, rows, c->D);
+        logits_fwd(m, a, a->label_h, rows, GEMM_NT);
         ex->op->sample(ex, a->drawn, a->logits, NULL, rows, c->V, c->final_cap, greedy); /* caps */
         exec_copy_out(ex, logits + (size_t)at * (size_t)c->V, a->logits,
                       (size_t)rows * (size_t)c->V * sizeof *logits);

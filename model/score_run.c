@@ -22,14 +22,17 @@ struct ScoreRun {
     Pack pack;
     Sums *sums;
     Arena arena;
-    store *x;           /* (GATHER_ROWS,D): the rows that count */
-    int32_t *row, *bin; /* (2 max_rows) in device memory: of the pack that runs */
+    store *x; /* (GATHER_ROWS,D): the rows that count */
+    /* (2 max_rows) in device memory: of the pack that runs. last_row: row in what the last layer
+     * gives. */
+    int32_t *row, *last_row, *bin;
     float *weight;
     int64_t *bad_at; /* (1) in device memory: first bad element of the last scored stream, or -1 */
     bool bad;
     int counted;                  /* entries of the next three, for the pack being filled */
     int32_t *host_row, *host_bin; /* a shared row counts once for each corpus */
     float *host_weight;
+    int32_t *last, *place; /* (max_rows) the rows that the last layer gives, and each one's place */
     int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS];
     ScoreWork work;
 };
@@ -39,6 +42,7 @@ static void carve(ScoreRun *r, int D) {
     size_t rows = 2 * (size_t)r->max_rows;
     r->x = arena_store(a, "scored rows", GATHER_ROWS, (size_t)D);
     r->row = arena_i32(a, "scored row numbers", rows, 1);
+    r->last_row = arena_i32(a, "scored rows of the last layer", rows, 1);
     r->bin = arena_i32(a, "bins", rows, 1);
     r->weight = arena_f32(a, "row weights", rows, 1);
     r->bad_at = arena_bytes(a, "first bad element", sizeof *r->bad_at);
@@ -87,6 +91,8 @@ ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
     r->host_row = mem_array(rows, sizeof *r->host_row);
     r->host_bin = mem_array(rows, sizeof *r->host_bin);
     r->host_weight = mem_array(rows, sizeof *r->host_weight);
+    r->last = mem_array((size_t)max_rows, sizeof *r->last);
+    r->place = mem_array((size_t)max_rows, sizeof *r->place);
     pack_init(&r->pack, max_rows, max_rows, 0);
     r->acts = acts_create(m, max_rows, max_rows, 0, ACTS_INFER);
     arena_init(&r->arena, m->ex, m->ex->dtype, "scores");
@@ -103,6 +109,7 @@ void score_run_close(ScoreRun *r) {
     acts_destroy(r->acts);
     pack_free(&r->pack);
     free(r->sums), free(r->host_row), free(r->host_bin), free(r->host_weight);
+    free(r->last), free(r->place);
     free(r);
 }
 
@@ -124,12 +131,24 @@ static void tap(void *context, int layer, const store *x, int N) {
     if (i == r->nsae) return;
     if (i == r->nsae - 1) ex->op->find_bad(ex, r->bad_at, x, (size_t)N * (size_t)r->m->c.D);
     const Sums *to = &r->sums[i];
+    const int32_t *row = i + 1 < r->nsae ? r->row : r->last_row;
     for (int first = 0; first < r->counted; first += GATHER_ROWS) {
         int n = r->counted - first < GATHER_ROWS ? r->counted - first : GATHER_ROWS;
-        ex->op->gather_rows(ex, r->x, x, r->row + first, n, r->m->c.D);
+        ex->op->gather_rows(ex, r->x, x, row + first, n, r->m->c.D);
         ex->op->sae_stats(ex, to->sum, to->sumsq, to->fires, to->max, r->x, r->bin + first,
                           r->weight + first, r->sae[i].enc, n, SCORE_GROUPS);
     }
+}
+
+/* Lists the distinct rows that count, rising, in r->last, and turns `row` into places there. */
+static int last_rows(ScoreRun *r, int32_t *row) {
+    int n = 0;
+    memset(r->place, 0, (size_t)r->pack.N * sizeof *r->place);
+    for (int i = 0; i < r->counted; i++) r->place[row[i]] = 1;
+    for (int i = 0; i < r->pack.N; i++)
+        if (r->place[i]) r->last[n] = i, r->place[i] = n++;
+    for (int i = 0; i < r->counted; i++) row[i] = r->place[row[i]];
+    return n;
 }
 
 static void flush(ScoreRun *r) {
@@ -139,7 +158,10 @@ static void flush(ScoreRun *r) {
         exec_copy_in(ex, r->row, r->host_row, n * sizeof *r->row);
         exec_copy_in(ex, r->bin, r->host_bin, n * sizeof *r->bin);
         exec_copy_in(ex, r->weight, r->host_weight, n * sizeof *r->weight);
-        model_forward(r->m, r->acts, &r->pack, r->sae[r->nsae - 1].layer + 1, tap, r);
+        int rows = last_rows(r, r->host_row);
+        exec_copy_in(ex, r->last_row, r->host_row, n * sizeof *r->last_row);
+        model_forward_rows(r->m, r->acts, &r->pack, r->sae[r->nsae - 1].layer + 1, r->last, rows,
+                           tap, r);
         int64_t bad_at;
         exec_copy_out(ex, &bad_at, r->bad_at, sizeof bad_at);
         r->bad = r->bad || bad_at >= 0;
@@ -167,14 +189,15 @@ static void count(ScoreRun *r, const ScoreItem *item, int c, int group, int pref
     r->documents[c][group]++;
 }
 
-static bool counts(const ScoreItem *item, int c) {
-    for (int t = 0; t < item->n[c]; t++)
-        if (item->counted[c][t]) return true;
-    return false;
+/* Tokens behind the last one that counts change nothing. 0: none counts. */
+static int counted_length(const ScoreItem *item, int c) {
+    int n = item->n[c];
+    while (n > 0 && !item->counted[c][n - 1]) n--;
+    return n;
 }
 
 static void add_alone(ScoreRun *r, const ScoreItem *item, int c, int group) {
-    if (!counts(item, c)) return;
+    if (item->n[c] == 0) return;
     CHECK(item->n[c] <= r->max_rows, "expected documents of at most %d tokens, got %d", r->max_rows,
           item->n[c]);
     if (r->pack.N + item->n[c] > r->max_rows) flush(r);
@@ -195,19 +218,21 @@ static void add_pair(ScoreRun *r, const ScoreItem *item, int shared, int group) 
     }
 }
 
-void score_run_add(ScoreRun *r, const ScoreItem *item) {
-    int group = score_group(item->token[0], item->n[0], item->token[1], item->n[1]), shared = 0;
-    int shorter = item->n[0] < item->n[1] ? item->n[0] : item->n[1];
-    while (shared + 1 < shorter && item->token[0][shared] == item->token[1][shared]) shared++;
-    int rows = item->n[0] + item->n[1] - shared;
-    r->work.tokens += item->n[0] + item->n[1];
-    if (shared == 0 || rows > r->max_rows || !counts(item, 0) || !counts(item, 1)) {
-        add_alone(r, item, 0, group);
-        add_alone(r, item, 1, group);
+void score_run_add(ScoreRun *r, const ScoreItem *document) {
+    ScoreItem item = *document;
+    int group = score_group(item.token[0], item.n[0], item.token[1], item.n[1]), shared = 0;
+    r->work.tokens += item.n[0] + item.n[1];
+    for (int c = 0; c < 2; c++) item.n[c] = counted_length(&item, c);
+    int shorter = item.n[0] < item.n[1] ? item.n[0] : item.n[1];
+    while (shared + 1 < shorter && item.token[0][shared] == item.token[1][shared]) shared++;
+    int rows = item.n[0] + item.n[1] - shared;
+    if (shared == 0 || rows > r->max_rows) {
+        add_alone(r, &item, 0, group);
+        add_alone(r, &item, 1, group);
         return;
     }
     if (r->pack.N + rows > r->max_rows) flush(r);
-    add_pair(r, item, shared, group);
+    add_pair(r, &item, shared, group);
 }
 
 static bool check_result(const ScoreRun *r, const Scores *s, Err *err) {

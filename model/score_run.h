@@ -1,6 +1,7 @@
 /* score_run.h - the one pass that fills Scores: documents in, statistics out. Activations of
- * features are never written, layers above the highest scored one never run, and what the two
- * replies of a pair share is computed once. */
+ * features are never written, layers above the highest scored one never run, that one runs above
+ * its attention for the rows that count alone, and what the two replies of a pair share is computed
+ * once. */
 #ifndef SAILS_SCORE_RUN_H
 #define SAILS_SCORE_RUN_H
 

@@ -157,10 +157,14 @@ static void stream_free(Stream *s) {
     for (int l = 0; l < s->layers; l++) free(s->x[l]);
 }
 
-static int row_equal(const Stream *a, const Stream *b, int layer, int row) {
+static int rows_equal(const Stream *a, const Stream *b, int layer, int row_a, int row_b) {
     size_t n = (size_t)a->D * dtype_size(a->ex->dtype);
-    return memcmp((char *)a->x[layer] + (size_t)row * n, (char *)b->x[layer] + (size_t)row * n,
+    return memcmp((char *)a->x[layer] + (size_t)row_a * n, (char *)b->x[layer] + (size_t)row_b * n,
                   n) == 0;
+}
+
+static int row_equal(const Stream *a, const Stream *b, int layer, int row) {
+    return rows_equal(a, b, layer, row, row);
 }
 
 /* Through one sliding layer a token reaches exactly the W - 1 tokens after it; through a full
@@ -206,6 +210,32 @@ static void test_early_end(Golden *g) {
                        n, l, i);
         stream_free(&some);
     }
+    stream_free(&all);
+    pack_free(&p);
+}
+
+/* The rows that a last layer is computed for are those of the whole pass, in bits; so are all rows
+ * of the layers below, and a following pass. */
+static void test_last_rows(Golden *g) {
+    static const int32_t row[] = {0, 3, 4, 11};
+    enum { ROWS = sizeof row / sizeof *row };
+    Pack p;
+    golden_pack(g, &p);
+    Stream all = stream_of(&g->m, &p, g->m.c.L);
+    Acts *a = acts_create(&g->m, p.N, p.nseg, 0, ACTS_INFER);
+    for (int layers = g->m.c.L; layers > 0; layers--)
+        for (int n = 0; n <= ROWS; n++) {
+            Stream some = {.ex = g->m.ex, .D = g->m.c.D};
+            model_forward_rows(&g->m, a, &p, layers, row, n, keep_stream, &some);
+            int last = layers - 1, bad = 0;
+            for (int l = 0; l < last; l++)
+                for (int i = 0; i < p.N; i++) bad += !row_equal(&all, &some, l, i);
+            for (int i = 0; i < n; i++) bad += !rows_equal(&all, &some, last, row[i], i);
+            EXPECT(bad == 0, "%s: %d rows of layer %d: %d differ", g->folder, n, last, bad);
+            if (n > 1 && last == 0) TEST_DETECTS(rows_equal(&all, &some, last, row[1], 0));
+            stream_free(&some);
+        }
+    acts_destroy(a);
     stream_free(&all);
     pack_free(&p);
 }
@@ -343,6 +373,7 @@ static void body(Exec *ex) {
         test_isolation(&g);
         test_window(&g);
         test_early_end(&g);
+        test_last_rows(&g);
         test_branches(&g);
         test_threads(&g);
         test_bytes(&g, ex);
