@@ -93,7 +93,7 @@ static void test_sumsq(Exec *ex, size_t n) {
 
 /* The sum must see each element; with a common size, so that none hides in rounding. */
 static void test_sumsq_all(Exec *ex) {
-    enum { N = 9000 };
+    enum { N = (1 << 21) + 9000 }; /* more spans than a GPU adds up at once */
     double *X = test_noise_array(7, N, 0), want = 0;
     for (int i = 0; i < N; i++) X[i] = 1 + i % 7, want += X[i] * X[i];
     float *x = test_f32(ex, X, N);

@@ -86,6 +86,16 @@ static inline T atomicAdd(T *p, T v) {
     return old;
 }
 
+template <class T>
+static inline T atomicMin(T *p, T v) {
+    T old;
+    __atomic_load(p, &old, __ATOMIC_RELAXED);
+    while (v < old &&
+           !__atomic_compare_exchange(p, &old, &v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return old;
+}
+
 static inline float rsqrtf(float x) {
     return 1 / sqrtf(x);
 }
