@@ -23,7 +23,7 @@ extern "C" {
     X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
     X(rope_table) X(rope_fwd) X(rope_bwd) \
     X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) \
-    X(cast) X(uncast) X(add) X(sumsq) X(find_bad) X(find_bad_f32) \
+    X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
     X(svd) X(qr)
 /* clang-format on */
 
