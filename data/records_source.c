@@ -9,6 +9,7 @@
 
 #include "data/records_impl.h"
 #include "host/base/files.h"
+#include "host/base/interrupt.h"
 
 enum {
     BUFFER = 1 << 16,
@@ -52,7 +53,7 @@ void source_close(Source *s) {
 }
 
 static bool refill(Source *s) {
-    if (s->failed) return false;
+    if (s->failed || (s->failed = interrupted(s->err))) return false;
     int got = gzread(s->gz, s->bytes, BUFFER);
     s->at = 0, s->n = got > 0 ? (size_t)got : 0;
     s->total += s->n;

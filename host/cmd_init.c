@@ -12,7 +12,7 @@
 #include "host/base/out_folder.h"
 #include "host/base/rng.h"
 #include "host/command.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 #include "host/model_files.h"
 #include "host/print.h"
 #include "kernels/bf16.h"

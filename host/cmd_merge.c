@@ -10,7 +10,7 @@
 #include "host/base/mem.h"
 #include "host/base/out_folder.h"
 #include "host/command.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 #include "host/model_files.h"
 #include "host/print.h"
 #include "kernels/bf16.h"

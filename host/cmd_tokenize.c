@@ -5,7 +5,7 @@
 #include "host/base/files.h"
 #include "host/command.h"
 #include "host/dataset.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 #include "host/json_lines.h"
 #include "host/print.h"
 

@@ -2,7 +2,7 @@
 
 #include "host/base/mem.h"
 #include "host/base/rng.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 
 static bool render(Doc *doc, Tokenizer *t, const Record *r, enum Side side, int max_length,
                    Err *err) {

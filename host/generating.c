@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "host/base/mem.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 #include "host/json_lines.h"
 #include "host/numbers.h"
 #include "host/print.h"

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "host/command.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 
 extern const Command cmd_align, cmd_doctor, cmd_eval, cmd_generate, cmd_init, cmd_inspect,
     cmd_logprob, cmd_merge, cmd_plan, cmd_score, cmd_subspace, cmd_tokenize, cmd_train;

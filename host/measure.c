@@ -1,7 +1,7 @@
 #include "host/measure.h"
 
 #include "host/base/mem.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 #include "host/print.h"
 
 typedef struct Measure {

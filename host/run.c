@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "host/base/files.h"
+#include "host/base/interrupt.h"
 #include "host/base/mem.h"
 #include "host/command.h"
 #include "host/machine.h"
@@ -136,7 +137,7 @@ bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
         memcpy(hex, sha, 65);
         return true;
     }
-    if (!files_sha256(hex, path, err)) return false;
+    if (interrupted(err) || !files_sha256(hex, path, err)) return false;
     json_object_set_new(
         r->hashes, path,
         json_pack("{s:I, s:I, s:s}", "size", size, "mtime", changed, "sha256", hex));

@@ -5,7 +5,7 @@
 #include "data/chat.h"
 #include "host/base/files.h"
 #include "host/base/mem.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 #include "host/numbers.h"
 #include "host/print.h"
 #include "model/score_run.h"

@@ -7,7 +7,7 @@
 #include "host/base/files.h"
 #include "host/base/mem.h"
 #include "host/base/out_folder.h"
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 #include "host/metrics.h"
 #include "host/numbers.h"
 #include "host/perf.h"

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "host/base/files.h"
+#include "host/base/interrupt.h"
 #include "host/base/mem.h"
 
 enum { CFG_LIMIT = 1 << 24 };
@@ -303,6 +304,7 @@ bool sae_file_rows(const SaeFile *f, const char *name, sae_row *take, void *cont
                          "%s: %s: row %zu holds NaN or infinity; fetch the file again", f->file,
                          name, i);
         if (ok) take(context, row, i, n);
+        ok = ok && !interrupted(err);
     }
     npz_stream_close(stream);
     free(row);

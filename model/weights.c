@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "host/base/interrupt.h"
 #include "host/base/mem.h"
 #include "kernels/bf16.h"
 #include "model/gemma2.h"
@@ -110,9 +111,10 @@ static bool find_all(Model *m, Err *err) {
 
 /* Converts and copies a tensor through a small staging buffer and lets go of what has been read,
  * so that the peak is the arena. */
-static void convert(Model *m, const StTensor *t, store *to, void *stage, float *wide) {
+static bool convert(Model *m, const StTensor *t, store *to, void *stage, float *wide, Err *err) {
     enum Dtype dtype = m->ex->dtype;
     for (size_t done = 0; done < t->count;) {
+        if (interrupted(err)) return false;
         size_t left = t->count - done, n = left < PIECE * PIECES ? left : PIECE * PIECES;
 #pragma omp parallel for schedule(static)
         for (size_t piece = 0; piece < (n + PIECE - 1) / PIECE; piece++) {
@@ -127,6 +129,7 @@ static void convert(Model *m, const StTensor *t, store *to, void *stage, float *
         st_release(t, done, n);
         done += n;
     }
+    return true;
 }
 
 static void carve(Model *m) {
@@ -139,22 +142,25 @@ static void carve(Model *m) {
     }
 }
 
-static void load_all(Model *m) {
+static bool load_all(Model *m, Err *err) {
     void *stage = mem_array(PIECE * PIECES, sizeof(bf16));
     float *wide = mem_array(PIECE * PIECES, sizeof *wide);
     arena_init(&m->arena, m->ex, m->ex->dtype, "weights");
     carve(m);
     arena_place(&m->arena);
     carve(m);
-    for (int i = 0; i < m->nweight; i++) {
+    bool ok = true;
+    for (int i = 0; i < m->nweight && ok; i++) {
         const Weight *w = &m->weight[i];
         if (w->mapped)
             *w->slot = exec_map(m->ex, w->t->data, w->t->bytes, w->name);
         else
-            convert(m, w->t, (store *)(uintptr_t)*w->slot, stage, wide);
+            ok = convert(m, w->t, (store *)(uintptr_t)*w->slot, stage, wide, err);
     }
     free(stage), free(wide);
-    m->ex->op->rope_table(m->ex, m->cos, m->sin, m->c.max_positions, m->c.E, m->c.rope_theta);
+    if (ok)
+        m->ex->op->rope_table(m->ex, m->cos, m->sin, m->c.max_positions, m->c.E, m->c.rope_theta);
+    return ok;
 }
 
 /* transformers keeps sqrt(D) in f32 and casts that to the storage type. */
@@ -175,8 +181,7 @@ static bool open_checked(Model *m, const char *folder, int max_positions, Err *e
     list_all(m);
     if (!find_all(m, err)) return false;
     m->embed_scale = embed_scale(m);
-    load_all(m);
-    return true;
+    return load_all(m, err);
 }
 
 bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err) {

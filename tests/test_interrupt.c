@@ -32,9 +32,9 @@ static void expect_stopped(const char *line, const Ended *e, int signal_number) 
 /* Each takes some tenths of a second at least. */
 static const char *const command[] = {
     "tokenize --tokenizer model --data many.jsonl --out new/tokens",
-    "logprob --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit 600 --out "
+    "logprob --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit 400 --out "
     "new/logprobs",
-    "score --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit 600 --sae "
+    "score --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit 400 --sae "
     "sae/{layer} "
     "--layers 1,2 --out new/scores",
     "train --model model --dtype f32 --max-length 128 --data pairs.jsonl --init lora --batch 4 "
@@ -45,7 +45,8 @@ static const char *const command[] = {
     "merge --model large --adapter large-adapter --out new/merged",
 };
 
-/* Sent after a share of the time that a whole run takes; one that has ended before is no miss. */
+/* Sent after a share of the time that a whole run takes; one that has ended before is no miss, nor
+ * is one on a busy machine that has not even begun, and so has nothing to say. */
 static bool stopped_at(const char *line, double seconds, int signal_number) {
     CHECK(rename("new", "aside") == 0 && mkdir("new", 0777) == 0, "new");
     Tree before = tree_read(".");
@@ -53,11 +54,11 @@ static bool stopped_at(const char *line, double seconds, int signal_number) {
     wait_seconds(seconds);
     kill(p.pid, signal_number);
     Ended e = program_end(&p);
-    bool stopped = e.code != 0;
-    if (stopped) {
+    bool begun = e.code != 128 + signal_number || *e.err, stopped = e.code != 0 && begun;
+    if (e.code != 0) {
         Tree after = tree_read(".");
         const char *change = tree_difference(&before, &after);
-        expect_stopped(line, &e, signal_number);
+        if (begun) expect_stopped(line, &e, signal_number);
         EXPECT(!change, "sails %s: a signal left %s", line, change ? change : "");
         tree_free(&after);
     }
@@ -162,7 +163,7 @@ static void test_align(void) {
 static void write_many(void) {
     FILE *f = fopen("many.jsonl", "w");
     CHECK(f, "many.jsonl");
-    for (int i = 0; i < 20000; i++)
+    for (int i = 0; i < 8000; i++)
         fprintf(f,
                 "{\"chosen\": \"\\n\\nHuman: What of number %d?\\n\\nAssistant: I cannot say "
                 "anything about it.\", \"rejected\": \"\\n\\nHuman: What of number %d?\\n\\n"

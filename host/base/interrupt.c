@@ -1,4 +1,4 @@
-#include "host/interrupt.h"
+#include "host/base/interrupt.h"
 
 #include <signal.h>
 #include <string.h>
