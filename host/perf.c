@@ -13,20 +13,39 @@ static double pairs_of(const Segment *s, int window) {
     return pairs;
 }
 
-double perf_flops(const Config *c, const Lora *lora, const Pack *p) {
-    double body = 0, pairs = 0;
-    for (int q = 0; q < PROJ_COUNT; q++)
-        body += (double)proj_in(c, (enum Proj)q) * proj_out(c, (enum Proj)q) * c->L;
-    double all = 0, near = 0; /* pairs with and without the window, shared by all such layers */
+/* Pairs of positions that see each other, over all layers. */
+static double pairs_of_layers(const Config *c, const Pack *p) {
+    double all = 0, near = 0, pairs = 0; /* without and with the window */
     for (int i = 0; i < p->nseg; i++) {
         all += pairs_of(&p->seg[i], 0);
         near += pairs_of(&p->seg[i], c->window);
     }
     for (int l = 0; l < c->L; l++) pairs += c->sliding[l] ? near : all;
-    double linear = 2 * body * p->N, attention = 4.0 * c->H * c->E * pairs;
-    double head = 2.0 * c->D * c->V * p->nlabel;
-    if (!lora) return linear + attention + head;
-    return 2 * linear + 3.5 * attention + 2 * head + 6.0 * (double)lora->n * p->N;
+    return pairs;
+}
+
+/* Multiply-adds of one group of projections per row: of the weights, forward and, when something
+ * below it is trained, backward into its input; and of its adapters. */
+static double group_madds(const Config *c, const Lora *lora, int l, enum Group g, bool below) {
+    double madds = 0;
+    for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++) {
+        double in = proj_in(c, p), out = proj_out(c, p);
+        const Adapter *a = lora_at(lora, l, p);
+        int into_a = 1 + a->train_A + below, into_b = 1 + a->train_B + (a->train_A || below);
+        madds += in * out * (1 + below) + a->R * (in * into_a + out * into_b);
+    }
+    return madds;
+}
+
+double perf_flops(const Config *c, const Lora *lora, const Pack *p) {
+    double madds = 0, attention = 2.0 * c->H * c->E * pairs_of_layers(c, p);
+    bool below = false;
+    for (int l = 0; l < c->L; l++)
+        for (int g = 0; g < GROUP_COUNT; g++) {
+            madds += group_madds(c, lora, l, (enum Group)g, below);
+            below = below || lora_group(lora, l, (enum Group)g).train_any;
+        }
+    return 2 * (madds * p->N + 3 * attention + 2.0 * c->D * c->V * p->nlabel);
 }
 
 double perf_peak(Exec *ex) {

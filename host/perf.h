@@ -5,13 +5,14 @@
 #include "host/base/pack.h"
 #include "model/lora.h"
 
-/* Floating point operations of one training pass (forward and backward) over a pack with frozen
- * base weights, two per multiply-add:
- *   linear layers     2 P per token forward, 2 P backward (no weight gradients)
- *   attention         4 H E per visible pair of positions forward, 2.5 times that backward
- *   head              2 D V per label forward, and backward
- *   adapters          6 per element and token
- * lora NULL: forward alone. Norms, softmax and the like are not counted. */
+/* Floating point operations that one training pass over a pack needs, two per multiply-add:
+ *   linear layers   2 per weight and row forward; 2 backward into the input, above the lowest
+ *                   adapter only. The base is frozen: no gradients of weights.
+ *   adapters        the same, and 2 per element for its gradient if it is trained
+ *   attention       4 H E per visible pair of positions forward, twice that backward: making the
+ *                   scores again is a choice
+ *   head            2 D V per label forward, and backward
+ * Norms, softmax and the like are not counted. */
 double perf_flops(const Config *c, const Lora *lora, const Pack *p);
 
 /* Operations per second of a large matrix product of this device and storage type, measured now

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "kernels/check.h"
+#include "kernels/cpu/gate.h"
 #include "tests/test.h"
 
 /* True if `act` does not survive: it runs in a child, whose complaints are not shown. */
@@ -138,6 +139,38 @@ static const char *said(const char *why) {
     return why ? why : "that it opened";
 }
 
+static int watched;
+static const char *watched_op;
+static void count_op(const char *op, double seconds) {
+    EXPECT(seconds >= 0, "%s took %g s", op, seconds);
+    watched++;
+    watched_op = op;
+}
+
+static void outer_op(Exec *ex, float *x, store *y) {
+    OP_GATE(ex);
+    ex->op->cast(ex, y, x, 1);
+    ex->op->uncast(ex, x, y, 1);
+}
+
+/* Ops and copies are seen once, and not the ones inside them. */
+static void test_watch(void) {
+    Exec ex;
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_BF16), "no cpu");
+    float one = 1, *x = exec_alloc(&ex, sizeof one, "x");
+    store *y = exec_alloc(&ex, sizeof one, "y");
+    gate_watch = count_op;
+    exec_copy_in(&ex, x, &one, sizeof one);
+    EXPECT(watched == 1 && strcmp(watched_op, "cpu_copy") == 0, "%d, %s", watched, watched_op);
+    outer_op(&ex, x, y);
+    EXPECT(watched == 2 && strcmp(watched_op, "outer_op") == 0, "%d, %s", watched, watched_op);
+    ex.op->cast(&ex, y, x, 1);
+    EXPECT(watched == 3 && strcmp(watched_op, "cpu_bf16_cast") == 0, "%d, %s", watched, watched_op);
+    gate_watch = NULL;
+    exec_free(&ex, x), exec_free(&ex, y);
+    exec_close(&ex);
+}
+
 /* A device that cannot be had says why in one line; asked for any, exec_open takes the CPU. */
 static void test_choice(void) {
     const char *device = getenv("SAILS_TEST_DEVICE"), *why;
@@ -174,6 +207,7 @@ static void test_choice(void) {
 
 int main(void) {
     test_each_exec(body);
+    test_watch();
     test_choice();
     return test_done("test_exec");
 }

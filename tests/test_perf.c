@@ -1,0 +1,47 @@
+/* The FLOPs that a training pass needs, against a count made by hand. */
+#include "host/perf.h"
+#include "tests/test.h"
+
+enum { D = 8, F = 24, H = 2, K = 1, E = 8, V = 40, R = 2, ROWS = 5, LABELS = 3 };
+
+static double count(Exec *ex, const bool *target, int layers) {
+    bool sliding[2] = {true, false};
+    Config c = {.V = V, .D = D, .F = F, .L = layers, .H = H, .K = K, .E = E, .window = 2};
+    c.sliding = sliding;
+    LoraShape shape;
+    lora_shape_init(&shape, &c);
+    for (int i = 0; i < layers * PROJ_COUNT; i++)
+        if (target[i % PROJ_COUNT]) shape.rank[i] = R, shape.alpha[i] = 1;
+    Lora lora;
+    lora_init(&lora, ex, &c, &shape, true);
+    Segment seg[] = {{.row = 0, .len = 3}, {.row = 3, .len = 2}};
+    Pack p = {.N = ROWS, .nseg = 2, .nlabel = LABELS, .seg = seg};
+    double flops = perf_flops(&c, &lora, &p);
+    lora_free(&lora);
+    lora_shape_free(&shape);
+    return flops;
+}
+
+int main(void) {
+    Exec ex;
+    if (exec_open(&ex, DEVICE_CPU, DTYPE_F32)) return 1;
+    double qkv = D * (H + 2 * K) * E, o = H * E * D, ffn = 2 * D * F, down = F * D;
+    double head = 2.0 * D * V * LABELS;
+    /* Pairs: 1 + 2 + 3 and 1 + 2 rows see each other; 1 + 2 + 2 and 1 + 2 within the window. */
+    double near = 3.0 * 2 * H * E * 8, all = 3.0 * 2 * H * E * 9;
+
+    /* Adapter of o alone: q, k, v, forward only; o has its gradients, but none into its input.
+     * A: forward and its gradient; B: those, and back to x A^T, which A's gradient needs. */
+    bool only_o[PROJ_COUNT] = {[PROJ_O] = true};
+    double adapter = R * (2.0 * H * E + 3.0 * D);
+    double want = 2 * (ROWS * (qkv + o + 2 * ffn + 2 * down + adapter) + near + head);
+    double got = count(&ex, only_o, 1);
+    EXPECT(got == want, "one layer: %.0f, expected %.0f", got, want);
+
+    /* A second layer: everything goes back to the first one's o. */
+    want += 2 * (ROWS * (2 * (qkv + o + ffn + down) + R * (3.0 * H * E + 3.0 * D)) + all);
+    got = count(&ex, only_o, 2);
+    EXPECT(got == want, "two layers: %.0f, expected %.0f", got, want);
+    exec_close(&ex);
+    return test_done("perf");
+}
