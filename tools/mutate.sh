@@ -3,12 +3,13 @@
 # one at a time, in a copy of the tree, and expects the test named beside each to turn red.
 #
 # WORD takes only the lines that contain it; --sample takes N of them, other ones at every commit
-# (SAILS_SEED=n for a given choice). The copy and its build stay in build-mutants/, so that a second
-# run is fast. Reports CAUGHT, or why not: MISSED (the test stayed green), NOT APPLIED (the line does
-# not change its file), BROKEN (does not compile), and exits 1 if any fault was not caught.
+# (SAILS_SEED=n for a given choice). JOBS copies (default: one per processor) share the work. They
+# and their builds stay in build-mutants/, so that a second run is fast. Reports CAUGHT, or why not:
+# MISSED (the test stayed green), NOT APPLIED (the line does not change its file), BROKEN (does not
+# compile), and exits 1 if any fault was not caught.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-ROOT=$PWD TREE=$PWD/build-mutants/tree BUILD=$PWD/build-mutants/build LOG=$PWD/build-mutants/log
+ROOT=$PWD JOBS=${JOBS:-$(nproc)}
 SAMPLE= WORD=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -28,58 +29,75 @@ if [ -n "$SAMPLE" ]; then
 fi
 [ ${#mutants[@]} -gt 0 ] || { echo "mutate: no line of tests/mutants.txt contains \"$WORD\"" && exit 2; }
 
+[ "$JOBS" -le ${#mutants[@]} ] || JOBS=${#mutants[@]}
+# Those of one test lie together, so that a copy builds few tests.
+mapfile -t mutants < <(printf '%s\n' "${mutants[@]}" | awk -F ' [|] ' '{ print $NF "\t" $0 }' |
+    sort -s -t $'\t' -k 1,1 | cut -f2-)
+
 test_of() { sed 's/.* | //' <<<"$1"; }
 
-# Brings the copy up to date, touching only what differs: the build there is incremental.
-mkdir -p "$TREE" "$BUILD"
-while IFS= read -r file; do
-    cmp -s "$file" "$TREE/$file" || install -D "$file" "$TREE/$file"
-done < <(git ls-files -co --exclude-standard | while IFS= read -r f; do [ -f "$f" ] && echo "$f"; done)
-while IFS= read -r file; do
-    [ -e "$ROOT/$file" ] || rm "$TREE/$file"
-done < <(cd "$TREE" && find . -type f | cut -c3-)
+# Brings a copy up to date, touching only what differs: the build there is incremental.
+update() {
+    mkdir -p "$TREE" "$BUILD"
+    while IFS= read -r file; do
+        cmp -s "$file" "$TREE/$file" || install -D "$file" "$TREE/$file"
+    done < <(git ls-files -co --exclude-standard |
+        while IFS= read -r f; do [ -f "$f" ] && echo "$f"; done)
+    while IFS= read -r file; do
+        [ -e "$ROOT/$file" ] || rm "$TREE/$file"
+    done < <(cd "$TREE" && find . -type f | cut -c3-)
+    # Less optimised than a release: it is compiled many times and run once.
+    cmake -S "$TREE" -B "$BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O1 \
+        -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSAILS_CUDA=OFF >"$LOG"
+}
 
 build_and_test() { # TEST: 0 green, 1 red, 2 does not build
     local targets=("$1")
-    case $1 in
-    test_planted | test_planted_align) targets+=(planted_world) ;; # which writes what they read
-    *) [ ! -e "$ROOT/tests/$1.sh" ] || targets=(sails) ;;          # a script that runs the program
-    esac
-    cmake --build "$BUILD" --target "${targets[@]}" >"$LOG" 2>&1 || return 2
+    [ "$1" = test_planted ] && targets+=(planted_world) # which writes what it reads
+    cmake --build "$BUILD" --target "${targets[@]}" -j 1 >"$LOG" 2>&1 || return 2
     (cd "$BUILD" && timeout 300 ctest -R "^$1\$" --no-tests=error --output-on-failure) >"$LOG" 2>&1 ||
         return 1
 }
 
-# Less optimised than a release: it is compiled many times and run once.
-cmake -S "$TREE" -B "$BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O1 \
-    -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSAILS_CUDA=OFF >"$LOG"
-while IFS= read -r test; do
-    build_and_test "$test" || {
-        echo "mutate: $test must be green before faults are planted:"
-        tail -n 20 "$LOG"
-        exit 1
-    }
-done < <(for m in "${mutants[@]}"; do test_of "$m"; done | sort -u)
-
-uncaught=0
-for mutant in "${mutants[@]}"; do
-    test=$(test_of "$mutant") file=${mutant%% | *}
-    command=${mutant#* | } command=${command% | *}
+# plant MUTANT: its verdict
+plant() {
+    local file=${1%% | *} command=${1#* | } status=0
+    command=${command% | *}
     sed "$command" "$ROOT/$file" >"$TREE/$file"
     if cmp -s "$ROOT/$file" "$TREE/$file"; then
-        verdict="NOT APPLIED"
-    else
-        status=0
-        build_and_test "$test" || status=$?
-        case $status in
-        0) verdict=MISSED ;;
-        1) verdict=CAUGHT ;;
-        2) verdict=BROKEN ;;
-        esac
+        echo "NOT APPLIED"
+        return
     fi
+    build_and_test "$(test_of "$1")" || status=$?
     cp "$ROOT/$file" "$TREE/$file"
-    echo "$verdict  $mutant"
-    [ "$verdict" = CAUGHT ] || uncaught=$((uncaught + 1))
-done
-echo "mutate: $((${#mutants[@]} - uncaught)) of ${#mutants[@]} faults caught"
-[ $uncaught -eq 0 ]
+    case $status in
+    0) echo MISSED ;;
+    1) echo CAUGHT ;;
+    *) echo BROKEN ;;
+    esac
+}
+
+# work N: the mutants of copy N, one line each
+work() {
+    local TREE=$ROOT/build-mutants/$1/tree BUILD=$ROOT/build-mutants/$1/build
+    local LOG=$ROOT/build-mutants/$1/log count=${#mutants[@]} i test green=
+    update
+    for ((i = $1 * count / JOBS; i < ($1 + 1) * count / JOBS; i++)); do
+        test=$(test_of "${mutants[i]}")
+        if [ "$test" != "$green" ] && ! build_and_test "$test"; then
+            echo "mutate: $test must be green before faults are planted:"
+            tail -n 20 "$LOG"
+            return 1
+        fi
+        green=$test
+        echo "$(plant "${mutants[i]}")  ${mutants[i]}"
+    done
+}
+
+mkdir -p build-mutants
+for ((n = 0; n < JOBS; n++)); do work $n >build-mutants/verdicts$n & done
+wait
+cat build-mutants/verdicts*
+caught=$(cat build-mutants/verdicts* | grep -c '^CAUGHT' || true)
+echo "mutate: $caught of ${#mutants[@]} faults caught"
+[ "$caught" -eq ${#mutants[@]} ]
