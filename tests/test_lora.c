@@ -91,6 +91,11 @@ static void test_round_trip(Golden *g) {
         Lora l;
         golden_adapter(g, &l, names[i], false);
         EXPECT(!l.grad && lora_trained(&l) == 0 && lora_parameters(&l) > 0, "%s", names[i]);
+        const Adapter *a = l.adapter;
+        while (a->R == 0) a++;
+        /* with rslora rank 4, alpha 3 */
+        EXPECT(l.rslora == (i == 2) && (i != 2 || a->scale == 1.5f), "%s: scale %g", names[i],
+               a->scale);
         round_trip(g, &l);
         lora_free(&l);
         g->m.lora = NULL;
