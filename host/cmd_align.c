@@ -44,7 +44,7 @@ const Command cmd_align = {
     .summary = "the whole method: score, subspace, train, generate, eval, one table",
     .about =
         "Everything lands in the run folder that `out` names. Run again, it keeps each stage\n"
-        "whose inputs have not changed and makes the others.",
+        "whose inputs have not changed, nor this program, and makes the others.",
     .positional = POSITIONAL_RECIPE_NEEDED,
     .whole_recipe = true,
     .use = use,
