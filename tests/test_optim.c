@@ -63,7 +63,39 @@ static void test_step(Exec *ex, uint64_t seed) {
     lora_free(&l);
 }
 
+/* The first moment after one step is (1 - beta1) coef g, coef = min(1, max_norm / (norm + 1e-6)):
+ * three f32 roundings. Gradients so small that the 1e-6 is not lost in them. */
+static void test_clip(Exec *ex, double max_norm) {
+    Lora l;
+    Optim o;
+    LoraShape shape;
+    size_t n;
+    float g = 1e-6f, m;
+    lora_shape_init(&shape, &config);
+    shape.rank[PROJ_O] = 2, shape.alpha[PROJ_O] = 1;
+    lora_init(&l, ex, &config, &shape, true);
+    lora_shape_free(&shape);
+    for (int i = 2 * PROJ_O; i < 2 * PROJ_O + 2; i++) {
+        float *x = factor(&l, i, &n);
+        fill(ex, l.grad + (x - l.master), n, g);
+    }
+    optim_init(&o, &l, (AdamW){.beta1 = 0.75, .beta2 = 0.99, .eps = 1e-8});
+    double norm = optim_norm(&o);
+    double coef = max_norm > 0 ? fmin(1, max_norm / (norm + 1e-6)) : 1, want = 0.25 * coef * g;
+    optim_step(&o, norm, 0.125, max_norm);
+    exec_copy_out(ex, &m, l.m + (lora_at(&l, 0, PROJ_O)->B - l.master), sizeof m);
+    EXPECT(fabs(m - want) <= 3 * want * ldexp(1, -24), "clipped at %g: %.9g, expected %.9g",
+           max_norm, m, want);
+    exec_copy_out(ex, &m, l.grad, sizeof m);
+    EXPECT(m == 0, "the gradients are not zeroed");
+    optim_free(&o);
+    lora_free(&l);
+}
+
 static void body(Exec *ex) {
+    test_clip(ex, 0);
+    test_clip(ex, 1e-6);
+    test_clip(ex, 1);
     for (uint64_t seed = 0; seed < 40; seed++) test_step(ex, seed);
 }
 
