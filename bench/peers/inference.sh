@@ -1,54 +1,64 @@
-#!/usr/bin/env bash
-# bench/peers/inference.sh SAILS PYTHON MODEL SAES LAYERS TOKENIZER PAIRS [RECORDS [NEW]] - scoring
-# against transformers + SAELens and generation against transformers, alternately, in one run.
+# inference.sh - scoring against transformers + SAELens and generation against transformers, at 2B
+# width (4 layers, whole vocabulary; SAEs of 16k features on every layer), in tokens/s.
 #
-# Prints a line per pair: name, tokens/s of sails, tokens/s of the peer, ratio, goal. RECORDS pairs of
-# the data (default 64) are scored, their first 16 prompts get NEW tokens each (default 64). Both
-# sides' rates leave out loading; sails' include reading and tokenising the data. THREADS (default 2)
-# holds for both. PYTHON needs torch, transformers, sae-lens and numpy.
-set -euo pipefail
-[ $# -ge 7 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
-sails=$1 python=$2 model=$3 saes=$4 layers=$5 tokenizer=$6 pairs=$7 records=${8:-64} new=${9:-64}
-here=$(cd "$(dirname "$0")" && pwd)
-export THREADS=${THREADS:-2} HF_HUB_OFFLINE=1
-scratch=$(mktemp -d)
-trap 'rm -r "$scratch"' EXIT
+# RECORDS pairs of the data (64) are scored, the first 16 prompts get NEW tokens each (64). Rates
+# leave out loading; sails' include reading and tokenising the data. Ours runs before and after
+# theirs; of the two the mean time counts.
+source "$HERE/common.sh"
+RECORDS=${RECORDS:-64} NEW=${NEW:-64} LAYERS=0,1,2,3 SAES=$WORK/sae MODEL=$WORK/wide
 
-for side in chosen rejected; do
-    "$sails" tokenize --tokenizer "$tokenizer" --data "$pairs" --limit "$records" --side $side \
-        --out "$scratch/$side.jsonl" >/dev/null
-done
-"$python" - "$scratch" <<'END'
+# side NAME : ids and labels of one side of the pairs, as $WORK/NAME.jsonl.
+side() {
+    "$SAILS" tokenize --tokenizer "$TOKENIZER" --data "$DATA" --limit "$RECORDS" --side "$1" \
+        --out "$WORK/$1.jsonl" >&2
+}
+
+# prompts : of the first documents what comes before the reply, as $WORK/prompts.jsonl.
+prompts() {
+    head -n 16 "$WORK/chosen.jsonl" | "$PYTHON" -c '
 import json, sys
-lines = open(sys.argv[1] + "/chosen.jsonl", encoding="utf-8").readlines()[:16]
-with open(sys.argv[1] + "/prompts.jsonl", "w", encoding="utf-8") as out:
-    for record in map(json.loads, lines):
-        prompt = record["tokens"][:record["labels"].index(1)]
-        out.write(json.dumps({"tokens": prompt}) + "\n")
-END
+for line in sys.stdin:
+    doc = json.loads(line)
+    print(json.dumps({"tokens": doc["tokens"][:doc["labels"].index(1)]}))' >"$WORK/prompts.jsonl"
+}
 
-value() { "$python" -c 'import json, sys; r = json.loads(sys.stdin.readlines()[-1]); print(eval(sys.argv[1], r))' "$1"; }
-score() { # DTYPE: tokens/s
-    "$sails" score --model "$model" --tokenizer "$tokenizer" --sae "$saes/layer_{layer}/*/*/params.npz" \
-        --layers "$layers" --data "$pairs" --limit "$records" --dtype "$1" --threads "$THREADS" \
-        --out "$scratch/scores" --json | value 'tokens / seconds'
+# score DTYPE, generate DTYPE : one run of sails; its last JSON line in $WORK/ours.
+score() {
+    "$SAILS" score --model "$MODEL" --sae "$SAES/layer_{layer}/*/*/params.npz" --layers $LAYERS \
+        --data "$DATA" --limit "$RECORDS" --dtype "$1" --threads "$THREADS" \
+        --out "$WORK/scores.safetensors" --json >"$WORK/ours"
+    "$PYTHON" -c 'import json, sys; r = json.loads(sys.stdin.readlines()[-1])
+print(r["tokens"] / r["seconds"])' <"$WORK/ours"
 }
 generate() {
-    "$sails" generate --model "$model" --tokenizer "$tokenizer" --prompts "$scratch/prompts.jsonl" \
-        --batch 8 --max-new-tokens "$new" --dtype "$1" --threads "$THREADS" \
-        --out "$scratch/replies" --json | value tokens_per_second
+    "$SAILS" generate --model "$MODEL" --prompts "$WORK/prompts.jsonl" --batch 8 \
+        --max-new-tokens "$NEW" --dtype "$1" --threads "$THREADS" --out "$WORK/replies.jsonl" \
+        --json >"$WORK/ours"
+    field tokens_per_second "$WORK/ours"
 }
-line() { # NAME OURS OURS_AGAIN THEIRS GOAL; ours ran before and after theirs
-    awk -v n="$1" -v a="$2" -v b="$3" -v t="$4" -v g="$5" \
-        'BEGIN { o = 2 / (1 / a + 1 / b); printf "%s %.1f %.1f %.2f %s\n", n, o, t, o / t, g }'
+their_score() {
+    "$PYTHON" "$HERE/score_saelens.py" "$MODEL" "$SAES" $LAYERS "$WORK/chosen.jsonl" \
+        "$WORK/rejected.jsonl" "$1"
 }
+their_generate() { "$PYTHON" "$HERE/generate_hf.py" "$MODEL" "$WORK/prompts.jsonl" "$1" "$NEW"; }
+
+# pair WHAT DTYPE GOAL
+pair() {
+    local before after
+    before=$("$1" "$2")
+    "their_$1" "$2" 2>"$WORK/log" >"$WORK/theirs" || { cat "$WORK/log" >&2 && exit 1; }
+    after=$("$1" "$2")
+    ratio "$1-$2" "$(awk -v a="$before" -v b="$after" 'BEGIN { print 2 / (1 / a + 1 / b) }')" \
+        "$(field rate "$WORK/theirs")" "$3"
+}
+
+checkpoint wide --preset 2b --layers 4
+side chosen
+side rejected
+prompts
+[ -d "$SAES" ] || "$PYTHON" "$HERE/../../tools/make_random_saes.py" --model "$MODEL" \
+    --layers $LAYERS --width 16384 --out "$SAES" >&2
 for dtype in bf16 f32; do
-    a=$(score $dtype)
-    t=$("$python" "$here/score_saelens.py" "$model" "$saes" "$layers" "$scratch/chosen.jsonl" \
-        "$scratch/rejected.jsonl" $dtype 2>/dev/null | value rate)
-    line "score $dtype" "$a" "$(score $dtype)" "$t" 3
-    a=$(generate $dtype)
-    t=$("$python" "$here/generate_hf.py" "$model" "$scratch/prompts.jsonl" $dtype "$new" \
-        2>/dev/null | value rate)
-    line "generate $dtype" "$a" "$(generate $dtype)" "$t" 2
+    pair score $dtype 3
+    pair generate $dtype 2
 done
