@@ -144,9 +144,15 @@ static void test_out_folder(void) {
                    "make this folder");
 }
 
-/* What an earlier process of the same number left behind is not taken for this one's. */
-static void test_out_folder_left(void) {
+/* What an earlier process of the same number left behind is neither in the way nor taken for this
+ * one's. */
+static void test_left_behind(void) {
     Err err;
+    char name[64];
+    snprintf(name, sizeof name, "half.tmp.%ld", (long)getpid());
+    test_file(name, "half a file", 11);
+    EXPECT(files_write(test_path("half"), "w", 1, &err) && holds(test_path("half"), "w"), "%s",
+           err.text);
     OutFolder *o;
     CHECK(out_folder_open(&o, test_path("left"), &err), "%s", err.text);
     put(o, "old", "1");
@@ -274,7 +280,7 @@ int main(void) {
     test_folder_asked();
     test_killed();
     test_out_folder();
-    test_out_folder_left();
+    test_left_behind();
     test_read();
     test_json();
     test_sha256();
