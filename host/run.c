@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "host/base/files.h"
 #include "host/base/interrupt.h"
@@ -105,9 +106,13 @@ static bool make_folder(const Run *r, const char *name, Err *err) {
 
 bool run_begin(Run *r, const char *const *subfolders, Err *err) {
     if (r->begun) return true;
-    bool ok = make_folder(r, "stages", err);
+    bool made = !files_exists(r->folder);
+    if (!files_mkdirs(r->folder, err)) return false;
+    bool ok = write_recipe(r, err); /* first: it is what makes the folder a run */
+    if (!ok && made) rmdir(r->folder);
+    ok = ok && make_folder(r, "stages", err);
     for (; ok && *subfolders; subfolders++) ok = make_folder(r, *subfolders, err);
-    return r->begun = ok && write_recipe(r, err) && run_write_manifest(r, err);
+    return r->begun = ok && run_write_manifest(r, err);
 }
 
 bool run_write_manifest(Run *r, Err *err) {

@@ -1,6 +1,6 @@
-/* Ctrl-C and SIGTERM at any moment: the program says so in one line, dies by the signal within a
- * step, and leaves what was there and nothing else. Each long command is stopped at moments spread
- * over its run, and align in each of its stages, until all are done. */
+/* Ctrl-C, SIGTERM and SIGHUP at any moment: the program says so in one line, dies by the signal
+ * within a step, and leaves what was there and nothing else. Each long command is stopped at
+ * moments spread over its run, and align in each of its stages, until all are done. */
 #include "host/command.h"
 
 #include <signal.h>
@@ -19,12 +19,15 @@ static void wait_seconds(double s) {
     nanosleep(&t, NULL);
 }
 
+static const int sent[] = {SIGINT, SIGTERM, SIGHUP}; /* in turn */
+enum { SENT = sizeof sent / sizeof *sent };
+
 static void expect_stopped(const char *line, const Ended *e, int signal_number) {
-    const char *words = signal_number == SIGINT
-                            ? "interrupted by SIGINT; finished outputs are kept"
-                            : "interrupted by SIGTERM; finished outputs are kept";
+    char words[80];
+    snprintf(words, sizeof words, "interrupted by SIG%s; finished outputs are kept",
+             sigabbrev_np(signal_number));
     EXPECT(e->code == 128 + signal_number && program_one_line(e->err, words),
-           "sails %s: signal %d gave exit %d: %s", line, signal_number, e->code, e->err);
+           "sails %s: SIG%s gave exit %d: %s", line, sigabbrev_np(signal_number), e->code, e->err);
 }
 
 /* ---------------------------------------------------------------------------- long commands -- */
@@ -74,8 +77,22 @@ static void test_command(const char *line) {
     double whole = now() - start;
     int stopped = 0;
     for (int i = 0; i < MOMENTS; i++)
-        stopped += stopped_at(line, whole * (i + 2) / (MOMENTS + 3), i % 2 ? SIGINT : SIGTERM);
+        stopped += stopped_at(line, whole * (i + 2) / (MOMENTS + 3), sent[i % SENT]);
     EXPECT(stopped > 0, "sails %s: always done before the signal", line);
+}
+
+/* Nobody reads stdout any more: it ends as silently as other programs in a pipe, but cleanly. */
+static void test_unread(const char *line) {
+    Tree before = tree_read(".");
+    Program p = program_start(line, NULL);
+    close(p.out);
+    p.out = -1;
+    Ended e = program_end(&p);
+    Tree after = tree_read(".");
+    const char *change = tree_difference(&before, &after);
+    EXPECT(e.code == 128 + SIGPIPE && !*e.err, "sails %s | true: exit %d: %s", line, e.code, e.err);
+    EXPECT(!change, "sails %s | true: left %s", line, change ? change : "");
+    tree_free(&before), tree_free(&after);
 }
 
 /* ------------------------------------------------------------------------------------ align -- */
@@ -147,7 +164,7 @@ static void test_align(void) {
     for (int told = 0; told < STAGES; told++) {
         Tree before = {0};
         if (files_exists("run")) before = tree_read("run");
-        stopped += stop_align(told, told % 2 ? SIGTERM : SIGINT);
+        stopped += stop_align(told, sent[told % SENT]);
         expect_kept(&before, told ? stage[told - 1] : "the start");
         tree_free(&before);
     }
@@ -186,6 +203,9 @@ int main(void) {
         "train --model large --tokenizer model --max-length 64 --data pairs.jsonl "
         "--init lora --data.limit 2 --steps 1 --batch 2 --out large-adapter");
     test_align();
+    test_unread("tokenize --tokenizer model --data many.jsonl");
+    test_unread("train " MODEL SOME_DATA
+                "--data pairs.jsonl --init lora --steps 9 --out new/adapter");
     for (size_t i = 0; i < sizeof command / sizeof *command; i++) test_command(command[i]);
     world_remove();
     return test_done("interrupt");
