@@ -4,9 +4,10 @@
  * as C^T (N,M) = op(B) (N,K) op(A) (K,M): B comes first, the row length is the leading dimension.
  *
  * Bits: the library's first heuristic answer is taken, never a timed choice, with one workspace
- * size and without split-K. For gemm the heuristic is asked with REF_ROWS rows and its answer
- * serves every M, so that a row's result does not depend on how many rows come with it. Limits: f32
- * products are true f32 (no TF32): the parity mode. */
+ * size and without split-K. For gemm the heuristic is asked with a fixed number of rows and its
+ * answer serves every M, so that a row's result does not depend on how many rows come with it. The
+ * library may decline to use it for some M; only such an M gets an algorithm of its own. Limits:
+ * f32 products are true f32 (no TF32): the parity mode. */
 #include <cublasLt.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 
 #include "kernels/cuda.h"
 
-enum { REF_ROWS = 1024, GRAD_CHUNK = 1024, CACHE_SIZE = 128, ALIGNMENT = 16 };
+enum { REF_ROWS = 1024, FEW_ROWS = 16, GRAD_CHUNK = 1024, CACHE_SIZE = 128, ALIGNMENT = 16 };
 static const size_t WORKSPACE_BYTES = (size_t)32 << 20;
 
 #define BLAS_CHECK(call)                                         \
@@ -26,7 +27,7 @@ static const size_t WORKSPACE_BYTES = (size_t)32 << 20;
 
 /* What an algorithm is chosen by. Compared by memcmp, so it has no padding. */
 typedef struct Key {
-    int rows; /* of C, when the heuristic is asked; REF_ROWS stands for every M */
+    int rows; /* of C, when the heuristic is asked */
     int N, K, lda, ldb, ldc;
     int a_by_columns, b_by_columns; /* A stored (K,M); B stored (N,K) */
     cudaDataType_t type_in, type_out;
@@ -142,16 +143,28 @@ static Plan *find_plan(MatmulState *m, const Key *k) {
     return oldest;
 }
 
+static cublasStatus_t run(CudaState *s, const Key *k, void *C, const void *A, const void *B, int M,
+                          float alpha, float beta) {
+    MatmulState *m = s->blas;
+    Plan *p = find_plan(m, k);
+    Layouts l = layouts(k, M);
+    return cublasLtMatmul(m->handle, p->desc, &alpha, B, &l.b, A, &l.a, &beta, C, &l.c, C, &l.c,
+                          &p->algo, m->workspace, WORKSPACE_BYTES, s->stream);
+}
+
 static void multiply(Exec *ex, Key k, void *C, const void *A, const void *B, int M, float alpha,
                      float beta) {
-    MatmulState *m = cuda_state(ex)->blas;
+    CudaState *s = cuda_state(ex);
     k.type_in = ex->dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
     CHECK(((uintptr_t)A | (uintptr_t)B | (uintptr_t)C) % ALIGNMENT == 0,
           "expected addresses that are multiples of %d: A %p B %p C %p", ALIGNMENT, A, B, C);
-    Plan *p = find_plan(m, &k);
-    Layouts l = layouts(&k, M);
-    BLAS_CHECK(cublasLtMatmul(m->handle, p->desc, &alpha, B, &l.b, A, &l.a, &beta, C, &l.c, C, &l.c,
-                              &p->algo, m->workspace, WORKSPACE_BYTES, cuda_state(ex)->stream));
+    cublasStatus_t status = run(s, &k, C, A, B, M, alpha, beta);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED && k.rows != M) {
+        k.rows = M;
+        status = run(s, &k, C, A, B, M, alpha, beta);
+    }
+    CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmul of M=%d N=%d K=%d: %s", M, k.N, k.K,
+          cublasLtGetStatusString(status));
     cuda_launched(ex, cudaSuccess, "cublasLtMatmul");
 }
 
@@ -162,7 +175,8 @@ static void forms(Exec *ex, cudaDataType_t type_out, void *C, int ldc, const sto
           "M=%d N=%d K=%d ldc=%d lda=%d ldb=%d form=%d", M, N, K, ldc, lda, ldb, form);
     CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", beta);
     if (M == 0) return;
-    Key k = {.rows = REF_ROWS, .N = N, .K = K, .lda = lda, .ldb = ldb, .ldc = ldc};
+    Key k = {.N = N, .K = K, .lda = lda, .ldb = ldb, .ldc = ldc};
+    k.rows = form == GEMM_NT_FEW ? FEW_ROWS : REF_ROWS;
     k.type_out = type_out;
     k.b_by_columns = form != GEMM_NN;
     multiply(ex, k, C, A, B, M, alpha, beta);

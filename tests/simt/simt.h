@@ -30,7 +30,8 @@
  * thread order finds many), rounding inside tensor cores, and anything about real hardware.
  *
  * Environment: SIMT_SEED=n shuffles warps, lanes and blocks (0, the default: lowest first).
- * SIMT_STREAMS=lazy (default) | eager | random. */
+ * SIMT_STREAMS=lazy (default) | eager | random.
+ * SIMT_BLAS=empty: cublaslt.cc finds no algorithm. */
 #ifndef SIMT_H
 #define SIMT_H
 
