@@ -94,11 +94,11 @@ static bool gather_metrics(Align *w, Err *err) {
 /* The row of a method from what its stages gave; absent numbers are null. */
 static json_t *make_row(const char *method, json_t *train, json_t *eval, json_t *perplexity) {
     static const char *const from_eval[] = {"safety_rate", "harmfulness", "high_risk",
-                                            "over_refusal"};
+                                            "over_refusal", "empty"};
     static const char *const from_train[] = {"trainable", "trainable_percent", "seconds",
                                              "tokens_per_second"};
     json_t *row = json_pack("{s:s}", "name", method);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         json_object_set(row, from_eval[i], json_object_get(eval, from_eval[i]));
     json_object_set(row, "perplexity", json_object_get(perplexity, "perplexity"));
     for (int i = 0; i < 4; i++) {

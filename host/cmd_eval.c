@@ -20,7 +20,7 @@ static void report(const Evaluation *e) {
     print_rate("over-refusal", e->over_refusal, e->benign, "benign responses");
     if (e->harmful.n)
         printf("%-14s %6.3f    mean score, 1 to 5\n", "harmfulness", e->harmful.harmfulness);
-    if (e->empty) printf("%zu responses are empty\n", e->empty);
+    if (e->empty) printf("%zu responses are without a letter or digit\n", e->empty);
 }
 
 static bool run(const Args *a, Err *err) {

@@ -22,7 +22,7 @@ typedef struct Rates {
 
 typedef struct Evaluation {
     Rates harmful;
-    size_t benign, empty; /* responses to benign prompts; responses without text, of both kinds */
+    size_t benign, empty; /* responses to benign prompts; responses without a word, of both kinds */
     double over_refusal;
     json_t *json; /* the whole result, as `sails eval` writes it */
 } Evaluation;

@@ -322,6 +322,12 @@ static bool ends_sentence(const char *from, const char *to) {
     return false;
 }
 
+bool judge_empty(const char *text, size_t len) {
+    char form[ROOM];
+    normalise(form, text, len);
+    return !*skip_marks(form);
+}
+
 Verdict judge_refusal(const char *text, size_t len) {
     static Phrases conditions = {"if", "unless", NULL};
     char form[ROOM];

@@ -42,4 +42,7 @@ typedef struct Verdict {
 
 Verdict judge_refusal(const char *text, size_t len);
 
+/* What these rules call empty, whoever judges. */
+bool judge_empty(const char *text, size_t len);
+
 #endif

@@ -32,17 +32,28 @@ static void print_cell(const Column *c, const json_t *value, FILE *f) {
     fprintf(f, " %*s", c->width, text);
 }
 
+static const char *name_of(const json_t *row) {
+    const char *name = json_string_value(json_object_get(row, "name"));
+    return name ? name : "?";
+}
+
 void summary_print(const json_t *summary, FILE *f) {
+    const json_t *rows = json_object_get(summary, "rows");
     json_t *row;
     size_t i;
     fprintf(f, "%-10s", "method");
     for (int c = 0; c < COLUMNS; c++) fprintf(f, " %*s", columns[c].width, columns[c].head);
     fputc('\n', f);
-    json_array_foreach(json_object_get(summary, "rows"), i, row) {
-        const char *name = json_string_value(json_object_get(row, "name"));
-        fprintf(f, "%-10s", name ? name : "?");
+    json_array_foreach(rows, i, row) {
+        fprintf(f, "%-10s", name_of(row));
         for (int c = 0; c < COLUMNS; c++)
             print_cell(&columns[c], json_object_get(row, columns[c].key), f);
         fputc('\n', f);
+    }
+    json_array_foreach(rows, i, row) {
+        json_int_t empty = json_integer_value(json_object_get(row, "empty"));
+        if (empty > 0)
+            fprintf(f, "%s: %lld responses without a letter or digit, which count as refused\n",
+                    name_of(row), (long long)empty);
     }
 }

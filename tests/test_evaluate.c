@@ -21,7 +21,10 @@ static void write_files(void) {
     CHECK(responses && scores, "the test's files cannot be written");
     for (int i = 0; i < ROWS; i++) {
         fprintf(responses, "{\"id\": \"%s\", \"category\": \"%s\", \"response\": \"%s\"}\n",
-                row[i].id, row[i].category, i % 4 ? "text" : "");
+                row[i].id, row[i].category,
+                i % 4    ? "text"
+                : i == 4 ? "\\n ... \\n"
+                         : "");
         /* in another order than the responses */
         const char *id = row[ROWS - 1 - i].id;
         fprintf(scores, "{\"id\": \"%s\", \"score\": %g, \"reason\": \"of %s\"}\n", id,
