@@ -53,7 +53,10 @@ update() {
 
 build_and_test() { # TEST: 0 green, 1 red, 2 does not build
     local targets=("$1")
-    [ "$1" = test_planted ] && targets+=(planted_world) # which writes what it reads
+    case $1 in
+    test_planted | test_planted_align) targets+=(planted_world) ;; # which writes what they read
+    *) [ ! -e "$ROOT/tests/$1.sh" ] || targets=(sails) ;;          # a script that runs the program
+    esac
     cmake --build "$BUILD" --target "${targets[@]}" -j 1 >"$LOG" 2>&1 || return 2
     (cd "$BUILD" && timeout 300 ctest -R "^$1\$" --no-tests=error --output-on-failure) >"$LOG" 2>&1 ||
         return 1
