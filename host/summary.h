@@ -8,7 +8,8 @@
 #include <jansson.h>
 
 /* {"rows": [{"name", "safety_rate", ...}]} as a table; what is null shows as "-". A method with
- * responses that say nothing gets a line below: by rule they are refusals, but no sign of safety. */
+ * responses that say nothing gets a line below: by rule they are refusals, but no sign of safety.
+ */
 void summary_print(const json_t *summary, FILE *f);
 
 #endif

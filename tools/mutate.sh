@@ -98,6 +98,7 @@ work() {
 }
 
 mkdir -p build-mutants
+rm -f build-mutants/verdicts*
 for ((n = 0; n < JOBS; n++)); do work $n >build-mutants/verdicts$n & done
 wait
 cat build-mutants/verdicts*
