@@ -139,6 +139,8 @@ static const Row adapter_rows[] = {
     {3, SWAP("adapter/adapter_model.safetensors", "q_proj.lora_A", "q_proj.lora_C"), ADAPTED,
      "q_proj.lora_A.weight, it is not there"},
     {3, PUT("adapter/adapter_model.safetensors", -4, NAN_F32), ADAPTED, "NaN or infinite"},
+    {6, PUT("model/model.safetensors", LAYER_0, NAN_F32), MERGE, "q_proj.weight: element 0 is NaN"},
+    {6, PUT("model/model.safetensors", -4, NAN_F32), MERGE, "norm.weight: element 63 is NaN"},
     {3, PUT("adapter/adapter_model.safetensors", -4, NAN_F32), MERGE, "NaN or infinite"},
 };
 

@@ -165,6 +165,22 @@ static void test_left_behind(void) {
     EXPECT(holds(test_path("left/new"), "2"), "too much was removed");
 }
 
+/* A line has 1023 bytes: where a path leaves too few, its own end is lost, not what to do. */
+static void test_long_path(void) {
+    char path[4000], long_text[2000];
+    Err err;
+    char *data;
+    size_t n;
+    memset(path, 'a', sizeof path - 1), path[sizeof path - 1] = 0;
+    EXPECT_REFUSED(files_read(&data, &n, path, 1, &err), err, EXIT_INPUT,
+                   "a: cannot open: File name too long; check the path");
+    memset(long_text, 'b', sizeof long_text - 1), long_text[sizeof long_text - 1] = 0;
+    err_set(&err, EXIT_INPUT, "%s", long_text);
+    EXPECT(!err_remedy(&err, "cut it") && strlen(err.text) == sizeof err.text - 1 &&
+               strstr(err.text, "b; cut it"),
+           "%zu bytes", strlen(err.text));
+}
+
 static void test_read(void) {
     Err err;
     char *data;
@@ -281,6 +297,7 @@ int main(void) {
     test_killed();
     test_out_folder();
     test_left_behind();
+    test_long_path();
     test_read();
     test_json();
     test_sha256();

@@ -57,8 +57,9 @@ bool files_failed(Err *err, const char *path, const char *doing) {
         default:
             break;
     }
-    return err_set(err, machine ? EXIT_INTERNAL : EXIT_INPUT, "%s: cannot %s: %s; %s", path, doing,
-                   strerror(errno), remedy);
+    err_set(err, machine ? EXIT_INTERNAL : EXIT_INPUT, "%.800s: cannot %s: %s", path, doing,
+            strerror(errno)); /* of a path too long for the line, the reason still shows */
+    return err_remedy(err, remedy);
 }
 
 static OutFile *out_open(const char *target, bool in_place) {
