@@ -52,6 +52,13 @@ static inline void program_text(char *text, size_t room, int fd) {
         text[n += (size_t)got] = 0;
 }
 
+/* Has it ended by itself? It is still to be asked for by program_end. */
+static inline bool program_ended(const Program *p) {
+    siginfo_t info = {0};
+    CHECK(waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0, "waitid");
+    return info.si_pid == p->pid;
+}
+
 static inline Ended program_end(const Program *p) {
     Ended e = {0};
     int status;

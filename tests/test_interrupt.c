@@ -81,10 +81,17 @@ static void test_command(const char *line) {
     EXPECT(stopped > 0, "sails %s: always done before the signal", line);
 }
 
-/* Nobody reads stdout any more: it ends as silently as other programs in a pipe, but cleanly. */
-static void test_unread(const char *line) {
+/* Nobody reads stdout any more, once it held a word: the program ends as silently as others in a
+ * pipe, but cleanly. */
+static void test_unread(const char *line, const char *word) {
+    static char out[1 << 16];
     Tree before = tree_read(".");
     Program p = program_start(line, NULL);
+    *out = 0;
+    while (!program_ended(&p) && !strstr(out, word)) {
+        program_text(out, sizeof out, p.out);
+        wait_seconds(0.001);
+    }
     close(p.out);
     p.out = -1;
     Ended e = program_end(&p);
@@ -133,12 +140,9 @@ static void expect_kept(const Tree *before, const char *where) {
 static bool stop_align(int told, int signal_number) {
     static char out[1 << 16];
     Program p = program_start("align run.yaml", NULL);
-    bool ended = false;
     *out = 0;
-    while (!ended && (told == 0 ? !files_exists("run/stages") : stages_told(out) < told)) {
-        siginfo_t info = {0};
-        CHECK(waitid(P_PID, (id_t)p.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0, "waitid");
-        ended = info.si_pid == p.pid;
+    while (!program_ended(&p) &&
+           (told == 0 ? !files_exists("run/stages") : stages_told(out) < told)) {
         program_text(out, sizeof out, p.out);
         wait_seconds(0.001);
     }
@@ -203,9 +207,10 @@ int main(void) {
         "train --model large --tokenizer model --max-length 64 --data pairs.jsonl "
         "--init lora --data.limit 2 --steps 1 --batch 2 --out large-adapter");
     test_align();
-    test_unread("tokenize --tokenizer model --data many.jsonl");
+    test_unread("tokenize --tokenizer model --data many.jsonl", "{");
     test_unread("train " MODEL SOME_DATA
-                "--data pairs.jsonl --init lora --steps 9 --out new/adapter");
+                "--data pairs.jsonl --init lora --steps 400 --out new/adapter",
+                "step 1/");
     for (size_t i = 0; i < sizeof command / sizeof *command; i++) test_command(command[i]);
     world_remove();
     return test_done("interrupt");
