@@ -5,8 +5,9 @@
 # WORD takes only the lines that contain it; --sample takes N of them, other ones at every commit
 # (SAILS_SEED=n for a given choice). JOBS copies (default: one per processor) share the work. They
 # and their builds stay in build-mutants/, so that a second run is fast. Reports CAUGHT, or why not:
-# MISSED (the test stayed green), NOT APPLIED (the line does not change its file), BROKEN (does not
-# compile), and exits 1 if any fault was not caught.
+# MISSED (the test stayed green), TIMEOUT (it did not end in five minutes: on a busy machine that
+# shows nothing), NOT APPLIED (the line does not change its file), BROKEN (does not compile), and
+# exits 1 if any fault was not caught.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD JOBS=${JOBS:-$(nproc)}
@@ -51,15 +52,20 @@ update() {
         -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSAILS_CUDA=OFF >"$LOG"
 }
 
-build_and_test() { # TEST: 0 green, 1 red, 2 does not build
-    local targets=("$1")
+build_and_test() { # TEST: 0 green, 1 red, 2 does not build, 3 does not end
+    local targets=("$1") status=0
     case $1 in
     test_planted | test_planted_align) targets+=(planted_world) ;; # which writes what they read
     *) [ ! -e "$ROOT/tests/$1.sh" ] || targets=(sails) ;;          # a script that runs the program
     esac
     cmake --build "$BUILD" --target "${targets[@]}" -j 1 >"$LOG" 2>&1 || return 2
     (cd "$BUILD" && timeout 300 ctest -R "^$1\$" --no-tests=error --output-on-failure) >"$LOG" 2>&1 ||
-        return 1
+        status=$?
+    case $status in
+    0) return 0 ;;
+    124) return 3 ;;
+    *) return 1 ;;
+    esac
 }
 
 # plant MUTANT: its verdict
@@ -76,6 +82,7 @@ plant() {
     case $status in
     0) echo MISSED ;;
     1) echo CAUGHT ;;
+    3) echo TIMEOUT ;;
     *) echo BROKEN ;;
     esac
 }
