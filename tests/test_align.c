@@ -283,6 +283,7 @@ static void test_refused(void) {
         {"--pack-tokens 64", "error 2: --pack-tokens"},
         {"--rank 0 --methods lora", "error 2: --rank auto"},
         {"--rank 0", "error 2: --rank auto"},
+        {"--set score.sae=", "error 2: score.sae and score.layers"},
         /* 16 million rows of activations */
         {"--seed 1 --pack-tokens 16000000", "error 4: score: does not fit"},
     };

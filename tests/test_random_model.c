@@ -7,6 +7,7 @@
 #include "model/config.h"
 #include "tests/world.h"
 
+enum { SHARD = 200000 };            /* bytes */
 enum { VOCAB = 16500, WIDTH = 64 }; /* an embedding of more than the 2^20 elements of a piece */
 
 static uint64_t fnv1a(const char *name) {
@@ -28,6 +29,19 @@ static void check_tensor(const StSet *set, const char *name, double std, uint64_
     free(x);
 }
 
+/* No shard is larger than was asked for, unless it holds one tensor that is. */
+static void check_shards(const StSet *set) {
+    for (size_t i = 0; i < st_count(set); i++) {
+        size_t bytes = 0, tensors = 0;
+        for (size_t j = 0; j < st_count(set); j++) {
+            if (strcmp(st_at(set, j)->file, st_at(set, i)->file) != 0) continue;
+            bytes += st_at(set, j)->bytes;
+            tensors++;
+        }
+        EXPECT(bytes <= SHARD || tensors == 1, "%s: %zu bytes", st_at(set, i)->file, bytes);
+    }
+}
+
 int main(void) {
     extern const Command cmd_init;
     Err err;
@@ -35,12 +49,11 @@ int main(void) {
     StSet *set;
     char line[1024];
     CHECK(mkdtemp(world), "no temporary folder");
-    snprintf(
-        line, sizeof line,
-        "--layers 3 --hidden %d --ffn 96 --heads 6 --kv-heads 2 --head-dim 24 --window 5 "
-        "--positions 77 --vocab %d --dtype f32 --seed 11 --std 0.3 --norm-std 0.7 --shard 0.001 "
-        "--json --tokenizer tests/golden/tokenizer_small.json --out %s",
-        WIDTH, VOCAB, in_world("m"));
+    snprintf(line, sizeof line,
+             "--layers 3 --hidden %d --ffn 96 --heads 6 --kv-heads 2 --head-dim 24 --window 5 "
+             "--positions 77 --vocab %d --dtype f32 --seed 11 --std 0.3 --norm-std 0.7 --shard %g "
+             "--json --tokenizer tests/golden/tokenizer_small.json --out %s",
+             WIDTH, VOCAB, SHARD / 1e9, in_world("m"));
     MUST(world_run(&cmd_init, line, &err), err);
     MUST(config_load(&c, in_world("m"), &err), err);
     EXPECT(c.L == 3 && c.D == WIDTH && c.F == 96 && c.H == 6 && c.K == 2 && c.E == 24 &&
@@ -53,6 +66,7 @@ int main(void) {
     MUST(st_open_folder(&set, in_world("m"), "model", &err), err);
     EXPECT(files_exists(in_world("m/model.safetensors.index.json")), "expected shards");
     EXPECT(st_count(set) == 11 * 3 + 2, "%zu tensors", st_count(set));
+    check_shards(set);
     check_tensor(set, "model.embed_tokens.weight", 0.3, 11);
     check_tensor(set, "model.layers.2.self_attn.k_proj.weight", 0.3, 11);
     check_tensor(set, "model.layers.1.post_feedforward_layernorm.weight", 0.7, 11);
