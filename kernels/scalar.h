@@ -60,24 +60,29 @@ static inline SAILS_HD float scalar_exp(float x) {
     p = p * r + 1.66665211e-1f;
     p = p * r + 4.99999940e-1f;
     p = (p * r) * r + r;
-    int32_t i = (int32_t)(scalar_bits(shifted) - 0x4b400000u), half = i >> 1;
-    float a = scalar_from_bits((uint32_t)(half + 127) << 23);
-    float b = scalar_from_bits((uint32_t)(i - half + 127) << 23);
+    int32_t i = (int32_t)(scalar_bits(shifted) - 0x4b400000u), first = i >> 1;
+    float a = scalar_from_bits((uint32_t)(first + 127) << 23);
+    float b = scalar_from_bits((uint32_t)(i - first + 127) << 23);
     return (p * a + a) * b;
 }
 
-/* Near 0 an odd polynomial; beyond, 1 - 2 / (e^2|x| + 1), where no digits cancel. */
-static inline SAILS_HD float scalar_tanh(float x) {
-    uint32_t sign = scalar_bits(x) & 0x80000000u;
-    float a = scalar_from_bits(scalar_bits(x) ^ sign), s = x * x;
-    float far = 1.0f - 2.0f / (scalar_exp(2.0f * a) + 1.0f);
-    float p = -5.71402162e-3f;
+/* tanh near 0: an odd polynomial, for |x| < SCALAR_TANH_NEAR. */
+#define SCALAR_TANH_NEAR 0.625f
+static inline SAILS_HD float scalar_tanh_near(float x) {
+    float s = x * x, p = -5.71402162e-3f;
     p = p * s + 2.06482523e-2f;
     p = p * s - 5.37429899e-2f;
     p = p * s + 1.33314908e-1f;
     p = p * s - 3.33332837e-1f;
-    float near = a + a * (p * s);
-    float t = a < 0.625f ? near : far;
+    return x + x * (p * s);
+}
+
+/* Beyond, 1 - 2 / (e^2|x| + 1), where no digits cancel. */
+static inline SAILS_HD float scalar_tanh(float x) {
+    uint32_t sign = scalar_bits(x) & 0x80000000u;
+    float a = scalar_from_bits(scalar_bits(x) ^ sign);
+    float far = 1.0f - 2.0f / (scalar_exp(2.0f * a) + 1.0f), near = scalar_tanh_near(a);
+    float t = a < SCALAR_TANH_NEAR ? near : far;
     return scalar_from_bits(scalar_bits(t) | sign);
 }
 

@@ -17,8 +17,9 @@
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/twin.h"
 #include "kernels/scalar.h"
+#include "kernels/segments.h"
 
-enum { COLS = 128, KEYS = 64, E_MAX = 256 };
+enum { COLS = 128, KEYS = 64, E_MAX = ATTN_E_MAX };
 
 /* One op call. Rows of f32 tiles are `pad` long: E rounded up to whole vectors. */
 typedef struct Attention {
@@ -42,21 +43,7 @@ typedef struct Block {
 } Block;
 
 static Attention attention_of(AttnShape a, const Segment *seg, int nseg, int N) {
-    CHECK(N >= 0 && nseg >= 0 && a.K > 0 && a.H > 0 && a.H % a.K == 0 && a.E % 8 == 0 && a.E >= 8 &&
-              a.E <= E_MAX && a.window >= 0 && a.cap >= 0,
-          "N=%d nseg=%d H=%d K=%d E=%d window=%d cap=%g", N, nseg, a.H, a.K, a.E, a.window,
-          (double)a.cap);
-    int row = 0;
-    for (int j = 0; j < nseg; row += seg[j++].len) {
-        Segment s = seg[j];
-        CHECK(s.row == row && s.len >= 0 && s.len <= N - row && s.prefix_len >= 0,
-              "segment %d: row %d len %d prefix %d, of %d rows, after row %d", j, s.row, s.len,
-              s.prefix_len, N, row);
-        CHECK(s.prefix_len == 0 || (s.prefix_row >= 0 && s.prefix_len <= row - s.prefix_row),
-              "segment %d: expected its prefix before row %d, got %d rows from %d", j, row,
-              s.prefix_len, s.prefix_row);
-    }
-    CHECK(row == N, "expected segments to cover %d rows, they cover %d", N, row);
+    segments_check(a, seg, nseg, N);
     int shared = a.H / a.K, heads = shared < COLS ? shared : COLS;
     return (Attention){.a = a,
                        .seg = seg,
@@ -102,11 +89,6 @@ static inline void load_columns(float *to, const elem *from, const Attention *t,
     for (int c = 0; c < b->cols; c++)
         row_to_f32(to + c * t->pad, from + column_at(t, b, c), t->a.E, t->pad, factor);
     memset(to + b->cols * t->pad, 0, (size_t)(b->wide - b->cols) * t->pad * sizeof *to);
-}
-
-/* The row of the key at position p of a segment. */
-static inline int key_row(Segment s, int p) {
-    return p < s.prefix_len ? s.prefix_row + p : s.row + p - s.prefix_len;
 }
 
 /* n keys or values from position p on as rows of a tile. */
