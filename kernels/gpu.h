@@ -81,6 +81,19 @@ static __device__ inline void put(bf16 *e, float f) {
 #endif
 }
 
+/* Two elements rounded and packed in a register, as mma_bf16 takes them: the first in its lower
+ * half. */
+static __device__ inline uint32_t pack_bf16(float low, float high) {
+#ifdef __CUDA_ARCH__
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits;
+#else
+    return bf16_from_f32(low).bits | (uint32_t)bf16_from_f32(high).bits << 16;
+#endif
+}
+
 /* The widest access of global memory, and the elements that it moves. */
 static constexpr size_t PACK_BYTES = 16;
 template <class T>

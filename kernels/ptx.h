@@ -1,5 +1,6 @@
-/* ptx.h - tensor cores and asynchronous copies: the only inline PTX, each piece beside the body
- * that the simulated device runs instead (tests/simt/tensor.cc, async.cc). Included by .cu files.
+/* ptx.h - tensor cores, 2^x and asynchronous copies: the only inline PTX, each piece beside the
+ * body that the simulated device runs instead (tests/simt/tensor.cc, async.cc). Included by .cu
+ * files.
  *
  * Everything named mma_ and ldmatrix_ is a step of a whole warp: all 32 lanes call it, together.
  * The matrices of a warp lie spread over its registers as fragments. With lane = 4 g + t, and pairs
@@ -82,6 +83,19 @@ static __device__ inline uint32_t tf32_round(float f) {
     bits &= ~0x1fffu;
 #endif
     return bits;
+}
+
+/* ------------------------------------------------------------------------------- scalars -- */
+
+/* 2^x in one instruction, within 2^-22 of it; below 2^-126 there is 0. */
+static __device__ inline float exp2_approx(float x) {
+    float y;
+#ifdef __CUDACC__
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+#else
+    y = x < -126.0f ? 0.0f : exp2f(x);
+#endif
+    return y;
 }
 
 /* -------------------------------------------------------------------------- shared memory -- */

@@ -96,6 +96,13 @@ static inline T atomicMin(T *p, T v) {
     return old;
 }
 
+static inline int __popc(unsigned x) {
+    return __builtin_popcount(x);
+}
+static inline int __ffs(int x) {
+    return __builtin_ffs(x);
+}
+
 static inline float rsqrtf(float x) {
     return 1 / sqrtf(x);
 }
