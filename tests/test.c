@@ -13,7 +13,13 @@
 #include "kernels/device.h"
 
 int test_failures, test_quiet;
+static bool one_is_enough;
 enum { GUARD = 64 };
+
+void test_fail(void) {
+    test_failures++;
+    if (one_is_enough) exit(test_done("first failure"));
+}
 
 int test_done(const char *name) {
     printf("%s: %s\n", name, test_failures ? "FAIL" : "ok");
@@ -22,6 +28,7 @@ int test_done(const char *name) {
 
 void test_each_exec(void (*body)(Exec *ex)) {
     const char *device = getenv("SAILS_TEST_DEVICE");
+    one_is_enough = getenv("SAILS_FIRST_FAILURE") != NULL;
     enum DeviceKind kind = device && strcmp(device, "cuda") == 0 ? DEVICE_CUDA : DEVICE_CPU;
     for (int t = 0; t < DTYPE_COUNT; t++) {
         Exec ex;
@@ -164,7 +171,7 @@ int test_close(const char *what, const double *got, const double *ref, size_t n,
     if (!test_quiet && n > 0 && (!ok || getenv("TEST_VERBOSE")))
         printf("%s %s: %zu of %zu off, worst [%zu] got %.9g want %.9g (%.3g of tolerance)\n",
                ok ? "ok  " : "FAIL", what, bad, n, worst, got[worst], ref[worst], over);
-    if (!test_quiet) test_failures += !ok;
+    if (!ok && !test_quiet) test_fail();
     return ok;
 }
 
@@ -181,14 +188,14 @@ int test_close_each(const char *what, const double *got, const double *ref, cons
     if (!test_quiet && n > 0 && (!ok || getenv("TEST_VERBOSE")))
         printf("%s %s: %zu of %zu off, worst [%zu] got %.9g want %.9g (%.3g of tolerance)\n",
                ok ? "ok  " : "FAIL", what, bad, n, worst, got[worst], ref[worst], over);
-    if (!test_quiet) test_failures += !ok;
+    if (!ok && !test_quiet) test_fail();
     return ok;
 }
 
 int test_same(const char *what, Exec *ex, const void *a, const void *b, size_t bytes) {
     char *x = copy_out(ex, a, bytes), *y = copy_out(ex, b, bytes);
     int ok = memcmp(x, y, bytes) == 0;
-    if (!ok && !test_quiet) printf("FAIL %s: bits differ\n", what), test_failures++;
+    if (!ok && !test_quiet) printf("FAIL %s: bits differ\n", what), test_fail();
     free(x), free(y);
     return ok;
 }
@@ -215,7 +222,7 @@ void test_child_end(Exec *ex) {
 
 void test_detects(const char *what, int passed) {
     test_quiet = 0;
-    if (passed) printf("FAIL planted fault not detected by %s\n", what), test_failures++;
+    if (passed) printf("FAIL planted fault not detected by %s\n", what), test_fail();
 }
 
 void test_expect(int ok, const char *file, int line, const char *cond, const char *fmt, ...) {
@@ -226,5 +233,5 @@ void test_expect(int ok, const char *file, int line, const char *cond, const cha
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     printf("FAIL %s:%d: %s: %s\n", file, line, cond, msg);
-    test_failures++;
+    test_fail();
 }

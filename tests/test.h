@@ -10,6 +10,10 @@
 
 extern int test_failures;
 
+/* Counts a failure, which the caller has printed. With SAILS_FIRST_FAILURE=1 the first one ends a
+ * test of ops: tools/mutate.sh asks no more of a test than to be red. */
+void test_fail(void);
+
 /* Prints "NAME: ok" or "NAME: FAIL" and gives main's return value: a red test must turn CI red. */
 int test_done(const char *name);
 

@@ -63,7 +63,7 @@ static int check_draws(const char *what, const double *z, const double *u, const
                        int N, int V, Sampling how) {
     int bad = 0;
     for (int n = 0; n < N; n++) bad += !right_draw(z + (size_t)n * V, V, how, u[n], token[n]);
-    if (bad && !test_quiet) printf("FAIL %s: %d of %d draws\n", what, bad, N), test_failures++;
+    if (bad && !test_quiet) printf("FAIL %s: %d of %d draws\n", what, bad, N), test_fail();
     return bad == 0;
 }
 

@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD JOBS=${JOBS:-$(nproc)}
+export SAILS_FIRST_FAILURE=1 # red is enough
 SAMPLE= WORD=
 while [ $# -gt 0 ]; do
     case $1 in
