@@ -181,4 +181,14 @@ static __device__ inline T block_sum(T v, T *part) {
     return sum;
 }
 
+/* The largest over a block, in the same way as block_sum. */
+static __device__ inline float block_max(float v, float *part) {
+    v = warp_max(v);
+    if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    v = part[0];
+    for (int w = 1; w < (int)blockDim.x / WARP; w++) v = fmaxf(v, part[w]);
+    return v;
+}
+
 #endif
