@@ -96,11 +96,25 @@ static inline T atomicMin(T *p, T v) {
     return old;
 }
 
+template <class T>
+static inline T atomicMax(T *p, T v) {
+    T old;
+    __atomic_load(p, &old, __ATOMIC_RELAXED);
+    while (v > old &&
+           !__atomic_compare_exchange(p, &old, &v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return old;
+}
+
 static inline int __popc(unsigned x) {
     return __builtin_popcount(x);
 }
 static inline int __ffs(int x) {
     return __builtin_ffs(x);
+}
+template <class T>
+static inline T min(T a, T b) {
+    return b < a ? b : a;
 }
 
 static inline float rsqrtf(float x) {
