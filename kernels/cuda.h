@@ -24,7 +24,7 @@ extern "C" {
     X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) \
     X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) \
     X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
-    X(xent) X(sample) X(svd) X(qr)
+    X(xent) X(sample) X(sae_encode) X(sae_stats) X(svd) X(qr)
 /* clang-format on */
 
 /* The twins of one op, by storage type. A twin that is missing is a link error, one with another
