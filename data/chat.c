@@ -154,7 +154,11 @@ static bool from_tokens(Doc *doc, Tokenizer *t, const Record *r, int max_length,
             tokenizer_vocab(t) - 1, id);
     }
     /* Nothing predicts a document's first token, BOS or not. */
-    return finish(doc, &ids, 1, INT_MAX, max_length, err);
+    int first = 1;
+    while (r->label && first < (int)r->ntoken && !r->label[first]) first++;
+    if (!finish(doc, &ids, first, INT_MAX, max_length, err)) return false;
+    for (int i = first; r->label && i < doc->n; i++) doc->label[i] = doc->reply[i] = r->label[i];
+    return true;
 }
 
 bool doc_from_record(Doc *doc, Tokenizer *t, const Record *r, int max_length, Err *err) {

@@ -33,8 +33,9 @@ typedef struct Doc {
 bool chat_render(Doc *doc, Tokenizer *t, const Chat *chat, bool generate, int max_length, Err *err);
 
 /* A document for training or reading. PAIR: the chosen conversation. PROMPT: as with `generate`.
- * TEXT: BOS, then the text; TOKENS: as they are (a missing BOS is the user's choice); of both
- * every token but the first is a target and a reply token. The message names the line. */
+ * TEXT: BOS, then the text; TOKENS: as they are (a missing BOS is the user's choice). Of both,
+ * every token but the first is a target and a reply token, unless the record's labels say which.
+ * The message names the line. */
 bool doc_from_record(Doc *doc, Tokenizer *t, const Record *r, int max_length, Err *err);
 
 /* Both conversations of a PAIR, and how many first tokens they share: these can be computed once

@@ -5,7 +5,7 @@
  *   {"chosen","rejected"}   HH-RLHF text with "\n\nHuman: " / "\n\nAssistant: " turns, or lists
  *                           of messages; with "prompt": two replies to it
  *   {"messages":[{"role","content"}..]}   {"prompt","completion"}   {"prompt"}   {"instruction"}
- *   {"text"}   {"tokens":[..]}   {"goal"} (AdvBench)
+ *   {"text"}   {"tokens":[..]}, and "labels":[0|1..] of them   {"goal"} (AdvBench)
  * "prompt" and "completion" are texts or lists of messages. A CSV file has the same names as
  * columns. Other keys are ignored. Roles are user (human) and assistant (model); they alternate
  * and start with the user, as Gemma's template demands, which knows no system role. */
@@ -42,6 +42,7 @@ typedef struct Record {
     char *text;           /* TEXT */
     size_t text_len;
     int32_t *token; /* TOKENS */
+    uint8_t *label; /* TOKENS (ntoken): 1 is a training target; NULL: the record does not say */
     size_t ntoken;
 } Record;
 

@@ -204,6 +204,20 @@ static bool read_tokens(Record *r, const json_t *tokens, Here h) {
     return true;
 }
 
+static bool read_labels(Record *r, const json_t *labels, Here h) {
+    r->label = mem_array(r->ntoken, sizeof *r->label);
+    bool ok = json_array_size(labels) == r->ntoken;
+    for (size_t i = 0; ok && i < r->ntoken; i++) {
+        const json_t *label = json_array_get(labels, i);
+        json_int_t v = json_integer_value(label);
+        ok = json_is_integer(label) && (v == 0 || v == 1);
+        r->label[i] = (uint8_t)v;
+    }
+    return ok || source_fail(h.s, h.line,
+                             "\"labels\": expected 0 or 1 for each of %zu tokens; mend the record",
+                             r->ntoken);
+}
+
 /* A name that may be a string or a number in the file; *out is NULL where it is missing. */
 static bool read_name(char **out, const json_t *object, const char *field, Here h) {
     const json_t *value = json_object_get(object, field);
@@ -249,7 +263,8 @@ bool record_from_json(Record *r, bool *keep, Records *all, const json_t *object,
     else if (has(object, "text"))
         ok = read_text(r, json_object_get(object, "text"), h);
     else if (has(object, "tokens"))
-        ok = read_tokens(r, json_object_get(object, "tokens"), h);
+        ok = read_tokens(r, json_object_get(object, "tokens"), h) &&
+             (!has(object, "labels") || read_labels(r, json_object_get(object, "labels"), h));
     else if (has(object, "goal"))
         ok = read_chat(r, keep, object, h);
     else
@@ -261,6 +276,6 @@ bool record_from_json(Record *r, bool *keep, Records *all, const json_t *object,
 
 void record_free(Record *r) {
     chat_free(&r->chat), chat_free(&r->rejected);
-    free(r->id), free(r->category), free(r->text), free(r->token);
+    free(r->id), free(r->category), free(r->text), free(r->token), free(r->label);
     *r = (Record){0};
 }

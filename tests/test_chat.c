@@ -192,6 +192,13 @@ static void test_tokens(void) {
     EXPECT(doc.n == 3 && doc.truncated && doc.token[2] == 41, "tokens");
     EXPECT(!doc.label[0] && doc.label[1] && doc.reply[2] && doc.prompt == 1, "labels of tokens");
     doc_free(&doc);
+    r.label = (uint8_t[]){1, 0, 1, 0};
+    EXPECT(doc_from_record(&doc, tok, &r, 0, &err), "%s", err.text);
+    EXPECT(!doc.label[0] && !doc.label[1] && doc.label[2] && !doc.label[3] && doc.prompt == 2 &&
+               doc.reply[2] && !doc.reply[3],
+           "labels that the record gives");
+    doc_free(&doc);
+    r.label = NULL;
     static const struct {
         int32_t first, second;
         const char *say;

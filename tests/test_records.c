@@ -60,7 +60,7 @@ static void test_forms(void) {
         "\"m\"}],\"id\":\"x\",\"category\":\"k\"}\r\n"
         "{\"prompt\":\"p\",\"completion\":\"q\",\"id\":17}\n"
         "{\"prompt\":\"p\",\"id\":null}\n{\"instruction\":\"i\",\"category\":3}\n"
-        "{\"text\":\"t\\u0000t\"}\n{\"tokens\":[2,0,5]}\n{\"goal\":\"g\",\"target\":\"Sure\"}");
+        "{\"text\":\"t\\u0000t\"}\n{\"tokens\":[2,0,5],\"labels\":[0,0,1]}\n{\"goal\":\"g\",\"target\":\"Sure\"}");
     static const enum RecordForm form[] = {RECORD_PAIR,   RECORD_CHAT,   RECORD_CHAT,
                                            RECORD_PROMPT, RECORD_PROMPT, RECORD_TEXT,
                                            RECORD_TOKENS, RECORD_PROMPT};
@@ -81,6 +81,7 @@ static void test_forms(void) {
            "categories");
     EXPECT(r.record[5].text_len == 3 && memcmp(r.record[5].text, "t\0t", 3) == 0, "a NUL in text");
     EXPECT(r.record[6].ntoken == 3 && r.record[6].token[2] == 5, "tokens");
+    EXPECT(r.record[6].label && !r.record[6].label[1] && r.record[6].label[2], "labels");
     records_free(&r);
     records_free(&r); /* twice is allowed */
 }
