@@ -76,7 +76,6 @@ static double step(Model *m, Acts *a, Optim *o, const Batch *b) {
     float *nll = mem_array((size_t)b->labels, sizeof *nll), scale = 1 / (float)b->label_tokens;
     double sum = 0;
     for (int i = 0; i < b->packs; i++) {
-        model_forward(m, a, &b->pack[i], m->c.L, NULL, NULL);
         sum += model_loss(m, a, &b->pack[i], scale, nll);
         model_backward(m, a, &b->pack[i]);
     }

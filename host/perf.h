@@ -12,7 +12,8 @@
  *   attention       4 H E per visible pair of positions forward, twice that backward: making the
  *                   scores again is a choice
  *   head            2 D V per label forward, and backward
- * Norms, softmax and the like are not counted. */
+ * In the last layer only keys and values are needed of rows without a label. Norms, softmax and
+ * the like are not counted. */
 double perf_flops(const Config *c, const Lora *lora, const Pack *p);
 
 /* Operations per second of a large matrix product of this device and storage type, measured now

@@ -137,7 +137,6 @@ static double run_pack(Loop *l, const int *number, int ndocs, int which, float g
         pack_add(&l->pack, d->token, d->label, d->n, number[i]);
     }
     if (l->pack.nlabel == 0) return 0; /* nothing to learn from */
-    model_forward(l->m, l->acts, &l->pack, l->m->c.L, NULL, NULL);
     double sum = model_loss(l->m, l->acts, &l->pack, gscale, l->nll);
     model_backward(l->m, l->acts, &l->pack);
     *flops += perf_flops(&l->m->c, l->m->lora, &l->pack);

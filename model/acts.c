@@ -5,19 +5,22 @@
 
 #include "host/base/mem.h"
 
-/* The head's logits exist for a chunk of label rows at a time. A chunk this large keeps the
- * embedding matrix, read once per chunk, from being the bottleneck, and is small beside it. */
-static const size_t head_bytes = (size_t)96 << 20;
+/* The head's logits exist for a chunk of label rows at a time. A chunk this large (250 rows of
+ * 256,000 in bf16) keeps the embedding matrix, read twice per chunk, from being the bottleneck: the
+ * products need some 200 operations for each of its bytes. */
+static const size_t head_bytes = (size_t)384 << 20;
 
 static int chunk_rows(const Config *c, enum Dtype dtype, int max_labels, enum ActsUse use) {
     bool copy = use == ACTS_TRAIN && dtype != DTYPE_F32; /* of the gradient, in storage type */
     size_t row = (size_t)c->V * (sizeof(float) + (copy ? dtype_size(dtype) : 0));
     size_t n = head_bytes / row;
     if (n < 16) n = 16;
-    return n < (size_t)max_labels ? (int)n : max_labels;
+    size_t labels = (size_t)max_labels, chunks = (labels + n - 1) / n;
+    return (int)((labels + chunks - 1) / chunks); /* alike, not many and a few */
 }
 
-static void carve_layer(Acts *a, LayerActs *s, const Config *c) {
+/* A layer whose tensors above attention have n rows. */
+static void carve_layer(Acts *a, LayerActs *s, const Config *c, size_t n) {
     Arena *r = &a->arena;
     bool train = a->use == ACTS_TRAIN;
     size_t N = (size_t)a->max_rows, D = (size_t)c->D, F = (size_t)c->F;
@@ -29,15 +32,16 @@ static void carve_layer(Acts *a, LayerActs *s, const Config *c) {
     s->v = arena_store(r, "v", N, KE);
     s->o = arena_store(r, "o", N, HE);
     s->lse = arena_f32(r, "lse", N, (size_t)c->H);
-    s->p = arena_store(r, "p", N, D);
-    s->rp = arena_f32(r, "rp", N, 1);
-    s->x2 = train ? arena_store(r, "x2", N, D) : s->x;
-    s->rx2 = arena_f32(r, "rx2", N, 1);
-    s->gate = arena_store(r, "gate", N, F);
-    s->up = arena_store(r, "up", N, F);
-    s->m = train ? arena_store(r, "m", N, D) : s->p;
-    s->rm = arena_f32(r, "rm", N, 1);
-    for (int g = 0; g < GROUP_COUNT; g++) s->xa[g] = arena_store(r, "xa", N, (size_t)a->max_R[g]);
+    s->p = arena_store(r, "p", n, D);
+    s->rp = arena_f32(r, "rp", n, 1);
+    s->x2 = train ? arena_store(r, "x2", n, D) : s->x;
+    s->rx2 = arena_f32(r, "rx2", n, 1);
+    s->gate = arena_store(r, "gate", n, F);
+    s->up = arena_store(r, "up", n, F);
+    s->m = train ? arena_store(r, "m", n, D) : s->p;
+    s->rm = arena_f32(r, "rm", n, 1);
+    for (int g = 0; g < GROUP_COUNT; g++)
+        s->xa[g] = arena_store(r, "xa", g == GROUP_QKV ? N : n, (size_t)a->max_R[g]);
 }
 
 static void carve_head(Acts *a, const Config *c) {
@@ -74,23 +78,22 @@ static void carve_gradients(Acts *a, const Config *c) {
 static void carve(Acts *a, const Config *c) {
     Arena *r = &a->arena;
     bool train = a->use == ACTS_TRAIN;
-    size_t N = (size_t)a->max_rows;
+    size_t N = (size_t)a->max_rows, n = (size_t)a->max_last;
     a->token = arena_i32(r, "token", N, 1);
     a->pos = arena_i32(r, "pos", N, 1);
     a->seg = arena_bytes(r, "seg", (size_t)a->max_segs * sizeof *a->seg);
     for (int l = 0; l < c->L; l++) {
         if (train || l == 0)
-            carve_layer(a, &a->layer[l], c);
+            carve_layer(a, &a->layer[l], c, l + 1 < c->L ? N : n);
         else
             a->layer[l] = a->layer[0];
     }
     LayerActs *last = &a->layer[c->L];
-    last->x = train ? arena_store(r, "x", N, (size_t)c->D) : a->layer[0].x;
-    last->rx = train ? arena_f32(r, "rx", N, 1) : a->layer[0].rx;
-    if (!train) {
-        a->last = arena_i32(r, "last", N, 1);
-        a->last_x = arena_store(r, "last_x", N, (size_t)c->D);
-    }
+    last->x = train ? arena_store(r, "x", n, (size_t)c->D) : a->layer[0].x;
+    last->rx = train ? arena_f32(r, "rx", n, 1) : a->layer[0].rx;
+    a->last = arena_i32(r, "last", n, 1);
+    a->last_x = arena_store(r, "last_x", n, (size_t)c->D);
+    a->last_o = train ? arena_store(r, "last_o", n, (size_t)(c->H * c->E)) : a->layer[0].q;
     a->h = arena_store(r, "h", N, (size_t)c->D);
     a->g = train ? arena_store(r, "g", N, (size_t)c->F) : a->layer[0].gate;
     carve_head(a, c);
@@ -115,6 +118,7 @@ static Acts blank(int max_rows, int max_segs, int max_labels, enum ActsUse use) 
     return (Acts){.max_rows = max_rows,
                   .max_segs = max_segs,
                   .max_labels = max_labels > 0 ? max_labels : 1,
+                  .max_last = use == ACTS_TRAIN && max_labels < max_rows ? max_labels : max_rows,
                   .use = use};
 }
 
@@ -141,6 +145,7 @@ Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, en
     carve(a, &m->c);
     put_one(a);
     size_t n = (size_t)a->max_labels;
+    a->host_last = mem_array(n, sizeof *a->host_last);
     a->host_row = mem_array(n, sizeof *a->host_row);
     a->host_target = mem_array(n, sizeof *a->host_target);
     a->host_at = mem_array(n, sizeof *a->host_at);
@@ -151,7 +156,8 @@ Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, en
 
 void acts_destroy(Acts *a) {
     if (!a) return;
-    free(a->host_row), free(a->host_target), free(a->host_at), free(a->host_nll), free(a->seen);
+    free(a->host_last), free(a->host_row), free(a->host_target), free(a->host_at);
+    free(a->host_nll), free(a->seen);
     arena_free(&a->arena);
     free(a->layer);
     free(a);

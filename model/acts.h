@@ -36,11 +36,13 @@ struct Acts {
     int32_t *token, *pos;
     Segment *seg;
 
-    /* The rows that the last layer goes on with after its attention. nlast == N: all, and then the
-     * others are not read. */
-    int nlast;
-    int32_t *last; /* (max_rows) */
-    store *last_x; /* (max_rows,D) their residual stream; ACTS_INFER only */
+    /* The rows that the last layer goes on with above its attention, in this order: `last`, or all
+     * N. Its tensors from p on, the final x and h have nlast rows then. */
+    bool picked;
+    int nlast, max_last; /* max_last: ACTS_TRAIN keeps no more than max_labels */
+    int32_t *last;       /* (max_last) */
+    store *last_x;       /* (max_last,D) their residual stream; its gradient in backward */
+    store *last_o;       /* (max_last,H*E) their o; likewise */
 
     /* Head: label rows, a chunk of their logits, and what is left for backward. */
     int chunk; /* rows */
@@ -51,8 +53,9 @@ struct Acts {
     store *dlogits;        /* (chunk,V); the logits themselves in f32 */
     store *one;            /* a 1, to add rows with */
     int32_t *drawn;        /* (chunk) */
-    int32_t *host_row, *host_target, *host_at, *seen; /* (max_labels) three times, (max_rows) */
-    float *host_nll;                                  /* (max_labels) */
+    int32_t *host_last, *host_row, *host_target, *host_at; /* (max_labels) */
+    float *host_nll;                                       /* (max_labels) */
+    int32_t *seen;                                         /* (max_rows) */
 
     /* Gradients, ACTS_TRAIN only; dh also receives the head's. */
     store *dx, *dp, *dh;

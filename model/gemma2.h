@@ -1,7 +1,7 @@
 /* gemma2.h - Gemma-2 with LoRA: weights, forward and backward over packs. Knows only the ops.
  *
  *   model_open; lora_load or lora_init, m.lora = &lora; acts_create;
- *   per pack: model_forward, model_loss, model_backward
+ *   per pack: model_loss, model_backward
  *
  * Every result is a function of the pack alone: documents in one pack do not influence each
  * other's rows, and equal inputs give equal bits for any number of threads. */
@@ -67,17 +67,17 @@ typedef void model_tap(void *context, int layer, const store *x, int N);
 void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
                    void *context);
 
-/* The same for callers who need few rows of the last of these layers: above its keys and values it
- * is computed for the rows row[0..n) (host, rising) alone. Its tap, acts_hidden and head_sample
- * then see n rows, in this order. ACTS_INFER only; not before model_loss. */
+/* The same for callers who need few rows of the last of these layers: above its attention it is
+ * computed for the rows row[0..n) (host, distinct) alone. Its tap, acts_hidden and head_sample then
+ * see n rows, in this order. */
 void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, const int32_t *row,
                         int n, model_tap *tap, void *context);
 
 /* Final hidden states after a forward of all layers, (N,D) store. */
 const store *acts_hidden(const Acts *a);
 
-/* Head on the pack's label rows only, in chunks: nll (nlabel) f32 to host memory. Returns their
- * sum in double. With ACTS_TRAIN it also leaves the gradient of gscale * sum for model_backward:
+/* Forward, and the head on the pack's label rows only, in chunks: nll (nlabel) f32 to host memory.
+ * Returns their sum in double. With ACTS_TRAIN it also leaves the gradient of gscale * sum for model_backward:
  * with gscale = 1 / (label tokens of the whole global batch), the gradients of all its packs add
  * up to the gradient of its mean loss. */
 double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float *nll);

@@ -2,7 +2,8 @@
  *
  * Only adapters are trained, so nothing is computed for its own sake below the lowest of them:
  * the pass ends in that layer, at that sub-layer. The inputs of a sub-layer (h, g) are made again
- * from what was saved, and only where a trained A needs them. */
+ * from what was saved, and only where a trained A needs them. Above the attention of the last layer
+ * the rows are those that have a label. */
 #include "kernels/check.h"
 #include "model/acts.h"
 
@@ -12,7 +13,7 @@ static LoraGroup group_at(const Model *m, int l, enum Group g) {
 
 /* d(xa) = scale dy B, side by side for the adapters of the group;  dB += scale dy^T xa. */
 static void adapters_bwd(const Model *m, const Acts *a, int l, enum Group g, LoraGroup lora,
-                         const store *const *dy, bool want_dxa) {
+                         const store *const *dy, bool want_dxa, int N) {
     Exec *ex = m->ex;
     const struct Ops *op = ex->op;
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++, dy++) {
@@ -21,31 +22,31 @@ static void adapters_bwd(const Model *m, const Acts *a, int l, enum Group g, Lor
         const store *xa = store_at_const(ex->dtype, a->layer[l].xa[g], (size_t)d->column);
         store *dxa = store_at(ex->dtype, a->dxa, (size_t)d->column);
         if (d->train_B)
-            op->gemm_grad(ex, d->dB, *dy, d->out, xa, lora.R, a->N, d->out, d->R, d->scale);
+            op->gemm_grad(ex, d->dB, *dy, d->out, xa, lora.R, N, d->out, d->R, d->scale);
         if (want_dxa)
-            op->gemm(ex, dxa, lora.R, *dy, d->out, d->b, d->R, a->N, d->R, d->out, GEMM_NN,
-                     d->scale, 0);
+            op->gemm(ex, dxa, lora.R, *dy, d->out, d->b, d->R, N, d->R, d->out, GEMM_NN, d->scale,
+                     0);
     }
 }
 
 /* Undoes group_fwd:  dA += d(xa)^T x;  dx = sum over the group of dy W, + d(xa) A.
  * dx NULL: the pass ends here. dx may alias x, which is read before. */
 static void group_bwd(const Model *m, const Acts *a, int l, enum Group g, store *dx,
-                      const store *const *dy, const store *x) {
+                      const store *const *dy, const store *x, int N) {
     Exec *ex = m->ex;
     const struct Ops *op = ex->op;
     LoraGroup lora = group_at(m, l, g);
     int in = proj_in(&m->c, group_first[g]);
-    if (lora.R > 0) adapters_bwd(m, a, l, g, lora, dy, lora.train_A || dx);
-    if (lora.train_A) op->gemm_grad(ex, lora.dA, a->dxa, lora.R, x, in, a->N, lora.R, in, 1);
+    if (lora.R > 0) adapters_bwd(m, a, l, g, lora, dy, lora.train_A || dx, N);
+    if (lora.train_A) op->gemm_grad(ex, lora.dA, a->dxa, lora.R, x, in, N, lora.R, in, 1);
     if (!dx) return;
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++, dy++) {
         int out = proj_out(&m->c, p);
-        op->gemm(ex, dx, in, *dy, out, m->layer[l].proj[p], in, a->N, in, out, GEMM_NN, 1,
+        op->gemm(ex, dx, in, *dy, out, m->layer[l].proj[p], in, N, in, out, GEMM_NN, 1,
                  p > group_first[g]);
     }
     if (lora.R > 0)
-        op->gemm(ex, dx, in, a->dxa, lora.R, lora.a, in, a->N, in, lora.R, GEMM_NN, 1, 1);
+        op->gemm(ex, dx, in, a->dxa, lora.R, lora.a, in, N, in, lora.R, GEMM_NN, 1, 1);
 }
 
 /* d(o) -> d(q), d(k), d(v) as the projections made them. */
@@ -69,9 +70,16 @@ static int lowest_trained(const Model *m) {
     return at;
 }
 
-/* One layer. On entry a->dx, a->dh are the gradients of next->x on the residual stream and of its
- * norm; on leaving the same for this layer's x. `first` is the group in which the pass ends, or
- * less than any group when it goes on below. */
+/* From the rows that the last layer went on with to all: the others' gradients are zero. */
+static void spread(const Model *m, const Acts *a, store *y, const store *x, int dim) {
+    exec_zero(m->ex, y, (size_t)a->N * (size_t)dim * dtype_size(m->ex->dtype));
+    m->ex->op->scatter_rows(m->ex, y, x, a->last, a->nlast, dim);
+}
+
+/* One layer. On entry dx (a->last_x for the last layer, whose rows are fewer; a->dx) and a->dh are
+ * the gradients of next->x on the residual stream and of its norm; on leaving a->dx and a->dh are
+ * the same for this layer's x. `first` is the group in which the pass ends, or less than any group
+ * when it goes on below. */
 static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, int first) {
     Exec *ex = m->ex;
     const struct Ops *op = ex->op;
@@ -79,16 +87,18 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, i
     const LayerWeights *w = &m->layer[l];
     const LayerActs *s = &a->layer[l], *next = s + 1;
     const store *next_norm = l + 1 < c->L ? m->layer[l + 1].input_norm : m->final_norm;
-    int N = a->N, D = c->D;
+    bool last = l + 1 == c->L;
+    int N = last ? a->nlast : a->N, D = c->D;
+    store *dx = last ? a->last_x : a->dx, *d_o = last ? a->last_o : a->d_o;
     size_t NF = (size_t)N * (size_t)c->F;
 
     /* x = x2 + norm(m), h = norm(x) */
-    op->residual_norm_bwd(ex, a->dx, a->dp, a->dh, next->x, s->m, w->post_ffn_norm, next_norm,
+    op->residual_norm_bwd(ex, dx, a->dp, a->dh, next->x, s->m, w->post_ffn_norm, next_norm,
                           s->rm, next->rx, N, D);
     /* m = g Wdown; g again, then its gradient in the same place */
     if (group_at(m, l, GROUP_DOWN).train_A) op->geglu_fwd(ex, a->g, s->gate, s->up, NF);
     group_bwd(m, a, l, GROUP_DOWN, first < GROUP_DOWN ? a->g : NULL, (const store *[]){a->dp},
-              a->g);
+              a->g, N);
     if (first == GROUP_DOWN) return;
     /* g = gelu(gate) up */
     op->geglu_bwd(ex, s->gate, s->up, a->g, s->gate, s->up, NF);
@@ -96,21 +106,23 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, i
     if (group_at(m, l, GROUP_FFN).train_A)
         op->rmsnorm_fwd(ex, a->h, s->rx2, s->x2, w->pre_ffn_norm, N, D, c->eps);
     group_bwd(m, a, l, GROUP_FFN, first < GROUP_FFN ? a->dh : NULL,
-              (const store *[]){s->gate, s->up}, a->h);
+              (const store *[]){s->gate, s->up}, a->h, N);
     if (first == GROUP_FFN) return;
     /* x2 = x + norm(p), h = norm(x2) */
-    op->residual_norm_bwd(ex, a->dx, a->dp, a->dh, s->x2, s->p, w->post_attn_norm, w->pre_ffn_norm,
+    op->residual_norm_bwd(ex, dx, a->dp, a->dh, s->x2, s->p, w->post_attn_norm, w->pre_ffn_norm,
                           s->rp, s->rx2, N, D);
     /* p = o Wo */
-    group_bwd(m, a, l, GROUP_O, first < GROUP_O ? a->d_o : NULL, (const store *[]){a->dp}, s->o);
+    group_bwd(m, a, l, GROUP_O, first < GROUP_O ? d_o : NULL, (const store *[]){a->dp},
+              last ? a->last_o : s->o, N);
     if (first == GROUP_O) return;
+    if (last) spread(m, a, a->dx, dx, D), spread(m, a, a->d_o, d_o, c->H * c->E);
     /* o = attention(rope(q), rope(k), v) */
     attention_bwd(m, a, l, host_seg);
     /* q, k, v = h Wq, h Wk, h Wv */
     if (group_at(m, l, GROUP_QKV).train_A)
-        op->rmsnorm_fwd(ex, a->h, s->rx, s->x, w->input_norm, N, D, c->eps);
+        op->rmsnorm_fwd(ex, a->h, s->rx, s->x, w->input_norm, a->N, D, c->eps);
     group_bwd(m, a, l, GROUP_QKV, first < GROUP_QKV ? a->dh : NULL,
-              (const store *[]){a->dq, a->dk, a->dv}, a->h);
+              (const store *[]){a->dq, a->dk, a->dv}, a->h, a->N);
 }
 
 void model_backward(const Model *m, Acts *a, const Pack *pack) {
@@ -119,7 +131,7 @@ void model_backward(const Model *m, Acts *a, const Pack *pack) {
     a->complete = false; /* gate and up become their own gradients */
     if (a->nlabel == 0) return;
     exec_range_push(m->ex, "backward");
-    exec_zero(m->ex, a->dx, (size_t)a->N * (size_t)m->c.D * dtype_size(m->ex->dtype));
+    exec_zero(m->ex, a->last_x, (size_t)a->nlast * (size_t)m->c.D * dtype_size(m->ex->dtype));
     int lowest = lowest_trained(m);
     for (int l = m->c.L - 1; l >= 0 && l >= lowest / GROUP_COUNT; l--)
         layer_bwd(m, a, l, pack->seg, l == lowest / GROUP_COUNT ? lowest % GROUP_COUNT : -1);

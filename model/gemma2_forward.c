@@ -73,10 +73,10 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
         group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h, N);
         attention_fwd(m, a, l, host_seg);
         const store *x = s->x, *o = s->o;
-        if (l + 1 == layers && a->nlast < N) { /* nobody attends to what other rows become now */
+        if (l + 1 == layers && a->picked) { /* nobody attends to what other rows become now */
             N = a->nlast;
             op->gather_rows(ex, a->last_x, s->x, a->last, N, D), x = a->last_x;
-            op->gather_rows(ex, s->q, s->o, a->last, N, c->H * c->E), o = s->q;
+            op->gather_rows(ex, a->last_o, s->o, a->last, N, c->H * c->E), o = a->last_o;
         }
         group_fwd(m, a, l, GROUP_O, &s->p, o, N);
         op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->post_attn_norm,
@@ -116,7 +116,8 @@ static void put_pack(const Model *m, Acts *a, const Pack *pack) {
 void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
                    void *context) {
     check_pack(m, a, pack, layers);
-    a->N = a->nlast = pack->N, a->nseg = pack->nseg;
+    CHECK(a->use == ACTS_INFER || pack->N <= a->max_last, "no room for every row of the last layer");
+    a->N = a->nlast = pack->N, a->nseg = pack->nseg, a->picked = false;
     put_pack(m, a, pack);
     acts_layers(m, a, pack->seg, layers, tap, context);
 }
@@ -124,11 +125,11 @@ void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_
 void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, const int32_t *row,
                         int n, model_tap *tap, void *context) {
     check_pack(m, a, pack, layers);
-    CHECK(a->use == ACTS_INFER && n <= pack->N, "%d rows of %d", n, pack->N);
+    CHECK(n <= pack->N && n <= a->max_last, "%d rows of %d, room for %d", n, pack->N, a->max_last);
     for (int i = 0; i < n; i++)
-        CHECK(row[i] >= 0 && row[i] < pack->N && (i == 0 || row[i] > row[i - 1]),
-              "expected rising rows below %d, row %d is %d", pack->N, i, row[i]);
-    a->N = pack->N, a->nlast = n, a->nseg = pack->nseg;
+        CHECK(row[i] >= 0 && row[i] < pack->N, "expected rows below %d, row %d is %d", pack->N, i,
+              row[i]);
+    a->N = pack->N, a->nlast = n, a->nseg = pack->nseg, a->picked = true;
     put_pack(m, a, pack);
     exec_copy_in(m->ex, a->last, row, (size_t)n * sizeof *row);
     acts_layers(m, a, pack->seg, layers, tap, context);

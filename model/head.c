@@ -17,29 +17,30 @@ static void logits_fwd(const Model *m, const Acts *a, const store *h, int n, enu
     m->ex->op->gemm_f32(m->ex, a->logits, c->V, h, c->D, m->embed, c->D, n, c->V, c->D, form, 1, 0);
 }
 
-/* Orders the labels so that the first `distinct` of them have distinct rows. Two replies that
- * branch off one prompt both have a first token that the prompt's last row predicts. */
+/* Orders the labels so that the first of them have distinct rows, which host_last lists; host_row
+ * says at which place there each label's row is. Two replies that branch off one prompt both have a
+ * first token that the prompt's last row predicts. Returns how many rows are distinct. */
 static int order_labels(Acts *a, const Pack *p) {
     memset(a->seen, 0, (size_t)p->N * sizeof *a->seen);
-    int distinct = 0, last = p->nlabel;
+    int distinct = 0, end = p->nlabel;
     for (int i = 0; i < p->nlabel; i++) {
         int row = p->label_row[i];
         CHECK(row >= 0 && row < p->N, "label row %d of %d", row, p->N);
         CHECK(p->label_target[i] >= 0, "label target %d", p->label_target[i]);
-        int to = a->seen[row]++ ? --last : distinct++;
-        a->host_row[to] = row;
+        int to = a->seen[row] ? --end : distinct;
+        if (to == distinct) a->host_last[distinct++] = row, a->seen[row] = distinct;
+        a->host_row[to] = a->seen[row] - 1;
         a->host_target[to] = p->label_target[i];
         a->host_at[to] = i;
     }
     return distinct;
 }
 
-/* dh[row] = the gradients of the labels of this row; rows without a label get zero. */
-static void scatter_gradient(const Model *m, Acts *a, int distinct) {
+/* dh[row] = the gradients of the labels of this row. */
+static void sum_gradients(const Model *m, Acts *a, int distinct) {
     Exec *ex = m->ex;
     int D = m->c.D;
-    exec_zero(ex, a->dh, (size_t)a->N * (size_t)D * dtype_size(ex->dtype));
-    ex->op->scatter_rows(ex, a->dh, a->label_h, a->row, distinct, D);
+    ex->op->gather_rows(ex, a->dh, a->label_h, a->row, distinct, D); /* whose places are 0, 1, .. */
     for (int i = distinct; i < a->nlabel; i++) { /* few: row += 1 x, as a product */
         store *row = store_at(ex->dtype, a->dh, (size_t)a->host_row[i] * (size_t)D);
         ex->op->gemm(ex, row, D, a->one, 1, label_row(a, D, i), D, 1, D, 1, GEMM_NN, 1, 1);
@@ -50,11 +51,11 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
     Exec *ex = m->ex;
     const Config *c = &m->c;
     bool train = a->use == ACTS_TRAIN;
-    CHECK(a->complete && a->N == pack->N && a->nlast == a->N,
-          "expected model_forward of all layers of this pack");
-    CHECK(pack->nlabel <= a->max_labels, "expected at most %d labels, got %d", a->max_labels,
-          pack->nlabel);
+    CHECK(pack->nlabel <= a->max_labels && pack->N <= a->max_rows,
+          "expected at most %d labels and %d rows, got %d and %d", a->max_labels, a->max_rows,
+          pack->nlabel, pack->N);
     int n = a->nlabel = pack->nlabel, distinct = order_labels(a, pack);
+    model_forward_rows(m, a, pack, c->L, a->host_last, distinct, NULL, NULL);
 
     exec_range_push(ex, "head");
     exec_copy_in(ex, a->row, a->host_row, (size_t)n * sizeof *a->row);
@@ -69,7 +70,7 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
             ex->op->gemm(ex, label_row(a, c->D, at), c->D, a->dlogits, c->V, m->embed, c->D, rows,
                          c->D, c->V, GEMM_NN, 1, 0);
     }
-    if (train) scatter_gradient(m, a, distinct);
+    if (train) sum_gradients(m, a, distinct);
     exec_copy_out(ex, a->host_nll, a->nll, (size_t)n * sizeof *a->nll);
     exec_range_pop(ex);
 

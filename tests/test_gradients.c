@@ -31,7 +31,6 @@ static void run_close(Run *r) {
 /* Adds the gradients of one pack; returns its part of the mean loss. nll (labels of the pack). */
 static double pass_nll(Run *r, const Pack *p, float *nll) {
     const Model *m = &r->g.m;
-    model_forward(m, r->a, p, m->c.L, NULL, NULL);
     double sum = model_loss(m, r->a, p, (float)(1.0 / r->labels), nll);
     model_backward(m, r->a, p);
     return sum / r->labels;

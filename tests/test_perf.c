@@ -15,7 +15,9 @@ static double count(Exec *ex, const bool *target, int layers) {
     Lora lora;
     lora_init(&lora, ex, &c, &shape, true);
     Segment seg[] = {{.row = 0, .len = 3}, {.row = 3, .len = 2}};
-    Pack p = {.N = ROWS, .nseg = 2, .nlabel = LABELS, .seg = seg};
+    int32_t pos[ROWS] = {0, 1, 2, 0, 1}, label_row[LABELS] = {1, 2, 3};
+    Pack p = {.N = ROWS, .nseg = 2, .nlabel = LABELS, .seg = seg, .pos = pos};
+    p.label_row = label_row;
     double flops = perf_flops(&c, &lora, &p);
     lora_free(&lora);
     lora_shape_free(&shape);
@@ -25,21 +27,25 @@ static double count(Exec *ex, const bool *target, int layers) {
 int main(void) {
     Exec ex;
     if (exec_open(&ex, DEVICE_CPU, DTYPE_F32)) return 1;
-    double qkv = D * (H + 2 * K) * E, o = H * E * D, ffn = 2 * D * F, down = F * D;
+    double q = D * H * E, kv = D * 2 * K * E, o = H * E * D, ffn = 2 * D * F, down = F * D;
     double head = 2.0 * D * V * LABELS;
-    /* Pairs: 1 + 2 + 3 and 1 + 2 rows see each other; 1 + 2 + 2 and 1 + 2 within the window. */
-    double near = 3.0 * 2 * H * E * 8, all = 3.0 * 2 * H * E * 9;
+    /* Pairs: 1 + 2 + 2 and 1 + 2 within the window. The labels see 2 + 3 + 1, or 2 + 2 + 1. */
+    double near = 3.0 * 2 * H * E * 8;
+    double all_last = 3.0 * 2 * H * E * 6, near_last = 3.0 * 2 * H * E * 5;
 
     /* Adapter of o alone: q, k, v, forward only; o has its gradients, but none into its input.
      * A: forward and its gradient; B: those, and back to x A^T, which A's gradient needs. */
     bool only_o[PROJ_COUNT] = {[PROJ_O] = true};
     double adapter = R * (2.0 * H * E + 3.0 * D);
-    double want = 2 * (ROWS * (qkv + o + 2 * ffn + 2 * down + adapter) + near + head);
+    double want = ROWS * kv + LABELS * (q + o + 2 * ffn + 2 * down + adapter) + near_last + head;
+    want *= 2;
     double got = count(&ex, only_o, 1);
     EXPECT(got == want, "one layer: %.0f, expected %.0f", got, want);
 
-    /* A second layer: everything goes back to the first one's o. */
-    want += 2 * (ROWS * (2 * (qkv + o + ffn + down) + R * (3.0 * H * E + 3.0 * D)) + all);
+    /* A layer below it: everything goes back to its o. */
+    want = ROWS * (q + kv + o + 2 * ffn + 2 * down + adapter) + near + head;
+    want += ROWS * 2 * kv + LABELS * (2 * (q + o + ffn + down) + R * (3.0 * H * E + 3.0 * D));
+    want = 2 * (want + all_last);
     got = count(&ex, only_o, 2);
     EXPECT(got == want, "two layers: %.0f, expected %.0f", got, want);
     exec_close(&ex);

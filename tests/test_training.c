@@ -52,7 +52,6 @@ static Curve train(Golden *g, Recipe r, float **weights) {
     Acts *a = acts_create(&g->m, p.N, p.nseg, p.nlabel, ACTS_TRAIN);
     optim_init(&o, &l, r.how);
     for (int i = 0; i < c.steps; i++) {
-        model_forward(&g->m, a, &p, g->m.c.L, NULL, NULL);
         c.loss[i] = model_loss(&g->m, a, &p, 1.0f / (float)p.nlabel, nll) / p.nlabel;
         model_backward(&g->m, a, &p);
         c.norm[i] = optim_norm(&o);
