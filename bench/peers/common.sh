@@ -4,7 +4,7 @@ set -euo pipefail
 # checkpoint NAME FLAG... : a random model in $WORK/NAME, made once.
 checkpoint() {
     local name=$1 && shift
-    [ -d "$WORK/$name" ] || "$SAILS" init --tokenizer "$TOKENIZER" --out "$WORK/$name" "$@" >&2
+    [ -d "$WORK/$name" ] || "$SAILS" init --out "$WORK/$name" "$@" >&2
 }
 
 # documents N : N pairs spread evenly over the data, as $WORK/docs.jsonl, and the ids and labels of

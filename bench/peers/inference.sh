@@ -52,7 +52,7 @@ pair() {
         "$(field rate "$WORK/theirs")" "$3"
 }
 
-checkpoint wide --preset 2b --layers 4
+checkpoint wide --preset 2b --layers 4 --tokenizer "$TOKENIZER"
 side chosen
 side rejected
 prompts

@@ -1,7 +1,7 @@
 """A training run of sails, measured from outside: rate from its own log, without the first step,
 and its peak of memory beyond the weights.
 
-    SAILS=... THREADS=2 run_sails.py MODEL DATA bf16|f32 DOCUMENTS"""
+    SAILS=... THREADS=2 run_sails.py MODEL TOKENIZER TOKENS bf16|f32"""
 import glob
 import json
 import os
@@ -14,11 +14,13 @@ STEPS = 4
 
 
 def main():
-    folder, data, dtype, docs = sys.argv[1:]
+    folder, tokenizer, tokens, dtype = sys.argv[1:]
+    with open(tokens, encoding="utf-8") as lines:
+        docs = sum(1 for _ in lines)
     with tempfile.TemporaryDirectory() as out:
-        subprocess.run([os.environ["SAILS"], "train", "--model", folder, "--data", data, "--init",
-                        "lora", "--dtype", dtype, "--batch", docs, "--steps", str(STEPS),
-                        "--threads", os.environ["THREADS"], "--out", out],
+        subprocess.run([os.environ["SAILS"], "train", "--model", folder, "--tokenizer", tokenizer,
+                        "--data", tokens, "--init", "lora", "--dtype", dtype, "--batch", str(docs),
+                        "--steps", str(STEPS), "--threads", os.environ["THREADS"], "--out", out],
                        check=True, stdout=sys.stderr)
         with open(out + "/metrics.jsonl", encoding="utf-8") as lines:
             steps = [json.loads(line) for line in lines][1:]

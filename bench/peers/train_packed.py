@@ -1,6 +1,7 @@
 """The fastest LoRA step for Gemma-2 that we can write in PyTorch on a CPU: no padding, documents
-packed into PACK rows, attention per document, head and loss on label rows only, in chunks, with the
-gradient made in the forward pass; what is not a matrix product is compiled.
+packed into PACK rows, attention per document; the last layer above its attention, head and loss on
+label rows only, in chunks, with the head's gradient made in the forward pass; what is not a matrix
+product is compiled.
 
     THREADS=2 train_packed.py MODEL TOKENS bf16|f32 [profile]
 
@@ -146,11 +147,12 @@ class Model:
         half = torch.arange(0, c["head_dim"], 2).float() / c["head_dim"]
         angle = pos[:, None].float() * (1.0 / c["rope_theta"] ** half)[None, :]
         cos, sin = (t.to(self.dtype)[:, None, :] for t in (angle.cos(), angle.sin()))
-        h = self.layers(ids, lengths, cos, sin)
-        return Head.apply(h[torch.tensor(rows)], self.w["embed_tokens.weight"],
-                          torch.tensor(targets), c["final_logit_softcapping"], 1 / labels)
+        h = self.layers(ids, lengths, cos, sin, torch.tensor(rows))
+        return Head.apply(h, self.w["embed_tokens.weight"], torch.tensor(targets),
+                          c["final_logit_softcapping"], 1 / labels)
 
-    def layers(self, ids, lengths, cos, sin):
+    def layers(self, ids, lengths, cos, sin, rows):
+        """Final hidden states of the given rows."""
         c, w, eps, N = self.c, self.w, self.c["rms_norm_eps"], len(ids)
         x = F.embedding(ids, w["embed_tokens.weight"])
         x = x * torch.tensor(c["hidden_size"] ** 0.5, dtype=self.dtype)
@@ -161,6 +163,8 @@ class Model:
             q, k, v = (t.view(N, -1, c["head_dim"]) for t in
                        self.adapted(h, w[f"layers.{l}.self_attn.in"], self.lora[l, "qkv"]))
             o = attention(rope(q, cos, sin), rope(k, cos, sin), v, lengths, c)
+            if l == c["num_hidden_layers"] - 1:
+                x, o = x[rows], o[rows]
             p, = self.adapted(o, w[f"layers.{l}.self_attn.o_proj.weight"], self.lora[l, "o"])
             x = add_norm(x, p, scale[1], eps)
             g = geglu(F.linear(norm(x, scale[2], eps), w[f"layers.{l}.mlp.in"]))
