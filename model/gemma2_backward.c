@@ -45,8 +45,7 @@ static void group_bwd(const Model *m, const Acts *a, int l, enum Group g, store 
         op->gemm(ex, dx, in, *dy, out, m->layer[l].proj[p], in, N, in, out, GEMM_NN, 1,
                  p > group_first[g]);
     }
-    if (lora.R > 0)
-        op->gemm(ex, dx, in, a->dxa, lora.R, lora.a, in, N, in, lora.R, GEMM_NN, 1, 1);
+    if (lora.R > 0) op->gemm(ex, dx, in, a->dxa, lora.R, lora.a, in, N, in, lora.R, GEMM_NN, 1, 1);
 }
 
 /* d(o) -> d(q), d(k), d(v) as the projections made them. */
@@ -93,12 +92,12 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, i
     size_t NF = (size_t)N * (size_t)c->F;
 
     /* x = x2 + norm(m), h = norm(x) */
-    op->residual_norm_bwd(ex, dx, a->dp, a->dh, next->x, s->m, w->post_ffn_norm, next_norm,
-                          s->rm, next->rx, N, D);
+    op->residual_norm_bwd(ex, dx, a->dp, a->dh, next->x, s->m, w->post_ffn_norm, next_norm, s->rm,
+                          next->rx, N, D);
     /* m = g Wdown; g again, then its gradient in the same place */
     if (group_at(m, l, GROUP_DOWN).train_A) op->geglu_fwd(ex, a->g, s->gate, s->up, NF);
-    group_bwd(m, a, l, GROUP_DOWN, first < GROUP_DOWN ? a->g : NULL, (const store *[]){a->dp},
-              a->g, N);
+    group_bwd(m, a, l, GROUP_DOWN, first < GROUP_DOWN ? a->g : NULL, (const store *[]){a->dp}, a->g,
+              N);
     if (first == GROUP_DOWN) return;
     /* g = gelu(gate) up */
     op->geglu_bwd(ex, s->gate, s->up, a->g, s->gate, s->up, NF);

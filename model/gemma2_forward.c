@@ -116,7 +116,8 @@ static void put_pack(const Model *m, Acts *a, const Pack *pack) {
 void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
                    void *context) {
     check_pack(m, a, pack, layers);
-    CHECK(a->use == ACTS_INFER || pack->N <= a->max_last, "no room for every row of the last layer");
+    CHECK(a->use == ACTS_INFER || pack->N <= a->max_last,
+          "no room for every row of the last layer");
     a->N = a->nlast = pack->N, a->nseg = pack->nseg, a->picked = false;
     put_pack(m, a, pack);
     acts_layers(m, a, pack->seg, layers, tap, context);

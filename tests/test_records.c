@@ -60,7 +60,8 @@ static void test_forms(void) {
         "\"m\"}],\"id\":\"x\",\"category\":\"k\"}\r\n"
         "{\"prompt\":\"p\",\"completion\":\"q\",\"id\":17}\n"
         "{\"prompt\":\"p\",\"id\":null}\n{\"instruction\":\"i\",\"category\":3}\n"
-        "{\"text\":\"t\\u0000t\"}\n{\"tokens\":[2,0,5],\"labels\":[0,0,1]}\n{\"goal\":\"g\",\"target\":\"Sure\"}");
+        "{\"text\":\"t\\u0000t\"}\n{\"tokens\":[2,0,5],\"labels\":[0,0,1]}\n{\"goal\":\"g\","
+        "\"target\":\"Sure\"}");
     static const enum RecordForm form[] = {RECORD_PAIR,   RECORD_CHAT,   RECORD_CHAT,
                                            RECORD_PROMPT, RECORD_PROMPT, RECORD_TEXT,
                                            RECORD_TOKENS, RECORD_PROMPT};
