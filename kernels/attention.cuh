@@ -31,8 +31,6 @@ struct AttnCall {
     unsigned reach; /* a key is seen from its own position on, for so many positions */
 };
 
-static constexpr double LOG2_E = 1.4426950408889634, LN_2 = 0.6931471805599453;
-
 template <class T>
 static AttnCall attn_call(AttnShape a, const Segment *host_seg, int nseg, int N,
                           std::initializer_list<const void *> tensors) {

@@ -22,6 +22,7 @@ extern "C" {
     X(embed_fwd) X(gather_rows) X(scatter_rows) \
     X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
     X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) \
+    X(kv_put) X(attn_decode) \
     X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) \
     X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
     X(xent) X(sample) X(sae_encode) X(sae_stats) X(svd) X(qr)

@@ -10,13 +10,6 @@
 enum { THREADS = 128 };
 
 template <class T, bool WHOLE>
-static __device__ inline void row_copy(T *to, const T *from, int D) {
-    constexpr int W = pack_len<T>;
-    for (int i = threadIdx.x * W; i < D; i += THREADS * W)
-        pack_store(to + i, pack_load<W>(from + i, D - i, WHOLE), D - i, WHOLE);
-}
-
-template <class T, bool WHOLE>
 static __global__ void __launch_bounds__(THREADS)
     k_embed_fwd(T *y, const T *table, const int32_t *token, int D, int V, float scale) {
     constexpr int W = pack_len<T>;
@@ -36,7 +29,7 @@ static __global__ void __launch_bounds__(THREADS)
     k_gather_rows(T *y, const T *x, const int32_t *row, int D) {
     int r = row[blockIdx.x];
     gpu_expect(r >= 0);
-    row_copy<T, WHOLE>(y + (size_t)blockIdx.x * D, x + (size_t)r * D, D);
+    row_copy<WHOLE>(y + (size_t)blockIdx.x * D, x + (size_t)r * D, D);
 }
 
 template <class T, bool WHOLE>
@@ -44,7 +37,7 @@ static __global__ void __launch_bounds__(THREADS)
     k_scatter_rows(T *y, const T *x, const int32_t *row, int D) {
     int r = row[blockIdx.x];
     gpu_expect(r >= 0);
-    row_copy<T, WHOLE>(y + (size_t)r * D, x + (size_t)blockIdx.x * D, D);
+    row_copy<WHOLE>(y + (size_t)r * D, x + (size_t)blockIdx.x * D, D);
 }
 
 template <class T>

@@ -125,6 +125,14 @@ static __device__ inline void pack_store(T *p, Pack<T, W> a, size_t left, bool w
             if ((size_t)k < left) p[k] = a.v[k];
 }
 
+/* Copies D elements, by all threads of the block. */
+template <bool WHOLE, class T>
+static __device__ inline void row_copy(T *to, const T *from, int D) {
+    constexpr int W = pack_len<T>;
+    for (int i = threadIdx.x * W; i < D; i += blockDim.x * W)
+        pack_store(to + i, pack_load<W>(from + i, D - i, WHOLE), D - i, WHOLE);
+}
+
 static inline bool pack_aligned(std::initializer_list<const void *> tensors) {
     bool all = true;
     for (const void *p : tensors) all = all && reinterpret_cast<uintptr_t>(p) % PACK_BYTES == 0;

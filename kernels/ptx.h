@@ -87,6 +87,9 @@ static __device__ inline uint32_t tf32_round(float f) {
 
 /* ------------------------------------------------------------------------------- scalars -- */
 
+/* exp x = 2^(x LOG2_E), log x = LN_2 log2 x. */
+static constexpr double LOG2_E = 1.4426950408889634, LN_2 = 0.6931471805599453;
+
 /* 2^x in one instruction, within 2^-22 of it; below 2^-126 there is 0. */
 static __device__ inline float exp2_approx(float x) {
     float y;

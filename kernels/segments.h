@@ -1,4 +1,5 @@
-/* segments.h - what the twins of attention share about Segment: its check, and where keys lie. */
+/* segments.h - what the twins of attention share: checks of AttnShape and Segment, and where keys
+ * lie. */
 #ifndef SAILS_SEGMENTS_H
 #define SAILS_SEGMENTS_H
 
@@ -9,12 +10,16 @@
 
 enum { ATTN_E_MAX = 256 };
 
+static inline void attn_shape_check(AttnShape a) {
+    CHECK(a.K > 0 && a.H > 0 && a.H % a.K == 0 && a.E % 8 == 0 && a.E >= 8 && a.E <= ATTN_E_MAX &&
+              a.window >= 0 && a.cap >= 0,
+          "H=%d K=%d E=%d window=%d cap=%g", a.H, a.K, a.E, a.window, (double)a.cap);
+}
+
 /* Dies unless shape and segments keep the contract of op_attn_fwd. */
 static inline void segments_check(AttnShape a, const Segment *seg, int nseg, int N) {
-    CHECK(N >= 0 && nseg >= 0 && a.K > 0 && a.H > 0 && a.H % a.K == 0 && a.E % 8 == 0 && a.E >= 8 &&
-              a.E <= ATTN_E_MAX && a.window >= 0 && a.cap >= 0,
-          "N=%d nseg=%d H=%d K=%d E=%d window=%d cap=%g", N, nseg, a.H, a.K, a.E, a.window,
-          (double)a.cap);
+    attn_shape_check(a);
+    CHECK(N >= 0 && nseg >= 0, "N=%d nseg=%d", N, nseg);
     int row = 0;
     for (int j = 0; j < nseg; row += seg[j++].len) {
         Segment s = seg[j];

@@ -8,6 +8,8 @@
 #include "kernels/check.h"
 #include "tests/test.h"
 
+enum { ROWS = 8 }; /* of the largest batch, see all_kvcache */
+
 static double *zeros(size_t n) {
     double *a = calloc(n + 1, sizeof *a);
     CHECK(a, "out of memory");
@@ -138,7 +140,7 @@ static void decode_batch(Exec *ex, Batch *b) {
             reference(b, i, h, want + at, err + at);
         }
     close_to(what, got, want, err, n, u);
-    if (a.window > 1 && b->N == 6) { /* the long sequences reach beyond the window */
+    if (a.window > 1 && b->N == ROWS) { /* the long sequences reach beyond the window */
         AttnShape wrong = a;
         wrong.window--;
         double *shorter = run(ex, b, wrong);
@@ -198,18 +200,43 @@ static void isolation(Exec *ex) {
     free(before), free(after), batch_free(&b);
 }
 
+/* A slot, place or length out of range, which on a GPU only the kernel sees, and a head too wide.
+ */
+static void refusals(Exec *ex) {
+    static const int32_t indices[] = {0, -1, 1, 8, 9};
+    enum { T = 8, W = 8 };
+    AttnShape a = {.H = 1, .K = 1, .E = W, .scale = 1}, wide = a;
+    double values[T * W] = {0};
+    store *cache = test_store(ex, values, T * W), *x = test_store(ex, values, W);
+    const int32_t *zero = test_i32(ex, indices, 5), *below = zero + 1, *one = zero + 2;
+    const int32_t *most = zero + 3, *over = zero + 4;
+    const Ops *op = ex->op;
+    wide.E = 264;
+    TEST_DIES(ex, op->kv_put(ex, cache, cache, x, x, below, zero, 1, T, W));
+    TEST_DIES(ex, op->kv_put(ex, cache, cache, x, x, zero, most, 1, T, W));
+    TEST_DIES(ex, op->kv_put(ex, cache, cache, x, x, zero, below, 1, T, W));
+    TEST_DIES(ex, op->attn_decode(ex, x, x, cache, cache, below, one, 1, T, a));
+    TEST_DIES(ex, op->attn_decode(ex, x, x, cache, cache, zero, zero, 1, T, a));
+    TEST_DIES(ex, op->attn_decode(ex, x, x, cache, cache, zero, over, 1, T, a));
+    TEST_DIES(ex, op->attn_decode(ex, x, x, cache, cache, zero, most, 1, T, wide));
+    test_free(ex, cache), test_free(ex, x), test_free(ex, (void *)zero);
+}
+
 static void all_kvcache(Exec *ex) {
     if (TEST_LACKS(ex, kv_put) || TEST_LACKS(ex, attn_decode)) return;
-    static const int32_t slot[] = {3, 0, 1, 4, 2, 5}, len[] = {1, 2, 65, 300, 64, 299};
+    static const int32_t slot[ROWS] = {3, 0, 1, 7, 4, 2, 6, 5};
+    static const int32_t len[ROWS] = {1, 2, 65, 128, 300, 64, 299, 129};
     static const AttnShape shapes[] = {
-        {1, 1, 8, 0, 0.35f, 0},  {4, 2, 32, 3, 0.17f, 5},  {8, 4, 256, 64, 0.06f, 50},
-        {4, 1, 24, 65, 0.2f, 2}, {3, 3, 64, 0, 0.12f, 50}, {8, 1, 40, 100, 0.15f, 0},
+        {1, 1, 8, 0, 0.35f, 0},    {4, 2, 32, 3, 0.17f, 5},  {8, 4, 256, 64, 0.06f, 50},
+        {4, 1, 24, 65, 0.2f, 2},   {3, 3, 64, 0, 0.12f, 50}, {8, 1, 40, 100, 0.15f, 0},
+        {6, 2, 128, 130, 0.1f, 0}, {5, 1, 16, 257, 0.2f, 3},
     };
     put(ex);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int n = 0; n <= 6; n += 3) decode(ex, shapes[i], n, 300, slot, len);
+        for (int n = 0; n <= ROWS; n += 4) decode(ex, shapes[i], n, 300, slot, len);
     far_scores(ex);
     isolation(ex);
+    refusals(ex);
 }
 
 int main(void) {

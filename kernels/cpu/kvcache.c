@@ -5,8 +5,9 @@
 
 #include "kernels/cpu/twin.h"
 #include "kernels/scalar.h"
+#include "kernels/segments.h"
 
-enum { E_MAX = 256, SPAN = 64 }; /* SPAN: keys between two looks at the maximum */
+enum { SPAN = 64 }; /* keys between two looks at the maximum */
 
 void TWIN(kv_put)(Exec *ex, store *kcache, store *vcache, const store *k, const store *v,
                   const int32_t *slot, const int32_t *pos, int N, int T, int W) {
@@ -23,7 +24,7 @@ void TWIN(kv_put)(Exec *ex, store *kcache, store *vcache, const store *k, const 
 
 /* A query head on its way over the cache: the running softmax of forward attention. */
 typedef struct Head {
-    float top, sum, query[E_MAX], out[E_MAX];
+    float top, sum, query[ATTN_E_MAX], out[ATTN_E_MAX];
 } Head;
 
 /* Scores of n keys, `stride` elements apart, become weights relative to the new maximum; the old
@@ -88,10 +89,8 @@ static void decode(Head *head, int heads, elem *o, const elem *q, const elem *k,
 void TWIN(attn_decode)(Exec *ex, store *o, const store *q, const store *kcache, const store *vcache,
                        const int32_t *slot, const int32_t *len, int N, int T, AttnShape a) {
     OP_GATE(ex);
-    CHECK(N >= 0 && T > 0 && a.K > 0 && a.H > 0 && a.H % a.K == 0 && a.E % 8 == 0 && a.E >= 8 &&
-              a.E <= E_MAX && a.window >= 0 && a.cap >= 0,
-          "N=%d T=%d H=%d K=%d E=%d window=%d cap=%g", N, T, a.H, a.K, a.E, a.window,
-          (double)a.cap);
+    attn_shape_check(a);
+    CHECK(N >= 0 && T > 0, "N=%d T=%d", N, T);
     size_t width = (size_t)a.K * a.E;
     int heads = a.H / a.K;
     Head *scratch = exec_scratch(ex, (size_t)omp_get_max_threads() * heads * sizeof *scratch);
