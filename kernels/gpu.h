@@ -7,7 +7,9 @@
  *   - declares dynamic shared memory through GPU_DYN_SHARED;
  *   - takes inline PTX from ptx.h alone, where each piece stands beside a host body;
  *   - passes a full, correct mask to every *_sync call and assumes no lock step;
- *   - lets no thread return before a barrier or a collective that others of its warp reach. */
+ *   - lets no thread return before a barrier or a collective that others of its warp reach;
+ *   - states the launch bounds of each kernel, which has a line in tests/kernels.txt: what its
+ *     machine code must look like. */
 #ifndef SAILS_GPU_H
 #define SAILS_GPU_H
 

@@ -2,7 +2,8 @@
 # tools/install.sh [run|test] - installs what is missing on a Debian machine, and only that.
 #
 #   run   (default) what building and running sails needs
-#   test  in addition what tools/test.sh needs: Clang, and the CUDA toolkit's compiler and headers
+#   test  in addition what tools/test.sh needs: Clang, the CUDA toolkit's compiler and headers, and
+#         its disassembler
 #
 # The CUDA toolkit is left alone if nvcc, cuBLASLt and cuSOLVER are there. Otherwise the parts of it
 # that the plug-in needs come from NVIDIA's wheels on PyPI (1 GB), into ~/.cache/sails/cuda, where the
@@ -55,14 +56,18 @@ has_cuda() {
     return 1
 }
 
+install_wheels() {
+    local venv=$HOME/.cache/sails/wheels
+    [ -d "$venv" ] || python3 -m venv "$venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check "$@" || die "pip could not install $*"
+}
+
 # The wheels share one folder that is laid out like a toolkit, save for the names that linkers want.
 install_cuda() {
-    local venv=$HOME/.cache/sails/wheels root file
+    local root file
     echo "installing CUDA $CUDA_VERSION from PyPI into $CUDA_FOLDER"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check \
-        "${CUDA_WHEELS[@]}" || die "pip could not install ${CUDA_WHEELS[*]}"
-    root=$(echo "$venv"/lib/python3*/site-packages/nvidia/cu13)
+    install_wheels "${CUDA_WHEELS[@]}"
+    root=$(echo "$HOME"/.cache/sails/wheels/lib/python3*/site-packages/nvidia/cu13)
     [ -d "$root/include" ] || die "expected the wheels in $root"
     ln -sfn lib "$root/lib64"
     for file in "$root"/lib/*.so.[0-9]*; do
@@ -70,6 +75,16 @@ install_cuda() {
     done
     chmod +x "$root"/bin/* "$root"/nvvm/bin/*
     ln -sfn "$root" "$CUDA_FOLDER"
+}
+
+# Of another version than the compiler: 13.0 has no wheels of them.
+install_disassembler() {
+    local tools=("$HOME"/.cache/sails/wheels/lib/python3*/site-packages/nvidia/cu13/bin/cuobjdump)
+    command -v cuobjdump >/dev/null || [ -x "${SAILS_CUDA_ROOT:-/usr/local/cuda}/bin/cuobjdump" ] ||
+        [ -x "${tools[0]}" ] && return
+    echo "installing cuobjdump and nvdisasm from PyPI"
+    install_wheels nvidia-cuda-{cuobjdump,nvdisasm}==13.2.51
+    chmod +x "$HOME"/.cache/sails/wheels/lib/python3*/site-packages/nvidia/cu13/bin/*
 }
 
 case $WHAT in
@@ -81,4 +96,5 @@ install_packages "${BUILD[@]}"
 if [ "$WHAT" = test ]; then
     install_packages "${TEST[@]}"
     has_cuda || install_cuda
+    install_disassembler
 fi
