@@ -373,7 +373,7 @@ static __global__ void __launch_bounds__(THREADS) k_topk(float *a, int S, int k)
 
 /* The statistics of n rows of finished activations. */
 static __global__ void __launch_bounds__(THREADS, 4)
-    k_add(Totals to, const float *act, const int32_t *bin, const float *weight, int n) {
+    k_add_stats(Totals to, const float *act, const int32_t *bin, const float *weight, int n) {
     for (int r = (int)threadIdx.x; r < n; r += THREADS)
         gpu_expect(bin[r] >= -1 && bin[r] < 2 * to.G);
     int f0 = (int)blockIdx.x * COLS;
@@ -429,7 +429,7 @@ static void sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, floa
     for (int first = 0; first < N; first += ROWS) {
         int n = N - first < ROWS ? N - first : ROWS;
         encode(ex, act, elems<T>(x) + (size_t)first * sae.D, sae, n, whole);
-        GPU_LAUNCH(ex, k_add, blocks, THREADS, 0, to, act, bin + first, weight + first, n);
+        GPU_LAUNCH(ex, k_add_stats, blocks, THREADS, 0, to, act, bin + first, weight + first, n);
     }
 }
 
