@@ -134,7 +134,7 @@ static __device__ inline void find_scores(float (*score)[KEYS], const T *q, cons
 #pragma unroll
         for (int i = 0; i < AHEAD<T>; i++) {
             int mine = t + i * r.step + r.first;
-            if (mine - r.first >= r.keys) break; /* for all threads: they sum together */
+            if (mine - r.first >= r.keys) continue; /* for all threads: they sum together */
 #pragma unroll
             for (int h = 0; h < HEADS; h++) {
                 float s = 0;
@@ -179,7 +179,7 @@ static __device__ inline void add_values(float (*sums)[HEADS][ATTN_E_MAX],
 #pragma unroll
         for (int i = 0; i < AHEAD<T>; i++) {
             int mine = t + i * r.step;
-            if (mine >= r.keys) break;
+            if (mine >= r.keys) continue;
 #pragma unroll
             for (int h = 0; h < HEADS; h++)
                 for (int k = 0; k < VEC; k++) out[h][k] += weight[h][mine] * get(value[i].v[k]);
