@@ -77,9 +77,9 @@ void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, c
 const store *acts_hidden(const Acts *a);
 
 /* Forward, and the head on the pack's label rows only, in chunks: nll (nlabel) f32 to host memory.
- * Returns their sum in double. With ACTS_TRAIN it also leaves the gradient of gscale * sum for model_backward:
- * with gscale = 1 / (label tokens of the whole global batch), the gradients of all its packs add
- * up to the gradient of its mean loss. */
+ * Returns their sum in double. With ACTS_TRAIN it also leaves the gradient of gscale * sum for
+ * model_backward: with gscale = 1 / (label tokens of the whole global batch), the gradients of all
+ * its packs add up to the gradient of its mean loss. */
 double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float *nll);
 
 /* Adds the gradients of all trained adapter matrices. After model_loss of the same pack, once: it
