@@ -16,22 +16,9 @@
 extern "C" {
 #endif
 
-/* What has a CUDA twin. When all ops have one, this list is SAILS_OPS. */
-/* clang-format off */
-#define CUDA_OPS(X) \
-    X(embed_fwd) X(gather_rows) X(scatter_rows) \
-    X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
-    X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) \
-    X(kv_put) X(attn_decode) \
-    X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) \
-    X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
-    X(xent) X(sample) X(sae_encode) X(sae_stats) X(svd) X(qr)
-/* clang-format on */
-
-/* The twins of one op, by storage type. A twin that is missing is a link error, one with another
- * signature a compile error. */
+/* The twins of one op, by storage type. */
 #define X(op) extern op_##op *const cuda_##op[DTYPE_COUNT];
-CUDA_OPS(X)
+SAILS_OPS(X)
 #undef X
 
 enum { STAGES = 2, STAGE_BYTES = 4 << 20 };

@@ -11,10 +11,9 @@ extern "C" {
 
 /* Every entry has the contract of the exec_ function with the same name. */
 typedef struct Device {
-    const char *name; /* "cpu", "cuda" */
-    /* One table per storage type. A device in the making may lack ops: NULL (exec_open). */
-    const struct Ops *ops[DTYPE_COUNT];
-    const char *(*open)(Exec *ex); /* NULL, or why not */
+    const char *name;                   /* "cpu", "cuda" */
+    const struct Ops *ops[DTYPE_COUNT]; /* one table per storage type */
+    const char *(*open)(Exec *ex);      /* NULL, or why not */
     void (*close)(Exec *ex);
     void *(*alloc)(Exec *ex, size_t bytes); /* NULL when memory is short */
     void (*free)(Exec *ex, void *p);

@@ -40,9 +40,7 @@ typedef struct Exec {
 } Exec;
 
 /* Opens a device. DEVICE_AUTO takes CUDA when the plug-in loads and a GPU answers, else the CPU.
- * The plug-in is libsails_cuda.so beside the program, or the file that SAILS_CUDA_PLUGIN names. A
- * device that lacks an op is refused, so that no caller meets a NULL in ex->op; tests of single
- * ops set SAILS_PARTIAL_OPS=1 to open it all the same.
+ * The plug-in is libsails_cuda.so beside the program, or the file that SAILS_CUDA_PLUGIN names.
  * Returns NULL, or one sentence that says why the device cannot be had (static storage). */
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype);
 void exec_close(Exec *ex); /* frees the scratch; allocations must have been freed; zeroed: no-op */

@@ -31,23 +31,8 @@ static const Device *load_cuda(void) {
     return d;
 }
 
-/* The name of the first op that a table lacks, or NULL. */
-static const char *missing_op(const Ops *ops) {
-#define X(op) \
-    if (!ops->op) return #op;
-    SAILS_OPS(X)
-#undef X
-    return NULL;
-}
-
 static const char *try_device(Exec *ex, const Device *d, enum Dtype dtype) {
     memset(ex, 0, sizeof *ex);
-    const char *lacks = missing_op(d->ops[dtype]);
-    if (lacks && !flag("SAILS_PARTIAL_OPS")) {
-        snprintf(why_text, sizeof why_text, "the %s device lacks the op %s in %s", d->name, lacks,
-                 dtype_name(dtype));
-        return why_text;
-    }
     ex->device = d;
     ex->dtype = dtype;
     ex->op = d->ops[dtype];

@@ -39,11 +39,6 @@ void test_each_exec(void (*body)(Exec *ex)) {
     }
 }
 
-bool test_lacks(bool lacks, const Exec *ex, const char *op) {
-    if (lacks) printf("skip: %s lacks %s\n", ex->op->name, op);
-    return lacks;
-}
-
 double test_noise(uint64_t seed, uint64_t i) {
     uint64_t z = seed * 0x9e3779b97f4a7c15u + i * 0xbf58476d1ce4e5b9u + 1; /* splitmix64 */
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

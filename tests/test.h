@@ -22,12 +22,6 @@ int test_done(const char *name);
  * must free. */
 void test_each_exec(void (*body)(Exec *ex));
 
-/* True, and says so on stdout, if the device under test has no twin of the op yet. Only devices
- * opened with SAILS_PARTIAL_OPS=1 can lack one; a test of several ops skips its missing ones by
- *   if (TEST_LACKS(ex, gemm_grad)) return; */
-#define TEST_LACKS(ex, op_name) test_lacks((ex)->op->op_name == NULL, ex, #op_name)
-bool test_lacks(bool lacks, const Exec *ex, const char *op);
-
 /* Reproducible noise in [-1,1) from (seed, i). Same seed, same data, any platform. */
 double test_noise(uint64_t seed, uint64_t i);
 

@@ -90,7 +90,6 @@ static void test_contract(Exec *ex) {
 }
 
 static void body(Exec *ex) {
-    if (TEST_LACKS(ex, adamw)) return;
     static const size_t size[] = {0, 1, 15, 4097, 40000};
     for (size_t s = 0; s < sizeof size / sizeof size[0]; s++) test_run(ex, size[s]);
     test_contract(ex);

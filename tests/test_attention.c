@@ -479,7 +479,6 @@ static void place_bits(Exec *ex, int window) {
 }
 
 static void all_attention(Exec *ex) {
-    if (TEST_LACKS(ex, attn_fwd) || TEST_LACKS(ex, attn_bwd)) return;
     shapes(ex);
     far_scores(ex);
     many_segments(ex);

@@ -79,8 +79,6 @@ static void test_ranges(Exec *ex) {
 }
 
 static void body(Exec *ex) {
-    if (TEST_LACKS(ex, embed_fwd) || TEST_LACKS(ex, gather_rows) || TEST_LACKS(ex, scatter_rows))
-        return;
     static const int shape[][2] = {{0, 8}, {1, 1}, {1, 8}, {3, 33}, {7, 256}, {40, 2304}};
     for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
         test_embed(ex, shape[s][0], shape[s][1], 11, 59.75f);

@@ -230,7 +230,6 @@ static void grad_bits(Exec *ex, int T, int M, int N) {
 }
 
 static void all_gemm(Exec *ex) {
-    if (TEST_LACKS(ex, gemm) || TEST_LACKS(ex, gemm_f32) || TEST_LACKS(ex, gemm_grad)) return;
     static const Case cases[] = {
         {0, 5, 3, 0, 1, 0},        {6, 40, 1, 0, 1, 1},     {40, 1, 6, 0, 1, 0},
         {1, 1, 1, 0, 1, 0},        {1, 1, 1, 5, 2, 1},      {2, 3, 8, 1, 1, 0},

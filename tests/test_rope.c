@@ -118,7 +118,6 @@ static void test_contract(Exec *ex) {
 }
 
 static void body(Exec *ex) {
-    if (TEST_LACKS(ex, rope_table) || TEST_LACKS(ex, rope_fwd) || TEST_LACKS(ex, rope_bwd)) return;
     static const int shape[][3] = {{0, 2, 8},  {1, 1, 2},  {1, 1, 8},  {3, 2, 6},
                                    {5, 4, 32}, {2, 1, 64}, {1, 2, 256}};
     test_table(ex, 0, 8);

@@ -219,7 +219,6 @@ static void test_undrawables(Exec *ex) {
 }
 
 static void body(Exec *ex) {
-    if (TEST_LACKS(ex, sample)) return;
     static const Sampling how[] = {
         {1, 1, 0},       {0.7f, 1, 0},  {2, 0.9f, 0},  {1, 1, 1},        {1, 1, 50},
         {0.7f, 0.9f, 7}, {1, 1e-9f, 0}, {50, 0.5f, 0}, {1e-3f, 0.9f, 9}, {1, 0.999f, 1000000}};
