@@ -154,7 +154,9 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     double labels = s->labels ? (double)s->labels : 1;
     for (int p = 0; p < packs; p++) {
         if (interrupted(err)) return false;
+        exec_range_push(l->m->ex, "microbatch %d", p + 1);
         s->loss += run_pack(l, l->number, ndocs, p, (float)(1 / labels), &s->flops) / labels;
+        exec_range_pop(l->m->ex);
     }
     return true;
 }
@@ -187,7 +189,9 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     bool ok = true;
     for (int step = 0; step < t->steps && ok; step++) {
         StepMetrics s;
+        exec_range_push(m->ex, "step %d", step + 1);
         ok = run_step(&l, step, &s, err);
+        exec_range_pop(m->ex);
         if (!ok) break;
         if (step == 0) result->first_loss = s.loss;
         result->last_loss = s.loss;

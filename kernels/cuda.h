@@ -28,6 +28,7 @@ typedef struct CudaState {
     cudaStream_t stream;              /* all work of the Exec, in call order */
     struct MatmulState *blas;         /* gemm_cuda.c's */
     struct cusolverDnContext *solver; /* linalg.cu's; NULL until it is needed */
+    struct Ranges *ranges;            /* ranges_cuda.c's */
     void *stage[STAGES];              /* pinned memory through which copies come in, in turn */
     cudaEvent_t stage_free[STAGES];
     int next_stage;
@@ -38,6 +39,12 @@ typedef struct CudaState {
 const char *matmul_open(CudaState *s);
 void matmul_close(CudaState *s);
 void linalg_close(CudaState *s);
+
+/* Named ranges: exec.h. */
+struct Ranges *ranges_open(void);
+void ranges_close(struct Ranges *r);
+void ranges_push(Exec *ex, const char *name);
+void ranges_pop(Exec *ex);
 
 static inline CudaState *cuda_state(Exec *ex) {
     return (CudaState *)ex->state;

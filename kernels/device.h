@@ -22,7 +22,7 @@ typedef struct Device {
     void (*copy)(Exec *ex, void *to_device, const void *from_device, size_t bytes);
     void (*zero)(Exec *ex, void *device, size_t bytes);
     void (*sync)(Exec *ex);
-    void (*range_push)(Exec *ex, const char *name);
+    void (*range_push)(Exec *ex, const char *name); /* NULL: no profiler would see it */
     void (*range_pop)(Exec *ex);
     bool maps_host; /* ops can read mapped files in place */
 } Device;

@@ -3,7 +3,9 @@
  * The CUDA plug-in carries a second copy of this file, so nothing here may have static state. */
 #include "kernels/exec.h"
 
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,11 +80,17 @@ void exec_zero(Exec *ex, void *device, size_t bytes) {
 void exec_sync(Exec *ex) {
     ex->device->sync(ex);
 }
-void exec_range_push(Exec *ex, const char *name) {
-    ex->device->range_push(ex, name);
+void exec_range_push(Exec *ex, const char *name, ...) {
+    char text[64];
+    va_list args;
+    if (!ex->device->range_push) return;
+    va_start(args, name);
+    vsnprintf(text, sizeof text, name, args);
+    va_end(args);
+    ex->device->range_push(ex, text);
 }
 void exec_range_pop(Exec *ex) {
-    ex->device->range_pop(ex);
+    if (ex->device->range_pop) ex->device->range_pop(ex);
 }
 
 void *exec_scratch(Exec *ex, size_t bytes) {

@@ -66,8 +66,12 @@ void exec_sync(Exec *ex);
  * valid until the next call. Grows in the first steps, then stays. */
 void *exec_scratch(Exec *ex, size_t bytes);
 
-/* Named ranges for profilers (NVTX on CUDA; nothing on the CPU). Must nest. */
-void exec_range_push(Exec *ex, const char *name);
+/* Named ranges for profilers: NVTX in the domain "sails" on CUDA, nothing on the CPU. They nest,
+ * and all are closed before the Exec. The name is a format as printf's, cut to 63 bytes.
+ * SAILS_CAPTURE=first:last names two ranges. A profiler that waits for the program to say what is
+ * of interest (cudaProfilerStart) then records from where the first of them first begins to where
+ * the other, begun at or after that, first ends. */
+__attribute__((format(printf, 2, 3))) void exec_range_push(Exec *ex, const char *name, ...);
 void exec_range_pop(Exec *ex);
 
 #ifdef __cplusplus

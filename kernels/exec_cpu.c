@@ -120,9 +120,6 @@ static void cpu_zero(Exec *ex, void *p, size_t bytes) {
 static void cpu_sync(Exec *ex) {
     (void)ex;
 }
-static void cpu_range_push(Exec *ex, const char *name) {
-    (void)ex, (void)name;
-}
 
 const Device device_cpu = {
     .name = "cpu",
@@ -136,7 +133,5 @@ const Device device_cpu = {
     .copy = cpu_copy,
     .zero = cpu_zero,
     .sync = cpu_sync,
-    .range_push = cpu_range_push,
-    .range_pop = cpu_sync,
     .maps_host = true,
 };

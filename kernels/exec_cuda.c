@@ -2,7 +2,6 @@
  *
  * Copies in go through two pinned buffers in turn, so that the caller's memory is free again at
  * return while the transfer of one buffer overlaps the filling of the other. */
-#include <nvtx3/nvToolsExt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +46,7 @@ static const char *device_open(Exec *ex) {
     }
     why = matmul_open(s);
     CHECK(!why, "%s", why);
+    s->ranges = ranges_open();
     ex->state = s;
     return NULL;
 }
@@ -54,6 +54,7 @@ static const char *device_open(Exec *ex) {
 static void device_close(Exec *ex) {
     CudaState *s = cuda_state(ex);
     CUDA_CHECK(cudaStreamSynchronize(s->stream));
+    ranges_close(s->ranges);
     linalg_close(s);
     matmul_close(s);
     for (int i = 0; i < STAGES; i++) {
@@ -115,16 +116,6 @@ static void device_sync(Exec *ex) {
     CUDA_CHECK(cudaStreamSynchronize(cuda_state(ex)->stream));
 }
 
-static void device_range_push(Exec *ex, const char *name) {
-    (void)ex;
-    nvtxRangePushA(name);
-}
-
-static void device_range_pop(Exec *ex) {
-    (void)ex;
-    nvtxRangePop();
-}
-
 /* Filled at the first call: ISO C has no constant initialiser from another file's constant. */
 static Ops ops[DTYPE_COUNT] = {{.name = "cuda f32"}, {.name = "cuda bf16"}};
 
@@ -140,8 +131,8 @@ static const Device device_cuda = {
     .copy = device_copy,
     .zero = device_zero,
     .sync = device_sync,
-    .range_push = device_range_push,
-    .range_pop = device_range_pop,
+    .range_push = ranges_push,
+    .range_pop = ranges_pop,
     .maps_host = false,
 };
 

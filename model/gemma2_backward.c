@@ -75,11 +75,11 @@ static void spread(const Model *m, const Acts *a, store *y, const store *x, int 
     m->ex->op->scatter_rows(m->ex, y, x, a->last, a->nlast, dim);
 }
 
-/* One layer. On entry dx (a->last_x for the last layer, whose rows are fewer; a->dx) and a->dh are
- * the gradients of next->x on the residual stream and of its norm; on leaving a->dx and a->dh are
- * the same for this layer's x. `first` is the group in which the pass ends, or less than any group
- * when it goes on below. */
-static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, int first) {
+/* One layer, in two halves. On entry dx (a->last_x for the last layer, whose rows are fewer; a->dx)
+ * and a->dh are the gradients of next->x on the residual stream and of its norm; on leaving a->dx
+ * and a->dh are the same for this layer's x. `first` is the group in which the pass ends, or less
+ * than any group when it goes on below. */
+static void ffn_bwd(const Model *m, Acts *a, int l, int first) {
     Exec *ex = m->ex;
     const struct Ops *op = ex->op;
     const Config *c = &m->c;
@@ -87,13 +87,12 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, i
     const LayerActs *s = &a->layer[l], *next = s + 1;
     const store *next_norm = l + 1 < c->L ? m->layer[l + 1].input_norm : m->final_norm;
     bool last = l + 1 == c->L;
-    int N = last ? a->nlast : a->N, D = c->D;
-    store *dx = last ? a->last_x : a->dx, *d_o = last ? a->last_o : a->d_o;
+    int N = last ? a->nlast : a->N;
     size_t NF = (size_t)N * (size_t)c->F;
 
     /* x = x2 + norm(m), h = norm(x) */
-    op->residual_norm_bwd(ex, dx, a->dp, a->dh, next->x, s->m, w->post_ffn_norm, next_norm, s->rm,
-                          next->rx, N, D);
+    op->residual_norm_bwd(ex, last ? a->last_x : a->dx, a->dp, a->dh, next->x, s->m,
+                          w->post_ffn_norm, next_norm, s->rm, next->rx, N, c->D);
     /* m = g Wdown; g again, then its gradient in the same place */
     if (group_at(m, l, GROUP_DOWN).train_A) op->geglu_fwd(ex, a->g, s->gate, s->up, NF);
     group_bwd(m, a, l, GROUP_DOWN, first < GROUP_DOWN ? a->g : NULL, (const store *[]){a->dp}, a->g,
@@ -103,10 +102,21 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, i
     op->geglu_bwd(ex, s->gate, s->up, a->g, s->gate, s->up, NF);
     /* gate, up = h Wgate, h Wup */
     if (group_at(m, l, GROUP_FFN).train_A)
-        op->rmsnorm_fwd(ex, a->h, s->rx2, s->x2, w->pre_ffn_norm, N, D, c->eps);
+        op->rmsnorm_fwd(ex, a->h, s->rx2, s->x2, w->pre_ffn_norm, N, c->D, c->eps);
     group_bwd(m, a, l, GROUP_FFN, first < GROUP_FFN ? a->dh : NULL,
               (const store *[]){s->gate, s->up}, a->h, N);
-    if (first == GROUP_FFN) return;
+}
+
+static void attn_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, int first) {
+    Exec *ex = m->ex;
+    const struct Ops *op = ex->op;
+    const Config *c = &m->c;
+    const LayerWeights *w = &m->layer[l];
+    const LayerActs *s = &a->layer[l];
+    bool last = l + 1 == c->L;
+    int N = last ? a->nlast : a->N, D = c->D;
+    store *dx = last ? a->last_x : a->dx, *d_o = last ? a->last_o : a->d_o;
+
     /* x2 = x + norm(p), h = norm(x2) */
     op->residual_norm_bwd(ex, dx, a->dp, a->dh, s->x2, s->p, w->post_attn_norm, w->pre_ffn_norm,
                           s->rp, s->rx2, N, D);
@@ -122,6 +132,20 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, i
         op->rmsnorm_fwd(ex, a->h, s->rx, s->x, w->input_norm, a->N, D, c->eps);
     group_bwd(m, a, l, GROUP_QKV, first < GROUP_QKV ? a->dh : NULL,
               (const store *[]){a->dq, a->dk, a->dv}, a->h, a->N);
+}
+
+static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, int first) {
+    Exec *ex = m->ex;
+    exec_range_push(ex, "layer %02d", l);
+    exec_range_push(ex, "ffn");
+    ffn_bwd(m, a, l, first);
+    exec_range_pop(ex);
+    if (first < GROUP_FFN) {
+        exec_range_push(ex, "attn");
+        attn_bwd(m, a, l, host_seg, first);
+        exec_range_pop(ex);
+    }
+    exec_range_pop(ex);
 }
 
 void model_backward(const Model *m, Acts *a, const Pack *pack) {

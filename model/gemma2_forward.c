@@ -70,6 +70,8 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
         const LayerActs *next = s + 1;
         const store *next_norm = l + 1 < c->L ? m->layer[l + 1].input_norm : m->final_norm;
 
+        exec_range_push(ex, "layer %02d", l);
+        exec_range_push(ex, "attn");
         group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h, N);
         attention_fwd(m, a, l, host_seg);
         const store *x = s->x, *o = s->o;
@@ -81,12 +83,16 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
         group_fwd(m, a, l, GROUP_O, &s->p, o, N);
         op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->post_attn_norm,
                               w->pre_ffn_norm, N, D, c->eps);
+        exec_range_pop(ex);
+        exec_range_push(ex, "ffn");
         group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h, N);
         op->geglu_fwd(ex, a->g, s->gate, s->up, (size_t)N * (size_t)c->F);
         group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g, N);
         op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m, w->post_ffn_norm,
                               next_norm, N, D, c->eps);
+        exec_range_pop(ex);
         if (tap) tap(context, l, next->x, N);
+        exec_range_pop(ex);
     }
     exec_range_pop(ex);
 }

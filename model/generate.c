@@ -223,9 +223,13 @@ static bool decode(Generator *g, const Job *job) {
 
 enum GenEnd gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context) {
     Job job = {.prompt = prompt, .n = n, .done = done, .context = context};
-    do {
+    bool more = true;
+    for (int pass = 1; more; pass++) {
         if (g->bad) return GEN_BAD_NUMBERS;
         if (g->o.give_up && g->o.give_up()) return GEN_GAVE_UP;
-    } while (prefill(g, &job) || decode(g, &job));
+        exec_range_push(g->m->ex, "pass %d", pass);
+        more = prefill(g, &job) || decode(g, &job);
+        exec_range_pop(g->m->ex);
+    }
     return GEN_DONE;
 }

@@ -83,6 +83,7 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float
 void head_sample(const Model *m, Acts *a, int32_t *token, int n, const float *u, Sampling how) {
     const Config *c = &m->c;
     CHECK(a->complete && n <= a->nlast, "expected a forward of all layers with %d rows before", n);
+    exec_range_push(m->ex, "head");
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
         logits_fwd(m, a, store_at(a->ex->dtype, a->h, (size_t)at * (size_t)c->D), rows,
@@ -90,6 +91,7 @@ void head_sample(const Model *m, Acts *a, int32_t *token, int n, const float *u,
         m->ex->op->sample(m->ex, token + at, a->logits, u ? u + at : NULL, rows, c->V, c->final_cap,
                           how);
     }
+    exec_range_pop(m->ex);
 }
 
 void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *logits) {

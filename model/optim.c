@@ -50,10 +50,12 @@ void optim_free(Optim *o) {
 double optim_norm(Optim *o) {
     Exec *ex = o->lora->ex;
     double sum;
+    exec_range_push(ex, "norm");
     exec_zero(ex, o->sum, sizeof *o->sum);
     for (int i = 0; i < o->nrange; i++)
         ex->op->sumsq(ex, o->sum, o->lora->grad + o->range[i].first, o->range[i].n);
     exec_copy_out(ex, &sum, o->sum, sizeof sum);
+    exec_range_pop(ex);
     return sqrt(sum);
 }
 
@@ -63,6 +65,7 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     AdamW how = o->how;
     how.lr = lr;
     how.step = ++o->step;
+    exec_range_push(l->ex, "adamw");
     for (int i = 0; i < o->nrange; i++) {
         size_t at = o->range[i].first;
         l->ex->op->adamw(l->ex, l->master + at, l->m + at, l->v + at, l->grad + at, o->range[i].n,
@@ -70,4 +73,5 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     }
     lora_sync(l);
     exec_zero(l->ex, l->grad, l->n * sizeof *l->grad);
+    exec_range_pop(l->ex);
 }

@@ -35,6 +35,7 @@ struct ScoreRun {
     int32_t *last, *place; /* (max_rows) the rows that the last layer gives, and each one's place */
     int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS];
     ScoreWork work;
+    int packs; /* run so far */
 };
 
 static void carve(ScoreRun *r, int D) {
@@ -130,6 +131,7 @@ static void tap(void *context, int layer, const store *x, int N) {
     while (i < r->nsae && r->sae[i].layer != layer) i++;
     if (i == r->nsae) return;
     if (i == r->nsae - 1) ex->op->find_bad(ex, r->bad_at, x, (size_t)N * (size_t)r->m->c.D);
+    exec_range_push(ex, "sae");
     const Sums *to = &r->sums[i];
     const int32_t *row = i + 1 < r->nsae ? r->row : r->last_row;
     for (int first = 0; first < r->counted; first += GATHER_ROWS) {
@@ -138,6 +140,7 @@ static void tap(void *context, int layer, const store *x, int N) {
         ex->op->sae_stats(ex, to->sum, to->sumsq, to->fires, to->max, r->x, r->bin + first,
                           r->weight + first, r->sae[i].enc, n, SCORE_GROUPS);
     }
+    exec_range_pop(ex);
 }
 
 /* Lists the distinct rows that count, rising, in r->last, and turns `row` into places there. */
@@ -155,6 +158,7 @@ static void flush(ScoreRun *r) {
     Exec *ex = r->m->ex;
     size_t n = (size_t)r->counted;
     if (n > 0) {
+        exec_range_push(ex, "pack %d", ++r->packs);
         exec_copy_in(ex, r->row, r->host_row, n * sizeof *r->row);
         exec_copy_in(ex, r->bin, r->host_bin, n * sizeof *r->bin);
         exec_copy_in(ex, r->weight, r->host_weight, n * sizeof *r->weight);
@@ -164,6 +168,7 @@ static void flush(ScoreRun *r) {
                            tap, r);
         int64_t bad_at;
         exec_copy_out(ex, &bad_at, r->bad_at, sizeof bad_at);
+        exec_range_pop(ex);
         r->bad = r->bad || bad_at >= 0;
         r->work.rows += r->pack.N;
         r->work.counted += r->counted;

@@ -14,6 +14,7 @@
  *   cudart.cc    the runtime library's calls, as far as kernels/ uses them
  *   cublaslt.cc  the same for matrix products
  *   cusolver.cc  the same for factorisations
+ *   nvtx.cc      a profiler, which writes down what it is told
  * The plug-in is linked with these in place of NVIDIA's libraries: kernels and host code are the
  * very files that run on a GPU.
  *
@@ -31,7 +32,8 @@
  *
  * Environment: SIMT_SEED=n shuffles warps, lanes and blocks (0, the default: lowest first).
  * SIMT_STREAMS=lazy (default) | eager | random.
- * SIMT_BLAS=empty: cublaslt.cc finds no algorithm. */
+ * SIMT_BLAS=empty: cublaslt.cc finds no algorithm.
+ * NVTX_INJECTION64_PATH=the plug-in and SIMT_RANGES=file: nvtx.cc. */
 #ifndef SIMT_H
 #define SIMT_H
 
@@ -135,6 +137,10 @@ void event_synchronize(cudaEvent_t event);               /* the host waits */
 
 /* cudaSuccess, or what the runtime would return for such a launch. */
 cudaError_t check_launch(const cudaLaunchConfig_t &config, const void *kernel);
+
+/* ------------------------------------------------------------------------------- nvtx.cc -- */
+
+extern bool profiler_records; /* between cudaProfilerStart and cudaProfilerStop */
 
 }  // namespace simt
 
