@@ -30,7 +30,7 @@ static bool read_methods(Methods *m, const Settings *s, Err *err) {
 
 static bool check_saes(const Align *w, int D, Err *err) {
     SaeSet saes;
-    if (!saes_open(&saes, NULL, w->s->score.sae, &w->layers, D, err)) return false;
+    if (!saes_open(&saes, NULL, w->s, &w->layers, D, err)) return false;
     bool ok = true;
     for (int i = 0; i < saes.n && ok; i++)
         ok = adapting_check(w->s, saes.sae[i].layer, D, saes.sae[i].enc.S, err);

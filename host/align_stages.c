@@ -105,7 +105,7 @@ static bool key_sae(Align *w, Stage *st, const Sae *sae, Err *err) {
 /* The files behind --sae; opened without their weights. */
 static bool key_saes(Align *w, Stage *st, Err *err) {
     SaeSet saes;
-    if (!saes_open(&saes, NULL, w->s->score.sae, &w->layers, 0, err)) return false;
+    if (!saes_open(&saes, NULL, w->s, &w->layers, 0, err)) return false;
     bool ok = true;
     for (int i = 0; i < saes.n && ok; i++) ok = key_sae(w, st, &saes.sae[i], err);
     saes_close(&saes);
@@ -138,14 +138,15 @@ static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
     Scores scores = {0};
     ScoringWork work;
     runtime_drop_adapter(&w->r);
-    bool ok = saes_open(&saes, &w->r.ex, s->score.sae, &w->layers, w->r.model.c.D, err) &&
+    bool ok = saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
               scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
                           w->split.train, w->split.ntrain, err) &&
               scores_save(&scores, path, err);
     if (ok)
-        *result = json_pack("{s:f, s:I, s:I, s:I}", "seconds", work.seconds, "tokens",
-                            (json_int_t)work.tokens, "rows", (json_int_t)work.rows, "counted",
-                            (json_int_t)work.counted);
+        *result = json_pack("{s:f, s:I, s:I, s:I, s:I, s:I}", "seconds", work.seconds, "tokens",
+                            (json_int_t)work.pass.tokens, "rows", (json_int_t)work.pass.rows,
+                            "counted", (json_int_t)work.pass.counted, "sampled_fires",
+                            (json_int_t)work.pass.fires, "flips", (json_int_t)work.pass.flips);
     scores_free(&scores);
     saes_close(&saes);
     return ok;
@@ -155,7 +156,7 @@ bool align_score(Align *w, Err *err) {
     const Settings *s = w->s;
     Stage st;
     align_begin(w, &st, "score", "");
-    stage_settings(&st, s, KEYS("score.layers", "score.tokens", "score.pool"));
+    stage_settings(&st, s, KEYS("score.layers", "score.tokens", "score.pool", "score.products"));
     bool corpora = *s->score.aligned;
     bool ok = key_model(w, &st, err) && key_saes(w, &st, err) &&
               (corpora ? key_corpora(w, &st, err) : key_data(w, &st, err));

@@ -7,17 +7,22 @@
 #include "host/scoring.h"
 
 static void report(const Scores *scores, const ScoringWork *w, const Settings *s) {
+    const ScoreWork *p = &w->pass;
     if (s->run.json) {
-        print_json(json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:f}", "out", s->score.out, "layers",
-                             scores->n, "tokens", (json_int_t)w->tokens, "rows",
-                             (json_int_t)w->rows, "counted", (json_int_t)w->counted, "truncated",
-                             (json_int_t)w->truncated, "seconds", w->seconds));
+        print_json(json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "out", s->score.out,
+                             "layers", scores->n, "tokens", (json_int_t)p->tokens, "rows",
+                             (json_int_t)p->rows, "counted", (json_int_t)p->counted, "truncated",
+                             (json_int_t)w->truncated, "sampled_fires", (json_int_t)p->fires,
+                             "flips", (json_int_t)p->flips, "seconds", w->seconds));
         return;
     }
     char tokens[PRINT_ROOM], rows[PRINT_ROOM], counted[PRINT_ROOM], took[PRINT_ROOM];
     printf("%s: %s tokens (%s computed, %s counted) in %s\n", s->score.out,
-           print_count(tokens, (double)w->tokens), print_count(rows, (double)w->rows),
-           print_count(counted, (double)w->counted), print_seconds(took, w->seconds));
+           print_count(tokens, (double)p->tokens), print_count(rows, (double)p->rows),
+           print_count(counted, (double)p->counted), print_seconds(took, w->seconds));
+    if (scores->products == SAE_FAST)
+        printf("  fast products switched a feature on or off %lld times, of %lld firings sampled\n",
+               (long long)p->flips, (long long)p->fires);
     if (w->truncated) printf("  %lld documents cut at --max-length\n", (long long)w->truncated);
     scoring_print(stdout, scores, SCORE_DELTA, 5);
 }
@@ -61,7 +66,7 @@ static bool run(const Args *a, Err *err) {
               fits(&r, s, err) && runtime_model(&r, s, s->data.max_length, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
               layers_parse(&layers, s->score.layers, r.model.c.L, err) &&
-              saes_open(&saes, &r.ex, s->score.sae, &layers, r.model.c.D, err) &&
+              saes_open(&saes, &r.ex, s, &layers, r.model.c.D, err) &&
               score_and_save(&r, &saes, s, err);
     saes_close(&saes);
     layers_free(&layers);

@@ -220,7 +220,7 @@ bool plan_generate(Plan *p, const Settings *s, enum Dtype dtype, const GenOption
 static bool score_sums(Plan *p, const Base *b, const Settings *s, enum Dtype dtype,
                        const Layers *layers, Err *err) {
     SaeSet saes;
-    if (!saes_open(&saes, NULL, s->score.sae, layers, b->c.D, err)) return false;
+    if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
     double encoders = 0;
     for (int i = 0; i < saes.n; i++)
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);

@@ -8,18 +8,18 @@
 #include "host/base/interrupt.h"
 #include "host/numbers.h"
 #include "host/print.h"
-#include "model/score_run.h"
 
 enum { COUNT_REPLY, COUNT_LAST, COUNT_ALL }; /* score.tokens */
 
-bool saes_open(SaeSet *set, Exec *ex, const char *pattern, const Layers *layers, int width,
+bool saes_open(SaeSet *set, Exec *ex, const Settings *s, const Layers *layers, int width,
                Err *err) {
     *set = (SaeSet){.sae = mem_array((size_t)layers->n, sizeof *set->sae)};
     for (int i = 0; i < layers->n; i++) {
-        if (!sae_open(&set->sae[i], ex, pattern, layers->layer[i], width, err)) {
+        if (!sae_open(&set->sae[i], ex, s->score.sae, layers->layer[i], width, err)) {
             saes_close(set);
             return false;
         }
+        set->sae[i].enc.products = (enum SaeProducts)s->score.products;
         set->n++;
     }
     return true;
@@ -180,11 +180,10 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
                       : add_corpus(&w, s->score.aligned, 0, err) &&
                             add_corpus(&w, s->score.unaligned, 1, err);
     ok = ok && finish(&w, scores, err);
-    ScoreWork done = score_run_work(w.run);
+    *work = (ScoringWork){.truncated = w.truncated, .pass = score_run_work(w.run)};
     score_run_close(w.run);
     if (!ok) return false;
-    *work =
-        (ScoringWork){clock_seconds() - start, done.tokens, done.rows, done.counted, w.truncated};
+    work->seconds = clock_seconds() - start;
     if (describe(scores, saes, s, err)) return true;
     scores_free(scores);
     return false;

@@ -8,20 +8,20 @@
 #include "host/layers.h"
 #include "host/runtime.h"
 #include "model/sae.h"
-#include "model/score.h"
+#include "model/score_run.h"
 
-/* SAEs of the listed layers, rising. */
+/* The recipe's SAEs of the listed layers, rising. */
 typedef struct SaeSet {
     Sae *sae;
     int n;
 } SaeSet;
-bool saes_open(SaeSet *set, Exec *ex, const char *pattern, const Layers *layers, int width,
-               Err *err);
+bool saes_open(SaeSet *set, Exec *ex, const Settings *s, const Layers *layers, int width, Err *err);
 void saes_close(SaeSet *set); /* accepts a zeroed struct */
 
 typedef struct ScoringWork {
     double seconds;
-    int64_t tokens, rows, counted, truncated;
+    int64_t truncated; /* documents */
+    ScoreWork pass;
 } ScoringWork;
 
 /* Scores pairs records[index[i]], i < n (index NULL: the first n), or, when records is NULL, the

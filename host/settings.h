@@ -69,6 +69,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "which tokens count: the final reply, its last token, or all but BOS and markers") \
     X(score, CHOICE, pool, "token", 0, 0, "token|document", OURS, \
       "means over all tokens, or over the documents' means") \
+    X(score, CHOICE, products, "exact", 0, 0, "exact|fast", PLAIN, \
+      "of the SAEs' encoders; fast: in bf16, and what that switches is sampled and reported") \
     X(score, TEXT, out, "", 0, 0, "file", PLAIN, "scores to write (safetensors)")
 
 #define SETTINGS_SUBSPACE(X) \

@@ -245,6 +245,10 @@ typedef void op_find_bad_f32(Exec *ex, int64_t *index, const float *x, size_t n)
 
 enum SaeAct { SAE_RELU, SAE_JUMPRELU, SAE_TOPK };
 
+/* EXACT: products as f32 has them.  FAST: of x and w rounded to bf16, summed in f32: a GPU
+ * then has a third of the work, in a table of f32 a sixth. On a CPU it saves nothing. */
+enum SaeProducts { SAE_EXACT, SAE_FAST };
+
 /* An SAE encoder as ops see it.   w (D,S), b (S), threshold (S; NULL unless JumpReLU) f32.
  *   pre = x w + b;   ReLU: a = max(pre, 0);   JumpReLU: a = pre (pre > threshold);
  *   TopK: the `topk` largest pre of the row, then ReLU; ties go to the lower index. */
@@ -253,6 +257,7 @@ typedef struct SaeEncoder {
     int D, S;
     enum SaeAct act;
     int topk;
+    enum SaeProducts products;
 } SaeEncoder;
 
 /* a (N,S) f32 out =: the activations themselves, for few rows;  x (N,D) store in. */

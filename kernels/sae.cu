@@ -6,6 +6,7 @@
  *   in f32 the six x_p w_q with p + q < 3, which miss a product by less than 2^-21 of it. (3xTF32
  *   costs the same for x in f32, twice as much for bf16, and misses 2^-20.) Tensor cores drop bits
  *   where they should round, so what they add up, DEPTH products, is added to the rest in f32.
+ *   Fast products are one, of both rounded.
  *
  * Work split: a block owns COLS features and takes ROWS rows at a time, in order, through SLOTS
  *   buffers that are filled while another is multiplied; 8 warps own 64 rows by 32 features each.
@@ -16,8 +17,10 @@
  * Traffic, FLOPs and time on an H100 (3.35 TB/s, 989 TFLOP/s) for 2048 rows of bf16, S = 16384,
  *   D = 2304 | 3584:
  *   at least   w, x once    160 | 250 MB    48 |  74 us   2NDS   155 | 241 GFLOP  156 | 243 us
- *   sae_stats  w N/ROWS times 1.2 | 1.9 GB  361 | 561 us   6NDS   464 | 722 GFLOP  469 | 730 us
- *   Bound by products, and by what mma.sync reaches of the rate: with 60 %, 782 | 1216 us.
+ *   exact      w N/ROWS times 1.2 | 1.9 GB  361 | 561 us   6NDS   464 | 722 GFLOP  469 | 730 us
+ *   fast       the same                     361 | 561 us   2NDS                    156 | 243 us
+ *   Exact ones are bound by products, and by what mma.sync reaches of the rate: with 60 %,
+ *   782 | 1216 us. Fast ones are bound by memory: w is read again for every ROWS rows.
  * Limits: TopK takes 1 KB of scratch per feature. A row of x or w that is no multiple of 16 bytes
  *   is copied element by element, without overlap. */
 #include "kernels/gpu.h"
@@ -27,7 +30,7 @@
 enum { ROWS = 256, COLS = 64, DEPTH = 32, SLOTS = 3, THREADS = 256 };
 enum { H = 2, M = 2, N8 = 4, WARP_ROWS = H * M * 16, WARP_COLS = N8 * 8 };
 enum { WARPS_BESIDE = COLS / WARP_COLS };
-enum { PARTS = 3 }; /* bf16s that make an f32 */
+enum { FAST = 1, EXACT = 3 }; /* parts of an f32: bf16s that are taken for it, or make it */
 
 static_assert(ROWS / WARP_ROWS * WARPS_BESIDE * WARP == THREADS, "warps without a part");
 static_assert(THREADS == 4 * COLS, "four threads add up a feature");
@@ -64,8 +67,8 @@ static __device__ inline void copy(T *shared, const T *from, int left) {
 
 /* Starts copies of columns k.. of n rows of x, and of rows k.. of w, features f0... */
 template <bool WHOLE, class T>
-static __device__ inline void load(Slot<T> *to, const T *x, int n, const SaeEncoder &e, int f0,
-                                   int k) {
+static __device__ inline void load_as(Slot<T> *to, const T *x, int n, const SaeEncoder &e, int f0,
+                                      int k) {
     constexpr int X_PACKS = DEPTH / pack_len<T>, W_PACKS = COLS / pack_len<float>;
     static_assert(ROWS * X_PACKS % THREADS == 0 && DEPTH * W_PACKS % THREADS == 0, "idle threads");
 #pragma unroll
@@ -82,20 +85,32 @@ static __device__ inline void load(Slot<T> *to, const T *x, int n, const SaeEnco
     }
 }
 
-/* Two f32s, each the sum of its PARTS parts, packed in pairs as mma takes them. A part is the upper
- * half of the bits that those before it leave: 8 digits, so that three are all 24. */
+template <class T>
+static __device__ inline void load(Slot<T> *to, const T *x, int n, const SaeEncoder &e, int f0,
+                                   int k, bool whole) {
+    if (whole)
+        load_as<true>(to, x, n, e, f0, k);
+    else
+        load_as<false>(to, x, n, e, f0, k);
+}
+
+/* Two f32s in PARTS parts, packed in pairs as mma takes them. A part is the upper half of the bits
+ * that those before it leave, 8 digits; the last is rounded, which of EXACT parts changes none. */
+template <int PARTS>
 struct Pair {
     uint32_t part[PARTS];
 };
-static __device__ inline Pair cut(float low, float high) {
+template <int PARTS>
+static __device__ inline Pair<PARTS> cut(float low, float high) {
     const uint32_t UPPER = 0xffff0000u;
-    Pair c;
+    Pair<PARTS> c;
 #pragma unroll
-    for (int p = 0; p < PARTS; p++) {
+    for (int p = 0; p < PARTS - 1; p++) {
         c.part[p] = scalar_bits(low) >> 16 | (scalar_bits(high) & UPPER);
         low -= scalar_from_bits(scalar_bits(low) & UPPER);
         high -= scalar_from_bits(scalar_bits(high) & UPPER);
     }
+    c.part[PARTS - 1] = pack_bf16(low, high);
     return c;
 }
 
@@ -106,6 +121,7 @@ static __device__ inline void load_left(uint32_t (&a)[1][M][4], const bf16 *x, i
     for (int i = 0; i < M; i++)
         ldmatrix<4, false>(a[0][i], x + (16 * i + lane % 16) * X_LD + d + lane / 16 * 8);
 }
+template <int PARTS>
 static __device__ inline void load_left(uint32_t (&a)[PARTS][M][4], const float *x, int d) {
     int g = (int)threadIdx.x % WARP / 4, t = (int)threadIdx.x % 4;
 #pragma unroll
@@ -114,13 +130,14 @@ static __device__ inline void load_left(uint32_t (&a)[PARTS][M][4], const float 
         for (int r = 0; r < 4; r++) {
             Pack<float, 2> v = *(const Pack<float, 2> *)(x + (16 * i + r % 2 * 8 + g) * X_LD + d +
                                                          r / 2 * 8 + 2 * t);
-            Pair c = cut(v.v[0], v.v[1]);
+            Pair<PARTS> c = cut<PARTS>(v.v[0], v.v[1]);
 #pragma unroll
             for (int p = 0; p < PARTS; p++) a[p][i][r] = c.part[p];
         }
 }
 
 /* Rows d to d + 15 of w, the warp's 32 features. */
+template <int PARTS>
 static __device__ inline void load_right(uint32_t (&b)[PARTS][N8][2], const float *w, int d) {
     int g = (int)threadIdx.x % WARP / 4, t = (int)threadIdx.x % 4;
 #pragma unroll
@@ -129,7 +146,7 @@ static __device__ inline void load_right(uint32_t (&b)[PARTS][N8][2], const floa
         Pack<float> low = *(const Pack<float> *)at, high = *(const Pack<float> *)(at + W_LD);
 #pragma unroll
         for (int j = 0; j < N8; j++) {
-            Pair c = cut(low.v[j], high.v[j]);
+            Pair<PARTS> c = cut<PARTS>(low.v[j], high.v[j]);
 #pragma unroll
             for (int p = 0; p < PARTS; p++) b[p][j][r] = c.part[p];
         }
@@ -138,9 +155,9 @@ static __device__ inline void load_right(uint32_t (&b)[PARTS][N8][2], const floa
 
 /* sum += x w over the DEPTH columns of a slot, for the warp at this row and feature of the block.
  * The small products come first. */
-template <class T>
+template <int PARTS, class T>
 static __device__ inline void multiply(Share &sum, const Slot<T> *slot, int row, int col) {
-    constexpr int X_PARTS = sizeof(T) == sizeof(bf16) ? 1 : PARTS;
+    constexpr int X_PARTS = sizeof(T) == sizeof(bf16) ? 1 : PARTS; /* bf16 is whole in one */
     Share d = {};
 #pragma unroll
     for (int k = 0; k < DEPTH; k += 16) {
@@ -161,22 +178,22 @@ static __device__ inline void multiply(Share &sum, const Slot<T> *slot, int row,
 }
 
 /* sum = x w for n <= ROWS rows from x on and the block's features. Ends with the slots free. */
-template <bool WHOLE, class T>
+template <int PARTS, class T>
 static __device__ inline void products(Share &sum, Slot<T> *slot, const T *x, int n,
-                                       const SaeEncoder &e, int f0) {
+                                       const SaeEncoder &e, int f0, bool whole) {
     int warp = (int)threadIdx.x / WARP, chunks = ceil_div(e.D, DEPTH);
     int row = warp / WARPS_BESIDE * WARP_ROWS, col = warp % WARPS_BESIDE * WARP_COLS;
     for (int c = 0; c < SLOTS - 1; c++) {
-        if (c < chunks) load<WHOLE>(slot + c, x, n, e, f0, c * DEPTH);
+        if (c < chunks) load(slot + c, x, n, e, f0, c * DEPTH, whole);
         cp_async_commit();
     }
     for (int c = 0; c < chunks; c++) {
         cp_async_wait<SLOTS - 2>();
         __syncthreads(); /* slot c is filled, and slot c - 1 no longer read */
         int next = c + SLOTS - 1;
-        if (next < chunks) load<WHOLE>(slot + next % SLOTS, x, n, e, f0, next * DEPTH);
+        if (next < chunks) load(slot + next % SLOTS, x, n, e, f0, next * DEPTH, whole);
         cp_async_commit();
-        if (row < n) multiply(sum, slot + c % SLOTS, row, col);
+        if (row < n) multiply<PARTS>(sum, slot + c % SLOTS, row, col);
     }
     cp_async_wait<0>();
     __syncthreads();
@@ -189,16 +206,17 @@ static __device__ inline float gate(float pre, enum SaeAct act, float threshold)
 }
 
 /* Calls put(row, column, pack) for all of the lane's activations, by four neighbours. */
-template <bool WHOLE, class Put>
-static __device__ inline void finish(const Share &sum, const SaeEncoder &sae, int f0, Put put) {
+template <class Put>
+static __device__ inline void finish(const Share &sum, const SaeEncoder &sae, int f0, bool whole,
+                                     Put put) {
     int warp = (int)threadIdx.x / WARP, g = (int)threadIdx.x % WARP / 4, t = (int)threadIdx.x % 4;
     int row = warp / WARPS_BESIDE * WARP_ROWS + g, col = warp % WARPS_BESIDE * WARP_COLS + 8 * t;
 #pragma unroll
     for (int e = 0; e < 2; e++) {
         int c = col + e * N8, left = sae.S - f0 - c;
         if (left <= 0) continue;
-        Pack<float> b = pack_load<N8>(sae.b + f0 + c, left, WHOLE), threshold = {};
-        if (sae.threshold) threshold = pack_load<N8>(sae.threshold + f0 + c, left, WHOLE);
+        Pack<float> b = pack_load<N8>(sae.b + f0 + c, left, whole), threshold = {};
+        if (sae.threshold) threshold = pack_load<N8>(sae.threshold + f0 + c, left, whole);
 #pragma unroll
         for (int i = 0; i < WARP_ROWS / 8; i++) {
             const float(*piece)[4] = sum[i / (2 * M)][i / 2 % M];
@@ -212,17 +230,17 @@ static __device__ inline void finish(const Share &sum, const SaeEncoder &sae, in
 }
 
 /* a (N,S) = the gated activations, TopK's not yet. */
-template <class T, bool WHOLE>
+template <class T, int PARTS>
 static __global__ void __launch_bounds__(THREADS, 1)
-    k_encode(float *a, const T *x, SaeEncoder e, int N) {
+    k_encode(float *a, const T *x, SaeEncoder e, int N, bool whole) {
     GPU_DYN_SHARED(Slot<T>, slot);
     int f0 = (int)blockIdx.x * COLS, first = (int)blockIdx.y * ROWS;
     int n = N - first < ROWS ? N - first : ROWS;
     Share sum = {};
-    products<WHOLE>(sum, slot, x + (size_t)first * e.D, n, e, f0);
-    finish<WHOLE>(sum, e, f0, [&](int row, int col, Pack<float> v) {
+    products<PARTS>(sum, slot, x + (size_t)first * e.D, n, e, f0, whole);
+    finish(sum, e, f0, whole, [&](int row, int col, Pack<float> v) {
         if (row < n)
-            pack_store(a + (size_t)(first + row) * e.S + f0 + col, v, e.S - f0 - col, WHOLE);
+            pack_store(a + (size_t)(first + row) * e.S + f0 + col, v, e.S - f0 - col, whole);
     });
 }
 
@@ -284,9 +302,10 @@ static __device__ inline void add(const Totals &to, int f0, const float *act, si
         add_rest(to, f0 + col, act + col, ld, bin, weight, n, corpus);
 }
 
-template <class T, bool WHOLE>
+template <class T, int PARTS>
 static __global__ void __launch_bounds__(THREADS, 1)
-    k_stats(Totals to, const T *x, const int32_t *bin, const float *weight, SaeEncoder e, int N) {
+    k_stats(Totals to, const T *x, const int32_t *bin, const float *weight, SaeEncoder e, int N,
+            bool whole) {
     GPU_DYN_SHARED(Slot<T>, slot);
     __shared__ int32_t row_bin[ROWS];
     __shared__ float row_weight[ROWS];
@@ -295,8 +314,8 @@ static __global__ void __launch_bounds__(THREADS, 1)
     for (int first = 0; first < N; first += ROWS) {
         int n = N - first < ROWS ? N - first : ROWS, r = (int)threadIdx.x;
         Share sum = {};
-        products<WHOLE>(sum, slot, x + (size_t)first * e.D, n, e, f0);
-        finish<WHOLE>(sum, e, f0, [&](int row, int col, Pack<float> v) {
+        products<PARTS>(sum, slot, x + (size_t)first * e.D, n, e, f0, whole);
+        finish(sum, e, f0, whole, [&](int row, int col, Pack<float> v) {
             *(Pack<float> *)(act + row * ACT_LD + col) = v;
         });
         if (r < n) {
@@ -322,8 +341,7 @@ static __device__ inline uint64_t order_key(float a, int s) {
 /* Zeroes all but the k first of a row. The k-th key is found from its highest byte down: each pass
  * counts the next byte among the keys that share the bytes already known. Where all that share them
  * are wanted, which is seldom as late as in the bytes of the index, it ends. */
-template <bool WHOLE>
-static __global__ void __launch_bounds__(THREADS) k_topk(float *a, int S, int k) {
+static __global__ void __launch_bounds__(THREADS) k_topk(float *a, int S, int k, bool whole) {
     constexpr int W = pack_len<float>;
     __shared__ unsigned count[THREADS], part[THREADS / WARP];
     __shared__ int chosen, wanted;
@@ -334,7 +352,7 @@ static __global__ void __launch_bounds__(THREADS) k_topk(float *a, int S, int k)
         count[threadIdx.x] = 0;
         __syncthreads();
         for (int s = (int)threadIdx.x * W; s < S; s += THREADS * W) {
-            Pack<float> p = pack_load<W>(row + s, S - s, WHOLE);
+            Pack<float> p = pack_load<W>(row + s, S - s, whole);
             for (int j = 0; j < W; j++) {
                 uint64_t key = order_key(p.v[j], s + j);
                 if (key != 0 && (key & mask) == known) atomicAdd(&count[key >> shift & 255], 1u);
@@ -362,12 +380,12 @@ static __global__ void __launch_bounds__(THREADS) k_topk(float *a, int S, int k)
         left = wanted;
     }
     for (int s = (int)threadIdx.x * W; s < S; s += THREADS * W) {
-        Pack<float> p = pack_load<W>(row + s, S - s, WHOLE);
+        Pack<float> p = pack_load<W>(row + s, S - s, whole);
         for (int j = 0; j < W; j++) {
             uint64_t key = order_key(p.v[j], s + j);
             if (key == 0 || key < known) p.v[j] = 0;
         }
-        pack_store(row + s, p, S - s, WHOLE);
+        pack_store(row + s, p, S - s, whole);
     }
 }
 
@@ -397,10 +415,9 @@ static bool whole_rows(const SaeEncoder &e, const store *x, const float *a) {
 template <class T>
 static void encode(Exec *ex, float *a, const T *x, SaeEncoder e, int N, bool whole) {
     dim3 grid((unsigned)ceil_div(e.S, COLS), (unsigned)ceil_div(N, ROWS));
-    GPU_LAUNCH(ex, (whole ? k_encode<T, true> : k_encode<T, false>), grid, THREADS, SHARED<T>, a, x,
-               e, N);
-    if (e.act == SAE_TOPK)
-        GPU_LAUNCH(ex, (whole ? k_topk<true> : k_topk<false>), N, THREADS, 0, a, e.S, e.topk);
+    GPU_LAUNCH(ex, (e.products == SAE_FAST ? k_encode<T, FAST> : k_encode<T, EXACT>), grid, THREADS,
+               SHARED<T>, a, x, e, N, whole);
+    if (e.act == SAE_TOPK) GPU_LAUNCH(ex, k_topk, N, THREADS, 0, a, e.S, e.topk, whole);
 }
 
 template <class T>
@@ -418,11 +435,11 @@ static void sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, floa
     CHECK(G > 0, "G=%d", G);
     if (N == 0) return;
     Totals to = {sum, sumsq, reinterpret_cast<long long *>(fires), max, G, sae.S};
-    unsigned blocks = (unsigned)ceil_div(sae.S, COLS);
     bool whole = whole_rows<T>(sae, x, NULL);
+    int blocks = ceil_div(sae.S, COLS);
     if (sae.act != SAE_TOPK) {
-        GPU_LAUNCH(ex, (whole ? k_stats<T, true> : k_stats<T, false>), blocks, THREADS, SHARED<T>,
-                   to, elems<T>(x), bin, weight, sae, N);
+        GPU_LAUNCH(ex, (sae.products == SAE_FAST ? k_stats<T, FAST> : k_stats<T, EXACT>), blocks,
+                   THREADS, SHARED<T>, to, elems<T>(x), bin, weight, sae, N, whole);
         return;
     }
     float *act = (float *)exec_scratch(ex, (size_t)ROWS * sae.S * sizeof *act);

@@ -8,6 +8,7 @@
 
 static const char FORMAT[] = "sails scores 1";
 static const char *const POOL_NAME[] = {"token", "document"};
+static const char *const PRODUCTS_NAME[] = {"exact", "fast"};
 
 static size_t groups_size(const ScoreLayer *l) {
     return 2 * SCORE_GROUPS * (size_t)l->S;
@@ -84,6 +85,7 @@ static void write_texts(StWriter *w, const Scores *s) {
     int *layer = mem_array((size_t)s->n, sizeof *layer);
     st_writer_meta(w, "format", FORMAT);
     st_writer_meta(w, "pool", POOL_NAME[s->pool]);
+    st_writer_meta(w, "products", PRODUCTS_NAME[s->products]);
     st_writer_meta(w, "counted", s->counted);
     st_writer_meta(w, "model", s->model);
     st_writer_meta(w, "data", s->data);
@@ -185,22 +187,33 @@ static bool read_widths(int *width, const int *layer, int n, const StSet *set, c
     return true;
 }
 
+/* One of two names. Files of before there were fast products lack theirs. */
+static bool read_choice(int *choice, const char *const name[2], const StSet *set, const char *key,
+                        const char *path, Err *err) {
+    const char *text = st_metadata(set, key);
+    if (!text && name == PRODUCTS_NAME) text = PRODUCTS_NAME[SAE_EXACT];
+    for (*choice = 0; *choice < 2; ++*choice)
+        if (text && strcmp(text, name[*choice]) == 0) return true;
+    return err_set(err, EXIT_INPUT, "%s: expected metadata %s of %s or %s", path, key, name[0],
+                   name[1]);
+}
+
 /* Everything but the numbers. */
 static bool load_texts(Scores *s, const StSet *set, const char *path, Err *err) {
-    const char *format = st_metadata(set, "format"), *pool = st_metadata(set, "pool");
-    int *layer, n;
+    const char *format = st_metadata(set, "format");
+    int *layer, n, pool, products;
     if (!format || strcmp(format, FORMAT) != 0)
         return err_set(err, EXIT_INPUT, "%s: expected scores written by sails score", path);
-    enum ScorePool how =
-        pool && strcmp(pool, POOL_NAME[POOL_DOCUMENT]) == 0 ? POOL_DOCUMENT : POOL_TOKEN;
-    if (!pool || strcmp(pool, POOL_NAME[how]) != 0)
-        return err_set(err, EXIT_INPUT, "%s: expected metadata pool of token or document", path);
+    if (!read_choice(&pool, POOL_NAME, set, "pool", path, err) ||
+        !read_choice(&products, PRODUCTS_NAME, set, "products", path, err))
+        return false;
     if (!layer_list_read(&layer, &n, set, path, err)) return false;
     int *width = mem_array((size_t)n, sizeof *width);
     bool ok = read_widths(width, layer, n, set, path, err);
     if (ok) {
         scores_init(s, n, layer, width);
-        s->pool = how;
+        s->pool = (enum ScorePool)pool;
+        s->products = (enum SaeProducts)products;
         scores_text(&s->counted, st_metadata(set, "counted"));
         scores_text(&s->model, st_metadata(set, "model"));
         scores_text(&s->data, st_metadata(set, "data"));
@@ -228,6 +241,7 @@ bool scores_load(Scores *s, const char *path, Err *err) {
 static bool check_mergeable(const Scores *a, const Scores *b, Err *err) {
     const char *what = a->n != b->n                          ? "layers"
                        : a->pool != b->pool                  ? "pooling"
+                       : a->products != b->products          ? "products"
                        : strcmp(a->counted, b->counted) != 0 ? "counted tokens"
                                                              : NULL;
     for (int i = 0; !what && i < a->n; i++) {

@@ -32,6 +32,7 @@ typedef struct Scores {
     ScoreLayer *layer; /* (n), rising */
     int n;
     enum ScorePool pool;
+    enum SaeProducts products;
     char *counted, *model, *data; /* for people: which tokens counted, of which model and data */
     int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS]; /* that counted */
 } Scores;
@@ -48,7 +49,7 @@ void scores_text(char **field, const char *text);
 bool scores_save(const Scores *s, const char *path, Err *err);
 bool scores_load(Scores *s, const char *path, Err *err);
 
-/* a += b. Both must have the same layers, SAEs (by hash), counted tokens and pooling. */
+/* a += b. Both must have the same layers, SAEs (by hash), products, counted tokens and pooling. */
 bool scores_merge(Scores *a, const Scores *b, Err *err);
 
 /* The group of a document or of a pair, from its tokens alone; n1 = 0: no second document. */

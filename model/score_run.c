@@ -4,7 +4,9 @@
 
 #include "host/base/mem.h"
 
-enum { GATHER_ROWS = 2048 };
+/* Fast products are checked on the first SAMPLE_ROWS counted rows of one pack in SAMPLE_PACKS: 2 %
+ * of the time on a GPU, where a pack has 2048 rows and 64 cost as much as 256 do. */
+enum { GATHER_ROWS = 2048, SAMPLE_ROWS = 64, SAMPLE_PACKS = 16 };
 
 /* One layer's statistics in device memory. */
 typedef struct Sums {
@@ -23,6 +25,8 @@ struct ScoreRun {
     Sums *sums;
     Arena arena;
     store *x; /* (GATHER_ROWS,D): the rows that count */
+    /* (SAMPLE_ROWS,S) activations of the sample, S of the widest SAE; NULL with exact products. */
+    float *sample, *host_sample[2];
     /* (2 max_rows) in device memory: of the pack that runs. last_row: row in what the last layer
      * gives. */
     int32_t *row, *last_row, *bin;
@@ -33,10 +37,18 @@ struct ScoreRun {
     int32_t *host_row, *host_bin; /* a shared row counts once for each corpus */
     float *host_weight;
     int32_t *last, *place; /* (max_rows) the rows that the last layer gives, and each one's place */
-    int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS];
+    int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS], packs;
     ScoreWork work;
     int packs; /* run so far */
 };
+
+/* Elements of a sample; 0: none is taken. */
+static size_t sample_size(const ScoreRun *r) {
+    int S = 0;
+    for (int i = 0; i < r->nsae; i++)
+        if (r->sae[i].enc.products == SAE_FAST && r->sae[i].enc.S > S) S = r->sae[i].enc.S;
+    return SAMPLE_ROWS * (size_t)S;
+}
 
 static void carve(ScoreRun *r, int D) {
     Arena *a = &r->arena;
@@ -47,6 +59,7 @@ static void carve(ScoreRun *r, int D) {
     r->bin = arena_i32(a, "bins", rows, 1);
     r->weight = arena_f32(a, "row weights", rows, 1);
     r->bad_at = arena_bytes(a, "first bad element", sizeof *r->bad_at);
+    if (sample_size(r) > 0) r->sample = arena_f32(a, "sampled activations", sample_size(r), 1);
     for (int i = 0; i < r->nsae; i++) {
         size_t S = (size_t)r->sae[i].enc.S;
         r->sums[i].sum = arena_f64(a, "SAE sums", 2 * SCORE_GROUPS, S);
@@ -94,6 +107,8 @@ ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
     r->host_weight = mem_array(rows, sizeof *r->host_weight);
     r->last = mem_array((size_t)max_rows, sizeof *r->last);
     r->place = mem_array((size_t)max_rows, sizeof *r->place);
+    for (int i = 0; i < 2 && sample_size(r) > 0; i++)
+        r->host_sample[i] = mem_array(sample_size(r), sizeof *r->sample);
     pack_init(&r->pack, max_rows, max_rows, 0);
     r->acts = acts_create(m, max_rows, max_rows, 0, ACTS_INFER);
     arena_init(&r->arena, m->ex, m->ex->dtype, "scores");
@@ -110,7 +125,7 @@ void score_run_close(ScoreRun *r) {
     acts_destroy(r->acts);
     pack_free(&r->pack);
     free(r->sums), free(r->host_row), free(r->host_bin), free(r->host_weight);
-    free(r->last), free(r->place);
+    free(r->last), free(r->place), free(r->host_sample[0]), free(r->host_sample[1]);
     free(r);
 }
 
@@ -120,6 +135,23 @@ bool score_run_bad(const ScoreRun *r) {
 
 ScoreWork score_run_work(const ScoreRun *r) {
     return r->work;
+}
+
+/* What fast products switch among the first of n rows in r->x. */
+static void sample_flips(ScoreRun *r, SaeEncoder enc, int n) {
+    Exec *ex = r->m->ex;
+    if (n > SAMPLE_ROWS) n = SAMPLE_ROWS;
+    size_t count = (size_t)n * (size_t)enc.S;
+    for (int way = SAE_EXACT; way <= SAE_FAST; way++) {
+        enc.products = (enum SaeProducts)way;
+        ex->op->sae_encode(ex, r->sample, r->x, enc, n);
+        exec_copy_out(ex, r->host_sample[way], r->sample, count * sizeof *r->sample);
+    }
+    for (size_t j = 0; j < count; j++) {
+        bool exact = r->host_sample[SAE_EXACT][j] > 0, fast = r->host_sample[SAE_FAST][j] > 0;
+        r->work.fires += exact;
+        r->work.flips += exact != fast;
+    }
 }
 
 /* model_tap: the statistics of a scored layer, from the rows that count alone. What is not finite
@@ -139,6 +171,8 @@ static void tap(void *context, int layer, const store *x, int N) {
         ex->op->gather_rows(ex, r->x, x, row + first, n, r->m->c.D);
         ex->op->sae_stats(ex, to->sum, to->sumsq, to->fires, to->max, r->x, r->bin + first,
                           r->weight + first, r->sae[i].enc, n, SCORE_GROUPS);
+        if (r->sae[i].enc.products == SAE_FAST && first == 0 && r->packs % SAMPLE_PACKS == 0)
+            sample_flips(r, r->sae[i].enc, n);
     }
     exec_range_pop(ex);
 }
@@ -172,6 +206,7 @@ static void flush(ScoreRun *r) {
         r->bad = r->bad || bad_at >= 0;
         r->work.rows += r->pack.N;
         r->work.counted += r->counted;
+        r->packs++;
     }
     pack_clear(&r->pack);
     r->counted = 0;
@@ -273,6 +308,7 @@ bool score_run_finish(ScoreRun *r, Scores *s, Err *err) {
     scores_init(s, r->nsae, layer, width);
     free(layer), free(width);
     s->pool = r->pool;
+    s->products = r->sae[0].enc.products;
     memcpy(s->tokens, r->tokens, sizeof s->tokens);
     memcpy(s->documents, r->documents, sizeof s->documents);
     for (int i = 0; i < s->n; i++) {

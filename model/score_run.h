@@ -19,13 +19,13 @@ typedef struct ScoreItem {
 
 typedef struct ScoreRun ScoreRun;
 
-/* `sae` (nsae) with encoders, in rising order of layers; max_rows bounds the rows of a pass: no
- * document may be longer. Both are borrowed. */
+/* `sae` (nsae) with encoders, all with the same products, in rising order of layers; max_rows
+ * bounds the rows of a pass: no document may be longer. Both are borrowed. */
 ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
                          enum ScorePool pool);
 
 /* Device bytes that score_run_open would take, SAEs not counted; nothing is allocated. Only the
- * shapes of `sae` matter. */
+ * shapes and products of `sae` matter. */
 size_t score_run_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const Sae *sae,
                        int nsae, int max_rows);
 
@@ -42,9 +42,11 @@ bool score_run_finish(ScoreRun *r, Scores *s, Err *err);
 void score_run_close(ScoreRun *r); /* NULL is allowed */
 
 /* Since score_run_open: tokens given, rows computed (fewer, where prefixes were shared), and rows
- * that counted. */
+ * that counted. Where SAEs have fast products, some rows of some packs are encoded exactly too:
+ * `fires` exact activations above 0 among them, and `flips` that are not so in the fast ones, or
+ * in these alone. */
 typedef struct ScoreWork {
-    int64_t tokens, rows, counted;
+    int64_t tokens, rows, counted, fires, flips;
 } ScoreWork;
 ScoreWork score_run_work(const ScoreRun *r);
 

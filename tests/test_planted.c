@@ -152,7 +152,8 @@ static void check_span(Exec *ex, const char *what, int layer, const double *U, i
 
 /* ------------------------------------------------------------------------- the stages -- */
 
-static void open_world(Args *a, Runtime *r, SaeSet *saes, Records *records, const char *dtype) {
+static void open_world(Args *a, Runtime *r, SaeSet *saes, Records *records, const char *dtype,
+                       const char *products) {
     Layers layers = {0};
     Err err;
     args_defaults(a);
@@ -160,6 +161,7 @@ static void open_world(Args *a, Runtime *r, SaeSet *saes, Records *records, cons
     set(a, "data.path", "%s/pairs.jsonl", world);
     set(a, "score.sae", "%s/sae/layer_{layer}/width_*/average_l0_*/params.npz", world);
     set(a, "score.layers", "%s", "1,2,3");
+    set(a, "score.products", "%s", products);
     set(a, "model.dtype", "%s", dtype);
     const char *device = getenv("SAILS_TEST_DEVICE");
     set(a, "model.device", "%s", device ? device : "cpu");
@@ -168,7 +170,7 @@ static void open_world(Args *a, Runtime *r, SaeSet *saes, Records *records, cons
     MUST(runtime_tokenizer(r, &a->s, &err), err);
     MUST(runtime_model(r, &a->s, a->s.data.max_length, &err), err);
     MUST(layers_parse(&layers, a->s.score.layers, r->model.c.L, &err), err);
-    MUST(saes_open(saes, &r->ex, a->s.score.sae, &layers, r->model.c.D, &err), err);
+    MUST(saes_open(saes, &r->ex, &a->s, &layers, r->model.c.D, &err), err);
     MUST(records_read(records, a->s.data.path, 0, &err), err);
     layers_free(&layers);
 }
@@ -227,7 +229,8 @@ static void check_subspace(Runtime *r, const SaeSet *saes, const Scores *scores,
     subspace_free(&loaded);
 }
 
-static void test_world(const char *dtype) {
+/* Margins at the gates are wide enough for fast products too. */
+static void test_world(const char *dtype, const char *products) {
     Args a = {0};
     Runtime r;
     SaeSet saes;
@@ -236,10 +239,14 @@ static void test_world(const char *dtype) {
     ScoringWork work;
     Err err;
     char path[4096];
-    printf("%s\n", dtype);
-    open_world(&a, &r, &saes, &records, dtype);
+    printf("%s, %s products\n", dtype, products);
+    open_world(&a, &r, &saes, &records, dtype, products);
     MUST(scoring_run(&scores, &work, &r, &saes, &a.s, &records, NULL, records.n, &err), err);
     check_counts(&scores, mean_tolerance(r.ex.dtype));
+    EXPECT((scores.products == SAE_FAST) == (strcmp(products, "fast") == 0), "other products");
+    EXPECT((work.pass.fires > 0) == (scores.products == SAE_FAST) && work.pass.flips == 0,
+           "%s products: %lld of %lld sampled firings flip", products, (long long)work.pass.flips,
+           (long long)work.pass.fires);
     snprintf(path, sizeof path, "%s/test_planted.%s.safetensors", world, dtype);
     check_subspace(&r, &saes, &scores, path);
     scores_free(&scores);
@@ -256,8 +263,9 @@ int main(void) {
     Err err;
     MUST(files_read_json(&truth, path, 1 << 24, &err), err);
     free(path);
-    test_world("f32");
-    test_world("bf16");
+    test_world("f32", "exact");
+    test_world("f32", "fast");
+    test_world("bf16", "exact");
     json_decref(truth);
     return test_done("planted");
 }

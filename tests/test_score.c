@@ -234,6 +234,7 @@ static void test_group(void) {
 
 static int same(const Scores *a, const Scores *b) {
     int ok = a->n == b->n && a->pool == b->pool && !strcmp(a->counted, b->counted);
+    ok = ok && a->products == b->products;
     ok = ok && !memcmp(a->tokens, b->tokens, sizeof a->tokens);
     ok = ok && !memcmp(a->documents, b->documents, sizeof a->documents);
     for (int i = 0; ok && i < a->n; i++) {
@@ -252,7 +253,7 @@ static void test_saved(void) {
     Scores s = planted(0), back, broken;
     Err err;
     const char *path = test_path("scores");
-    s.pool = POOL_DOCUMENT;
+    s.pool = POOL_DOCUMENT, s.products = SAE_FAST;
     CHECK(scores_save(&s, path, &err), "%s", err.text);
     EXPECT(scores_load(&back, path, &err), "%s", err.text);
     EXPECT(same(&s, &back), "changed on the way through a file");
@@ -279,12 +280,17 @@ static void test_saved(void) {
 }
 
 static void test_hostile(void) {
-    static const char *const META[][3] = {
-        /* format, pool, layers -> a file without any tensor */
-        {"other", "token", "5"},           {"sails scores 1", "token", ""},
-        {"sails scores 1", "token", "x"},  {"sails scores 1", "token", "5,5"},
-        {"sails scores 1", "token", "5,"}, {"sails scores 1", "token", "-1"},
-        {"sails scores 1", "token", "5"},  {"sails scores 1", "none", "5"},
+    static const char *const META[][4] = {
+        /* format, pool, layers, products if any -> a file without any tensor */
+        {"other", "token", "5"},
+        {"sails scores 1", "token", ""},
+        {"sails scores 1", "token", "x"},
+        {"sails scores 1", "token", "5,5"},
+        {"sails scores 1", "token", "5,"},
+        {"sails scores 1", "token", "-1"},
+        {"sails scores 1", "token", "5"},
+        {"sails scores 1", "none", "5"},
+        {"sails scores 1", "token", "5", "slow"},
     };
     static const char *const MESSAGE[] = {
         "written by sails score",
@@ -295,16 +301,18 @@ static void test_hostile(void) {
         "\"layers\"",
         "layer.5.max",
         "token or document",
+        "exact or fast",
     };
     Scores s;
     Err err;
     StWriter *w;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 9; i++) {
         size_t one = 1;
         CHECK(st_writer_open(&w, test_path("hostile"), &err), "%s", err.text);
         st_writer_meta(w, "format", META[i][0]);
         st_writer_meta(w, "pool", META[i][1]);
         st_writer_meta(w, "layers", META[i][2]);
+        if (META[i][3]) st_writer_meta(w, "products", META[i][3]);
         st_writer_tensor(w, "x", ST_U8, 1, &one);
         st_writer_tensor(w, "y", ST_U8, 1, &one);
         st_writer_tensor(w, "z", ST_U8, 1, &one);
@@ -331,6 +339,8 @@ static void test_merge(void) {
     EXPECT_REFUSED(scores_merge(&a, &b, &err), err, EXIT_INPUT, "other counted tokens");
     scores_text(&b.layer[0].sha256, "abc");
     EXPECT_REFUSED(scores_merge(&a, &b, &err), err, EXIT_INPUT, "other counted tokens");
+    b.products = SAE_FAST;
+    EXPECT_REFUSED(scores_merge(&a, &b, &err), err, EXIT_INPUT, "other products");
     b.pool = POOL_DOCUMENT;
     EXPECT_REFUSED(scores_merge(&a, &b, &err), err, EXIT_INPUT, "other pooling");
     scores_free(&a), scores_free(&b), scores_free(&sum);

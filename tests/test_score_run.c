@@ -246,6 +246,80 @@ static void test_parity(World *u) {
         }
 }
 
+/* pre of one row without its bias, exact and with fast products, in double. */
+static void both_products(double *exact, double *fast, const World *u, int i, const double *x) {
+    int D = u->m->c.D;
+    for (int s = 0; s < S; s++) {
+        exact[s] = fast[s] = 0;
+        for (int d = 0; d < D; d++) {
+            double w = u->w[i][d * S + s];
+            exact[s] += x[d] * w;
+            fast[s] += (double)bf16_to_f32(bf16_from_f32((float)x[d])) *
+                       bf16_to_f32(bf16_from_f32((float)w));
+        }
+    }
+}
+
+/* What ScoreWork should say of the first 64 rows of SAE 1, and how many of its decisions are too
+ * near to tell. A stream that differs by `error` may also round otherwise, here and there. */
+typedef struct Flips {
+    int fires, flips, near;
+} Flips;
+
+static Flips count_flips(World *u, double error) {
+    Flips f = {0, 0, 0};
+    int rows = 0;
+    for (int d = 0; d < DOCS; d++)
+        for (int c = 0; c < 2; c++)
+            for (int t = 0; t < u->item[d].n[c]; t++) {
+                if (!u->counted[d][c][t] || rows++ >= 64) continue;
+                const double *x = alone(u, 1, d, c) + (size_t)t * u->m->c.D;
+                double exact[S], fast[S];
+                both_products(exact, fast, u, 1, x);
+                for (int s = 0; s < S; s++) {
+                    double level = u->threshold[1][s] - u->b[1][s], size = fabs(u->b[1][s]);
+                    for (int j = 0; j < u->m->c.D; j++) size += fabs(x[j] * u->w[1][j * S + s]);
+                    f.fires += exact[s] > level;
+                    f.flips += (exact[s] > level) != (fast[s] > level);
+                    f.near += fabs(exact[s] - level) <= error * size ||
+                              fabs(fast[s] - level) <= 10 * error * size;
+                }
+            }
+    EXPECT(rows > 64, "%d rows: the sample takes all of them", rows);
+    return f;
+}
+
+/* Biases put the thresholds of SAE 1 between what the first counted row has with exact and with
+ * fast products: all its features flip. */
+static void test_fast(World *u) {
+    int t = 0;
+    while (!u->counted[0][0][t]) t++;
+    double exact[S], fast[S];
+    both_products(exact, fast, u, 1, alone(u, 1, 0, 0) + (size_t)t * u->m->c.D);
+    float b[S];
+    for (int s = 0; s < S; s++)
+        u->b[1][s] = b[s] = (float)(u->threshold[1][s] - (exact[s] + fast[s]) / 2);
+    exec_copy_in(u->m->ex, u->sae[1].b, b, sizeof b);
+    u->sae[1].enc.products = SAE_FAST;
+    World one = *u; /* SAE 1 alone */
+    one.sae[0] = one.sae[1], one.nsae = 1;
+    ScoreRun *r = score_run_open(u->m, one.sae, 1, 400, POOL_TOKEN);
+    Scores s;
+    Err err;
+    for (int d = 0; d < DOCS; d++) score_run_add(r, &u->item[d]);
+    CHECK(score_run_finish(r, &s, &err), "%s", err.text);
+    ScoreWork w = score_run_work(r);
+    Flips f = count_flips(u, 1e-5);
+    EXPECT(s.products == SAE_FAST, "scores of fast products say %d", s.products);
+    EXPECT(llabs(w.fires - f.fires) <= f.near && llabs(w.flips - f.flips) <= f.near &&
+               f.flips > S / 2 + f.near,
+           "%lld firings, %lld flips; expected %d, %d, of which %d are near", (long long)w.fires,
+           (long long)w.flips, f.fires, f.flips, f.near);
+    scores_free(&s);
+    score_run_close(r);
+    u->sae[1].enc.products = SAE_EXACT;
+}
+
 static void swap_corpora(World *u) {
     for (int d = 0; d < DOCS; d++) {
         ScoreItem it = u->item[d];
@@ -386,6 +460,7 @@ static void body(Exec *ex) {
         world_open(&u, &g.m);
         if (ex->dtype == DTYPE_F32 || i == 0) test_parity(&u);
         if (i == 0) test_swapped(&u), test_again(&u);
+        if (ex->dtype == DTYPE_F32) test_fast(&u);
         test_merge(&u);
         test_threads(&u);
         test_order(&u);

@@ -6,7 +6,8 @@
  * another order of summation for another row count, and a row's bits must not depend on its
  * neighbours (statistics of two halves add up to those of the whole). Rows are taken in blocks so
  * that the weights come from memory once per block. TopK needs whole rows of pre-activations
- * before any is known, so there a block is one tile of rows with all S features. */
+ * before any is known, so there a block is one tile of rows with all S features. Fast products are
+ * exact ones of rounded operands: nothing is gained here but a GPU's numbers. */
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 
@@ -30,7 +31,8 @@ typedef struct Buffers {
     int32_t *row; /* (N) */
     float *x;     /* (ROW_BLOCK,D): a block of rows, padded with zeros to a whole tile */
     float *act;   /* TopK: (ROW_TILE,S); else (threads,ROW_TILE,tile) */
-    int tile;     /* features per tile: from S alone, so that bits do not depend on threads */
+    float *w;     /* (threads,D,tile): rounded weights of fast products */
+    int tile;     /* features per tile: from the encoder alone: bits do not depend on threads */
 } Buffers;
 
 static size_t round64(size_t bytes) {
@@ -39,17 +41,27 @@ static size_t round64(size_t bytes) {
 
 static Buffers buffers(Exec *ex, const SaeEncoder *e, int N) {
     Buffers b;
-    b.tile = e->S >= 16 * FEATURE_TILE ? FEATURE_TILE : FEATURE_TILE_SMALL;
+    bool wide = e->S >= 16 * FEATURE_TILE && e->products == SAE_EXACT;
+    b.tile = wide ? FEATURE_TILE : FEATURE_TILE_SMALL;
     size_t row = round64((size_t)N * sizeof *b.row), x = (size_t)ROW_BLOCK * e->D * sizeof *b.x;
-    size_t wide = e->act == SAE_TOPK ? (size_t)e->S : (size_t)omp_get_max_threads() * b.tile;
-    char *p = exec_scratch(ex, row + x + ROW_TILE * wide * sizeof *b.act);
+    size_t tiles = (size_t)omp_get_max_threads() * b.tile;
+    size_t act = round64(ROW_TILE * (e->act == SAE_TOPK ? (size_t)e->S : tiles) * sizeof *b.act);
+    size_t w = e->products == SAE_FAST ? tiles * e->D * sizeof *b.w : 0;
+    char *p = exec_scratch(ex, row + x + act + w);
     b.row = (int32_t *)p;
     b.x = (float *)(p + row);
     b.act = (float *)(p + row + x);
+    b.w = (float *)(p + row + x + act);
     return b;
 }
 
-static void load_rows(float *to, const store *x, const int32_t *row, int first, int n, int D) {
+static float to_bf16(float v) {
+    return bf16_to_f32(bf16_from_f32(v));
+}
+
+static void load_rows(float *to, const store *x, const int32_t *row, int first, int n,
+                      const SaeEncoder *e) {
+    int D = e->D, fast = e->products == SAE_FAST;
     int padded = (n + ROW_TILE - 1) / ROW_TILE * ROW_TILE;
 #pragma omp parallel for
     for (int i = 0; i < padded; i++) {
@@ -58,14 +70,36 @@ static void load_rows(float *to, const store *x, const int32_t *row, int first, 
         const elem *src = elems_const(x) + from * D;
 #pragma omp simd
         for (int d = 0; d < D; d++) r[d] = i < n ? elem_get(src[d]) : 0;
+        if (!fast) continue;
+#pragma omp simd
+        for (int d = 0; d < D; d++) r[d] = to_bf16(r[d]);
     }
+}
+
+/* Weights of features f0 .. f0+nf-1 as products take them: (D,nf) with row length ld. */
+typedef struct Weights {
+    const float *w;
+    int ld;
+} Weights;
+
+static Weights weights(const Buffers *b, const SaeEncoder *e, int f0, int nf) {
+    if (e->products == SAE_EXACT) return (Weights){e->w + f0, e->S};
+    float *mine = b->w + (size_t)omp_get_thread_num() * e->D * b->tile;
+    for (int d = 0; d < e->D; d++) {
+        const float *from = e->w + (size_t)d * e->S + f0;
+        float *to = mine + (size_t)d * nf;
+#pragma omp simd
+        for (int s = 0; s < nf; s++) to[s] = to_bf16(from[s]);
+    }
+    return (Weights){mine, nf};
 }
 
 /* act (ROW_TILE,nf) with row length ld: pre-activations of features f0 .. f0+nf-1. Within a
  * parallel region oneDNN stays on the calling thread. */
-static void pre_tile(float *act, int ld, const float *x, const SaeEncoder *e, int f0, int nf) {
+static void pre_tile(float *act, int ld, const float *x, Weights w, const SaeEncoder *e, int f0,
+                     int nf) {
     dnnl_status_t status =
-        dnnl_sgemm('N', 'N', ROW_TILE, nf, e->D, 1, x, e->D, e->w + f0, e->S, 0, act, ld);
+        dnnl_sgemm('N', 'N', ROW_TILE, nf, e->D, 1, x, e->D, w.w, w.ld, 0, act, ld);
     CHECK(status == dnnl_success, "sgemm of %d x %d x %d: %d", ROW_TILE, nf, e->D, status);
     for (int i = 0; i < ROW_TILE; i++) {
         float *r = act + (size_t)i * ld;
@@ -160,8 +194,9 @@ static void dense_block(const Sink *sink, const Buffers *b, const SaeEncoder *e,
     for (int f0 = 0; f0 < e->S; f0 += b->tile) {
         int nf = tile_of(f0, e->S, b->tile);
         float *act = b->act + (size_t)omp_get_thread_num() * ROW_TILE * b->tile;
+        Weights w = weights(b, e, f0, nf);
         for (int i = 0; i < n; i += ROW_TILE) {
-            pre_tile(act, nf, b->x + (size_t)i * e->D, e, f0, nf);
+            pre_tile(act, nf, b->x + (size_t)i * e->D, w, e, f0, nf);
             gate_tile(act, nf, e, f0, nf);
             drain(sink, act, nf, first + i, tile_of(i, n, ROW_TILE), f0, nf);
         }
@@ -174,8 +209,10 @@ static void topk_block(const Sink *sink, const Buffers *b, const SaeEncoder *e, 
 #pragma omp parallel
     {
 #pragma omp for schedule(dynamic, 1)
-        for (int f0 = 0; f0 < S; f0 += b->tile)
-            pre_tile(b->act + f0, S, b->x, e, f0, tile_of(f0, S, b->tile));
+        for (int f0 = 0; f0 < S; f0 += b->tile) {
+            int nf = tile_of(f0, S, b->tile);
+            pre_tile(b->act + f0, S, b->x, weights(b, e, f0, nf), e, f0, nf);
+        }
 #pragma omp for schedule(dynamic, 1)
         for (int i = 0; i < n; i++) keep_topk(b->act + (size_t)i * S, S, e->topk);
 #pragma omp for
@@ -195,7 +232,7 @@ static void run(const Sink *sink, const Buffers *b, const store *x, const SaeEnc
     int block = e->act == SAE_TOPK ? ROW_TILE : ROW_BLOCK;
     for (int first = 0; first < N; first += block) {
         int n = tile_of(first, N, block);
-        load_rows(b->x, x, sink->row, first, n, e->D);
+        load_rows(b->x, x, sink->row, first, n, e);
         (e->act == SAE_TOPK ? topk_block : dense_block)(sink, b, e, first, n);
     }
 }
