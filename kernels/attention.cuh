@@ -109,6 +109,7 @@ static __device__ inline QueryBlock query_block(const Segment *seg, const AttnCa
     int number = (int)((gridDim.x - 1 - blockIdx.x) / c.K);
     TilePlace place = tile_place(seg, c.nseg, number, c.G, size);
     QueryBlock b = {place.seg, (int)(blockIdx.x % c.K), place.first, place.seg.len * c.G, 0, 0, 0};
+    if (b.first >= b.pairs) return b; /* the number has no tile */
     int last = (b.first + size < b.pairs ? b.first + size : b.pairs) - 1;
     b.near = pair_position(c, b.seg, b.first);
     b.far = pair_position(c, b.seg, last);
