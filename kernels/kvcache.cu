@@ -8,14 +8,18 @@
  *   k_decode_run   a block of four warps per run of keys and up to HEADS query heads of one kv
  *                  head, which read the keys once. `lanes` neighbouring threads read a key or a
  *                  value, 8 elements each, AHEAD of them in flight; blocks without keys end at
- * once. k_decode_join  a thread per element of o adds up the runs, in order. Runs begin at the
- * first key that the row sees and are as long in any batch: a row's bits do not depend on who else
- * is decoded. kv_put         a block per row, 16 bytes per thread and step. Traffic and FLOPs,
- * bf16: 2KE elements and 4HE FLOP per key that a row sees, G = H/K FLOP per byte: bound by memory.
- * What runs leave for the join is 2 G / KEYS of that, 3 % in Gemma. A layer of 9B on an H100 (3.35
- * TB/s): 1 row of 4096 keys     34 MB  0.07 GFLOP   10 us 64 rows of 1024       537 MB  1.07 GFLOP
- * 160 us kv_put, 64 rows         1 MB               0.3 us: bound by its launch Limits: E <= 256.
- * More than HEADS heads to a kv head read it again, mostly from L2. */
+ *                  once.
+ *   k_decode_join  a thread per element of o adds up the runs, in order.
+ *   k_kv_put       a block per row, 16 bytes per thread and step.
+ *   Runs begin at the first key that the row sees and are as long in any batch: a row's bits do not
+ *   depend on who else is decoded.
+ * Traffic and FLOPs, bf16: 2KE elements and 4HE FLOP per key that a row sees, G = H/K FLOP per
+ *   byte: bound by memory. What runs leave for the join is 2 G / KEYS of that, 3 % in Gemma. A
+ *   layer of 9B on an H100 (3.35 TB/s):
+ *   1 row of 4096 keys     34 MB  0.07 GFLOP   10 us
+ *   64 rows of 1024       537 MB  1.07 GFLOP  160 us
+ *   kv_put, 64 rows         1 MB               0.3 us: bound by its launch
+ * Limits: E <= 256. More than HEADS heads to a kv head read it again, mostly from L2. */
 #include <math.h>
 
 #include "kernels/gpu.h"
