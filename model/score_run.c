@@ -37,9 +37,9 @@ struct ScoreRun {
     int32_t *host_row, *host_bin; /* a shared row counts once for each corpus */
     float *host_weight;
     int32_t *last, *place; /* (max_rows) the rows that the last layer gives, and each one's place */
-    int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS], packs;
+    int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS];
     ScoreWork work;
-    int packs; /* run so far */
+    int packs; /* run so far, and the one that runs */
 };
 
 /* Elements of a sample; 0: none is taken. */
@@ -171,7 +171,7 @@ static void tap(void *context, int layer, const store *x, int N) {
         ex->op->gather_rows(ex, r->x, x, row + first, n, r->m->c.D);
         ex->op->sae_stats(ex, to->sum, to->sumsq, to->fires, to->max, r->x, r->bin + first,
                           r->weight + first, r->sae[i].enc, n, SCORE_GROUPS);
-        if (r->sae[i].enc.products == SAE_FAST && first == 0 && r->packs % SAMPLE_PACKS == 0)
+        if (r->sae[i].enc.products == SAE_FAST && first == 0 && r->packs % SAMPLE_PACKS == 1)
             sample_flips(r, r->sae[i].enc, n);
     }
     exec_range_pop(ex);
@@ -206,7 +206,6 @@ static void flush(ScoreRun *r) {
         r->bad = r->bad || bad_at >= 0;
         r->work.rows += r->pack.N;
         r->work.counted += r->counted;
-        r->packs++;
     }
     pack_clear(&r->pack);
     r->counted = 0;
