@@ -221,10 +221,13 @@ static bool score_sums(Plan *p, const Base *b, const Settings *s, enum Dtype dty
                        const Layers *layers, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
-    double encoders = 0;
-    for (int i = 0; i < saes.n; i++)
+    double encoders = 0, results = 0;
+    for (int i = 0; i < saes.n; i++) {
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
+        results += (double)score_layer_bytes(saes.sae[i].enc.S);
+    }
     add(p, "SAE encoders", PLAN_ANONYMOUS, encoders);
+    add(p, "results", PLAN_ANONYMOUS, results);
     add(p, "statistics and activations", PLAN_ANONYMOUS,
         (double)score_run_bytes(&b->c, lora_of(b), dtype, saes.sae, saes.n,
                                 settings_pack_tokens(s)));

@@ -23,6 +23,12 @@ static void layer_init(ScoreLayer *l, int layer, int S) {
     l->sae = mem_string(""), l->sha256 = mem_string(""), l->id = mem_string("");
 }
 
+size_t score_layer_bytes(int S) {
+    ScoreLayer l = {.S = S};
+    return groups_size(&l) * sizeof *l.sum +
+           2 * (size_t)S * (sizeof *l.sumsq + sizeof *l.fires + sizeof *l.max);
+}
+
 void scores_init(Scores *s, int n, const int *layer, const int *width) {
     *s = (Scores){.n = n};
     s->layer = mem_array((size_t)n, sizeof *s->layer);

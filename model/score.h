@@ -39,7 +39,8 @@ typedef struct Scores {
 
 /* Zeroed statistics; layers' numbers and widths are given, texts start empty. */
 void scores_init(Scores *s, int n, const int *layer, const int *width);
-void scores_free(Scores *s); /* accepts a zeroed Scores */
+size_t score_layer_bytes(int S); /* of host memory for the statistics of S features */
+void scores_free(Scores *s);     /* accepts a zeroed Scores */
 
 /* Replaces one of the texts above (text NULL: ""). */
 void scores_text(char **field, const char *text);
