@@ -33,12 +33,14 @@ documents() {
     }'
 }
 
-# model NAME FLAG...: the common model with changes
+# model NAME [SIZE VALUE]: the common model, or one that differs in a size
 model() {
-    local name=$1
-    shift
-    [ -d "$name" ] || "$sails" init --preset 2b --layers 8 --hidden 512 --ffn 2048 --heads 8 \
-        --kv-heads 4 --head-dim 64 --vocab 32000 --positions 16384 "$@" --out "$name" >/dev/null
+    local -A size=([layers]=8 [hidden]=512 [ffn]=2048 [heads]=8 [kv-heads]=4 [head-dim]=64
+        [vocab]=32000 [positions]=16384)
+    local name=$1 flags=() key
+    [ $# -lt 3 ] || size[$2]=$3
+    for key in "${!size[@]}"; do flags+=("--$key" "${size[$key]}"); done
+    [ -d "$name" ] || "$sails" init --preset 2b "${flags[@]}" --out "$name" >/dev/null
 }
 
 # field NAME: a number from the JSON line on stdin
@@ -105,10 +107,10 @@ score() {
 
 microbatch() { model common; for n in 1024 2048 4096 8192 16384; do train microbatch $n common $n 256; done; }
 length() { model common; for n in 128 512 2048 8192; do train length $n common 8192 $n; done; }
-vocabulary() { for n in 1024 8192 64000 256000; do model v$n --vocab $n; train vocabulary $n v$n 2048 256; done; }
-layers() { for n in 2 8 32; do model l$n --layers $n; train layers $n l$n 2048 256; done; }
+vocabulary() { for n in 1024 8192 64000 256000; do model v$n vocab $n; train vocabulary $n v$n 2048 256; done; }
+layers() { for n in 2 8 32; do model l$n layers $n; train layers $n l$n 2048 256; done; }
 sae() { for n in 4096 16384 65536 131072; do score sae $n $n 200; done; }
-corpus() { for n in 100 400 1600; do score corpus $n 16384 $n; done; }
+corpus() { for n in 100 400 1600 6400; do score corpus $n 16384 $n; done; }
 
 echo "row,size,tokens,ms,us/token,peak MB,plan MB,activations MB"
 for row in "${@:-microbatch length vocabulary layers sae corpus}"; do
