@@ -50,11 +50,14 @@ bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
         putc('\n', m->file);
         if (fflush(m->file) != 0) ok = files_failed(err, m->path, "write");
     }
-    if (m->json)
+    if (m->json && !m->sink)
         print_json(line);
     else
         json_decref(line);
-    if (!m->json) print_step(m, s);
+    if (m->sink)
+        m->sink(m->sink_context, s);
+    else if (!m->json)
+        print_step(m, s);
     return ok;
 }
 

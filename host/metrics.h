@@ -15,10 +15,15 @@ typedef struct StepMetrics {
     double flops;          /* of this step */
 } StepMetrics;
 
+/* Gets each step's record in place of its line on stdout. */
+typedef void step_sink(void *context, const StepMetrics *s);
+
 typedef struct Metrics {
     FILE *file; /* NULL: none kept */
     char *path;
     bool json;                 /* step lines on stdout are JSON too */
+    step_sink *sink;           /* NULL: lines on stdout */
+    void *sink_context;        /* borrowed */
     double peak;               /* flops per second; 0: unknown */
     double seconds, mean_step; /* in all; moving average of one step */
     double loss_sum;

@@ -4,22 +4,20 @@
 
 #include "host/print.h"
 
-static double pairs_of(const Segment *s, int window) {
+double perf_pairs(const Segment *seg, int nseg, int window) {
     double pairs = 0;
-    for (int i = 0; i < s->len; i++) { /* row i sees its prefix and itself, within the window */
-        int seen = s->prefix_len + i + 1;
-        pairs += window && seen > window ? window : seen;
-    }
+    for (const Segment *s = seg; s < seg + nseg; s++)
+        for (int i = 0; i < s->len; i++) { /* row i sees its prefix and itself, in the window */
+            int seen = s->prefix_len + i + 1;
+            pairs += window && seen > window ? window : seen;
+        }
     return pairs;
 }
 
 /* Pairs of positions that see each other, over all layers; in the last, those that labels see. */
 static double pairs_of_layers(const Config *c, const Pack *p) {
-    double all = 0, near = 0, pairs = 0; /* without and with the window */
-    for (int i = 0; i < p->nseg; i++) {
-        all += pairs_of(&p->seg[i], 0);
-        near += pairs_of(&p->seg[i], c->window);
-    }
+    double all = perf_pairs(p->seg, p->nseg, 0), near = perf_pairs(p->seg, p->nseg, c->window);
+    double pairs = 0;
     for (int l = 0; l + 1 < c->L; l++) pairs += c->sliding[l] ? near : all;
     for (int i = 0; i < p->nlabel; i++) {
         int seen = p->pos[p->label_row[i]] + 1;
@@ -55,19 +53,33 @@ double perf_flops(const Config *c, const Lora *lora, const Pack *p) {
     return 2 * (madds + 3 * attention + 2.0 * c->D * c->V * p->nlabel);
 }
 
-double perf_peak(Exec *ex) {
-    enum { SIZE = 1024, RUNS = 5 };
-    size_t n = (size_t)SIZE * SIZE;
-    store *s = exec_alloc(ex, 3 * n * dtype_size(ex->dtype), "peak measurement");
-    exec_zero(ex, s, 3 * n * dtype_size(ex->dtype));
-    store *b = store_at(ex->dtype, s, n), *c = store_at(ex->dtype, s, 2 * n);
+/* Seconds of the fastest of some products of n x n matrices, whose elements s holds. */
+static double product_seconds(Exec *ex, store *s, int n) {
+    enum { RUNS = 5 };
+    size_t size = (size_t)n * (size_t)n;
+    store *b = store_at(ex->dtype, s, size), *c = store_at(ex->dtype, s, 2 * size);
     double best = INFINITY;
     for (int i = 0; i < RUNS; i++) {
         double start = clock_seconds();
-        ex->op->gemm(ex, c, SIZE, s, SIZE, b, SIZE, SIZE, SIZE, SIZE, GEMM_NT, 1, 0);
+        ex->op->gemm(ex, c, n, s, n, b, n, n, n, n, GEMM_NT, 1, 0);
         exec_sync(ex);
         best = fmin(best, clock_seconds() - start);
     }
-    exec_free(ex, s);
-    return 2.0 * SIZE * SIZE * SIZE / best;
+    return best;
+}
+
+double perf_peak(Exec *ex) {
+    enum { LEAST = 1024, MOST = 8192 };
+    const double enough = 1e-3; /* seconds: a launch is then nothing beside it */
+    double rate = 0;
+    for (int n = LEAST; n <= MOST; n *= 2) {
+        size_t bytes = 3 * (size_t)n * (size_t)n * dtype_size(ex->dtype);
+        store *s = exec_alloc(ex, bytes, "peak measurement");
+        exec_zero(ex, s, bytes);
+        double seconds = product_seconds(ex, s, n);
+        rate = fmax(rate, 2.0 * n * n * n / seconds);
+        exec_free(ex, s);
+        if (seconds >= enough) break;
+    }
+    return rate;
 }

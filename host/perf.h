@@ -16,8 +16,11 @@
  * the like are not counted. */
 double perf_flops(const Config *c, const Lora *lora, const Pack *p);
 
-/* Operations per second of a large matrix product of this device and storage type, measured now
- * (some tens of milliseconds): the yardstick of "% of peak". */
+/* Pairs of positions that see each other in these segments; window 0: none. */
+double perf_pairs(const Segment *seg, int nseg, int window);
+
+/* Operations per second of a matrix product of this device and storage type, large enough to take
+ * a millisecond, measured now (some tens of them): the yardstick of "% of peak". */
 double perf_peak(Exec *ex);
 
 #endif

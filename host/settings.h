@@ -26,6 +26,8 @@
 enum SettingType { SET_INT, SET_REAL, SET_FLAG, SET_TEXT, SET_CHOICE, SET_LIST };
 enum SettingMark { PLAIN, OURS, DISPLAY };
 
+#define PRESET_NAMES "2b|9b|27b" /* the published shapes: presets.h */
+
 /* clang-format off */
 #define SETTINGS_RUN(X) \
     X(run, TEXT, out, "", 0, 0, "folder", PLAIN, "run folder: everything the run makes") \
@@ -153,7 +155,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_INIT(X) \
     X(init, TEXT, config, "", 0, 0, "path", PLAIN, "config.json (or its folder) to start from") \
-    X(init, CHOICE, preset, "2b", 0, 0, "2b|9b|27b", PLAIN, "shape to start from without a config") \
+    X(init, CHOICE, preset, "2b", 0, 0, PRESET_NAMES, PLAIN, \
+      "shape to start from without a config") \
     X(init, INT, layers, "0", 0, 1024, "", PLAIN, "decoder layers; 0 here and below: as the start") \
     X(init, INT, hidden, "0", 0, 65536, "", PLAIN, "model width") \
     X(init, INT, ffn, "0", 0, 1048576, "", PLAIN, "feed-forward width") \
@@ -169,10 +172,31 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(init, REAL, shard, "5", 0.00001, 1000, "GB", PLAIN, "largest file") \
     X(init, TEXT, out, "", 0, 0, "folder", PLAIN, "model to write")
 
+#define SETTINGS_BENCH(X) \
+    X(bench, FLAG, ops, "false", 0, 0, "", PLAIN, "time every op at the shapes of a model") \
+    X(bench, FLAG, step, "false", 0, 0, "", PLAIN, "time training steps: --model and --data") \
+    X(bench, FLAG, score, "false", 0, 0, "", PLAIN, \
+      "time scoring passes: --model, --data with pairs, --sae and --layers") \
+    X(bench, FLAG, derive, "false", 0, 0, "", PLAIN, \
+      "work out the training step of --shape on an H100; nothing is measured") \
+    X(bench, CHOICE, shape, "2b", 0, 0, PRESET_NAMES, PLAIN, \
+      "of ops and of the derived step, where there is no --model") \
+    X(bench, TEXT, filter, "", 0, 0, "text", PLAIN, "only the ops whose names hold it") \
+    X(bench, INT, rows, "1024", 16, 1048576, "tokens", PLAIN, \
+      "of a pack, for ops and the derived step") \
+    X(bench, INT, length, "160", 2, 1048576, "tokens", PLAIN, \
+      "of a document of the derived step; as many as fill --rows") \
+    X(bench, REAL, labels, "1", 0, 1, "share", PLAIN, \
+      "of a document's tokens that are targets in the derived step") \
+    X(bench, REAL, seconds, "0.5", 0, 3600, "seconds", PLAIN, "that each op is timed at least") \
+    X(bench, INT, runs, "3", 1, 1000, "", PLAIN, "timed steps or passes, after one to warm up") \
+    X(bench, FLAG, csv, "false", 0, 0, "", DISPLAY, "the table as CSV")
+
 #define SETTINGS_ALL(X) \
     SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_SUBSPACE(X) \
     SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
-    SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X)
+    SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
+    SETTINGS_BENCH(X)
 
 #define SETTING_C_INT int
 #define SETTING_C_REAL double
@@ -196,6 +220,7 @@ typedef struct Settings {
     struct { SETTINGS_MERGE(SETTING_FIELD) } merge;
     struct { SETTINGS_PLAN(SETTING_FIELD) } plan;
     struct { SETTINGS_INIT(SETTING_FIELD) } init;
+    struct { SETTINGS_BENCH(SETTING_FIELD) } bench;
 } Settings;
 
 #define SETTING_ONE(...) +1

@@ -8,7 +8,6 @@
 #include "host/base/mem.h"
 #include "host/base/out_folder.h"
 #include "host/base/interrupt.h"
-#include "host/metrics.h"
 #include "host/numbers.h"
 #include "host/perf.h"
 #include "host/print.h"
@@ -185,6 +184,7 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     *result = (TrainResult){.first_loss = NAN, .last_loss = NAN, .mean_loss = NAN};
     Loop l = {0};
     if (!metrics_open(&l.metrics, t->metrics_path, t->json, perf_peak(m->ex), err)) return false;
+    l.metrics.sink = t->sink, l.metrics.sink_context = t->sink_context;
     loop_init(&l, m, t);
     bool ok = true;
     for (int step = 0; step < t->steps && ok; step++) {

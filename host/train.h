@@ -4,6 +4,7 @@
 
 #include "data/chat.h"
 #include "host/measure.h"
+#include "host/metrics.h"
 #include "host/schedule.h"
 #include "host/settings.h"
 #include "model/gemma2.h"
@@ -22,6 +23,8 @@ typedef struct TrainSetup {
     AdamW adamw;              /* betas, eps, weight decay */
     const char *metrics_path; /* NULL: no file */
     bool json;
+    step_sink *sink; /* gets the steps in place of stdout; NULL: none */
+    void *sink_context;
 } TrainSetup;
 
 typedef struct TrainResult {

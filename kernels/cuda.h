@@ -32,6 +32,7 @@ typedef struct CudaState {
     void *stage[STAGES];              /* pinned memory through which copies come in, in turn */
     cudaEvent_t stage_free[STAGES];
     int next_stage;
+    char card[256];
     bool strict; /* SAILS_STRICT=1: fresh memory is filled with NaN */
 } CudaState;
 

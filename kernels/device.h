@@ -22,6 +22,7 @@ typedef struct Device {
     void (*copy)(Exec *ex, void *to_device, const void *from_device, size_t bytes);
     void (*zero)(Exec *ex, void *device, size_t bytes);
     void (*sync)(Exec *ex);
+    const char *(*card)(Exec *ex);                  /* NULL: there is none */
     void (*range_push)(Exec *ex, const char *name); /* NULL: no profiler would see it */
     void (*range_pop)(Exec *ex);
     bool maps_host; /* ops can read mapped files in place */
@@ -30,7 +31,7 @@ typedef struct Device {
 extern const Device device_cpu;
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 1
+#define DEVICE_ABI 2
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

@@ -80,6 +80,9 @@ void exec_zero(Exec *ex, void *device, size_t bytes) {
 void exec_sync(Exec *ex) {
     ex->device->sync(ex);
 }
+const char *exec_card(Exec *ex) {
+    return ex->device->card ? ex->device->card(ex) : NULL;
+}
 void exec_range_push(Exec *ex, const char *name, ...) {
     char text[64];
     va_list args;

@@ -66,6 +66,10 @@ void exec_sync(Exec *ex);
  * valid until the next call. Grows in the first steps, then stays. */
 void *exec_scratch(Exec *ex, size_t bytes);
 
+/* The name of the card, borrowed from the device; NULL: work is done by this machine's processor.
+ */
+const char *exec_card(Exec *ex);
+
 /* Named ranges for profilers: NVTX in the domain "sails" on CUDA, nothing on the CPU. They nest,
  * and all are closed before the Exec. The name is a format as printf's, cut to 63 bytes.
  * SAILS_CAPTURE=first:last names two ranges. A profiler that waits for the program to say what is

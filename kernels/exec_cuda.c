@@ -116,6 +116,16 @@ static void device_sync(Exec *ex) {
     CUDA_CHECK(cudaStreamSynchronize(cuda_state(ex)->stream));
 }
 
+static const char *device_card(Exec *ex) {
+    CudaState *s = cuda_state(ex);
+    struct cudaDeviceProp properties;
+    int device;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+    snprintf(s->card, sizeof s->card, "%s", properties.name);
+    return s->card;
+}
+
 /* Filled at the first call: ISO C has no constant initialiser from another file's constant. */
 static Ops ops[DTYPE_COUNT] = {{.name = "cuda f32"}, {.name = "cuda bf16"}};
 
@@ -131,6 +141,7 @@ static const Device device_cuda = {
     .copy = device_copy,
     .zero = device_zero,
     .sync = device_sync,
+    .card = device_card,
     .range_push = ranges_push,
     .range_pop = ranges_pop,
     .maps_host = false,

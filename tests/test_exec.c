@@ -139,34 +139,21 @@ static const char *said(const char *why) {
     return why ? why : "that it opened";
 }
 
-static int watched;
-static const char *watched_op;
-static void count_op(const char *op, double seconds) {
-    EXPECT(seconds >= 0, "%s took %g s", op, seconds);
-    watched++;
-    watched_op = op;
-}
-
-static void outer_op(Exec *ex, float *x, store *y) {
+/* An op may call others: its own memory stays open after they have ended. */
+static float outer_op(Exec *ex, float *x, store *y) {
     OP_GATE(ex);
     ex->op->cast(ex, y, x, 1);
     ex->op->uncast(ex, x, y, 1);
+    return *x;
 }
 
-/* Ops and copies are seen once, and not the ones inside them. */
-static void test_watch(void) {
+static void test_nested(void) {
     Exec ex;
     CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_BF16), "no cpu");
     float one = 1, *x = exec_alloc(&ex, sizeof one, "x");
     store *y = exec_alloc(&ex, sizeof one, "y");
-    gate_watch = count_op;
     exec_copy_in(&ex, x, &one, sizeof one);
-    EXPECT(watched == 1 && strcmp(watched_op, "cpu_copy") == 0, "%d, %s", watched, watched_op);
-    outer_op(&ex, x, y);
-    EXPECT(watched == 2 && strcmp(watched_op, "outer_op") == 0, "%d, %s", watched, watched_op);
-    ex.op->cast(&ex, y, x, 1);
-    EXPECT(watched == 3 && strcmp(watched_op, "cpu_bf16_cast") == 0, "%d, %s", watched, watched_op);
-    gate_watch = NULL;
+    EXPECT(outer_op(&ex, x, y) == 1, "1 did not come back");
     exec_free(&ex, x), exec_free(&ex, y);
     exec_close(&ex);
 }
@@ -198,7 +185,7 @@ static void test_choice(void) {
 
 int main(void) {
     test_each_exec(body);
-    test_watch();
+    test_nested();
     test_choice();
     return test_done("test_exec");
 }

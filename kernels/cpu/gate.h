@@ -7,15 +7,9 @@
 
 #include "kernels/exec.h"
 
-Exec *gate_open(Exec *ex, const char *op); /* returns ex */
-void gate_close(Exec **opened);            /* called when the scope ends */
+Exec *gate_open(Exec *ex);      /* returns ex */
+void gate_close(Exec **opened); /* called when the scope ends */
 
-#define OP_GATE(ex) \
-    __attribute__((cleanup(gate_close), unused)) Exec *op_gate_ = gate_open(ex, __func__)
-
-/* For benches: called after each op and copy, but not for those within another, with the name of
- * its function and the seconds it took. NULL: no clock is read. */
-typedef void gate_watcher(const char *op, double seconds);
-extern gate_watcher *gate_watch;
+#define OP_GATE(ex) __attribute__((cleanup(gate_close), unused)) Exec *op_gate_ = gate_open(ex)
 
 #endif

@@ -68,6 +68,12 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
     return cudaSuccess;
 }
 
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
+    memset(properties, 0, sizeof *properties);
+    strcpy(properties->name, "simulated");
+    return cudaSuccess;
+}
+
 cudaError_t cudaMalloc(void **p, size_t bytes) {
     *p = bytes ? memory_alloc(bytes) : nullptr;
     return *p || !bytes ? cudaSuccess : cudaErrorMemoryAllocation;

@@ -1,0 +1,332 @@
+/* `sails bench`: what ops are said to cost, against counts made by hand and against the count of
+ * whole passes; and the tables that it prints. */
+#include <math.h>
+
+#include "host/perf.h"
+#include "host/watch.h"
+#include "model/gemma2.h"
+#include "tests/program.h"
+
+/* -------------------------------------------------------------------------- costs of calls -- */
+
+static OpCall last;
+static int calls;
+static void keep(void *context, const OpCall *call) {
+    (void)context;
+    last = *call;
+    calls++;
+}
+
+static void costs(const char *op, double bytes, double flops, enum OpUnit unit) {
+    EXPECT(strcmp(last.op, op) == 0, "%s, expected %s", last.op, op);
+    EXPECT(last.bytes == bytes, "%s: %.0f bytes, expected %.0f", op, last.bytes, bytes);
+    EXPECT(last.flops == flops, "%s: %.0f FLOPs, expected %.0f", op, last.flops, flops);
+    EXPECT(last.unit == unit, "%s: unit %d", op, (int)last.unit);
+    EXPECT(last.seconds >= 0 && last.seconds < 60, "%s: %g s", op, last.seconds);
+}
+
+/* Counted by hand, at an element of 2 bytes and one of 4. */
+static void test_calls(enum Dtype dtype) {
+    Exec ex;
+    CHECK(!exec_open(&ex, DEVICE_CPU, dtype), "no cpu");
+    const double s = (double)dtype_size(dtype);
+    size_t room = 4096 * sizeof(double);
+    char *zero = mem_array(room, 1);
+    store *x = exec_alloc(&ex, room, "x"), *y = exec_alloc(&ex, room, "y");
+    float *f = exec_alloc(&ex, room, "f"), *g = exec_alloc(&ex, room, "g");
+    exec_zero(&ex, x, room), exec_zero(&ex, y, room), exec_zero(&ex, f, room);
+    exec_zero(&ex, g, room);
+    watch_begin(&ex, keep, NULL);
+    ex.op->rmsnorm_fwd(&ex, y, f, x, x, 3, 8, 1e-6f); /* x, y of 24 elements */
+    costs("rmsnorm_fwd", 48 * s, 96, UNIT_VECTOR);
+    ex.op->rmsnorm_bwd(&ex, y, x, x, x, f, 3, 8); /* dx twice, dy, x */
+    costs("rmsnorm_bwd", 96 * s, 192, UNIT_VECTOR);
+    ex.op->gemm(&ex, y, 5, x, 4, x, 4, 3, 5, 4, GEMM_NT, 1, 0); /* 12 + 20 read, 15 written */
+    costs("gemm", 47 * s, 120, UNIT_PRODUCT);
+    ex.op->gemm(&ex, y, 5, x, 4, x, 5, 3, 5, 4, GEMM_NN, 1, 1); /* and read */
+    costs("gemm", 62 * s, 120, UNIT_PRODUCT);
+    ex.op->gemm_f32(&ex, f, 5, x, 4, x, 4, 3, 5, 4, GEMM_NT, 1, 0);
+    costs("gemm_f32", 32 * s + 60, 120, UNIT_PRODUCT);
+    ex.op->gemm_grad(&ex, f, x, 3, x, 5, 4, 3, 5, 1); /* 12 + 20, C read and written */
+    costs("gemm_grad", 32 * s + 120, 120, UNIT_PRODUCT);
+    ex.op->rope_fwd(&ex, x, f, g, (int32_t *)y, 2, 3, 8); /* 48 elements, 8 f32 of angles a row */
+    costs("rope_fwd", 96 * s + 64, 144, UNIT_VECTOR);
+    ex.op->xent(&ex, y, g, f, (int32_t *)x, 2, 7, 30, 1);
+    costs("xent", 14 * (4 + s), 560, UNIT_VECTOR);
+    ex.op->xent(&ex, NULL, g, f, (int32_t *)x, 2, 7, 30, 1);
+    costs("xent", 14 * 4, 560, UNIT_VECTOR);
+    ex.op->adamw(&ex, f, g, g, f, 10, 1, (AdamW){.eps = 1, .step = 1}); /* 4 read, 3 written */
+    costs("adamw", 280, 150, UNIT_VECTOR);
+    SaeEncoder sae = {.w = f, .b = g, .D = 8, .S = 16, .act = SAE_RELU};
+    ex.op->sae_encode(&ex, f + 2048, x, sae, 3); /* x, w and the activations */
+    costs("sae_encode", 24 * s + 4 * 128 + 4 * 48, 768, UNIT_PRODUCT);
+
+    /* Rows 0..2 see 1, 2, 3; a window of 2 leaves 1, 2, 2. Two query heads of 8, one for keys. */
+    Segment seg = {.row = 0, .len = 3};
+    AttnShape a = {.H = 2, .K = 1, .E = 8, .window = 2, .scale = 1};
+    Segment *device_seg = exec_alloc(&ex, sizeof seg, "segments");
+    exec_copy_in(&ex, device_seg, &seg, sizeof seg);
+    ex.op->attn_fwd(&ex, y, f, x, x, x, device_seg, &seg, 1, 3, a); /* q, o 48; k, v 24 */
+    costs("attn_fwd", 144 * s, 4 * 8 * 2 * 5, UNIT_PRODUCT);
+    int32_t len[2] = {1, 3}, slot[2] = {0, 1};
+    exec_copy_in(&ex, g, len, sizeof len);
+    exec_copy_in(&ex, f, slot, sizeof slot);
+    ex.op->attn_decode(&ex, y, x, x, x, (int32_t *)f, (int32_t *)g, 2, 3, a); /* 1 and 2 keys */
+    costs("attn_decode", (2 * 3 * 8 + 2 * 32) * s, 4 * 8 * 2 * 3, UNIT_PRODUCT);
+    int seen = calls;
+    watch_end(&ex);
+    ex.op->cast(&ex, x, f, 1);
+    EXPECT(seen == 13 && calls == seen, "%d calls seen, then %d", seen, calls);
+    calls = 0;
+    exec_free(&ex, x), exec_free(&ex, y), exec_free(&ex, f), exec_free(&ex, g);
+    exec_free(&ex, device_seg);
+    exec_close(&ex);
+    free(zero);
+}
+
+/* --------------------------------------------------------------------------- costs of steps -- */
+
+static double product_flops;
+static void add_products(void *context, const OpCall *call) {
+    (void)context;
+    if (call->unit == UNIT_PRODUCT) /* of attention's 10 E, 2 make the scores again: a choice */
+        product_flops += strcmp(call->op, "attn_bwd") == 0 ? 0.8 * call->flops : call->flops;
+}
+
+/* The products of a training pass are those that perf_flops counts, which knows the model and not
+ * its calls, and the last layer's attention for rows that nobody needs. */
+static void test_pass(void) {
+    enum { N = 9, DOC = 5, R = 4 };
+    Err err;
+    Exec ex;
+    Model m;
+    Lora lora;
+    LoraShape shape;
+    Pack p;
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no cpu");
+    MUST(model_open(&m, &ex, in_world("model"), N, &err), err);
+    lora_shape_init(&shape, &m.c);
+    for (int i = 0; i < m.c.L * PROJ_COUNT; i++) shape.rank[i] = R, shape.alpha[i] = 1;
+    lora_init(&lora, &ex, &m.c, &shape, true);
+    m.lora = &lora;
+    pack_init(&p, N, 2, N);
+    int32_t token[N] = {2, 3, 4, 5, 6, 7, 8, 9, 10};
+    uint8_t label[DOC] = {0, 1, 1, 1, 1};
+    pack_add(&p, token, label, DOC, 0);
+    pack_add(&p, token, label, N - DOC, 1);
+    Acts *a = acts_create(&m, N, 2, p.nlabel, ACTS_TRAIN);
+    float nll[N];
+    watch_begin(&ex, add_products, NULL);
+    model_loss(&m, a, &p, 1, nll);
+    model_backward(&m, a, &p);
+    watch_end(&ex);
+    double in = m.c.D, out = m.c.H * m.c.E; /* of q, which the last rows of both documents have */
+    double idle = 2 * 2 * (2 * in * out + 3 * R * (in + out));
+    idle += 12.0 * m.c.H * m.c.E * (DOC + (N - DOC)); /* they see all rows before them */
+    double want = perf_flops(&m.c, &lora, &p) + idle;
+    EXPECT(product_flops == want, "%.0f FLOPs, expected %.0f", product_flops, want);
+    acts_destroy(a);
+    pack_free(&p);
+    lora_free(&lora), lora_shape_free(&shape);
+    model_close(&m);
+    exec_close(&ex);
+}
+
+/* ---------------------------------------------------------------------------------- tables -- */
+
+enum { COLUMNS = 16, ROWS = 200 };
+typedef struct Csv {
+    char text[1 << 16], *cell[ROWS][COLUMNS];
+    int rows, columns; /* the head is row 0 */
+} Csv;
+
+/* Runs a bench and takes its CSV apart: every row has as many columns, every number is finite. */
+static Csv *csv_of(const char *line) {
+    static Csv csv;
+    Ended e = program_run(line);
+    EXPECT(e.code == 0 && e.err[0] == 0, "sails %s: exit %d: %s", line, e.code, e.err);
+    csv = (Csv){.rows = 0};
+    strcpy(csv.text, e.out);
+    for (char *l = strtok(csv.text, "\n"); l && csv.rows < ROWS; l = strtok(NULL, "\n")) {
+        if (*l == '#') continue;
+        int n = 0;
+        for (char *p = l; p && n < COLUMNS; n++) {
+            csv.cell[csv.rows][n] = p;
+            p = strchr(p, ',');
+            if (p) *p++ = 0;
+        }
+        if (csv.rows == 0) csv.columns = n;
+        EXPECT(n == csv.columns, "%s: row %d has %d columns of %d", line, csv.rows, n, csv.columns);
+        csv.rows++;
+    }
+    CHECK(csv.rows > 1, "sails %s: no rows: %s", line, e.out);
+    return &csv;
+}
+
+static int column(const Csv *c, const char *name) {
+    for (int i = 0; i < c->columns; i++)
+        if (strcmp(c->cell[0][i], name) == 0) return i;
+    CHECK(false, "no column %s", name);
+    return 0;
+}
+
+static double number(const Csv *c, int row, const char *name) {
+    const char *text = c->cell[row][column(c, name)];
+    char *end;
+    double x = strtod(text, &end);
+    EXPECT(end != text && *end == 0 && isfinite(x), "row %d, %s: %s, %s", row, c->cell[row][2],
+           name, text);
+    return x;
+}
+
+static int row_of(const Csv *c, const char *op) {
+    for (int i = 1; i < c->rows; i++)
+        if (strcmp(c->cell[i][column(c, "op")], op) == 0) return i;
+    EXPECT(false, "no row of %s", op);
+    return 1;
+}
+
+static void test_ops(const char *dtype) {
+    char line[512], twin[32];
+    snprintf(line, sizeof line, "bench --ops --csv --model %s --rows 32 --seconds 0 --dtype %s",
+             in_world("model"), dtype);
+    const Csv *c = csv_of(line);
+#define X(op) row_of(c, #op);
+    SAILS_OPS(X)
+#undef X
+    snprintf(twin, sizeof twin, "cpu %s", dtype);
+    for (int i = 1; i < c->rows; i++) {
+        const char *op = c->cell[i][column(c, "op")];
+        EXPECT(c->cell[i][0][0] && strcmp(c->cell[i][1], twin) == 0, "%s on %s", op, c->cell[i][1]);
+        double least = number(c, i, "min_us"), median = number(c, i, "median_us");
+        EXPECT(least >= 0 && least <= median && median <= number(c, i, "max_us"), "%s", op);
+        EXPECT(number(c, i, "calls") >= 5, "%s: few calls", op);
+        EXPECT(number(c, i, "GB/s") > 0 && number(c, i, "GFLOP/s") >= 0, "%s: rates", op);
+        EXPECT(number(c, i, "percent_of_peak") > 0, "%s: no share", op);
+    }
+    EXPECT(number(c, row_of(c, "gemm"), "GFLOP/s") > 0, "gemm without FLOPs");
+    strcat(line, " --filter rmsnorm_b");
+    c = csv_of(line);
+    EXPECT(c->rows == 2 && strcmp(c->cell[1][2], "rmsnorm_bwd") == 0, "%d rows", c->rows);
+}
+
+/* The whole comes first; what its ops took adds up to all of it with what lies outside of them. */
+static void check_passes(const Csv *c, const char *what) {
+    EXPECT(strcmp(c->cell[1][2], what) == 0, "%s comes first", c->cell[1][2]);
+    EXPECT(number(c, 1, "tokens/s") > 0 && number(c, 1, "ms") > 0, "no rate");
+    EXPECT(number(c, 1, "GFLOP/s") > 0 && number(c, 1, "percent_of_peak") > 0, "no rate");
+    double percent = 0;
+    for (int i = 2; i < c->rows; i++) percent += number(c, i, "percent_of_time");
+    EXPECT(fabs(percent - 100) < 0.01 * c->rows, "%g %%", percent); /* two decimals */
+    for (int i = 3; i + 1 < c->rows; i++)
+        EXPECT(number(c, i, "ms") <= number(c, i - 1, "ms"), "row %d is not in order", i);
+    EXPECT(strcmp(c->cell[c->rows - 1][2], "outside of ops") == 0, "%s", c->cell[c->rows - 1][2]);
+}
+
+static void test_step(void) {
+    char line[512];
+    snprintf(line, sizeof line,
+             "bench --step --csv --runs 1 --model %s --data %s --batch 6 --max-length 100 "
+             "--pack-tokens 100 --dtype f32",
+             in_world("model"), in_world("pairs.jsonl"));
+    const Csv *c = csv_of(line);
+    check_passes(c, "step");
+    double attention = number(c, row_of(c, "attn_fwd"), "calls");
+    int adamw = row_of(c, "adamw");
+    EXPECT(attention > WORLD_LAYERS && (int)attention % WORLD_LAYERS == 0, "%g calls", attention);
+    EXPECT(number(c, row_of(c, "attn_bwd"), "calls") == attention, "as many backward");
+    EXPECT(number(c, adamw, "calls") == 1, "one step watched, not %s", c->cell[adamw][3]);
+}
+
+static void test_score(void) {
+    char line[768];
+    snprintf(line, sizeof line,
+             "bench --score --csv --runs 2 --model %s --data %s --sae %s/{layer} --layers 1,2 "
+             "--limit 7 --max-length 100 --dtype f32",
+             in_world("model"), in_world("pairs.jsonl"), in_world("sae"));
+    const Csv *c = csv_of(line);
+    check_passes(c, "score");
+    EXPECT(number(c, row_of(c, "sae_stats"), "calls") == 2, "a call for each SAE");
+}
+
+/* ---------------------------------------------------------------------------------- derived -- */
+
+static double gflop_per_token(const char *flags, double tokens) {
+    char line[256];
+    snprintf(line, sizeof line, "bench --derive --csv %s", flags);
+    const Csv *c = csv_of(line);
+    int step = row_of(c, "step");
+    double sum = 0;
+    for (int i = 1; i < step; i++) {
+        double roof = number(c, i, "roof_ms"), ceiling = number(c, i, "ceiling_ms");
+        EXPECT(ceiling >= roof && roof >= 0, "%s: %g ms above the roof's %g", c->cell[i][2],
+               ceiling, roof);
+        sum += ceiling;
+    }
+    EXPECT(fabs(sum / number(c, step, "ceiling_ms") - 1) < 1e-3, "rows add up to %g ms", sum);
+    for (int i = step + 1; i < c->rows; i++)
+        EXPECT(number(c, i, "ceiling_tokens/s") < number(c, i - 1, "ceiling_tokens/s"), "row %d",
+               i);
+    double ms = number(c, step, "ceiling_ms"), rate = number(c, step, "ceiling_tokens/s");
+    EXPECT(fabs(rate * ms / 1e3 / tokens - 1) < 1e-3, "%g tokens/s in %g ms", rate, ms);
+    return number(c, step, "GFLOP") / tokens;
+}
+
+/* Against a sum made from the shapes alone, 2 FLOP for each parameter and token forward and
+ * backward, attention 3.5 times its forward: 42.0 and 10.6 GFLOP. What the model does not need is
+ * less (the lowest layer's input has no gradient), norms and the like are more: 2 %. */
+static void test_derived(void) {
+    double nine = gflop_per_token("--shape 9b --rows 8192 --length 4096", 8192);
+    EXPECT(fabs(nine / 42.0 - 1) < 0.02, "9B: %g GFLOP a token", nine);
+    double two = gflop_per_token("--shape 2b --rows 8160 --length 160", 8160);
+    EXPECT(fabs(two / 10.6 - 1) < 0.02, "2B: %g GFLOP a token", two);
+    double quarter = gflop_per_token("--shape 2b --rows 8160 --length 160 --labels 0.25", 8160);
+    EXPECT(fabs(quarter / 8.8 - 1) < 0.03, "2B, a quarter labelled: %g GFLOP a token", quarter);
+    char line[256];
+    snprintf(line, sizeof line, "bench --derive --csv --model %s --rows 64 --length 16",
+             in_world("model"));
+    const Csv *c = csv_of(line);
+    double layers = 0; /* with a window and without one */
+    for (int i = 1; i < c->rows; i++)
+        if (strcmp(c->cell[i][2], "attn_fwd") == 0) layers += number(c, i, "calls");
+    EXPECT(layers == WORLD_LAYERS, "%g layers", layers);
+}
+
+static void bad(int code, const char *words, const char *flags) {
+    char line[600];
+    snprintf(line, sizeof line, "bench %s", flags);
+    Ended e = program_run(line);
+    EXPECT(e.code == code && program_one_line(e.err, words), "%s: exit %d: %s", line, e.code,
+           e.err);
+}
+
+static void test_refused(void) {
+    bad(2, "expected one of --ops, --step, --score, --derive", "--csv");
+    bad(2, "expected one of --ops, --step, --score, --derive", "--ops --step");
+    bad(2, "--model and --data are needed", "--step");
+    bad(2, "--sae and --layers are needed", "--score --model m --data d");
+    bad(2, "expected one of 2b|9b|27b", "--ops --shape 3b");
+    bad(2, "--rows: expected at least --length 160", "--derive --rows 100");
+    bad(2, "--length: expected at most the model's 8192", "--derive --rows 9000 --length 9000");
+    bad(2, "--rows: expected 16 to", "--ops --rows 1");
+    bad(2, "no op's name holds 'attention'", "--ops --filter attention --rows 16");
+    bad(3, "nowhere", "--ops --model nowhere");
+    char line[300];
+    snprintf(line, sizeof line, "--step --model %s --data nowhere.jsonl", in_world("model"));
+    bad(3, "nowhere.jsonl", line);
+}
+
+int main(void) {
+    world_make();
+    test_calls(DTYPE_F32);
+    test_calls(DTYPE_BF16);
+    test_pass();
+    test_ops("f32");
+    test_ops("bf16");
+    test_step();
+    test_score();
+    test_derived();
+    test_refused();
+    world_remove();
+    return test_done("bench");
+}
