@@ -180,7 +180,19 @@ bad 2 "expected --data with pairs" score --model m --sae x --layers 0 --out s
 bad 3 "no SAE for layer 0" score --model m --sae x --layers 0 --max-length 60 --data chats.jsonl --out s
 bad 2 "expected 0 to 1" score --model m --sae x --layers 2 --max-length 60 --data chats.jsonl --out s
 bad 3 "nowhere" subspace --scores nowhere --out b
-bad 2 "--device cuda" generate --model m --prompts prompts.jsonl --device cuda
+
+# ------------------------------------------------- a device that cannot be had: cuda, then auto --
+without_gpu() { # "why"
+    bad 2 "--device cuda: $1" generate --model m --prompts prompts.jsonl --device cuda
+    good train --model m --data chats.jsonl --init lora --rank 2 --max-length 60 --dtype f32 \
+        --steps 1 --device auto --out "auto$((autos += 1))"
+    has "1 steps of 64 documents, cpu f32"
+}
+autos=0
+SAILS_CUDA_PLUGIN=$work/none.so without_gpu "the CUDA plug-in does not load ($work/none.so"
+if [ -e "$(dirname "$sails")/libsails_cuda.so" ] && [ ! -e /dev/nvidiactl ]; then
+    without_gpu "no GPU answers"
+fi
 
 # ------------------------------------------------------------------------------------- plan --
 common="--model m --dtype f32 --seed 1 --threads 1"
