@@ -35,35 +35,35 @@ static bool read_prompts(Align *w, Err *err) {
 
 enum { SCORE, TRAIN, GENERATE, PERPLEXITY, PLANS };
 
-static bool plan(Plan *p, const Align *w, int which, Err *err) {
-    enum Dtype dtype = w->r.ex.dtype;
+static bool plan(Plan *p, Align *w, int which, Err *err) {
+    Exec *ex = &w->r.ex;
     Settings s = *w->s;
     GenOptions o = generating_options(w->s, &w->prompts);
     switch (which) {
         case SCORE:
-            return plan_score(p, w->s, dtype, *s.score.aligned ? NULL : &w->data, err);
+            return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
         case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
             s.train.init = INIT_LORA;
             s.train.only_scored = false;
             if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
-            return plan_train(p, &s, dtype, &w->data, err);
+            return plan_train(p, &s, ex, &w->data, err);
         case GENERATE:
-            return plan_generate(p, w->s, dtype, &o, err);
+            return plan_generate(p, w->s, ex, &o, err);
         default:
-            return plan_logprob(p, w->s, dtype, *s.data.text ? &w->text : &w->data, err);
+            return plan_logprob(p, w->s, ex, *s.data.text ? &w->text : &w->data, err);
     }
 }
 
 /* Every stage that the methods ask for, before the first of them: it would be a pity to find out
  * after hours of scoring that the training does not fit. */
-static bool fits(const Align *w, Err *err) {
+static bool fits(Align *w, Err *err) {
     static const char *const name[PLANS] = {"score", "train", "generate", "perplexity"};
     const bool asked[PLANS] = {w->methods.sails, w->methods.trained, true, true};
     Plan open = {0};
     plan_measured(&open, "program, tokenizer, data and prompts");
     for (int i = 0; i < PLANS; i++) {
         Plan p = open;
-        if (asked[i] && !(plan(&p, w, i, err) && plan_fits(&p, err)))
+        if (asked[i] && !(plan(&p, w, i, err) && plan_fits(&p, &w->r.ex, err)))
             return err_prefix(err, "%s", name[i]);
     }
     return true;

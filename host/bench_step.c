@@ -133,7 +133,7 @@ bool bench_step(const Bench *b, Err *err) {
         ok = err_set(err, EXIT_INPUT, "%s: no document has a training target", s->data.path);
     Plan plan = {0};
     if (ok) plan_measured(&plan, "program, tokenizer and data");
-    ok = ok && plan_train(&plan, s, r->ex.dtype, &d, err) && plan_fits(&plan, err) &&
+    ok = ok && plan_train(&plan, s, &r->ex, &d, err) && plan_fits(&plan, &r->ex, err) &&
          runtime_model(r, s, (int)d.longest, err) && adapting_fresh(r, s, INIT_LORA, NULL, err) &&
          run_steps(b, &d, err);
     dataset_free(&d);
@@ -173,7 +173,7 @@ bool bench_score(const Bench *b, Err *err) {
     SaeSet saes = {0};
     Plan plan = {0};
     plan_measured(&plan, "program and tokenizer");
-    bool ok = plan_score(&plan, s, r->ex.dtype, NULL, err) && plan_fits(&plan, err) &&
+    bool ok = plan_score(&plan, s, &r->ex, NULL, err) && plan_fits(&plan, &r->ex, err) &&
               runtime_model(r, s, s->data.max_length, err) &&
               layers_parse(&layers, s->score.layers, r->model.c.L, err) &&
               saes_open(&saes, &r->ex, s, &layers, r->model.c.D, err) && run_scores(b, &saes, err);

@@ -21,11 +21,11 @@ static void report(const GeneratingWork *w, const Settings *s) {
            print_seconds(took, w->seconds), print_count(per_second, rate), w->cut);
 }
 
-static bool fits(const Runtime *r, const Settings *s, const Prompts *prompts, Err *err) {
+static bool fits(Runtime *r, const Settings *s, const Prompts *prompts, Err *err) {
     Plan p = {0};
     GenOptions o = generating_options(s, prompts);
     plan_measured(&p, "program, tokenizer and prompts");
-    return plan_generate(&p, s, r->ex.dtype, &o, err) && plan_fits(&p, err);
+    return plan_generate(&p, s, &r->ex, &o, err) && plan_fits(&p, &r->ex, err);
 }
 
 static bool run(const Args *a, Err *err) {

@@ -97,10 +97,10 @@ static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     return ok;
 }
 
-static bool fits(const Runtime *r, const Settings *s, const Dataset *d, Err *err) {
+static bool fits(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
     Plan p = {0};
     plan_measured(&p, "program, tokenizer and data");
-    return plan_logprob(&p, s, r->ex.dtype, d, err) && plan_fits(&p, err);
+    return plan_logprob(&p, s, &r->ex, d, err) && plan_fits(&p, &r->ex, err);
 }
 
 static bool run(const Args *a, Err *err) {

@@ -10,30 +10,36 @@
 
 enum { STAGE_SCORE, STAGE_TRAIN, STAGE_GENERATE, STAGE_LOGPROB }; /* plan.stage */
 
-static void report(const Plan *p, const Settings *s) {
-    static const char *const kind[] = {"anonymous", "file"};
+static void report(const Plan *p, const Settings *s, Exec *ex) {
     double anonymous = plan_total(p, PLAN_ANONYMOUS), file = plan_total(p, PLAN_FILE);
+    double device = plan_total(p, PLAN_DEVICE);
+    size_t device_available = 0, all;
     Machine m;
     machine_read(&m);
     double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
+    bool apart = exec_memory(ex, &device_available, &all);
     if (s->run.json) {
         json_t *items = json_array();
         for (int i = 0; i < p->n; i++)
-            json_array_append_new(items,
-                                  json_pack("{s:s, s:s, s:f}", "name", p->item[i].name, "kind",
-                                            kind[p->item[i].kind], "bytes", p->item[i].bytes));
-        print_json(json_pack("{s:o, s:f, s:f, s:f, s:f}", "items", items, "anonymous", anonymous,
-                             "file", file, "total", anonymous + file, "available", limit));
+            json_array_append_new(
+                items, json_pack("{s:s, s:s, s:f}", "name", p->item[i].name, "kind",
+                                 plan_kind_name[p->item[i].kind], "bytes", p->item[i].bytes));
+        print_json(json_pack("{s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "items", items, "anonymous",
+                             anonymous, "file", file, "total", anonymous + file, "available", limit,
+                             "device", device, "device_available", (double)device_available));
         return;
     }
     char size[PRINT_ROOM];
     for (int i = 0; i < p->n; i++)
         printf("%-34s %10s  %s\n", p->item[i].name, print_bytes(size, p->item[i].bytes),
-               kind[p->item[i].kind]);
+               plan_kind_name[p->item[i].kind]);
     printf("%-34s %10s\n", "anonymous memory", print_bytes(size, anonymous));
     printf("%-34s %10s\n", "resident file pages", print_bytes(size, file));
     printf("%-34s %10s\n", "total", print_bytes(size, anonymous + file));
     printf("%-34s %10s\n", "available", print_bytes(size, limit));
+    if (!apart) return;
+    printf("%-34s %10s\n", "device memory", print_bytes(size, device));
+    printf("%-34s %10s\n", "available on the device", print_bytes(size, (double)device_available));
 }
 
 static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
@@ -48,7 +54,7 @@ static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
     plan_measured(p, "prompts");
     GenOptions o = generating_options(s, &prompts);
     prompts_free(&prompts);
-    return plan_generate(p, s, r->ex.dtype, &o, err);
+    return plan_generate(p, s, &r->ex, &o, err);
 }
 
 static bool plan_over_data(Plan *p, Runtime *r, const Settings *s, Err *err) {
@@ -64,9 +70,9 @@ static bool plan_over_data(Plan *p, Runtime *r, const Settings *s, Err *err) {
                       (size_t)s->data.limit, err))
         return false;
     plan_measured(p, "data");
-    bool ok = s->plan.stage == STAGE_TRAIN ? plan_train(p, s, r->ex.dtype, &d, err)
-              : score                      ? plan_score(p, s, r->ex.dtype, &d, err)
-                                           : plan_logprob(p, s, r->ex.dtype, &d, err);
+    bool ok = s->plan.stage == STAGE_TRAIN ? plan_train(p, s, &r->ex, &d, err)
+              : score                      ? plan_score(p, s, &r->ex, &d, err)
+                                           : plan_logprob(p, s, &r->ex, &d, err);
     dataset_free(&d);
     return ok;
 }
@@ -81,8 +87,8 @@ static bool run(const Args *a, Err *err) {
     if (ok) plan_measured(&p, "tokenizer");
     ok = ok && (s->plan.stage == STAGE_GENERATE ? plan_generation(&p, &r, s, err)
                                                 : plan_over_data(&p, &r, s, err));
-    if (ok) report(&p, s);
-    ok = ok && plan_fits(&p, err);
+    if (ok) report(&p, s, &r.ex);
+    ok = ok && plan_fits(&p, &r.ex, err);
     runtime_close(&r);
     return ok;
 }

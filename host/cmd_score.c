@@ -51,10 +51,10 @@ static bool score_and_save(Runtime *r, const SaeSet *saes, const Settings *s, Er
     return ok;
 }
 
-static bool fits(const Runtime *r, const Settings *s, Err *err) {
+static bool fits(Runtime *r, const Settings *s, Err *err) {
     Plan p = {0};
     plan_measured(&p, "program and tokenizer");
-    return plan_score(&p, s, r->ex.dtype, NULL, err) && plan_fits(&p, err);
+    return plan_score(&p, s, &r->ex, NULL, err) && plan_fits(&p, &r->ex, err);
 }
 
 static bool run(const Args *a, Err *err) {

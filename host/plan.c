@@ -12,6 +12,8 @@
 #include "host/train.h"
 #include "model/score_run.h"
 
+const char *const plan_kind_name[] = {"anonymous", "file", "device"};
+
 static void add(Plan *p, const char *name, enum PlanKind kind, double bytes) {
     if (bytes <= 0) return;
     CHECK(p->n < PLAN_ITEMS, "%d items", p->n);
@@ -33,24 +35,32 @@ double plan_total(const Plan *p, enum PlanKind kind) {
     return sum;
 }
 
-bool plan_fits(const Plan *p, Err *err) {
-    Machine m;
-    machine_read(&m);
-    MemoryUse use = machine_memory_use();
-    double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
-    double more = plan_total(p, PLAN_ANONYMOUS) - use.anonymous;
-    if (limit <= 0 || more <= limit) return true;
-    const PlanItem *largest = &p->item[0];
-    for (int i = 1; i < p->n; i++)
-        if (p->item[i].kind == PLAN_ANONYMOUS && p->item[i].bytes > largest->bytes)
+/* The refusal, unless `more` bytes of one kind fit into the `limit` that is available. */
+static bool fits(const Plan *p, enum PlanKind kind, double more, double limit, Err *err) {
+    if (more <= limit) return true;
+    const PlanItem *largest = NULL;
+    for (int i = 0; i < p->n; i++)
+        if (p->item[i].kind == kind && (!largest || p->item[i].bytes > largest->bytes))
             largest = &p->item[i];
     char need[PRINT_ROOM], have[PRINT_ROOM], most[PRINT_ROOM];
     return err_set(
         err, EXIT_MEMORY,
-        "does not fit: %s more are needed, %s are available; the largest part is %s, %s; "
+        "does not fit: %s more %sare needed, %s are available; the largest part is %s, %s; "
         "see sails plan, or lower --pack-tokens, --max-length or --batch",
-        print_bytes(need, more), print_bytes(have, limit), largest->name,
-        print_bytes(most, largest->bytes));
+        print_bytes(need, more), kind == PLAN_DEVICE ? "of the GPU's memory " : "",
+        print_bytes(have, limit), largest->name, print_bytes(most, largest->bytes));
+}
+
+bool plan_fits(const Plan *p, Exec *ex, Err *err) {
+    Machine m;
+    machine_read(&m);
+    MemoryUse use = machine_memory_use();
+    size_t available, all;
+    double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
+    double more = plan_total(p, PLAN_ANONYMOUS) - use.anonymous;
+    if (limit > 0 && !fits(p, PLAN_ANONYMOUS, more, limit, err)) return false;
+    return !exec_memory(ex, &available, &all) ||
+           fits(p, PLAN_DEVICE, plan_total(p, PLAN_DEVICE), (double)available, err);
 }
 
 /* ------------------------------------------------------------------------------- weights -- */
@@ -80,19 +90,30 @@ static bool runs(const char *name, int layers) {
     return sscanf(name, "model.layers.%d.", &layer) != 1 || layer < layers;
 }
 
+/* What every stage begins with. */
+typedef struct Base {
+    Config c;
+    Exec cpu; /* for what only measures */
+    Lora lora;
+    Exec *ex;           /* that will run the stage, borrowed */
+    enum PlanKind kind; /* of what its ops work in */
+} Base;
+
 /* layers < c->L: the lower layers alone, without the head; then the embedding counts by the tokens
  * of d. */
-static bool weights(Plan *p, const char *folder, const Config *c, enum Dtype dtype, int positions,
-                    int layers, const Dataset *d, Err *err) {
+static bool weights(Plan *p, const Base *b, const char *folder, int positions, int layers,
+                    const Dataset *d, Err *err) {
+    const Config *c = &b->c;
     StSet *set;
     if (!st_open_folder(&set, folder, "model", err)) return false;
-    double mapped = 0, converted = 0;
+    double mapped = 0, placed = 0;
     for (size_t i = 0; i < st_count(set); i++) {
         const StTensor *t = st_at(set, i);
-        bool in_place = st_in_place(t, dtype), embed = strstr(t->name, "embed_tokens") != NULL;
+        bool in_place = st_stores(t, b->ex->dtype) && exec_reads(b->ex, t->data);
+        bool embed = strstr(t->name, "embed_tokens") != NULL;
         if (strcmp(t->name, "lm_head.weight") == 0) continue;
         if (!in_place)
-            converted += (double)t->count * (double)dtype_size(dtype);
+            placed += (double)t->count * (double)dtype_size(b->ex->dtype);
         else if (embed && layers < c->L && d)
             mapped += embedding_windows(t, d);
         else if (runs(t->name, layers))
@@ -100,9 +121,9 @@ static bool weights(Plan *p, const char *folder, const Config *c, enum Dtype dty
     }
     st_close(set);
     add(p, "weights, mapped", PLAN_FILE, mapped);
-    add(p, "weights, converted", PLAN_ANONYMOUS, converted);
+    add(p, b->kind == PLAN_DEVICE ? "weights" : "weights, converted", b->kind, placed);
     int rows = positions ? positions : c->max_positions;
-    add(p, "rope table", PLAN_ANONYMOUS, (double)rows * c->E * sizeof(float));
+    add(p, "rope table", b->kind, (double)rows * c->E * sizeof(float));
     return true;
 }
 
@@ -127,31 +148,28 @@ static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, b
     return true;
 }
 
-static void adapter_bytes(Plan *p, const Lora *lora, enum Dtype dtype, bool training) {
-    double n = (double)lora->n;
-    add(p, "adapters", PLAN_ANONYMOUS, n * (double)(sizeof(float) + dtype_size(dtype)));
+static void adapter_bytes(Plan *p, const Base *b, bool training) {
+    double n = (double)b->lora.n;
+    add(p, "adapters", b->kind, n * (double)(sizeof(float) + dtype_size(b->ex->dtype)));
     if (!training) return;
-    add(p, "adapter gradients", PLAN_ANONYMOUS, n * sizeof(float));
-    add(p, "optimiser", PLAN_ANONYMOUS, 2 * n * sizeof(float));
+    add(p, "adapter gradients", b->kind, n * sizeof(float));
+    add(p, "optimiser", b->kind, 2 * n * sizeof(float));
 }
 
-/* Workspace of the CPU's ops for passes of so many rows: the attention's f32 sums of dk and dv in
- * backward, and what oneDNN keeps per thread. */
-static void workspace(Plan *p, const Config *c, int rows, bool training) {
+/* Workspace of the ops for passes of so many rows. The CPU's: the attention's f32 sums of dk and dv
+ * in backward, and what oneDNN keeps per thread. The GPU's, which doubles as it grows: a number per
+ * row and head in backward, and no more than FIXED elsewhere. */
+static void workspace(Plan *p, const Base *b, int rows, bool training) {
     enum { FIXED = 24 << 20 };
-    double sums = training ? 2.0 * rows * c->K * c->E * sizeof(float) : 0;
-    add(p, "workspace", PLAN_ANONYMOUS, sums + FIXED);
+    const Config *c = &b->c;
+    double each = b->kind == PLAN_DEVICE ? 2.0 * c->H : 2.0 * c->K * c->E;
+    add(p, "workspace", b->kind, (training ? each * rows * sizeof(float) : 0) + FIXED);
 }
 
-/* What every stage begins with. */
-typedef struct Base {
-    Config c;
-    Exec cpu;
-    Lora lora;
-} Base;
-
-static bool base_open(Base *b, const Settings *s, bool training, Err *err) {
-    *b = (Base){0};
+static bool base_open(Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
+    size_t available, all;
+    *b = (Base){.ex = ex, .kind = PLAN_ANONYMOUS};
+    if (exec_memory(ex, &available, &all)) b->kind = PLAN_DEVICE;
     if (!config_load(&b->c, s->model.path, err)) return false;
     const char *why = exec_open(&b->cpu, DEVICE_CPU, DTYPE_F32);
     CHECK(!why, "%s", why);
@@ -168,57 +186,56 @@ static const Lora *lora_of(const Base *b) {
     return b->lora.n ? &b->lora : NULL;
 }
 
-bool plan_train(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err) {
+bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
-    bool ok = base_open(&b, s, true, err) &&
-              weights(p, s->model.path, &b.c, dtype, (int)d->longest, b.c.L, d, err);
+    bool ok = base_open(&b, s, ex, true, err) &&
+              weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         TrainSetup t;
         train_setup(&t, s, d->n);
         t.doc = d->doc;
         PackSize size = train_pack_size(&t);
-        adapter_bytes(p, &b.lora, dtype, true);
-        add(p, "activations", PLAN_ANONYMOUS,
-            (double)acts_bytes(&b.c, &b.lora, dtype, size.rows, size.segs, size.labels,
+        adapter_bytes(p, &b, true);
+        add(p, "activations", b.kind,
+            (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));
-        workspace(p, &b.c, size.rows, true);
+        workspace(p, &b, size.rows, true);
     }
     base_close(&b);
     return ok;
 }
 
-bool plan_logprob(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err) {
+bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
-    bool ok = base_open(&b, s, false, err) &&
-              weights(p, s->model.path, &b.c, dtype, (int)d->longest, b.c.L, d, err);
+    bool ok = base_open(&b, s, ex, false, err) &&
+              weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         PackSize size = measure_pack_size(d->doc, NULL, d->n, settings_pack_tokens(s));
-        adapter_bytes(p, &b.lora, dtype, false);
-        add(p, "activations", PLAN_ANONYMOUS,
-            (double)acts_bytes(&b.c, lora_of(&b), dtype, size.rows, size.segs, size.labels,
+        adapter_bytes(p, &b, false);
+        add(p, "activations", b.kind,
+            (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_INFER));
-        workspace(p, &b.c, size.rows, false);
+        workspace(p, &b, size.rows, false);
     }
     base_close(&b);
     return ok;
 }
 
-bool plan_generate(Plan *p, const Settings *s, enum Dtype dtype, const GenOptions *o, Err *err) {
+bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err) {
     Base b;
     bool ok =
-        base_open(&b, s, false, err) && weights(p, s->model.path, &b.c, dtype, 0, b.c.L, NULL, err);
+        base_open(&b, s, ex, false, err) && weights(p, &b, s->model.path, 0, b.c.L, NULL, err);
     if (ok) {
-        adapter_bytes(p, &b.lora, dtype, false);
-        add(p, "key/value cache and activations", PLAN_ANONYMOUS,
-            (double)gen_bytes(&b.c, lora_of(&b), dtype, o));
-        workspace(p, &b.c, o->prefill_rows, false);
+        adapter_bytes(p, &b, false);
+        add(p, "key/value cache and activations", b.kind,
+            (double)gen_bytes(&b.c, lora_of(&b), ex->dtype, o));
+        workspace(p, &b, o->prefill_rows, false);
     }
     base_close(&b);
     return ok;
 }
 
-static bool score_sums(Plan *p, const Base *b, const Settings *s, enum Dtype dtype,
-                       const Layers *layers, Err *err) {
+static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
     double encoders = 0, results = 0;
@@ -226,25 +243,26 @@ static bool score_sums(Plan *p, const Base *b, const Settings *s, enum Dtype dty
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
         results += (double)score_layer_bytes(saes.sae[i].enc.S);
     }
-    add(p, "SAE encoders", PLAN_ANONYMOUS, encoders);
+    add(p, "SAE encoders", b->kind, encoders);
     add(p, "results", PLAN_ANONYMOUS, results);
-    add(p, "statistics and activations", PLAN_ANONYMOUS,
-        (double)score_run_bytes(&b->c, lora_of(b), dtype, saes.sae, saes.n,
+    add(p, "statistics and activations", b->kind,
+        (double)score_run_bytes(&b->c, lora_of(b), b->ex->dtype, saes.sae, saes.n,
                                 settings_pack_tokens(s)));
     saes_close(&saes);
     return true;
 }
 
-bool plan_score(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err) {
+bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
     Layers layers = {0};
-    bool ok = base_open(&b, s, false, err) && layers_parse(&layers, s->score.layers, b.c.L, err);
+    bool ok =
+        base_open(&b, s, ex, false, err) && layers_parse(&layers, s->score.layers, b.c.L, err);
     int top = ok ? layers.layer[layers.n - 1] + 1 : 0;
-    ok = ok && weights(p, s->model.path, &b.c, dtype, s->data.max_length, top, d, err) &&
-         score_sums(p, &b, s, dtype, &layers, err);
+    ok = ok && weights(p, &b, s->model.path, s->data.max_length, top, d, err) &&
+         score_sums(p, &b, s, &layers, err);
     if (ok) {
-        adapter_bytes(p, &b.lora, dtype, false);
-        workspace(p, &b.c, settings_pack_tokens(s), false);
+        adapter_bytes(p, &b, false);
+        workspace(p, &b, settings_pack_tokens(s), false);
     }
     layers_free(&layers);
     base_close(&b);

@@ -8,7 +8,8 @@
  *   anonymous   activations, adapters, optimiser, converted weights, tokenizer, data ...
  *   file        mapped weights that will be touched, code of program and libraries
  *
- * On a GPU the weights, adapters and activations lie in the device's memory instead. */
+ * On a GPU weights, adapters and activations are a third kind, `device`: what they need is held
+ * against the memory that the card has left. The file's pages are let go of as they are read. */
 #ifndef SAILS_PLAN_H
 #define SAILS_PLAN_H
 
@@ -17,7 +18,8 @@
 #include "model/config.h"
 #include "model/generate.h"
 
-enum PlanKind { PLAN_ANONYMOUS, PLAN_FILE, PLAN_KINDS };
+enum PlanKind { PLAN_ANONYMOUS, PLAN_FILE, PLAN_DEVICE, PLAN_KINDS };
+extern const char *const plan_kind_name[PLAN_KINDS];
 enum { PLAN_ITEMS = 16 };
 
 typedef struct PlanItem {
@@ -30,22 +32,23 @@ typedef struct PlanItem {
 typedef struct Plan {
     PlanItem item[PLAN_ITEMS];
     int n;
-    double seen[PLAN_KINDS]; /* of this process, at the last plan_measured */
+    double seen[PLAN_DEVICE]; /* of this process by kind, at the last plan_measured */
 } Plan;
 
 /* Adds what this process has grown by since the last call; the first time all that it has. */
 void plan_measured(Plan *p, const char *name);
 
 /* What a stage adds to a process that has its inputs open already: weights, adapters, activations,
- * workspace. Only file headers are read. */
-bool plan_train(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err);
-bool plan_logprob(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err);
-bool plan_score(Plan *p, const Settings *s, enum Dtype dtype, const Dataset *d, Err *err);
-bool plan_generate(Plan *p, const Settings *s, enum Dtype dtype, const GenOptions *o, Err *err);
+ * workspace. Only file headers are read. `ex` is the device that will run it. */
+bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err);
 
 double plan_total(const Plan *p, enum PlanKind kind);
 
-/* EXIT_MEMORY when the anonymous memory is more than this machine, or the container, has left. */
-bool plan_fits(const Plan *p, Err *err);
+/* EXIT_MEMORY when the anonymous memory is more than this machine, or the container, has left, or
+ * the device's memory more than ex has. */
+bool plan_fits(const Plan *p, Exec *ex, Err *err);
 
 #endif

@@ -25,6 +25,7 @@ typedef struct Device {
     const char *(*card)(Exec *ex);                  /* NULL: there is none */
     void (*range_push)(Exec *ex, const char *name); /* NULL: no profiler would see it */
     void (*range_pop)(Exec *ex);
+    bool (*memory)(Exec *ex, size_t *available, size_t *all);
     bool maps_host; /* ops can read mapped files in place */
 } Device;
 

@@ -52,15 +52,12 @@ void exec_free(Exec *ex, void *p) {
     ex->device->free(ex, p);
 }
 
-const void *exec_map(Exec *ex, const void *p, size_t bytes, const char *what) {
-    if (ex->device->maps_host && (uintptr_t)p % 8 == 0) return p;
-    void *copy = exec_alloc(ex, bytes, what);
-    exec_copy_in(ex, copy, p, bytes);
-    return copy;
+bool exec_reads(const Exec *ex, const void *p) {
+    return ex->device->maps_host && (uintptr_t)p % 8 == 0;
 }
 
-void exec_unmap(Exec *ex, const void *mapped, const void *p) {
-    if (mapped != p) exec_free(ex, (void *)(uintptr_t)mapped);
+bool exec_memory(Exec *ex, size_t *available, size_t *all) {
+    return ex->device->memory(ex, available, all);
 }
 
 void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes) {
@@ -100,8 +97,10 @@ void *exec_scratch(Exec *ex, size_t bytes) {
     if (bytes > ex->scratch_bytes) {
         exec_sync(ex); /* earlier work may still use the old one */
         exec_free(ex, ex->scratch);
-        ex->scratch = exec_alloc(ex, bytes, "scratch");
-        ex->scratch_bytes = bytes;
+        size_t room = SCRATCH_MIN;
+        while (room < bytes && room <= SIZE_MAX / 2) room *= 2;
+        ex->scratch = exec_alloc(ex, room, "scratch");
+        ex->scratch_bytes = room;
     }
     return ex->scratch;
 }

@@ -49,11 +49,13 @@ void exec_close(Exec *ex); /* frees the scratch; allocations must have been free
 void *exec_alloc(Exec *ex, size_t bytes, const char *what);
 void exec_free(Exec *ex, void *p); /* NULL is allowed */
 
-/* Makes read-only host memory (a mapped file) readable by ops. The CPU device returns p itself
- * when it is aligned to 8 bytes, else a copy; a GPU always copies. The host memory must outlive
- * the mapping. Undone by exec_unmap. */
-const void *exec_map(Exec *ex, const void *p, size_t bytes, const char *what);
-void exec_unmap(Exec *ex, const void *mapped, const void *p);
+/* Can ops read this host memory (a mapped file) in place? Never on a GPU; on the CPU device if it
+ * is aligned to 8 bytes. */
+bool exec_reads(const Exec *ex, const void *p);
+
+/* The bytes of the device's own memory that are available now, and all that it has. False, and
+ * nothing is set, where it has none: ops then work in the host's. */
+bool exec_memory(Exec *ex, size_t *available, size_t *all);
 
 /* copy_in has taken the host bytes when it returns: the caller may change them at once. */
 void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes);
@@ -63,7 +65,9 @@ void exec_zero(Exec *ex, void *device, size_t bytes);
 void exec_sync(Exec *ex);
 
 /* For op implementations: at least `bytes` of workspace, 64-byte aligned, contents undefined,
- * valid until the next call. Grows in the first steps, then stays. */
+ * valid until the next call. It grows by doubling from SCRATCH_MIN on, so that the first step
+ * leaves enough for later ones, whose packs may be a little larger. */
+enum { SCRATCH_MIN = 1 << 20 };
 void *exec_scratch(Exec *ex, size_t bytes);
 
 /* The name of the card, borrowed from the device; NULL: work is done by this machine's processor.

@@ -104,6 +104,10 @@ static void cpu_zero(Exec *ex, void *p, size_t bytes) {
     memset(p, 0, bytes);
 }
 
+static bool cpu_memory(Exec *ex, size_t *available, size_t *all) {
+    (void)ex, (void)available, (void)all;
+    return false;
+}
 static void cpu_sync(Exec *ex) {
     (void)ex;
 }
@@ -120,5 +124,6 @@ const Device device_cpu = {
     .copy = cpu_copy,
     .zero = cpu_zero,
     .sync = cpu_sync,
+    .memory = cpu_memory,
     .maps_host = true,
 };

@@ -112,6 +112,12 @@ static void device_zero(Exec *ex, void *p, size_t bytes) {
     CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, cuda_state(ex)->stream));
 }
 
+static bool device_memory(Exec *ex, size_t *available, size_t *all) {
+    (void)ex;
+    CUDA_CHECK(cudaMemGetInfo(available, all));
+    return true;
+}
+
 static void device_sync(Exec *ex) {
     CUDA_CHECK(cudaStreamSynchronize(cuda_state(ex)->stream));
 }
@@ -144,6 +150,7 @@ static const Device device_cuda = {
     .card = device_card,
     .range_push = ranges_push,
     .range_pop = ranges_pop,
+    .memory = device_memory,
     .maps_host = false,
 };
 

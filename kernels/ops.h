@@ -10,7 +10,7 @@
  *               is exact, computing and reducing is f32 (double where stated), writing rounds once.
  *   shapes      row major, last dim contiguous; base addresses 16-byte aligned. In device memory,
  *               all of them: index arrays and structs too. (CPU twins need an element's alignment
- *               only, so that weights can stay in files that pad to 8 bytes: exec_map.)
+ *               only, so that weights can stay in files that pad to 8 bytes.)
  *   out =       fully overwritten: the old contents are never read, not even as NaN.
  *   out +=      added to the old contents.
  *   in/out      read and overwritten.

@@ -1,5 +1,6 @@
-/* weights.c - the frozen tensors: one list of names and shapes, found in the checkpoint and either
- * used in place or converted. */
+/* weights.c - the frozen tensors: one list of names and shapes, found in the checkpoint and used in
+ * place where ops can read the file's pages; else copied or converted into the device's memory, in
+ * pieces, while the file is read. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +15,7 @@ struct Weight {
     const store **slot; /* in the Model */
     size_t rows, cols;  /* rows 0: a vector */
     const StTensor *t;
-    bool mapped; /* else converted, in the arena */
+    bool mapped; /* used in place; else in the arena */
 };
 
 enum { PIECE = 1 << 16, PIECES = 16 }; /* elements converted by one thread; pieces per copy */
@@ -92,7 +93,7 @@ static bool find_all(Model *m, Err *err) {
         bool vector = w->rows == 0;
         if (!st_need(m->file, &w->t, w->name, vector ? 1 : 2, vector ? &w->cols : matrix, err))
             return false;
-        w->mapped = st_in_place(w->t, m->ex->dtype);
+        w->mapped = st_stores(w->t, m->ex->dtype) && exec_reads(m->ex, w->t->data);
     }
     for (size_t i = 0; i < st_count(m->file); i++) {
         const StTensor *t = st_at(m->file, i);
@@ -109,23 +110,36 @@ static bool find_all(Model *m, Err *err) {
     return check_head(m, err);
 }
 
-/* Converts and copies a tensor through a small staging buffer and lets go of what has been read,
- * so that the peak is the arena. */
-static bool convert(Model *m, const StTensor *t, store *to, void *stage, float *wide, Err *err) {
+/* What a tensor in the arena comes through, if it is not stored as ops want it. */
+typedef struct Stage {
+    float *wide;  /* PIECE * PIECES elements each */
+    void *narrow; /* bf16 */
+} Stage;
+
+/* The elements as ops store them: in the file itself, or converted. */
+static const void *stored(const StTensor *t, enum Dtype dtype, size_t first, size_t n,
+                          const Stage *stage) {
+    if (st_stores(t, dtype)) return (const char *)t->data + first * dtype_size(dtype);
+#pragma omp parallel for schedule(static)
+    for (size_t piece = 0; piece < (n + PIECE - 1) / PIECE; piece++) {
+        size_t at = piece * PIECE, k = n - at < PIECE ? n - at : PIECE;
+        st_read_f32(t, stage->wide + at, first + at, k);
+        if (dtype == DTYPE_BF16)
+            for (size_t i = at; i < at + k; i++)
+                ((bf16 *)stage->narrow)[i] = bf16_from_f32(stage->wide[i]);
+    }
+    return dtype == DTYPE_F32 ? (const void *)stage->wide : stage->narrow;
+}
+
+/* Copies a tensor into the arena and lets go of what has been read, so that the peak is the arena.
+ * A GPU takes one piece while the next is read. */
+static bool load(Model *m, const StTensor *t, store *to, const Stage *stage, Err *err) {
     enum Dtype dtype = m->ex->dtype;
     for (size_t done = 0; done < t->count;) {
         if (interrupted(err)) return false;
         size_t left = t->count - done, n = left < PIECE * PIECES ? left : PIECE * PIECES;
-#pragma omp parallel for schedule(static)
-        for (size_t piece = 0; piece < (n + PIECE - 1) / PIECE; piece++) {
-            size_t at = piece * PIECE, k = n - at < PIECE ? n - at : PIECE;
-            st_read_f32(t, wide + at, done + at, k);
-            if (dtype == DTYPE_BF16)
-                for (size_t i = at; i < at + k; i++) ((bf16 *)stage)[i] = bf16_from_f32(wide[i]);
-        }
-        exec_copy_in(m->ex, store_at(dtype, to, done), dtype == DTYPE_F32 ? (void *)wide : stage,
+        exec_copy_in(m->ex, store_at(dtype, to, done), stored(t, dtype, done, n, stage),
                      n * dtype_size(dtype));
-        exec_sync(m->ex); /* the staging buffer is reused */
         st_release(t, done, n);
         done += n;
     }
@@ -143,8 +157,8 @@ static void carve(Model *m) {
 }
 
 static bool load_all(Model *m, Err *err) {
-    void *stage = mem_array(PIECE * PIECES, sizeof(bf16));
-    float *wide = mem_array(PIECE * PIECES, sizeof *wide);
+    Stage stage = {.wide = mem_array(PIECE * PIECES, sizeof(float)),
+                   .narrow = mem_array(PIECE * PIECES, sizeof(bf16))};
     arena_init(&m->arena, m->ex, m->ex->dtype, "weights");
     carve(m);
     arena_place(&m->arena);
@@ -153,11 +167,11 @@ static bool load_all(Model *m, Err *err) {
     for (int i = 0; i < m->nweight && ok; i++) {
         const Weight *w = &m->weight[i];
         if (w->mapped)
-            *w->slot = exec_map(m->ex, w->t->data, w->t->bytes, w->name);
+            *w->slot = w->t->data;
         else
-            ok = convert(m, w->t, (store *)(uintptr_t)*w->slot, stage, wide, err);
+            ok = load(m, w->t, (store *)(uintptr_t)*w->slot, &stage, err);
     }
-    free(stage), free(wide);
+    free(stage.wide), free(stage.narrow);
     if (ok)
         m->ex->op->rope_table(m->ex, m->cos, m->sin, m->c.max_positions, m->c.E, m->c.rope_theta);
     return ok;
@@ -192,10 +206,6 @@ bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *
 }
 
 void model_close(Model *m) {
-    for (int i = 0; i < m->nweight; i++) {
-        const Weight *w = &m->weight[i];
-        if (w->mapped && *w->slot) exec_unmap(m->ex, *w->slot, w->t->data);
-    }
     arena_free(&m->arena);
     st_close(m->file);
     free(m->weight);

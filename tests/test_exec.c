@@ -9,6 +9,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/gate.h"
+#include "kernels/device.h"
 #include "tests/test.h"
 
 /* True if `act` does not survive: it runs in a child, whose complaints are not shown. */
@@ -98,26 +99,32 @@ static void test_accounts(Exec *ex) {
     EXPECT(ex->bytes_now == before, "%zu bytes left", ex->bytes_now - before);
 
     char *s = exec_scratch(ex, 100);
-    EXPECT(exec_scratch(ex, 50) == s && ex->scratch_bytes == 100, "scratch does not shrink");
-    exec_scratch(ex, 1 << 20);
-    EXPECT(ex->scratch_bytes == 1 << 20 && ex->bytes_now == before + (1 << 20), "scratch grows");
+    EXPECT(exec_scratch(ex, SCRATCH_MIN) == s && ex->scratch_bytes == SCRATCH_MIN, "first room");
+    EXPECT(exec_scratch(ex, 50) == s && ex->scratch_bytes == SCRATCH_MIN, "it does not shrink");
+    exec_scratch(ex, 2 * SCRATCH_MIN + 1);
+    EXPECT(ex->scratch_bytes == 4 * SCRATCH_MIN && ex->bytes_now == before + 4 * SCRATCH_MIN,
+           "it doubles");
 }
 
-static void test_map(Exec *ex) {
-    enum { N = 4096 };
-    unsigned char *file = pattern(N + 8, 7), got[N], *host = file;
-    while ((uintptr_t)host % 8 != 0) host++;
-    for (int off = 0; off < 2; off++) { /* aligned, and not */
-        const void *mapped = exec_map(ex, host + off, N - 1, "file");
-        void *copy = exec_alloc(ex, N, "copy");
-        exec_copy(ex, copy, mapped, N - 1);
-        exec_copy_out(ex, got, copy, N - 1);
-        EXPECT(memcmp(got, host + off, N - 1) == 0, "%s: mapped bytes", ex->op->name);
-        EXPECT((uintptr_t)mapped % 8 == 0, "%s: mapping aligned", ex->op->name);
-        exec_unmap(ex, mapped, host + off);
-        exec_free(ex, copy);
-    }
-    free(file);
+/* What a device reads in place: on the CPU device files as they are mapped, if they are aligned. */
+static void test_reads(Exec *ex) {
+    _Alignas(8) static const unsigned char file[16];
+    bool cpu = strcmp(ex->device->name, "cpu") == 0;
+    EXPECT(exec_reads(ex, file) == cpu, "%s: aligned", ex->op->name);
+    EXPECT(!exec_reads(ex, file + 4), "%s: not aligned", ex->op->name);
+}
+
+/* The device's own memory, if it has any, becomes less by what is allocated. */
+static void test_memory(Exec *ex) {
+    enum { BYTES = 32 << 20 };
+    size_t before, after, all;
+    bool own = exec_memory(ex, &before, &all);
+    EXPECT(own == (strcmp(ex->device->name, "cpu") != 0), "%s", ex->op->name);
+    if (!own) return;
+    void *p = exec_alloc(ex, BYTES, "block");
+    exec_memory(ex, &after, &all);
+    EXPECT(before <= all && after <= before - BYTES, "%zu of %zu, then %zu", before, all, after);
+    exec_free(ex, p);
 }
 
 static void ranges(Exec *ex) {
@@ -131,7 +138,8 @@ static void body(Exec *ex) {
     test_copies(ex);
     test_strict(ex);
     test_accounts(ex);
-    test_map(ex);
+    test_reads(ex);
+    test_memory(ex);
     ranges(ex);
 }
 

@@ -58,8 +58,7 @@ static void test_train(void) {
     open_with(&o, &cmd_train, flags);
     const Settings *s = &o.args.s;
     MUST(dataset_load(&d, o.r.tokenizer, s->data.path, SIDE_CHOSEN, 128, 0, &err) &&
-             plan_train(&p, s, DTYPE_F32, &d, &err) &&
-             adapting_fresh(&o.r, s, INIT_LORA, NULL, &err),
+             plan_train(&p, s, &o.r.ex, &d, &err) && adapting_fresh(&o.r, s, INIT_LORA, NULL, &err),
          err);
     near(item(&p, "adapters"), o.r.lora.weights.size, 2);
     near(item(&p, "adapter gradients"), o.r.lora.grads.size, 1);
@@ -78,7 +77,10 @@ static void test_train(void) {
     EXPECT(item(&p, "weights, mapped") == 4 * parameters && item(&p, "weights, converted") < 0,
            "%.0f mapped", item(&p, "weights, mapped"));
     Plan half = {0};
-    MUST(plan_train(&half, s, DTYPE_BF16, &d, &err), err);
+    Exec narrow;
+    CHECK(!exec_open(&narrow, DEVICE_CPU, DTYPE_BF16), "no device");
+    MUST(plan_train(&half, s, &narrow, &d, &err), err);
+    exec_close(&narrow);
     EXPECT(
         item(&half, "weights, converted") == 2 * parameters && item(&half, "weights, mapped") < 0,
         "%.0f converted", item(&half, "weights, converted"));
@@ -106,7 +108,7 @@ static void test_generate(void) {
     GenOptions how = generating_options(s, &prompts);
     EXPECT(how.slots == 4 && how.max_len == prompts.longest + 20, "%d places of %d tokens",
            how.slots, how.max_len);
-    MUST(plan_generate(&p, s, DTYPE_F32, &how, &err), err);
+    MUST(plan_generate(&p, s, &o.r.ex, &how, &err), err);
     size_t before = o.r.ex.bytes_now;
     Generator *g = gen_create(&o.r.model, &how);
     EXPECT(item(&p, "key/value cache and activations") == (double)(o.r.ex.bytes_now - before),

@@ -482,7 +482,6 @@ void st_release(const StTensor *t, size_t first, size_t n) {
     if (from < to) madvise((void *)from, to - from, MADV_DONTNEED); /* a wish: may fail */
 }
 
-bool st_in_place(const StTensor *t, enum Dtype dtype) {
-    enum StType need = dtype == DTYPE_F32 ? ST_F32 : ST_BF16;
-    return t->type == need && (uintptr_t)t->data % 8 == 0;
+bool st_stores(const StTensor *t, enum Dtype dtype) {
+    return t->type == (dtype == DTYPE_F32 ? ST_F32 : ST_BF16);
 }

@@ -77,9 +77,8 @@ void st_read_f32(const StTensor *t, float *to, size_t first, size_t n);
  * count as memory in use. Reading them again works, from the file. */
 void st_release(const StTensor *t, size_t first, size_t n);
 
-/* True when the data can be used in place as storage type `dtype`: same type, 8-byte aligned (what
- * the format's other writers pad to). */
-bool st_in_place(const StTensor *t, enum Dtype dtype);
+/* True when the elements are stored as ops store them in `dtype`, so that no conversion is due. */
+bool st_stores(const StTensor *t, enum Dtype dtype);
 
 /* Writing: declare all tensors, then stream their data in the same order, then finish. The file
  * appears under its name only when finish returns true (temporary file, fsync, rename). The data

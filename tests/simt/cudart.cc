@@ -82,6 +82,12 @@ cudaError_t cudaFree(void *p) {
     drain_all();
     return !p || memory_free(p) ? cudaSuccess : cudaErrorInvalidValue;
 }
+cudaError_t cudaMemGetInfo(size_t *available, size_t *all) {
+    simt::MemoryUse use = memory_use();
+    *available = use.available;
+    *all = use.all;
+    return cudaSuccess;
+}
 cudaError_t cudaMallocHost(void **p, size_t bytes) {
     *p = malloc(bytes);
     if (!*p) return cudaErrorMemoryAllocation;

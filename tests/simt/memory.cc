@@ -2,6 +2,8 @@
  *
  * Host code that follows a device pointer therefore faults where it does so. Fresh and freed memory
  * is filled with 0xff. Under AddressSanitizer everything outside live allocations is poisoned. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -19,10 +21,19 @@
 namespace simt {
 
 static const size_t CAPACITY = (size_t)64 << 30; /* of addresses: pages come when written */
-enum { UNIT = 256, HUGE_PAGE = 2 << 20 };        /* cudaMalloc aligns to 256 bytes */
+
+static size_t capacity() {
+    static const char *const text = getenv("SIMT_MEMORY");
+    static const size_t bytes = text ? strtoull(text, nullptr, 10) : CAPACITY;
+    return bytes < CAPACITY ? bytes : CAPACITY;
+}
+
+enum { UNIT = 256, HUGE_PAGE = 2 << 20 }; /* cudaMalloc aligns to 256 bytes */
 
 static char *arena;
-static size_t used;   /* of the arena, from its start */
+static size_t used; /* of the arena, from its start */
+static size_t held; /* by live allocations, and the most that was */
+static size_t held_peak, allocations;
 static size_t opened; /* how far a Door opens it */
 static int doors;
 static std::map<char *, size_t> live;      /* start -> bytes asked for */
@@ -67,10 +78,13 @@ static char *place(size_t size) {
 }
 
 void *memory_alloc(size_t bytes) {
-    if (bytes > CAPACITY) return nullptr;
+    if (bytes > capacity() || footprint(bytes) > capacity() - held) return nullptr;
     char *p = place(footprint(bytes));
     if (!p) return nullptr;
     live[p] = bytes;
+    held += footprint(bytes);
+    if (held > held_peak) held_peak = held;
+    allocations++;
     Door door;
     protect(PROT_READ | PROT_WRITE); /* the arena may have grown behind an open door */
     ASAN_POISON_MEMORY_REGION(p, footprint(bytes));
@@ -86,9 +100,24 @@ bool memory_free(void *p) {
     memset(p, 0xff, it->second);
     ASAN_POISON_MEMORY_REGION(p, it->second);
     idle.insert({footprint(it->second), it->first});
+    held -= footprint(it->second);
     live.erase(it);
     return true;
 }
+
+MemoryUse memory_use() {
+    return {capacity() - held, capacity()};
+}
+
+static struct MemoryLog {
+    ~MemoryLog() {
+        const char *path = getenv("SIMT_MEMORY_LOG");
+        FILE *f = path ? fopen(path, "w") : nullptr;
+        if (!f) return;
+        fprintf(f, "%zu %zu\n", allocations, held_peak);
+        fclose(f);
+    }
+} memory_log;
 
 bool on_device(const void *p) {
     return arena && (const char *)p >= arena && (const char *)p < arena + CAPACITY;

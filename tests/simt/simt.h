@@ -33,7 +33,9 @@
  * Environment: SIMT_SEED=n shuffles warps, lanes and blocks (0, the default: lowest first).
  * SIMT_STREAMS=lazy (default) | eager | random.
  * SIMT_BLAS=empty: cublaslt.cc finds no algorithm.
- * NVTX_INJECTION64_PATH=the plug-in and SIMT_RANGES=file: nvtx.cc. */
+ * NVTX_INJECTION64_PATH=the plug-in and SIMT_RANGES=file: nvtx.cc.
+ * SIMT_MEMORY=n: the bytes that the device has. SIMT_MEMORY_LOG=file: memory.cc writes there at the
+ * end how many allocations were made, and the most bytes that they held at once. */
 #ifndef SIMT_H
 #define SIMT_H
 
@@ -106,7 +108,12 @@ void async_exit(); /* fails if the ending thread has copies in flight */
 
 void *memory_alloc(size_t bytes); /* NULL: full. Filled with 0xff: NaN in f32 and bf16. */
 bool memory_free(void *p);        /* false: not the start of a live allocation */
-bool on_device(const void *p);    /* in the device's address range, live or not */
+
+struct MemoryUse {
+    size_t available, all;
+};
+MemoryUse memory_use();
+bool on_device(const void *p); /* in the device's address range, live or not */
 /* [p, p + bytes) lies in one live allocation. */
 bool live_range(const void *p, size_t bytes);
 
