@@ -226,7 +226,7 @@ static void test_writer(void) {
     EXPECT(memcmp(st_find(set, "z")->data, d, sizeof d) == 0, "data of z");
     EXPECT(memcmp(st_find(set, "b")->data, "xyz", 3) == 0, "data of b");
     EXPECT((uintptr_t)st_find(set, "z")->data % 64 == 0, "alignment");
-    EXPECT(!st_in_place(st_find(set, "z"), DTYPE_F32), "F64 is no f32");
+    EXPECT(!st_stores(st_find(set, "z"), DTYPE_F32), "F64 is no f32");
     st_close(set);
 
     CHECK(st_writer_open(&w, path, &err), "%s", err.text);
