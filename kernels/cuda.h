@@ -21,6 +21,11 @@ extern "C" {
 SAILS_OPS(X)
 #undef X
 
+/* What a GPU must grant a block, static and dynamic together: the attention of E = 256 in f32 takes
+ * 160 KB. The data-centre generations from compute capability 8.0 on grant 163 KB and more, others
+ * of the same numbers 99 KB. */
+enum { MIN_SHARED_KB = 163 };
+
 enum { STAGES = 2, STAGE_BYTES = 4 << 20 };
 
 /* Exec.state of this device. */

@@ -14,11 +14,13 @@ enum { MIN_CAPABILITY = 8 }; /* the first major version with bf16 arithmetic */
 /* NULL if a usable GPU is there, or why not. Starts the driver. */
 static const char *find_gpu(void) {
     static char why[256];
-    int count = 0, device = 0, major = 0;
+    int count = 0, device = 0, major = 0, shared = 0;
     cudaError_t e = cudaGetDeviceCount(&count);
     if (e == cudaSuccess && count > 0) e = cudaGetDevice(&device);
     if (e == cudaSuccess && count > 0)
         e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (e == cudaSuccess && count > 0)
+        e = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (e != cudaSuccess)
         snprintf(why, sizeof why, "no GPU answers: %s (%s)", cudaGetErrorString(e),
                  cudaGetErrorName(e));
@@ -27,6 +29,9 @@ static const char *find_gpu(void) {
     else if (major < MIN_CAPABILITY)
         snprintf(why, sizeof why, "expected a GPU of compute capability %d or newer, got %d",
                  MIN_CAPABILITY, major);
+    else if (shared < MIN_SHARED_KB << 10)
+        snprintf(why, sizeof why, "expected a GPU with %d KB of shared memory for a block, got %d",
+                 MIN_SHARED_KB, shared >> 10);
     else
         return NULL;
     return why;

@@ -26,10 +26,10 @@
 enum { WARP = 32 };
 #define FULL_MASK 0xffffffffu
 
-/* A kernel gets more dynamic shared memory than 48 KB only after asking. The GPUs that the plug-in
- * is compiled for grant a block at least 163 KB, static and dynamic together. */
+/* A kernel that has not asked gets 48 KB of shared memory, static and dynamic together. So all that
+ * have dynamic memory ask: what static variables take of it is not known here. */
 static inline cudaError_t gpu_ask_shared(const void *kernel, size_t bytes) {
-    if (bytes <= 48 << 10) return cudaSuccess;
+    if (bytes == 0) return cudaSuccess;
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
 }
 

@@ -15,6 +15,8 @@
 
 using namespace simt;
 
+enum { MAX_SHARED = 163 << 10 }; /* of a block of an A100; SIMT_SHARED_KB says another */
+
 static std::map<const char *, size_t> pinned;
 static std::map<const void *, size_t> shared_limit; /* kernel -> opted-in dynamic shared memory */
 
@@ -27,7 +29,10 @@ static bool is_pinned(const void *p, size_t bytes) {
 }
 
 cudaError_t simt::check_launch(const cudaLaunchConfig_t &c, const void *kernel) {
-    enum { MAX_Z = 64, MAX_YZ_GRID = 65535, DEFAULT_SHARED = 48 << 10 };
+    enum { MAX_Z = 64, MAX_YZ_GRID = 65535 };
+    /* A kernel that did not ask has 48 KB, from which its static variables go. How much they take
+     * is not known here; whoever comes close must ask. */
+    enum { DEFAULT_SHARED = 47 << 10 };
     const dim3 &g = c.gridDim, &t = c.blockDim;
     auto it = shared_limit.find(kernel);
     size_t limit = it == shared_limit.end() ? (size_t)DEFAULT_SHARED : it->second;
@@ -62,9 +67,13 @@ cudaError_t cudaGetDevice(int *device) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
-    if (attribute != cudaDevAttrComputeCapabilityMajor)
+    const char *shared_kb = getenv("SIMT_SHARED_KB");
+    if (attribute == cudaDevAttrComputeCapabilityMajor)
+        *value = 9;
+    else if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin)
+        *value = shared_kb ? atoi(shared_kb) << 10 : MAX_SHARED;
+    else
         fail("device attribute %d is not simulated", (int)attribute);
-    *value = 9;
     return cudaSuccess;
 }
 
@@ -157,7 +166,6 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value) {
-    enum { MAX_SHARED = 163 << 10 }; /* of an A100; newer ones grant more */
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value > MAX_SHARED)
         return cudaErrorInvalidValue;
     shared_limit[kernel] = (size_t)value;

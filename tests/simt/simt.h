@@ -33,6 +33,7 @@
  * Environment: SIMT_SEED=n shuffles warps, lanes and blocks (0, the default: lowest first).
  * SIMT_STREAMS=lazy (default) | eager | random.
  * SIMT_BLAS=empty: cublaslt.cc finds no algorithm.
+ * SIMT_SHARED_KB: the shared memory that the device claims to grant a block; 163 without.
  * NVTX_INJECTION64_PATH=the plug-in and SIMT_RANGES=file: nvtx.cc.
  * SIMT_MEMORY=n: the bytes that the device has. SIMT_MEMORY_LOG=file: memory.cc writes there at the
  * end how many allocations were made, and the most bytes that they held at once. */
