@@ -5,10 +5,15 @@
  *   in double and then each other's in a fixed tree; a last block adds up the spans' sums in order.
  *   find_bad: threads that see a bad number lower the index to it, by an integer atomic: the lowest
  *   wins, in whatever order they come.
- * Traffic, and time on an H100 (3.35 TB/s), all bound by memory, for n = 17.9M (the adapters of 9B
- * at rank 16): cast, uncast  (4 + s) n bytes   32 us   s: of storage, 2 for bf16 add           12n
- * 64 us   2n FLOP sumsq          4n               21 us   2n FLOP in double find_bad       s n 11
- * us   find_bad_f32 21 us Limits: none beyond the contract. */
+ * Traffic, and time on an H100 (3.35 TB/s) for n = 17.9M, the adapters of 9B at rank 16, with s
+ *   bytes of storage, 2 for bf16:
+ *   cast, uncast   (4 + s) n bytes           32 us
+ *   add            12 n             2n FLOP  64 us
+ *   sumsq          4 n              2n       21 us   FLOP in double
+ *   find_bad       s n                       11 us
+ *   find_bad_f32   4 n                       21 us
+ *   All are bound by memory.
+ * Limits: none beyond the contract. */
 #include "kernels/gpu.h"
 #include "kernels/scalar.h"
 
