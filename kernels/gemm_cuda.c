@@ -159,7 +159,10 @@ static void multiply(Exec *ex, Key k, void *C, const void *A, const void *B, int
     CHECK(((uintptr_t)A | (uintptr_t)B | (uintptr_t)C) % ALIGNMENT == 0,
           "expected addresses that are multiples of %d: A %p B %p C %p", ALIGNMENT, A, B, C);
     cublasStatus_t status = run(s, &k, C, A, B, M, alpha, beta);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED && k.rows != M) {
+    /* The library has two names for an algorithm that this M does not suit: INVALID_VALUE also says
+     * that it would need more workspace. */
+    bool unsuited = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+    if (unsuited && k.rows != M) {
         k.rows = M;
         status = run(s, &k, C, A, B, M, alpha, beta);
     }

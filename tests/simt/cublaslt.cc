@@ -4,8 +4,9 @@
  * since the others add up in an order of their own. An algorithm remembers what it was asked for,
  * and a product that does not fit its algorithm, its layouts or the promised alignment is refused;
  * so are operands that overlap the result. Algorithms found for many columns of C do not support a
- * single one, as a library may have it; with SIMT_BLAS=empty none is found for anything. Sums run
- * over k in order, in f32. The workspace is left full of NaN. */
+ * single one, and those found for few take more workspace for many than they were asked with, as a
+ * library may have it; with SIMT_BLAS=empty none is found for anything. Sums run over k in order,
+ * in f32. The workspace is left full of NaN. */
 #include <cublasLt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -309,6 +310,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     needed.many_columns = given.many_columns;
     if (memcmp(&given, &needed, sizeof given) != 0 || (given.many_columns && s.n == 1))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!given.many_columns && s.n >= MANY_COLUMNS) return CUBLAS_STATUS_INVALID_VALUE;
     if (!aligned(A, given.alignment[0]) || !aligned(B, given.alignment[1]) ||
         !aligned(C, given.alignment[2]) || !aligned(D, given.alignment[3]) ||
         !aligned(workspace, WORKSPACE_ALIGNMENT))
