@@ -157,8 +157,8 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
 }
 
 /* Workspace of the ops for passes of so many rows. The CPU's: the attention's f32 sums of dk and dv
- * in backward, and what oneDNN keeps per thread. The GPU's, which doubles as it grows: a number per
- * row and head in backward, and no more than FIXED elsewhere. */
+ * in backward, and what oneDNN keeps per thread. The GPU's is taken when it is opened; should that
+ * not do, it doubles: a number per row and head in backward, and no more than FIXED elsewhere. */
 static void workspace(Plan *p, const Base *b, int rows, bool training) {
     enum { FIXED = 24 << 20 };
     const Config *c = &b->c;

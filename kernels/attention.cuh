@@ -405,6 +405,7 @@ static __device__ inline void cap_scores(float (&x)[M][N][4], float unit) {
 #pragma unroll
         for (int i = 0; i < M * N * 4; i++) flat[i] = scalar_tanh(flat[i]);
     }
+    __syncwarp(); /* what follows multiplies, which takes the whole warp at once */
 }
 
 #endif

@@ -26,6 +26,11 @@ SAILS_OPS(X)
  * of the same numbers 99 KB. */
 enum { MIN_SHARED_KB = 163 };
 
+/* Of the matmul library, and of ops (exec_scratch). The ops that need most: decoding 8 sequences of
+ * 8,192 tokens takes 8 MB, attention backward 4 bytes a row and head. TopK SAEs beyond 32,768
+ * features need more. */
+enum { MATMUL_BYTES = 32 << 20, SCRATCH_BYTES = 32 << 20 };
+
 enum { STAGES = 2, STAGE_BYTES = 4 << 20 };
 
 /* Exec.state of this device. */

@@ -27,12 +27,13 @@ typedef struct Device {
     void (*range_pop)(Exec *ex);
     bool (*memory)(Exec *ex, size_t *available, size_t *all);
     bool maps_host; /* ops can read mapped files in place */
+    size_t scratch; /* workspace taken at opening: allocating later would hold up the stream */
 } Device;
 
 extern const Device device_cpu;
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 2
+#define DEVICE_ABI 3
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

@@ -65,8 +65,9 @@ void exec_zero(Exec *ex, void *device, size_t bytes);
 void exec_sync(Exec *ex);
 
 /* For op implementations: at least `bytes` of workspace, 64-byte aligned, contents undefined,
- * valid until the next call. It grows by doubling from SCRATCH_MIN on, so that the first step
- * leaves enough for later ones, whose packs may be a little larger. */
+ * valid until the next call. It grows by doubling from SCRATCH_MIN on (a GPU has more from the
+ * start), so that the first step leaves enough for later ones, whose packs may be a little larger.
+ */
 enum { SCRATCH_MIN = 1 << 20 };
 void *exec_scratch(Exec *ex, size_t bytes);
 

@@ -15,12 +15,14 @@ enum { MIN_CAPABILITY = 8 }; /* the first major version with bf16 arithmetic */
 static const char *find_gpu(void) {
     static char why[256];
     int count = 0, device = 0, major = 0, shared = 0;
+    size_t available = 0, all, needed = (size_t)SCRATCH_BYTES + MATMUL_BYTES;
     cudaError_t e = cudaGetDeviceCount(&count);
     if (e == cudaSuccess && count > 0) e = cudaGetDevice(&device);
     if (e == cudaSuccess && count > 0)
         e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (e == cudaSuccess && count > 0)
         e = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (e == cudaSuccess && count > 0) e = cudaMemGetInfo(&available, &all);
     if (e != cudaSuccess)
         snprintf(why, sizeof why, "no GPU answers: %s (%s)", cudaGetErrorString(e),
                  cudaGetErrorName(e));
@@ -32,6 +34,10 @@ static const char *find_gpu(void) {
     else if (shared < MIN_SHARED_KB << 10)
         snprintf(why, sizeof why, "expected a GPU with %d KB of shared memory for a block, got %d",
                  MIN_SHARED_KB, shared >> 10);
+    else if (available < needed)
+        snprintf(why, sizeof why,
+                 "expected a GPU with %zu MB of free memory, got %zu: is it in use?", needed >> 20,
+                 available >> 20);
     else
         return NULL;
     return why;
@@ -157,6 +163,7 @@ static const Device device_cuda = {
     .range_pop = ranges_pop,
     .memory = device_memory,
     .maps_host = false,
+    .scratch = SCRATCH_BYTES,
 };
 
 __attribute__((visibility("default"))) sails_cuda_device_fn sails_cuda_device;

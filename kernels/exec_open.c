@@ -38,7 +38,10 @@ static const char *try_device(Exec *ex, const Device *d, enum Dtype dtype) {
     ex->op = d->ops[dtype];
     ex->sync_always = flag("SAILS_SYNC");
     const char *why = d->open(ex);
-    if (why) memset(ex, 0, sizeof *ex); /* so that exec_close does nothing */
+    if (why)
+        memset(ex, 0, sizeof *ex); /* so that exec_close does nothing */
+    else if (d->scratch)
+        exec_scratch(ex, d->scratch);
     return why;
 }
 

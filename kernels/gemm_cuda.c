@@ -16,7 +16,6 @@
 #include "kernels/cuda.h"
 
 enum { REF_ROWS = 1024, FEW_ROWS = 16, GRAD_CHUNK = 1024, CACHE_SIZE = 128, ALIGNMENT = 16 };
-static const size_t WORKSPACE_BYTES = (size_t)32 << 20;
 
 #define BLAS_CHECK(call)                                         \
     do {                                                         \
@@ -53,7 +52,7 @@ const char *matmul_open(CudaState *s) {
     CHECK(m, "out of memory");
     s->blas = m;
     if (cublasLtCreate(&m->handle) != CUBLAS_STATUS_SUCCESS) return "cuBLASLt does not start";
-    if (cudaMalloc(&m->workspace, WORKSPACE_BYTES) != cudaSuccess)
+    if (cudaMalloc(&m->workspace, MATMUL_BYTES) != cudaSuccess)
         return "no device memory for cuBLASLt's workspace";
     return NULL;
 }
@@ -95,9 +94,9 @@ static void choose(MatmulState *m, Plan *p) {
     cublasLtMatmulPreference_t pref;
     BLAS_CHECK(cublasLtMatmulPreferenceCreate(&pref));
     uint32_t no_split = CUBLASLT_REDUCTION_SCHEME_NONE;
+    size_t workspace = MATMUL_BYTES;
     prefer(pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_split, sizeof no_split);
-    prefer(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE_BYTES,
-           sizeof WORKSPACE_BYTES);
+    prefer(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
     uint32_t alignment = ALIGNMENT;               /* what ops.h promises */
     for (int operand = 0; operand < 4; operand++) /* A, B, C, D: consecutive attributes */
         prefer(pref,
@@ -149,7 +148,7 @@ static cublasStatus_t run(CudaState *s, const Key *k, void *C, const void *A, co
     Plan *p = find_plan(m, k);
     Layouts l = layouts(k, M);
     return cublasLtMatmul(m->handle, p->desc, &alpha, B, &l.b, A, &l.a, &beta, C, &l.c, C, &l.c,
-                          &p->algo, m->workspace, WORKSPACE_BYTES, s->stream);
+                          &p->algo, m->workspace, MATMUL_BYTES, s->stream);
 }
 
 static void multiply(Exec *ex, Key k, void *C, const void *A, const void *B, int M, float alpha,

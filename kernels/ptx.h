@@ -80,9 +80,8 @@ static __device__ inline uint32_t tf32_round(float f) {
 #else
     memcpy(&bits, &f, sizeof bits);
     if ((bits & 0x7fffffffu) <= 0x7f800000u) bits += 0x1000u; /* a carry may round up to infinity */
-    bits &= ~0x1fffu;
 #endif
-    return bits;
+    return bits & ~0x1fffu; /* PTX does not say what the instruction leaves there */
 }
 
 /* ------------------------------------------------------------------------------- scalars -- */

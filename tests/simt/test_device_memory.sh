@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The GPU's memory, on the simulated device: one block per class, none taken after the first step,
+# The GPU's memory, on the simulated device: one block per class, none taken after the start,
 # as much as sails plan says, and too little of it is exit 4 before any work. The checkpoint streams
 # through: its pages do not stay resident.   usage: test_device_memory.sh PATH_TO_SAILS
 set -u
@@ -85,6 +85,14 @@ refused() {
 refused logprob $stage --out refused
 refused train $stage --init lora --out refused
 refused generate --model big --prompts chats.jsonl --dtype bf16 --out refused
+
+# Too little to open the device at all: said so, or the CPU where the choice is ours.
+SIMT_MEMORY=60000000 "$sails" logprob $stage --device cuda --out none >out 2>err
+got=$?
+[ $got -eq 2 ] && grep -q "^sails: .*expected a GPU with 64 MB of free memory, got 57" err ||
+    fail "a full GPU: exit $got: $(cat err)"
+SIMT_MEMORY=60000000 "$sails" logprob $stage --device auto --threads 1 --out lp >out 2>err ||
+    fail "a full GPU, --device auto: $(cat err)"
 
 # ----------------------------------------------------------------------- the file streams through --
 "$sails" logprob $stage --device cuda --threads 1 --out lp >out 2>err &
