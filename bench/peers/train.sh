@@ -3,8 +3,11 @@
 # against the best packed PyTorch we can write. At 2B width (4 layers, whole vocabulary), and a
 # small model (512 wide, 8 layers, 32,000 pieces: the documents' ids are folded into
 # the 700 of a small tokenizer).
+#
+# DOCS documents (64), ROUNDS times each side (2). Documents longer than LONGEST tokens (384) are left
+# out: a padded batch of 8 with one of 512 takes transformers more memory than 24 GB.
 source "$HERE/common.sh"
-DOCS=${DOCS:-64} ROUNDS=${ROUNDS:-2}
+DOCS=${DOCS:-64} ROUNDS=${ROUNDS:-2} LONGEST=${LONGEST:-384}
 
 # ours MODEL DTYPE : a training run of four steps; the first warms up. Its rate and its peak of
 # memory beyond the weights go to $WORK/ours.
@@ -31,7 +34,11 @@ pair() {
 }
 
 documents "$DOCS"
-mv "$WORK/tokens.jsonl" "$WORK/wide.jsonl"
+"$PYTHON" -c '
+import json, sys
+for line in sys.stdin:
+    if len(json.loads(line)["tokens"]) <= int(sys.argv[1]):
+        print(line, end="")' "$LONGEST" <"$WORK/tokens.jsonl" >"$WORK/wide.jsonl"
 "$PYTHON" -c '
 import json, sys
 for line in sys.stdin:
