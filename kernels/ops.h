@@ -121,9 +121,10 @@ typedef struct AttnShape {
  *   o (N,H*E) store out =;  lse (N,H) f32 out =: log of the softmax denominator;
  *   q (N,H*E), k, v (N,K*E) store in;  seg (nseg) in device memory, host_seg the same on the host.
  * No (N,N) buffer: memory beyond the tensors is linear in N. A document's results, and its
- * gradients, do not depend on what else is in the pack nor on its place there, in bits. On a GPU,
- * bf16 products take bf16 alone: the weights, not yet divided by their sum, are rounded before
- * they multiply v, and in the backward they and the gradients of the scores are rounded. */
+ * gradients, do not depend on what else is in the pack nor on its place there, in bits. On a GPU
+ * and on processors that multiply pairs of bf16, products take bf16 alone: the weights, not yet
+ * divided by their sum, are rounded before they multiply v, and in the backward they and the
+ * gradients of the scores are rounded. */
 typedef void op_attn_fwd(Exec *ex, store *o, float *lse, const store *q, const store *k,
                          const store *v, const Segment *seg, const Segment *host_seg, int nseg,
                          int N, AttnShape a);

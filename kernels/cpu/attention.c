@@ -11,65 +11,78 @@
 
 /* One thread's tiles. `top`, `sum`: the running maximum and denominator of each column. */
 typedef struct Tiles {
-    _Alignas(64) float queries[COLS * E_MAX], queries_t[E_MAX * COLS];
-    float keys[KEYS * E_MAX], values[KEYS * E_MAX], out[COLS * E_MAX];
-    float scores[KEYS * COLS], top[COLS], sum[COLS], shrink[COLS];
+    _Alignas(64) elem rows[COLS * E_MAX]; /* of queries, then of keys, then of values */
+    unit queries[COLS * E_MAX / UNIT], values[KEYS * E_MAX / UNIT];
+    cell keys[CELLS_ARE_ELEMS ? 1 : KEYS * E_MAX];
+    Scores scores;
+    float out[COLS * E_MAX];
+    float top[COLS], sum[COLS], shrink[COLS];
 } Tiles;
 
-/* Scores become weights relative to the new maximum; the old sums follow it. */
-static void soften(Tiles *w, int n, int wide) {
-    float next[COLS];
-    memcpy(next, w->top, sizeof next);
+/* Scores of a panel become weights relative to the new maximum; the old sums follow it. */
+static void soften(Tiles *w, const Block *b, int c0, int n) {
+    float next[PANEL], *scores = w->scores.f + c0 * KEYS;
+    float *top = w->top + c0, *sum = w->sum + c0, *shrink = w->shrink + c0;
+    int lanes = lanes_of(b, c0);
+    memcpy(next, top, sizeof next);
     for (int i = 0; i < n; i++) {
-        const float *s = w->scores + i * COLS;
+        const float *s = scores + i * PANEL;
 #pragma omp simd
-        for (int c = 0; c < wide; c++) next[c] = s[c] > next[c] ? s[c] : next[c];
+        for (int l = 0; l < lanes; l++) next[l] = s[l] > next[l] ? s[l] : next[l];
     }
 #pragma omp simd
-    for (int c = 0; c < wide; c++) {
-        w->shrink[c] = scalar_exp(w->top[c] - next[c]);
-        w->sum[c] *= w->shrink[c];
-        w->top[c] = next[c];
+    for (int l = 0; l < lanes; l++) {
+        shrink[l] = scalar_exp(top[l] - next[l]);
+        sum[l] *= shrink[l];
+        top[l] = next[l];
     }
     for (int i = 0; i < n; i++) {
-        float *s = w->scores + i * COLS;
+        float *s = scores + i * PANEL;
 #pragma omp simd
-        for (int c = 0; c < wide; c++) {
-            s[c] = scalar_exp(s[c] - next[c]);
-            w->sum[c] += s[c];
+        for (int l = 0; l < lanes; l++) {
+            s[l] = scalar_exp(s[l] - next[l]);
+            sum[l] += s[l];
         }
     }
 }
 
-static void add_values(Tiles *w, const Attention *t, const Block *b, int n) {
-    for (int c = 0; c < b->cols; c++) {
-        if (w->shrink[c] == 1) continue;
-        float *o = w->out + c * t->pad;
-        for (int e = 0; e < t->pad; e++) o[e] *= w->shrink[c];
+static void add_values(Tiles *w, const Attention *t, const Block *b, Panels values, int n) {
+    round_scores(&w->scores, b, n);
+    for (int c0 = 0; c0 < b->cols; c0 += PANEL) {
+        int rows = b->cols - c0 < PANEL ? b->cols - c0 : PANEL;
+        float *out = w->out + c0 * PANEL;
+        for (int c = 0; c < rows; c++) {
+            float shrink = w->shrink[c0 + c];
+            if (shrink == 1) continue;
+            for (int e = 0; e < t->a.E; e += PANEL)
+                for (int l = 0; l < PANEL; l++) out[e * COLS + c * PANEL + l] *= shrink;
+        }
+        multiply(out, COLS, rows_of_columns(&w->scores, c0, n), values, rows, t->a.E, units(n),
+                 TILE_ADD);
     }
-    TileLeft weights = {w->scores, 1, COLS};
-    tile_mul(w->out, (size_t)t->pad, weights, w->values, (size_t)t->pad, b->wide, t->pad, n,
-             TILE_ADD);
 }
 
 static void block_fwd(Tiles *w, elem *o, float *lse, const elem *q, const elem *k, const elem *v,
                       const Attention *t, Block b) {
-    load_columns(w->queries, q, t, &b, t->a.scale);
-    tile_transpose(w->queries_t, COLS, w->queries, (size_t)t->pad, b.wide, t->a.E);
-    for (int c = 0; c < b.wide; c++) w->top[c] = -FLT_MAX, w->sum[c] = 0;
-    memset(w->out, 0, (size_t)b.wide * t->pad * sizeof *w->out);
+    Panels queries = {w->queries, (size_t)t->deep * PANEL},
+           values = {w->values, KEYS / UNIT * PANEL};
+    load_columns(w->rows, q, t, &b);
+    pack_transposed(queries, w->rows, t, b.wide);
+    for (int c = 0; c < COLS; c++) w->top[c] = -FLT_MAX, w->sum[c] = 0;
+    memset(w->out, 0, (size_t)tile_pad(t->a.E, PANEL) * COLS * sizeof *w->out);
     for (int p = b.first, n; p <= b.last; p += n) {
         n = keys_from(p, b.last + 1);
-        load_keys(w->keys, k, t, &b, p, n);
-        load_keys(w->values, v, t, &b, p, n);
-        tile_scores(w->scores, w->keys, w->queries_t, t, &b, p, n);
-        soften(w, n, b.wide);
-        add_values(w, t, &b, n);
+        load_keys(w->rows, k, t, &b, p, n);
+        tile_scores(w->scores.f, left_rows(w->keys, w->rows, t, n), queries, t, &b, p, n);
+        load_keys(w->rows, v, t, &b, p, n);
+        pack_straight(values, w->rows, t, n);
+        for (int c0 = 0; c0 < b.wide; c0 += PANEL) soften(w, &b, c0, n);
+        add_values(w, t, &b, values, n);
     }
     for (int c = 0; c < b.cols; c++) {
         size_t at = column_at(t, &b, c);
         lse[at / t->a.E] = w->top[c] + logf(w->sum[c]);
-        for (int e = 0; e < t->a.E; e++) o[at + e] = elem_put(w->out[c * t->pad + e] / w->sum[c]);
+        put_row(o + at, w->out + c * PANEL, t, 1 / w->sum[c]);
     }
 }
 

@@ -2,7 +2,7 @@
  *
  * Math, per column (query row and head) with delta = d_o . o:
  *   w = exp(s - lse);  ds = w (d_o . v - delta) (1 - (s/cap)^2)
- *   dv += w d_o;  dk += ds scale q;  dq += scale ds k
+ *   dv += w d_o;  dk += scale ds q;  dq += scale ds k
  * Nothing but lse is kept from the forward; scores come out with the same bits.
  *
  * Work split: dq sums over keys, dk and dv over the queries of a whole tree (a document and all
@@ -17,11 +17,16 @@
 
 enum { KEY_RUN = 256 };
 
+/* One thread's tiles. Queries and d_o are packed both ways: as columns for the products that make
+ * scores, as they lie for dk and dv. */
 typedef struct Tiles {
-    _Alignas(64) float queries[COLS * E_MAX], queries_t[E_MAX * COLS];
-    float d_o[COLS * E_MAX], d_o_t[E_MAX * COLS], dq[COLS * E_MAX];
-    float keys[KEYS * E_MAX], values[KEYS * E_MAX], sum[KEYS * E_MAX];
-    float w[KEYS * COLS], ds[KEYS * COLS], lse[COLS], delta[COLS];
+    _Alignas(64) elem rows[COLS * E_MAX];
+    unit queries_t[COLS * E_MAX / UNIT], queries[COLS * E_MAX / UNIT];
+    unit d_o_t[COLS * E_MAX / UNIT], d_o[COLS * E_MAX / UNIT];
+    unit keys[KEYS * E_MAX / UNIT];
+    cell left[CELLS_ARE_ELEMS ? 1 : KEYS * E_MAX];
+    Scores w, ds;
+    float dq[COLS * E_MAX], sum[KEYS * PANEL], lse[COLS], delta[COLS];
 } Tiles;
 
 /* A tree's cost: tiles, roughly. */
@@ -51,69 +56,90 @@ typedef struct Wanted {
     int row, end;
 } Wanted;
 
+static Panels across(unit *p, const Attention *t) {
+    return (Panels){p, (size_t)t->deep * PANEL};
+}
+static Panels along(unit *p, int rows) {
+    return (Panels){p, (size_t)rows / UNIT * PANEL};
+}
+
 static void load_block(Tiles *w, const Backward *x, const Block *b) {
     const Attention *t = &x->t;
-    load_columns(w->queries, x->q, t, b, t->a.scale);
-    load_columns(w->d_o, x->d_o, t, b, 1);
-    tile_transpose(w->queries_t, COLS, w->queries, (size_t)t->pad, b->wide, t->a.E);
-    tile_transpose(w->d_o_t, COLS, w->d_o, (size_t)t->pad, b->wide, t->a.E);
-    memset(w->dq, 0, (size_t)b->wide * t->pad * sizeof *w->dq);
+    load_columns(w->rows, x->q, t, b);
+    pack_transposed(across(w->queries_t, t), w->rows, t, b->wide);
+    pack_straight(along(w->queries, COLS), w->rows, t, b->cols);
+    load_columns(w->rows, x->d_o, t, b);
+    pack_transposed(across(w->d_o_t, t), w->rows, t, b->wide);
+    pack_straight(along(w->d_o, COLS), w->rows, t, b->cols);
+    memset(w->dq, 0, (size_t)tile_pad(t->a.E, PANEL) * COLS * sizeof *w->dq);
     memset(w->lse, 0, sizeof w->lse);
     memset(w->delta, 0, sizeof w->delta);
     for (int c = 0; c < b->cols; c++) {
         size_t at = column_at(t, b, c);
-        const float *d_o = w->d_o + c * t->pad;
+        const elem *d_o = w->rows + c * t->pad;
         float delta = 0;
 #pragma omp simd reduction(+ : delta)
-        for (int e = 0; e < t->a.E; e++) delta += d_o[e] * elem_get(x->o[at + e]);
+        for (int e = 0; e < t->a.E; e++) delta += elem_get(d_o[e]) * elem_get(x->o[at + e]);
         w->delta[c] = delta;
         w->lse[c] = x->lse[at / t->a.E];
     }
 }
 
-/* w holds scores and ds holds d_o . v; they become the weights and the gradient of scale q.k. */
-static void score_gradient(Tiles *w, int n, int wide, float cap) {
-    const float *lse = w->lse, *delta = w->delta;
+/* Of the panel from column c0 on: w holds scores and ds holds d_o . v; they become the weights and
+ * the gradient of scale q.k. */
+static void score_gradient(Tiles *w, const Block *b, int c0, int n, float cap) {
+    const float *lse = w->lse + c0, *delta = w->delta + c0;
     float per = cap > 0 ? cap : INFINITY;
+    int lanes = lanes_of(b, c0);
     for (int i = 0; i < n; i++) {
-        float *s = w->w + i * COLS, *ds = w->ds + i * COLS;
+        float *s = w->w.f + c0 * KEYS + i * PANEL, *ds = w->ds.f + c0 * KEYS + i * PANEL;
 #pragma omp simd
-        for (int c = 0; c < wide; c++) {
-            float p = scalar_exp(s[c] - lse[c]);
-            float ratio = (p > 0 ? s[c] : 0) / per; /* a hidden score is -infinity */
-            ds[c] = p * (ds[c] - delta[c]) * (1 - ratio * ratio);
-            s[c] = p;
+        for (int l = 0; l < lanes; l++) {
+            float p = scalar_exp(s[l] - lse[l]);
+            float ratio = (p > 0 ? s[l] : 0) / per; /* a hidden score is -infinity */
+            ds[l] = p * (ds[l] - delta[l]) * (1 - ratio * ratio);
+            s[l] = p;
         }
     }
 }
 
-/* Rows of the tile `sum` onto the sums of keys p.. that lie in the wanted rows. */
-static void add_rows(float *to, const Tiles *w, const Attention *t, const Block *b, int p, int n) {
-    for (int i = 0; i < n; i++) {
-        float *row = to + ((size_t)b->kv * t->N + key_row(b->seg, p + i)) * t->pad;
-        const float *from = w->sum + i * t->pad;
-        for (int e = 0; e < t->pad; e++) row[e] += from[e];
+/* scores . right, onto the sums of keys p.. in `to`. Panel by panel, so that `sum` stays close. */
+static void add_keys(float *to, Tiles *w, const Scores *scores, Panels right, const Attention *t,
+                     const Block *b, int p, int n) {
+    for (int e = 0; e < t->a.E; e += PANEL, right.p += right.step) {
+        int width = t->a.E - e < PANEL ? t->a.E - e : PANEL;
+        for (int c = 0; c < b->cols; c += PANEL) {
+            int cols = b->cols - c < PANEL ? b->cols - c : PANEL;
+            Panels part = {right.p + c / UNIT * PANEL, right.step};
+            multiply(w->sum, KEYS, rows_of_keys(scores, c), part, n, width, units(cols),
+                     c ? TILE_ADD : TILE_SET);
+        }
+        for (int i = 0; i < n; i++) {
+            float *row = to + ((size_t)b->kv * t->N + key_row(b->seg, p + i)) * t->pad + e;
+            for (int l = 0; l < width; l++) row[l] += w->sum[i * PANEL + l];
+        }
     }
 }
 
 static void tile_bwd(Tiles *w, const Backward *x, const Block *b, int p, int n, Wanted want) {
     const Attention *t = &x->t;
-    size_t pad = (size_t)t->pad;
-    load_keys(w->keys, x->k, t, b, p, n);
-    load_keys(w->values, x->v, t, b, p, n);
-    tile_scores(w->w, w->keys, w->queries_t, t, b, p, n);
-    tile_mul(w->ds, COLS, (TileLeft){w->values, pad, 1}, w->d_o_t, COLS, n, b->wide, t->a.E,
-             TILE_SET);
-    score_gradient(w, n, b->wide, t->a.cap);
-    if (want.queries)
-        tile_mul(w->dq, pad, (TileLeft){w->ds, 1, COLS}, w->keys, pad, b->wide, t->pad, n,
-                 TILE_ADD);
+    load_keys(w->rows, x->v, t, b, p, n);
+    multiply(w->ds.f, KEYS, left_rows(w->left, w->rows, t, n), across(w->d_o_t, t), n, b->wide,
+             units(t->a.E), TILE_SET);
+    load_keys(w->rows, x->k, t, b, p, n);
+    tile_scores(w->w.f, left_rows(w->left, w->rows, t, n), across(w->queries_t, t), t, b, p, n);
+    for (int c = 0; c < b->wide; c += PANEL) score_gradient(w, b, c, n, t->a.cap);
+    round_scores(&w->ds, b, n);
+    if (want.queries) {
+        pack_straight(along(w->keys, KEYS), w->rows, t, n);
+        for (int c = 0; c < b->cols; c += PANEL)
+            multiply(w->dq + c * PANEL, COLS, rows_of_columns(&w->ds, c, n), along(w->keys, KEYS),
+                     b->cols - c < PANEL ? b->cols - c : PANEL, t->a.E, units(n), TILE_ADD);
+    }
     if (want.row < want.end) {
-        tile_mul(w->sum, pad, (TileLeft){w->w, COLS, 1}, w->d_o, pad, n, t->pad, b->cols, TILE_SET);
-        add_rows(x->dv, w, t, b, p, n);
-        tile_mul(w->sum, pad, (TileLeft){w->ds, COLS, 1}, w->queries, pad, n, t->pad, b->cols,
-                 TILE_SET);
-        add_rows(x->dk, w, t, b, p, n);
+        round_scores(&w->w, b, n);
+        add_keys(x->dv, w, &w->w, along(w->d_o, COLS), t, b, p, n);
+        add_keys(x->dk, w, &w->ds, along(w->queries, COLS), t, b, p, n);
     }
 }
 
@@ -136,8 +162,7 @@ static void block_bwd(Tiles *w, const Backward *x, Block b, Wanted want) {
     }
     if (!want.queries) return;
     for (int c = 0; c < b.cols; c++) {
-        elem *dq = x->dq + column_at(t, &b, c);
-        for (int e = 0; e < t->a.E; e++) dq[e] = elem_put(t->a.scale * w->dq[c * t->pad + e]);
+        put_row(x->dq + column_at(t, &b, c), w->dq + c * PANEL, t, t->a.scale);
     }
 }
 
@@ -230,13 +255,13 @@ static bool plant(Backward *x, int threads) {
     return x->ntrees > 0 && 5 * x->tree[0].cost * threads > 7 * total * t->a.K;
 }
 
-static void round_sums(elem *to, const float *sums, const Attention *t) {
+static void round_sums(elem *to, const float *sums, float factor, const Attention *t) {
 #pragma omp parallel for
     for (int n = 0; n < t->N; n++)
         for (int kv = 0; kv < t->a.K; kv++) {
             const float *from = sums + ((size_t)kv * t->N + n) * t->pad;
             elem *row = to + ((size_t)n * t->a.K + kv) * t->a.E;
-            for (int e = 0; e < t->a.E; e++) row[e] = elem_put(from[e]);
+            for (int e = 0; e < t->a.E; e++) row[e] = elem_put(factor * from[e]);
         }
 }
 
@@ -274,6 +299,6 @@ void TWIN(attn_bwd)(Exec *ex, store *dq, store *dk, store *dv, const store *d_o,
         run_split(w, &x);
     else
         run_trees(w, &x);
-    round_sums(elems(dk), x.dk, &x.t);
-    round_sums(elems(dv), x.dv, &x.t);
+    round_sums(elems(dk), x.dk, a.scale, &x.t);
+    round_sums(elems(dv), x.dv, 1, &x.t);
 }

@@ -40,7 +40,8 @@ static inline lanes dot(lanes sum, operand a, operand b) {
 
 /* In a fixed tree, so that the bits of an element do not depend on the block it is in. */
 static inline float total(lanes v) {
-    tile_quad q[TILE_VEC / 4];
+    typedef float quad __attribute__((vector_size(16)));
+    quad q[TILE_VEC / 4];
     memcpy(q, &v, sizeof q);
     TILE_UNROLL
     for (int n = TILE_VEC / 8; n > 0; n /= 2) {
