@@ -44,13 +44,14 @@ WATCHED(scatter_rows, (Exec * ex, store *y, const store *x, const int32_t *row, 
 
 /* -------------------------------------------------------------------------------- norms -- */
 
+/* 1 + w is the same in every row, and counts nothing. */
 WATCHED(rmsnorm_fwd,
         (Exec * ex, store *y, float *rstd, const store *x, const store *w, int N, int D, float eps),
         (ex, y, rstd, x, w, N, D, eps), 2.0 * N * D * size, 4.0 * N * D, UNIT_VECTOR, "%dx%d", N, D)
 WATCHED(rmsnorm_bwd,
         (Exec * ex, store *dx, const store *dy, const store *x, const store *w, const float *rstd,
          int N, int D),
-        (ex, dx, dy, x, w, rstd, N, D), 4.0 * N * D * size, 8.0 * N * D, UNIT_VECTOR, "%dx%d", N, D)
+        (ex, dx, dy, x, w, rstd, N, D), 4.0 * N * D * size, 7.0 * N * D, UNIT_VECTOR, "%dx%d", N, D)
 WATCHED(residual_norm_fwd,
         (Exec * ex, store *x2, store *y, float *rp, float *ry, const store *x, const store *p,
          const store *wp, const store *wy, int N, int D, float eps),
@@ -59,7 +60,7 @@ WATCHED(residual_norm_fwd,
 WATCHED(residual_norm_bwd,
         (Exec * ex, store *dx, store *dp, const store *dy, const store *x2, const store *p,
          const store *wp, const store *wy, const float *rp, const float *ry, int N, int D),
-        (ex, dx, dp, dy, x2, p, wp, wy, rp, ry, N, D), 6.0 * N * D * size, 16.0 * N * D,
+        (ex, dx, dp, dy, x2, p, wp, wy, rp, ry, N, D), 6.0 * N * D * size, 13.0 * N * D,
         UNIT_VECTOR, "%dx%d", N, D)
 
 /* ----------------------------------------------------------------------------- attention -- */
@@ -120,12 +121,13 @@ WATCHED(attn_decode,
 
 /* ---------------------------------------------------------------------------------- ffn -- */
 
+/* An exponential is some 20 operations, here and in the head. */
 WATCHED(geglu_fwd, (Exec * ex, store *y, const store *gate, const store *up, size_t n),
-        (ex, y, gate, up, n), 3.0 * (double)n * size, 10.0 * (double)n, UNIT_VECTOR, "%zu", n)
+        (ex, y, gate, up, n), 3.0 * (double)n * size, 30.0 * (double)n, UNIT_VECTOR, "%zu", n)
 WATCHED(geglu_bwd,
         (Exec * ex, store *dgate, store *dup, const store *dy, const store *gate, const store *up,
          size_t n),
-        (ex, dgate, dup, dy, gate, up, n), 5.0 * (double)n * size, 20.0 * (double)n, UNIT_VECTOR,
+        (ex, dgate, dup, dy, gate, up, n), 5.0 * (double)n * size, 40.0 * (double)n, UNIT_VECTOR,
         "%zu", n)
 
 /* ------------------------------------------------------------------------------- matmul -- */
@@ -153,7 +155,8 @@ WATCHED(gemm_grad,
 
 /* ---------------------------------------------------------------------- head and sampling -- */
 
-/* A softcap, an exponential and their derivatives: some 40 operations. */
+/* A softcap, an exponential and their derivatives: some 40 operations. Sampling needs a softcap,
+ * and an exponential only where something is drawn. */
 WATCHED(xent,
         (Exec * ex, store *dlogits, float *nll, const float *logits, const int32_t *target, int N,
          int V, float cap, float gscale),
@@ -163,8 +166,9 @@ WATCHED(xent,
 WATCHED(sample,
         (Exec * ex, int32_t *token, float *logits, const float *u, int N, int V, float cap,
          Sampling how),
-        (ex, token, logits, u, N, V, cap, how), 8.0 * N * V, 20.0 * N * V, UNIT_VECTOR, "%dx%d%s",
-        N, V, how.temperature == 0 ? " greedy" : "")
+        (ex, token, logits, u, N, V, cap, how), 8.0 * N * V,
+        (how.temperature == 0 ? 20.0 : 40.0) * N * V, UNIT_VECTOR, "%dx%d%s", N, V,
+        how.temperature == 0 ? " greedy" : "")
 
 /* ------------------------------------------------------------------------------ training -- */
 
@@ -199,13 +203,17 @@ WATCHED(sae_stats,
 
 /* ----------------------------------------------------------------------- factorisations -- */
 
-/* m: the smaller dim. An iterative SVD counts as a QR and what turns its R into factors. */
+static double smaller(int M, int N) {
+    return M < N ? M : N;
+}
+
+/* An iterative SVD counts as a QR and what turns its R into factors. */
 static double small_square(int M, int N) {
-    int m = M < N ? M : N;
-    return 2.0 * M * N * m;
+    return 2.0 * M * N * smaller(M, N);
 }
 WATCHED(svd, (Exec * ex, double *U, double *s, double *Vt, double *A, int M, int N),
-        (ex, U, s, Vt, A, M, N), 16.0 * M * N, 3 * small_square(M, N), UNIT_VECTOR, "%dx%d", M, N)
+        (ex, U, s, Vt, A, M, N), 8.0 * (M * (double)N + (M + (double)N) * smaller(M, N)),
+        3 * small_square(M, N), UNIT_VECTOR, "%dx%d", M, N)
 WATCHED(qr, (Exec * ex, double *A, int M, int N), (ex, A, M, N), 16.0 * M * N,
         2 * small_square(M, N), UNIT_VECTOR, "%dx%d", M, N)
 

@@ -4,6 +4,7 @@
  *   forward   r = (mean(x^2) + eps)^-1/2,  y = x r (1 + w)
  *   backward  g = dy (1 + w).  dy/dx has two paths, the direct one (r g) and the one through r,
  *             whose derivative is -x r^3 / D:  dx += r g - x r^3 mean(g x)
+ *   with residual: x2 = x + norm(p), y = norm(x2); back through y into dx, then from it into dp.
  *
  * Work split: one block per row, as many warps as the row needs when each thread keeps up to KEEP
  *   elements of each tensor in registers: 224 threads for D = 3584. Tensors are read once, 16 bytes
@@ -11,10 +12,11 @@
  *   ones unaligned are read element by element, and summed in the same order.
  * Traffic, and time on an H100 (3.35 TB/s) for 4096 rows of bf16, D = 2304 | 3584:
  *   rmsnorm_fwd        2ND elements,  4ND FLOP   11 | 18 us
- *   rmsnorm_bwd        4ND            8ND        23 | 35 us
+ *   rmsnorm_bwd        4ND            7ND        23 | 35 us
  *   residual_norm_fwd  4ND            9ND        23 | 35 us
- *   residual_norm_bwd  6ND           16ND        34 | 53 us
- *   All are bound by memory. The weights, read by every block, stay in L2.
+ *   residual_norm_bwd  6ND           13ND        34 | 53 us
+ *   All are bound by memory. The weights, read by every block, stay in L2; their 1 + w counts no
+ *   FLOP, for it is the same in every row.
  * Limits: D <= 8192, KEEP elements for each of MAX_THREADS threads. */
 #include "kernels/gpu.h"
 

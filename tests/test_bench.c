@@ -40,7 +40,7 @@ static void test_calls(enum Dtype dtype) {
     ex.op->rmsnorm_fwd(&ex, y, f, x, x, 3, 8, 1e-6f); /* x, y of 24 elements */
     costs("rmsnorm_fwd", 48 * s, 96, UNIT_VECTOR);
     ex.op->rmsnorm_bwd(&ex, y, x, x, x, f, 3, 8); /* dx twice, dy, x */
-    costs("rmsnorm_bwd", 96 * s, 192, UNIT_VECTOR);
+    costs("rmsnorm_bwd", 96 * s, 168, UNIT_VECTOR);
     ex.op->gemm(&ex, y, 5, x, 4, x, 4, 3, 5, 4, GEMM_NT, 1, 0); /* 12 + 20 read, 15 written */
     costs("gemm", 47 * s, 120, UNIT_PRODUCT);
     ex.op->gemm(&ex, y, 5, x, 4, x, 5, 3, 5, 4, GEMM_NN, 1, 1); /* and read */
@@ -82,6 +82,40 @@ static void test_calls(enum Dtype dtype) {
     exec_free(&ex, device_seg);
     exec_close(&ex);
     free(zero);
+}
+
+/* The same for ops that work element by element, and for factorisations. */
+static void test_more_calls(enum Dtype dtype) {
+    enum { ROOM = 1024 };
+    Exec ex;
+    CHECK(!exec_open(&ex, DEVICE_CPU, dtype), "no cpu");
+    const double s = (double)dtype_size(dtype);
+    void *p[8];
+    for (int i = 0; i < 8; i++) exec_zero(&ex, p[i] = exec_alloc(&ex, ROOM, "p"), ROOM);
+    watch_begin(&ex, keep, NULL);
+    ex.op->residual_norm_fwd(&ex, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], 3, 8, 1e-6f);
+    costs("residual_norm_fwd", 96 * s, 9 * 24, UNIT_VECTOR); /* x, p read; x2, y written */
+    ex.op->residual_norm_bwd(&ex, p[0], p[1], p[2], p[4], p[5], p[6], p[7], p[3], p[3], 3, 8);
+    costs("residual_norm_bwd", 144 * s, 7 * 24 + 6 * 24, UNIT_VECTOR); /* dp is not added to */
+    ex.op->geglu_fwd(&ex, p[0], p[1], p[2], 10);
+    costs("geglu_fwd", 30 * s, 300, UNIT_VECTOR);
+    ex.op->geglu_bwd(&ex, p[0], p[1], p[2], p[3], p[4], 10);
+    costs("geglu_bwd", 50 * s, 400, UNIT_VECTOR);
+    ex.op->sample(&ex, p[0], p[1], NULL, 2, 7, 30, (Sampling){0, 1, 0});
+    costs("sample", 8 * 14, 280, UNIT_VECTOR); /* logits read and left capped, in f32 */
+    ex.op->sample(&ex, p[0], p[1], p[2], 2, 7, 30, (Sampling){1, 1, 0});
+    costs("sample", 8 * 14, 560, UNIT_VECTOR);
+    const double rows[6] = {0, 1, 4, 9, 16, 25};
+    exec_copy_in(&ex, p[3], rows, sizeof rows);
+    ex.op->qr(&ex, p[3], 3, 2); /* 6 doubles read and written, 4 M N^2 */
+    costs("qr", 96, 48, UNIT_VECTOR);
+    ex.op->svd(&ex, p[0], p[1], p[2], p[3], 3, 2); /* A; U of 6, Vt of 4 */
+    costs("svd", 128, 72, UNIT_VECTOR);
+    ex.op->svd(&ex, p[0], p[1], p[2], p[3], 2, 3); /* U of 4, Vt of 6 */
+    costs("svd", 128, 72, UNIT_VECTOR);
+    watch_end(&ex);
+    for (int i = 7; i >= 0; i--) exec_free(&ex, p[i]);
+    exec_close(&ex);
 }
 
 /* --------------------------------------------------------------------------- costs of steps -- */
@@ -320,6 +354,8 @@ int main(void) {
     world_make();
     test_calls(DTYPE_F32);
     test_calls(DTYPE_BF16);
+    test_more_calls(DTYPE_F32);
+    test_more_calls(DTYPE_BF16);
     test_pass();
     test_ops("f32");
     test_ops("bf16");
