@@ -15,9 +15,12 @@
  *   and 989 TFLOP/s:
  *   documents of 160 tokens   101 MB    5.4 GFLOP   30 us, bound by memory
  *   of 4096                   101 MB  137.5 GFLOP  139 us, bound by products
- * Ceiling there: mma.sync is said to reach some 60 % of the rate of wgmma, 229 us; and each FLOP of
- *   a warp that owns 16 pairs takes 0.07 bytes from shared memory: 422 TFLOP/s, 326 us. Tiles on
- *   the diagonal add 43 % to the FLOPs of 160 tokens, 1.5 % to those of 4096.
+ * Ceiling there: mma.sync is said to reach some 60 % of the rate of wgmma, 232 us. Shared memory
+ *   gives 128 bytes in a cycle of 4096 FLOP at the full rate, and each FLOP of a warp that owns 16
+ *   pairs takes 0.07 of them: 440 TFLOP/s, 313 us; 360 if copies into it take turns with the reads.
+ *   Instructions, by SASS count, allow 571, but 315 in a warp's tile with a score beyond 0.6 cap,
+ *   for which tanh needs its other half. Tiles on the diagonal add 43 % to the FLOPs of 160 tokens,
+ *   1.5 % to those of 4096.
  * Limits: E <= 256. Shared memory for E = 256: 96 KB in bf16, two blocks on an H100 and one on an
  *   A100; 128 KB in f32. E between 64, 128 and 256 costs what the next of these does. */
 #include "kernels/attention.cuh"

@@ -1,5 +1,8 @@
 /* elementwise.cu - casts, sums and the search for bad numbers. Contracts: ops.h.
  *
+ * Math: cast, uncast  y = x;   add  y += a x;   sumsq  sum += sum of x^2;   find_bad  the first i
+ *   with x[i] NaN or infinite.
+ *
  * Work split: one thread per pack, the last pack element by element; casts take as many elements as
  *   fill 16 bytes of storage. sumsq: a block per SPAN elements, whose threads each add up their own
  *   in double and then each other's in a fixed tree; a last block adds up the spans' sums in order.

@@ -12,10 +12,13 @@
  *   k_xent_row   a warp per row: adds the row's chunks in a fixed tree; nll, and what the gradient
  *                needs of the row.
  *   k_xent_grad  reads the logits again, last rows first: those are still in L2.
- * Traffic, and time on an H100 (3.35 TB/s, 40 of its 50 MB of L2 counted) for 256 rows of V =
- *   256000, bf16 gradient: 4NV + 4NV + 2NV bytes less 40 MB, 184 us; 138 FLOPs per element, softcap
- *   and exp twice, 135 us at 67 TFLOP/s. What bounds it is instructions: by SASS count 85 and 76
- *   per element of the two passes, 360 us of all lanes.
+ * Traffic, FLOPs and time on an H100 (3.35 TB/s, 66.9 TFLOP/s) for 256 rows of V = 256000, bf16
+ *   gradient:
+ *   at least  4NV + 2NV bytes          393 MB  117 us   40 FLOP per element  2.6 GFLOP   39 us
+ *   ours      4NV + 4NV + 2NV less L2  615 MB  184 us  138                   9.0 GFLOP  135 us
+ *   The second pass finds some 40 MB of logits in L2, and computes softcap and exp again. What
+ *   bounds it is instructions: by SASS count 88 and 81 per element of the two passes, 332 us at the
+ *   33.4 T that all lanes start in a second, half of 66.9 TFLOP/s.
  * Limits: none beyond the contract. A target out of range traps. */
 #include <float.h>
 #include <math.h>

@@ -19,8 +19,10 @@
  *   at least   w, x once    160 | 250 MB    48 |  74 us   2NDS   155 | 241 GFLOP  156 | 243 us
  *   exact      w N/ROWS times 1.2 | 1.9 GB  361 | 561 us   6NDS   464 | 722 GFLOP  469 | 730 us
  *   fast       the same                     361 | 561 us   2NDS                    156 | 243 us
- *   Exact ones are bound by products, and by what mma.sync reaches of the rate: with 60 %,
- *   782 | 1216 us. Fast ones are bound by memory: w is read again for every ROWS rows.
+ *   w is read again for every ROWS rows, and x, from L2, for every COLS features: 2.4 | 3.8 GB. At
+ *   the 5.5 TB/s that L2 is said to reach, both together take 659 | 1025 us, which bounds fast
+ *   products. Exact ones are bound by what mma.sync reaches of the rate: with 60 %, 782 | 1216 us.
+ *   sae_encode also writes a, 4NS bytes: 134 MB, 40 us.
  * Limits: TopK takes 1 KB of scratch per feature. A row of x or w that is no multiple of 16 bytes
  *   is copied element by element, without overlap. */
 #include "kernels/gpu.h"
