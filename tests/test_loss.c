@@ -23,7 +23,8 @@ static double ref_nll(const double *x, int target, int V, double cap) {
 }
 
 /* Gradient of one row, and what f32 may lose on each element: p by the roundings of z (three, on a
- * value of up to zmax) and of exp; 1 - (z/cap)^2 by those of z/cap; the rest are products. */
+ * value of up to zmax) and of exp; 1 - (z/cap)^2 by those of z/cap; the rest are products. p - 1 of
+ * the target is -(others / sum), which loses no more where p is close to 1. */
 static void ref_grad(double *d, double *tol, const double *x, int target, int V, double cap,
                      double gscale, double round) {
     double nll = ref_nll(x, target, V, cap), zt = ref_cap(x[target], cap), zmax = 0;
@@ -34,9 +35,8 @@ static void ref_grad(double *d, double *tol, const double *x, int target, int V,
         double slope = 1 - u * u, lost = (8 * zmax + 8) * E32;
         d[i] = gscale * (i == target ? -miss : miss) * slope;
         tol[i] =
-            round * fabs(d[i]) +
-            fabs(gscale) * (lost * p * slope + miss * (cap > 0 ? 8 * E32 : 0) + 4 * E32 * miss);
-        if (i == target) tol[i] += fabs(gscale) * lost * fmin(p, miss) * slope;
+            round * fabs(d[i]) + fabs(gscale) * (lost * (i == target ? fmin(p, miss) : p) * slope +
+                                                 miss * (cap > 0 ? 8 * E32 : 0) + 4 * E32 * miss);
         tol[i] += 0x1p-126; /* f32 keeps no more of a denormal */
     }
 }
