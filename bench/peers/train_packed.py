@@ -6,7 +6,8 @@ product is compiled.
     THREADS=2 train_packed.py MODEL TOKENS bf16|f32 [profile]
 
 SDPA knows no softcap, and flex attention has no backward on the CPU, hence products per document.
-The first step warms up and compiles; `profile` prints the share of matrix products of the second."""
+The first step warms up and compiles; then as many as fit in SECONDS are timed, but at least STEPS:
+small ones take a few to reach their rate. `profile` prints the share of matrix products of the second."""
 import json
 import math
 import sys
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 
 import common
 
-PACK, CHUNK, STEPS = 2048, 256, 2
+PACK, CHUNK, STEPS, SECONDS = 2048, 256, 2, 10
 
 
 @torch.compile(dynamic=True)
@@ -212,9 +213,11 @@ def main():
         print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=24))
         return
     start = time.perf_counter()
-    for _ in range(STEPS):
+    steps = 0
+    while steps < STEPS or time.perf_counter() - start < SECONDS:
         loss = step(model, adamw, docs)
-    common.report(STEPS * common.tokens_of(docs), time.perf_counter() - start,
+        steps += 1
+    common.report(steps * common.tokens_of(docs), time.perf_counter() - start,
                   common.weight_bytes(model.w.values()), loss=loss)
 
 
