@@ -39,7 +39,7 @@ static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const c
     int k = s->subspace.top_k;
     FeatureStat *top = mem_array((size_t)k, sizeof *top);
     int32_t *feature = mem_array((size_t)k, sizeof *feature);
-    k = score_top(top, scores, i, (enum ScoreKind)s->subspace.by, k, (uint64_t)s->run.seed, 0);
+    k = score_top(ex, top, scores, i, (enum ScoreKind)s->subspace.by, k, (uint64_t)s->run.seed, 0);
     for (int j = 0; j < k; j++) feature[j] = top[j].feature;
     free(top);
     Sae sae = {0};

@@ -2,6 +2,8 @@
 #include "host/base/mem.h"
 #include "host/bench_ops.h"
 
+enum { FEATURES_CHOSEN = 20 }; /* of a layer */
+
 static int head_rows(const OpsBench *o) {
     return o->N < HEAD_ROWS ? o->N : HEAD_ROWS;
 }
@@ -53,12 +55,12 @@ static void sae(OpsBench *o) {
     fast.products = SAE_FAST;
     BENCH_OP(o, sae_stats, OUT_F32(sum[3], 2 * (size_t)S), sum[0], sum[1], sum[2], sum[3], x, bins,
              weight, fast, N, 1);
+    BENCH_OP(o, top_k, OUT_OTHER, bins, (double *)sum[0], S, FEATURES_CHOSEN);
     BENCH_FREE(o, w, b, threshold, x, a, weight, bins, sum[0], sum[1], sum[2], sum[3]);
 }
 
 /* The decoder directions of a layer's best features. */
 static void factorisations(OpsBench *o) {
-    enum { FEATURES_CHOSEN = 20 };
     int M = o->c->D, N = FEATURES_CHOSEN;
     size_t n = (size_t)M * (size_t)N, square = (size_t)N * (size_t)N;
     double *host = mem_array(n, sizeof *host);
@@ -71,5 +73,7 @@ static void factorisations(OpsBench *o) {
     BENCH_FREE(o, a, u, s, vt);
 }
 
-const OpsCase bench_others[] = {
-    {"xent sample", loss}, {"sae_encode sae_stats", sae}, {"qr svd", factorisations}, {NULL, NULL}};
+const OpsCase bench_others[] = {{"xent sample", loss},
+                                {"sae_encode sae_stats top_k", sae},
+                                {"qr svd", factorisations},
+                                {NULL, NULL}};

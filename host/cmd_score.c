@@ -6,7 +6,7 @@
 #include "host/print.h"
 #include "host/scoring.h"
 
-static void report(const Scores *scores, const ScoringWork *w, const Settings *s) {
+static void report(Exec *ex, const Scores *scores, const ScoringWork *w, const Settings *s) {
     const ScoreWork *p = &w->pass;
     if (s->run.json) {
         print_json(json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "out", s->score.out,
@@ -24,7 +24,7 @@ static void report(const Scores *scores, const ScoringWork *w, const Settings *s
         printf("  fast products switched a feature on or off %lld times, of %lld firings sampled\n",
                (long long)p->flips, (long long)p->fires);
     if (w->truncated) printf("  %lld documents cut at --max-length\n", (long long)w->truncated);
-    scoring_print(stdout, scores, SCORE_DELTA, 5);
+    scoring_print(stdout, ex, scores, SCORE_DELTA, 5);
 }
 
 static bool check(const Settings *s, Err *err) {
@@ -45,7 +45,7 @@ static bool score_and_save(Runtime *r, const SaeSet *saes, const Settings *s, Er
     ok = ok &&
          scoring_run(&scores, &work, r, saes, s, pairs ? &records : NULL, NULL, records.n, err);
     ok = ok && scores_save(&scores, s->score.out, err);
-    if (ok) report(&scores, &work, s);
+    if (ok) report(&r->ex, &scores, &work, s);
     scores_free(&scores);
     records_free(&records);
     return ok;

@@ -187,9 +187,13 @@ static bool scores_facts(json_t *facts, const char *path, const Settings *s, Err
                   tokens[0], "unaligned tokens", tokens[1], "layers", scores.n);
     json_object_update(facts, found);
     json_decref(found);
+    Exec ex;
+    const char *why = exec_open(&ex, DEVICE_CPU, DTYPE_F32);
+    CHECK(!why, "%s", why);
     FILE *f = text_begin();
-    scoring_print(f, &scores, (enum ScoreKind)s->subspace.by, s->subspace.top_k);
+    scoring_print(f, &ex, &scores, (enum ScoreKind)s->subspace.by, s->subspace.top_k);
     text_end(f, facts);
+    exec_close(&ex);
     scores_free(&scores);
     return true;
 }

@@ -189,10 +189,10 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
     return false;
 }
 
-void scoring_print(FILE *f, const Scores *scores, enum ScoreKind by, int k) {
+void scoring_print(FILE *f, Exec *ex, const Scores *scores, enum ScoreKind by, int k) {
     FeatureStat *top = mem_array((size_t)k, sizeof *top);
     for (int i = 0; i < scores->n; i++) {
-        int n = score_top(top, scores, i, by, k, 0, 0);
+        int n = score_top(ex, top, scores, i, by, k, 0, 0);
         fprintf(f, "layer %d: %d features, the %d best\n", scores->layer[i].layer,
                 scores->layer[i].S, n);
         fprintf(f, "  %8s %10s %10s %10s %8s %8s %8s\n", "feature", "aligned", "unaligned", "delta",

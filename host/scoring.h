@@ -30,7 +30,7 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
                  const Settings *s, const Records *records, const size_t *index, size_t n,
                  Err *err);
 
-/* For each layer its `k` best features, as a table. */
-void scoring_print(FILE *f, const Scores *scores, enum ScoreKind by, int k);
+/* For each layer its `k` best features, as a table; chosen on the device. */
+void scoring_print(FILE *f, Exec *ex, const Scores *scores, enum ScoreKind by, int k);
 
 #endif

@@ -201,7 +201,10 @@ WATCHED(sae_stats,
         (double)N *sae.D *size + 4.0 * sae.D * sae.S, 2.0 * N * sae.D * sae.S, UNIT_PRODUCT,
         "%dx%dx%d%s", N, sae.S, sae.D, sae.products == SAE_FAST ? " fast" : "")
 
-/* ----------------------------------------------------------------------- factorisations -- */
+/* ------------------------------------------------------------ choices and factorisations -- */
+
+WATCHED(top_k, (Exec * ex, int32_t *index, const double *value, int n, int k),
+        (ex, index, value, n, k), 8.0 * n + 4.0 * k, n, UNIT_VECTOR, "%d of %d", k, n)
 
 static double smaller(int M, int N) {
     return M < N ? M : N;

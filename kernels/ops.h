@@ -275,7 +275,11 @@ typedef void op_sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, 
                           const store *x, const int32_t *bin, const float *weight, SaeEncoder sae,
                           int N, int G);
 
-/* ---------------------------------------------------------------------- factorisations -- */
+/* --------------------------------------------------------- choices and factorisations -- */
+
+/* The k largest of n values, the largest first, equal ones by index.   index (k) i32 out =;
+ * value (n) f64 in, no NaN;  0 < k <= n. */
+typedef void op_top_k(Exec *ex, int32_t *index, const double *value, int n, int k);
 
 /* Thin SVD in double:  A = U diag(s) Vt, s falling.   A (M,N) in, destroyed; U (M,m) out =;
  * s (m) out =;  Vt (m,N) out =;  m = min(M,N). Signs of factor pairs are not fixed. */
@@ -294,7 +298,7 @@ typedef void op_qr(Exec *ex, double *A, int M, int N);
     X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) X(kv_put) X(attn_decode) \
     X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) X(xent) X(sample) \
     X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
-    X(sae_encode) X(sae_stats) X(svd) X(qr)
+    X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
 /* clang-format on */
 
 typedef struct Ops {

@@ -88,7 +88,7 @@ typedef struct FeatureStat {
 
 /* The k best features of scored layer number i (0..n-1), best first; returns how many there are.
  * `resamples` bootstrap draws of the groups, from (seed, layer); 0: stability is 1. */
-int score_top(FeatureStat *top, const Scores *s, int i, enum ScoreKind kind, int k, uint64_t seed,
-              int resamples);
+int score_top(Exec *ex, FeatureStat *top, const Scores *s, int i, enum ScoreKind kind, int k,
+              uint64_t seed, int resamples);
 
 #endif

@@ -114,46 +114,36 @@ static void values(double *value, const Columns *k, const View *v, enum ScoreKin
             value[i] = fabs(t_of(diff, sqrt(k->var[i])));
         else
             value[i] = kind == SCORE_SIGNED ? diff : largest > 0 ? diff / largest : diff;
+        if (isnan(value[i])) value[i] = -INFINITY; /* sums so large that they overflow */
     }
 }
 
-/* Larger values first, then lower indices. */
-static bool before(const double *value, int32_t a, int32_t b) {
-    return value[a] > value[b] || (value[a] == value[b] && a < b);
+/* Where values are ranked: S of them and k indices in device memory. */
+typedef struct Choice {
+    Exec *ex;
+    double *value;
+    int32_t *index;
+    int k;
+} Choice;
+
+static Choice choice_open(Exec *ex, int S, int k) {
+    k = k < S ? k : S;
+    return (Choice){ex, exec_alloc(ex, (size_t)S * sizeof(double), "scores of features"),
+                    exec_alloc(ex, (size_t)k * sizeof(int32_t), "best features"), k};
 }
 
-/* The k first of the order above by a heap whose root is the last of them; then in order. */
-static void sift(int32_t *heap, int n, int i, const double *value) {
-    for (int child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && before(value, heap[child], heap[child + 1])) child++;
-        if (!before(value, heap[i], heap[child])) return;
-        int32_t swap = heap[i];
-        heap[i] = heap[child];
-        heap[child] = swap;
-    }
+static void choice_close(Choice *c) {
+    exec_free(c->ex, c->value);
+    exec_free(c->ex, c->index);
 }
 
-static int top_of(int32_t *top, const double *value, int S, int k) {
+/* The best first; returns how many fired at all. */
+static int top_of(const Choice *c, int32_t *top, const double *value, int S) {
     int n = 0;
-    for (int32_t i = 0; i < S; i++) {
-        if (value[i] == -INFINITY) continue;
-        if (n < k) {
-            top[n++] = i;
-            if (n == k)
-                for (int j = n / 2; j-- > 0;) sift(top, n, j, value);
-        } else if (before(value, i, top[0])) {
-            top[0] = i;
-            sift(top, n, 0, value);
-        }
-    }
-    if (n < k)
-        for (int j = n / 2; j-- > 0;) sift(top, n, j, value);
-    for (int last = n; last-- > 1;) {
-        int32_t swap = top[0];
-        top[0] = top[last];
-        top[last] = swap;
-        sift(top, last, 0, value);
-    }
+    exec_copy_in(c->ex, c->value, value, (size_t)S * sizeof *value);
+    c->ex->op->top_k(c->ex, c->index, c->value, S, c->k);
+    exec_copy_out(c->ex, top, c->index, (size_t)c->k * sizeof *top);
+    while (n < c->k && value[top[n]] > -INFINITY) n++;
     return n;
 }
 
@@ -171,13 +161,13 @@ static void resample(View *v, uint64_t seed, int draw) {
 }
 
 static void stabilities(FeatureStat *top, int n, View v, const Columns *k, double *value,
-                        enum ScoreKind kind, int topk, uint64_t seed, int resamples) {
-    int32_t *drawn = mem_array((size_t)topk, sizeof *drawn);
+                        enum ScoreKind kind, const Choice *c, uint64_t seed, int resamples) {
+    int32_t *drawn = mem_array((size_t)c->k, sizeof *drawn);
     int *hits = mem_array((size_t)v.l->S, sizeof *hits);
     for (int r = 0; r < resamples; r++) {
         resample(&v, seed, r);
         values(value, k, &v, kind);
-        int m = top_of(drawn, value, v.l->S, topk);
+        int m = top_of(c, drawn, value, v.l->S);
         for (int j = 0; j < m; j++) hits[drawn[j]]++;
     }
     for (int j = 0; j < n; j++)
@@ -224,8 +214,8 @@ static void describe(FeatureStat *f, const View *v, const Columns *k, double qua
     f->high = f->diff + quantile * f->se;
 }
 
-int score_top(FeatureStat *top, const Scores *s, int i, enum ScoreKind kind, int k, uint64_t seed,
-              int resamples) {
+int score_top(Exec *ex, FeatureStat *top, const Scores *s, int i, enum ScoreKind kind, int k,
+              uint64_t seed, int resamples) {
     CHECK(i >= 0 && i < s->n && k > 0 && resamples >= 0, "layer %d of %d, k=%d", i, s->n, k);
     View v;
     view_init(&v, s, i);
@@ -236,13 +226,15 @@ int score_top(FeatureStat *top, const Scores *s, int i, enum ScoreKind kind, int
     int32_t *best = mem_array((size_t)k, sizeof *best);
     values(value, &columns, &v, kind);
     variances(&columns, &v);
-    int n = top_of(best, value, v.l->S, k);
+    Choice choice = choice_open(ex, v.l->S, k);
+    int n = top_of(&choice, best, value, v.l->S);
     double quantile = v.n > 1 ? t_quantile(v.n - 1) : INFINITY;
     for (int j = 0; j < n; j++) {
         top[j] = (FeatureStat){.feature = best[j], .score = value[best[j]]};
         describe(&top[j], &v, &columns, quantile);
     }
-    stabilities(top, n, v, &columns, value, kind, k, seed, resamples);
+    stabilities(top, n, v, &columns, value, kind, &choice, seed, resamples);
+    choice_close(&choice);
     free(value), free(columns.mean[0]), free(columns.mean[1]), free(columns.var), free(best);
     return n;
 }

@@ -8,6 +8,7 @@
 #include "tests/fuzz.h"
 
 static FuzzFile file;
+static Exec ex;
 
 static void write_file(const uint8_t *data, size_t size) {
     if (!file.path[0]) fuzz_file_open(&file, "safetensors");
@@ -46,12 +47,13 @@ static void check_scores(void) {
     Scores s;
     Err err;
     FeatureStat top[4];
+    if (!ex.device) CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
     if (!scores_load(&s, file.path, &err)) {
         fuzz_refused(&err, EXIT_INPUT, file.path);
         return;
     }
     for (int i = 0; i < s.n; i++) {
-        int n = score_top(top, &s, i, SCORE_T, 4, 1, 3);
+        int n = score_top(&ex, top, &s, i, SCORE_T, 4, 1, 3);
         for (int j = 0; j < n; j++)
             CHECK(top[j].feature >= 0 && top[j].feature < s.layer[i].S, "%d", top[j].feature);
     }

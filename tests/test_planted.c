@@ -104,11 +104,11 @@ static const json_t *find_separating(const json_t *t, int feature) {
 }
 
 /* The k best features are the k that separate, each on its side; returns k. */
-static int check_ranking(const Scores *s, int i, enum ScoreKind kind, int32_t *feature) {
+static int check_ranking(Exec *ex, const Scores *s, int i, enum ScoreKind kind, int32_t *feature) {
     const json_t *t = layer_truth(s->layer[i].layer);
     int k = (int)json_array_size(json_object_get(t, "separating"));
     FeatureStat *top = mem_array((size_t)k, sizeof *top);
-    EXPECT(score_top(top, s, i, kind, k, 0, 0) == k, "fewer than %d features", k);
+    EXPECT(score_top(ex, top, s, i, kind, k, 0, 0) == k, "fewer than %d features", k);
     for (int j = 0; j < k; j++) {
         const json_t *f = find_separating(t, top[j].feature);
         EXPECT(f, "layer %d: feature %d is among the best %d", s->layer[i].layer, top[j].feature,
@@ -210,8 +210,8 @@ static void check_subspace(Runtime *r, const SaeSet *saes, const Scores *scores,
     int32_t feature[64];
     int D = r->model.c.D, k = 0;
     for (int i = 0; i < scores->n; i++) {
-        check_ranking(scores, i, SCORE_T, feature);
-        k = check_ranking(scores, i, SCORE_DELTA, feature);
+        check_ranking(&r->ex, scores, i, SCORE_T, feature);
+        k = check_ranking(&r->ex, scores, i, SCORE_DELTA, feature);
         double *rows = mem_array((size_t)k * (size_t)D, sizeof *rows);
         MUST(sae_decoder_rows(&saes->sae[i], rows, feature, k, &err), err);
         SubspaceOptions o = {.rank = k, .variance = 1};

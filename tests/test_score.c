@@ -10,6 +10,8 @@
 
 enum { S = 12, LAYER = 5 };
 
+static Exec ex;
+
 /* One layer; features differ in how their two corpora compare. Uneven groups, one of them empty. */
 static Scores planted(int even) {
     Scores s;
@@ -80,7 +82,7 @@ static void test_statistics(enum ScorePool pool, int even) {
     Scores s = planted(even);
     s.pool = pool;
     FeatureStat top[S];
-    int n = score_top(top, &s, 0, SCORE_DELTA, S, 1, 0);
+    int n = score_top(&ex, top, &s, 0, SCORE_DELTA, S, 1, 0);
     EXPECT(n == S - 1, "%d features fire", n);
     for (int j = 0; j < n; j++) {
         const FeatureStat *f = &top[j];
@@ -108,7 +110,7 @@ static void test_statistics(enum ScorePool pool, int even) {
 static void test_paired(void) {
     Scores s = planted(1);
     FeatureStat top[S];
-    int n = score_top(top, &s, 0, SCORE_T, 3, 1, 0);
+    int n = score_top(&ex, top, &s, 0, SCORE_T, 3, 1, 0);
     EXPECT(n == 3, "%d", n);
     for (int j = 0; j < n; j++) {
         double d[SCORE_GROUPS], mean = 0, ss = 0;
@@ -143,15 +145,15 @@ static void test_kinds(void) {
         l->sum[(size_t)(SCORE_GROUPS + g) * S] = 40 * 9;
     }
     FeatureStat top[S];
-    score_top(top, &s, 0, SCORE_DELTA, 1, 1, 0);
+    score_top(&ex, top, &s, 0, SCORE_DELTA, 1, 1, 0);
     EXPECT(top[0].feature == 0 && near(top[0].score, 8.875, 1e-12), "delta: %d", top[0].feature);
-    score_top(top, &s, 0, SCORE_SIGNED, S, 1, 0);
+    score_top(&ex, top, &s, 0, SCORE_SIGNED, S, 1, 0);
     EXPECT(top[0].feature != 0 && top[S - 2].feature == 0, "signed: %d last", top[S - 2].feature);
     EXPECT(near(top[S - 2].score, -8.875, 1e-12), "signed score");
     double best = top[0].score;
-    score_top(top, &s, 0, SCORE_RELATIVE, S, 1, 0);
+    score_top(&ex, top, &s, 0, SCORE_RELATIVE, S, 1, 0);
     EXPECT(near(top[0].score, best / 9, 1e-12), "relative to the largest unaligned mean");
-    score_top(top, &s, 0, SCORE_T, 1, 1, 0);
+    score_top(&ex, top, &s, 0, SCORE_T, 1, 1, 0);
     EXPECT(top[0].feature == 0 && top[0].t < 0, "no spread at all: feature %d", top[0].feature);
     EXPECT(near(top[0].se, se_floor(&s, 0.125 + 9), 1e-12), "se %g", top[0].se);
     scores_free(&s);
@@ -176,7 +178,7 @@ static void test_rounding(enum ScorePool pool) {
             }
         }
     FeatureStat top[S];
-    score_top(top, &s, 0, SCORE_T, S, 1, 0);
+    score_top(&ex, top, &s, 0, SCORE_T, S, 1, 0);
     for (int j = 0; j < S - 1; j++) {
         double floor = se_floor(&s, top[j].mean[0] + top[j].mean[1]);
         if (top[j].feature == DIFFERS)
@@ -193,9 +195,9 @@ static void test_stability(void) {
     Scores s = planted(0);
     for (int g = 0; g < SCORE_GROUPS; g++) s.layer[0].sum[(size_t)g * S + 9] *= 5;
     FeatureStat a[S], b[S], c[S];
-    score_top(a, &s, 0, SCORE_DELTA, 2, 7, 200);
-    score_top(b, &s, 0, SCORE_DELTA, 2, 7, 200);
-    score_top(c, &s, 0, SCORE_DELTA, S, 8, 200);
+    score_top(&ex, a, &s, 0, SCORE_DELTA, 2, 7, 200);
+    score_top(&ex, b, &s, 0, SCORE_DELTA, 2, 7, 200);
+    score_top(&ex, c, &s, 0, SCORE_DELTA, S, 8, 200);
     EXPECT(memcmp(a, b, 2 * sizeof *a) == 0, "the seed decides");
     EXPECT(a[0].feature == 9 && a[0].stability == 1, "feature %d %g", a[0].feature, a[0].stability);
     EXPECT(a[1].stability > 0.05 && a[1].stability < 1, "a close call: %g", a[1].stability);
@@ -208,14 +210,18 @@ static void test_few(void) {
     int layer = 0, width = 2;
     FeatureStat top[4];
     scores_init(&s, 1, &layer, &width);
-    EXPECT(score_top(top, &s, 0, SCORE_DELTA, 4, 1, 10) == 0, "nothing fired");
+    EXPECT(score_top(&ex, top, &s, 0, SCORE_DELTA, 4, 1, 10) == 0, "nothing fired");
     s.tokens[0][3] = s.tokens[1][3] = 2;
     s.layer[0].sum[3 * 2 + 1] = 4;
     s.layer[0].fires[1] = 2;
-    EXPECT(score_top(top, &s, 0, SCORE_T, 4, 1, 10) == 1, "one fired");
+    EXPECT(score_top(&ex, top, &s, 0, SCORE_T, 4, 1, 10) == 1, "one fired");
     EXPECT(top[0].feature == 1 && top[0].diff == 2 && isinf(top[0].se) && top[0].t == 0,
            "one group");
     EXPECT(isinf(top[0].low) && isinf(top[0].high) && top[0].rate[0] == 1, "no interval");
+    s.layer[0].fires[0] = 1; /* of the other feature, sums that add up to infinity in both */
+    for (int i = 0; i < 2 * SCORE_GROUPS; i++) s.layer[0].sum[2 * i] = 1.7e308;
+    EXPECT(score_top(&ex, top, &s, 0, SCORE_SIGNED, 1, 1, 10) == 1 && top[0].feature == 1,
+           "inf - inf is no score");
     scores_free(&s);
 }
 
@@ -347,6 +353,7 @@ static void test_merge(void) {
 }
 
 int main(void) {
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
     test_statistics(POOL_TOKEN, 1);
     test_statistics(POOL_TOKEN, 0);
     test_statistics(POOL_DOCUMENT, 0);
@@ -360,5 +367,6 @@ int main(void) {
     test_saved();
     test_hostile();
     test_merge();
+    exec_close(&ex);
     return test_done("test_score");
 }
