@@ -1,4 +1,4 @@
-/* bench_others.c - loss, sampling, SAEs and factorisations. */
+/* bench_others.c - loss, sampling, SAEs, choices and factorisations. */
 #include "host/base/mem.h"
 #include "host/bench_ops.h"
 
@@ -55,8 +55,9 @@ static void sae(OpsBench *o) {
     fast.products = SAE_FAST;
     BENCH_OP(o, sae_stats, OUT_F32(sum[3], 2 * (size_t)S), sum[0], sum[1], sum[2], sum[3], x, bins,
              weight, fast, N, 1);
-    BENCH_OP(o, top_k, OUT_OTHER, bins, (double *)sum[0], S, FEATURES_CHOSEN);
-    BENCH_FREE(o, w, b, threshold, x, a, weight, bins, sum[0], sum[1], sum[2], sum[3]);
+    int32_t *chosen = bench_blank(o, FEATURES_CHOSEN * sizeof *chosen);
+    BENCH_OP(o, top_k, OUT_OTHER, chosen, (double *)sum[0], S, FEATURES_CHOSEN);
+    BENCH_FREE(o, w, b, threshold, x, a, weight, bins, chosen, sum[0], sum[1], sum[2], sum[3]);
 }
 
 /* The decoder directions of a layer's best features. */

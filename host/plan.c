@@ -1,5 +1,7 @@
 #include "host/plan.h"
 
+#include <math.h>
+#include <omp.h>
 #include <stdio.h>
 
 #include "host/adapting.h"
@@ -156,14 +158,36 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
     add(p, "optimiser", b->kind, 2 * n * sizeof(float));
 }
 
-/* Workspace of the ops for passes of so many rows. The CPU's: the attention's f32 sums of dk and dv
- * in backward, and what oneDNN keeps per thread. The GPU's is taken when it is opened; should that
- * not do, it doubles: a number per row and head in backward, and no more than FIXED elsewhere. */
-static void workspace(Plan *p, const Base *b, int rows, bool training) {
-    enum { FIXED = 24 << 20 };
+/* Workspace, of which one op needs `need` bytes. A GPU's was taken when it was opened: counted is
+ * what it must grow by, doubling, and what a few allocations lose to whole pages of 2 MB. On the
+ * CPU attention has tiles for each thread, and oneDNN its own. */
+static void workspace(Plan *p, const Base *b, double need) {
+    enum { FIXED = 22 << 20, EACH_THREAD = 1 << 20, PAGES = 8 << 20 };
+    double bytes = need + FIXED + (double)omp_get_max_threads() * EACH_THREAD;
+    if (b->kind == PLAN_DEVICE) {
+        double held = (double)b->ex->scratch_bytes, room = fmax(held, SCRATCH_MIN);
+        while (room < need) room *= 2;
+        bytes = room - held + PAGES;
+    }
+    add(p, "workspace", b->kind, bytes);
+}
+
+/* attn_bwd: a GPU keeps a number for each row and head, the CPU the f32 sums of dk and dv. */
+static double backward_bytes(const Base *b, int rows) {
     const Config *c = &b->c;
-    double each = b->kind == PLAN_DEVICE ? 2.0 * c->H : 2.0 * c->K * c->E;
-    add(p, "workspace", b->kind, (training ? each * rows * sizeof(float) : 0) + FIXED);
+    return sizeof(float) * (double)rows * (b->kind == PLAN_DEVICE ? c->H : 2.0 * c->K * c->E);
+}
+
+/* attn_decode: a GPU keeps o and two numbers of each head for every run of 128 keys. */
+static double decode_bytes(const Base *b, const GenOptions *o) {
+    if (b->kind != PLAN_DEVICE) return 0;
+    return sizeof(float) * (double)o->slots * b->c.H * ceil(o->max_len / 128.0) * (b->c.E + 2);
+}
+
+/* sae_stats of a TopK encoder: the activations of 64 rows, on a GPU of 256. */
+static double topk_bytes(const Base *b, const SaeEncoder *e) {
+    if (e->act != SAE_TOPK) return 0;
+    return sizeof(float) * (double)e->S * (b->kind == PLAN_DEVICE ? 256 : 64);
 }
 
 static bool base_open(Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
@@ -199,7 +223,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));
-        workspace(p, &b, size.rows, true);
+        workspace(p, &b, backward_bytes(&b, size.rows));
     }
     base_close(&b);
     return ok;
@@ -211,11 +235,12 @@ bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *e
               weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         PackSize size = measure_pack_size(d->doc, NULL, d->n, settings_pack_tokens(s));
+        int measured = size.rows - 1; /* at most: all tokens but the first of each document */
         adapter_bytes(p, &b, false);
         add(p, "activations", b.kind,
-            (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs, size.labels,
+            (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs, measured,
                                ACTS_INFER));
-        workspace(p, &b, size.rows, false);
+        workspace(p, &b, 0);
     }
     base_close(&b);
     return ok;
@@ -229,7 +254,7 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
         adapter_bytes(p, &b, false);
         add(p, "key/value cache and activations", b.kind,
             (double)gen_bytes(&b.c, lora_of(&b), ex->dtype, o));
-        workspace(p, &b, o->prefill_rows, false);
+        workspace(p, &b, decode_bytes(&b, o));
     }
     base_close(&b);
     return ok;
@@ -238,16 +263,18 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
 static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
-    double encoders = 0, results = 0;
+    double encoders = 0, results = 0, need = 0;
     for (int i = 0; i < saes.n; i++) {
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
         results += (double)score_layer_bytes(saes.sae[i].enc.S);
+        need = fmax(need, topk_bytes(b, &saes.sae[i].enc));
     }
     add(p, "SAE encoders", b->kind, encoders);
     add(p, "results", PLAN_ANONYMOUS, results);
     add(p, "statistics and activations", b->kind,
         (double)score_run_bytes(&b->c, lora_of(b), b->ex->dtype, saes.sae, saes.n,
                                 settings_pack_tokens(s)));
+    workspace(p, b, need);
     saes_close(&saes);
     return true;
 }
@@ -262,7 +289,6 @@ bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
          score_sums(p, &b, s, &layers, err);
     if (ok) {
         adapter_bytes(p, &b, false);
-        workspace(p, &b, settings_pack_tokens(s), false);
     }
     layers_free(&layers);
     base_close(&b);

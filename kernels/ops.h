@@ -121,10 +121,10 @@ typedef struct AttnShape {
  *   o (N,H*E) store out =;  lse (N,H) f32 out =: log of the softmax denominator;
  *   q (N,H*E), k, v (N,K*E) store in;  seg (nseg) in device memory, host_seg the same on the host.
  * No (N,N) buffer: memory beyond the tensors is linear in N. A document's results, and its
- * gradients, do not depend on what else is in the pack nor on its place there, in bits. On a GPU
- * and on processors that multiply pairs of bf16, products take bf16 alone: the weights, not yet
- * divided by their sum, are rounded before they multiply v, and in the backward they and the
- * gradients of the scores are rounded. */
+ * gradients, do not depend on what else is in the pack nor on its place there, in bits. In a bf16
+ * table, on a GPU and on processors that multiply pairs of bf16, products take bf16 alone: the
+ * weights, not yet divided by their sum, are rounded before they multiply v, and in the backward
+ * they and the gradients of the scores are rounded. */
 typedef void op_attn_fwd(Exec *ex, store *o, float *lse, const store *q, const store *k,
                          const store *v, const Segment *seg, const Segment *host_seg, int nseg,
                          int N, AttnShape a);
@@ -278,7 +278,7 @@ typedef void op_sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, 
 /* --------------------------------------------------------- choices and factorisations -- */
 
 /* The k largest of n values, the largest first, equal ones by index.   index (k) i32 out =;
- * value (n) f64 in, no NaN;  0 < k <= n. */
+ * value (n) f64 in, no NaN;  0 < k <= n <= 2^24. */
 typedef void op_top_k(Exec *ex, int32_t *index, const double *value, int n, int k);
 
 /* Thin SVD in double:  A = U diag(s) Vt, s falling.   A (M,N) in, destroyed; U (M,m) out =;

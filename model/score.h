@@ -86,8 +86,9 @@ typedef struct FeatureStat {
     double stability;   /* share of resamples of the groups in which it is among the top k */
 } FeatureStat;
 
-/* The k best features of scored layer number i (0..n-1), best first; returns how many there are.
- * `resamples` bootstrap draws of the groups, from (seed, layer); 0: stability is 1. */
+/* The k best features of scored layer number i (0..n-1), best first, chosen by `ex`; returns how
+ * many there are. Sums that overflow to no number cannot be chosen. `resamples` bootstrap draws of
+ * the groups, from (seed, layer); 0: stability is 1. */
 int score_top(Exec *ex, FeatureStat *top, const Scores *s, int i, enum ScoreKind kind, int k,
               uint64_t seed, int resamples);
 

@@ -96,7 +96,7 @@ static double t_of(double diff, double se) {
     return se > 0 ? diff / se : 0;
 }
 
-/* value[i]: what features are ranked by; -infinity for those that never fired. */
+/* value[i]: what features are ranked by; -infinity for those that never fired or have no number. */
 static void values(double *value, const Columns *k, const View *v, enum ScoreKind kind) {
     int S = v->l->S;
     const int64_t *fires = v->l->fires;
@@ -137,7 +137,7 @@ static void choice_close(Choice *c) {
     exec_free(c->ex, c->index);
 }
 
-/* The best first; returns how many fired at all. */
+/* The best first; returns how many have a score. */
 static int top_of(const Choice *c, int32_t *top, const double *value, int S) {
     int n = 0;
     exec_copy_in(c->ex, c->value, value, (size_t)S * sizeof *value);

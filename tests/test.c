@@ -152,6 +152,14 @@ double test_roundoff(enum Dtype t) {
     return t == DTYPE_F32 ? ldexp(1, -24) : ldexp(1, -8);
 }
 
+double test_product_roundoff(const Exec *ex) {
+    bool rounds = strcmp(ex->device->name, "cuda") == 0;
+#if defined __AVX512BF16__
+    rounds = true;
+#endif
+    return rounds && ex->dtype == DTYPE_BF16 ? test_roundoff(DTYPE_BF16) : 0;
+}
+
 int test_close(const char *what, const double *got, const double *ref, size_t n, double atol,
                double rtol) {
     size_t worst = 0, bad = 0;

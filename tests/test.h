@@ -71,6 +71,10 @@ __attribute__((noreturn)) void test_child_end(Exec *ex);
 /* Unit roundoff of a storage type: rounding a value changes it by at most this, relatively. */
 double test_roundoff(enum Dtype t);
 
+/* By how much what an op computed in f32 is rounded before it multiplies it, relatively: in bf16
+ * where the device multiplies bf16 alone (op_attn_fwd in ops.h), else not at all. */
+double test_product_roundoff(const Exec *ex);
+
 /* Passes if the wrapped check FAILS: proof that the checker can see the fault just planted. */
 #define TEST_DETECTS(check) test_detects(#check, (test_quiet = 1, (check)))
 extern int test_quiet;

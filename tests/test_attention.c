@@ -24,12 +24,6 @@ typedef struct Pack {
     double rounds; /* by how much weights and ds are rounded, relatively, before their products */
 } Pack;
 
-/* As the contract has it: exact but for bf16 where the device multiplies bf16 alone. */
-static double product_rounding(const Exec *ex) {
-    bool gpu = strcmp(ex->device->name, "cuda") == 0, pairs = __builtin_cpu_supports("avx512bf16");
-    return (gpu || pairs) && ex->dtype == DTYPE_BF16 ? test_roundoff(DTYPE_BF16) : 0;
-}
-
 /* Results, each with the error that an f32 evaluation may have. */
 typedef struct Result {
     double *o, *lse, *dq, *dk, *dv;
@@ -250,7 +244,7 @@ static void plant(const char *what, Exec *ex, const Pack *p, Got *g, const Resul
 static void compare_pack(Exec *ex, const char *name, Pack *p) {
     char what[160];
     AttnShape a = p->a;
-    p->rounds = product_rounding(ex);
+    p->rounds = test_product_roundoff(ex);
     snprintf(what, sizeof what, "%s attn %s H=%d K=%d E=%d window %d cap %g", ex->op->name, name,
              a.H, a.K, a.E, a.window, (double)a.cap);
     Got g = run(ex, p, a);
@@ -358,7 +352,7 @@ static void many_segments(Exec *ex) {
 static void rules(Exec *ex) {
     AttnShape a = {.H = 4, .K = 2, .E = 32, .window = 20, .scale = 0.2f, .cap = 4};
     Pack p = pack_new(a, trees, 9, 77);
-    p.rounds = product_rounding(ex);
+    p.rounds = test_product_roundoff(ex);
     Got right = run(ex, &p, a);
     Result r = result_new(&p);
     ref_fwd(&p, &r);

@@ -84,7 +84,7 @@ static void test_calls(enum Dtype dtype) {
     free(zero);
 }
 
-/* The same for ops that work element by element, and for factorisations. */
+/* The same for ops that work element by element, choices and factorisations. */
 static void test_more_calls(enum Dtype dtype) {
     enum { ROOM = 1024 };
     Exec ex;
@@ -105,6 +105,8 @@ static void test_more_calls(enum Dtype dtype) {
     costs("sample", 8 * 14, 280, UNIT_VECTOR); /* logits read and left capped, in f32 */
     ex.op->sample(&ex, p[0], p[1], p[2], 2, 7, 30, (Sampling){1, 1, 0});
     costs("sample", 8 * 14, 560, UNIT_VECTOR);
+    ex.op->top_k(&ex, p[0], p[1], 9, 3);
+    costs("top_k", 8 * 9 + 4 * 3, 9, UNIT_VECTOR);
     const double rows[6] = {0, 1, 4, 9, 16, 25};
     exec_copy_in(&ex, p[3], rows, sizeof rows);
     ex.op->qr(&ex, p[3], 3, 2); /* 6 doubles read and written, 4 M N^2 */

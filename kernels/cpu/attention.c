@@ -15,7 +15,8 @@ typedef struct Tiles {
     unit queries[COLS * E_MAX / UNIT], values[KEYS * E_MAX / UNIT];
     cell keys[CELLS_ARE_ELEMS ? 1 : KEYS * E_MAX];
     Scores scores;
-    float out[COLS * E_MAX];
+    _Alignas(64) unit pairs[PAIRS];
+    _Alignas(64) float out[COLS * E_MAX];
     float top[COLS], sum[COLS], shrink[COLS];
 } Tiles;
 
@@ -57,15 +58,14 @@ static void add_values(Tiles *w, const Attention *t, const Block *b, Panels valu
             for (int e = 0; e < t->a.E; e += PANEL)
                 for (int l = 0; l < PANEL; l++) out[e * COLS + c * PANEL + l] *= shrink;
         }
-        multiply(out, COLS, rows_of_columns(&w->scores, c0, n), values, rows, t->a.E, units(n),
-                 TILE_ADD);
+        multiply(out, COLS, rows_of_columns(w->pairs, &w->scores, c0, n), values, rows, t->a.E,
+                 units(n), TILE_ADD);
     }
 }
 
 static void block_fwd(Tiles *w, elem *o, float *lse, const elem *q, const elem *k, const elem *v,
                       const Attention *t, Block b) {
-    Panels queries = {w->queries, (size_t)t->deep * PANEL},
-           values = {w->values, KEYS / UNIT * PANEL};
+    Panels queries = across(w->queries, t), values = along(w->values, KEYS);
     load_columns(w->rows, q, t, &b);
     pack_transposed(queries, w->rows, t, b.wide);
     for (int c = 0; c < COLS; c++) w->top[c] = -FLT_MAX, w->sum[c] = 0;

@@ -3,7 +3,7 @@
  * Math, per column (query row and head) with delta = d_o . o:
  *   w = exp(s - lse);  ds = w (d_o . v - delta) (1 - (s/cap)^2)
  *   dv += w d_o;  dk += scale ds q;  dq += scale ds k
- * Nothing but lse is kept from the forward; scores come out with the same bits.
+ * Of the forward nothing is kept but o and lse; scores come out with the same bits.
  *
  * Work split: dq sums over keys, dk and dv over the queries of a whole tree (a document and all
  * that have it as prefix). Either one task does a tree, for one kv head, in order: five products a
@@ -26,7 +26,9 @@ typedef struct Tiles {
     unit keys[KEYS * E_MAX / UNIT];
     cell left[CELLS_ARE_ELEMS ? 1 : KEYS * E_MAX];
     Scores w, ds;
-    float dq[COLS * E_MAX], sum[KEYS * PANEL], lse[COLS], delta[COLS];
+    _Alignas(64) unit pairs[PAIRS]; /* of ds */
+    _Alignas(64) float dq[COLS * E_MAX];
+    float sum[KEYS * PANEL], lse[COLS], delta[COLS];
 } Tiles;
 
 /* A tree's cost: tiles, roughly. */
@@ -35,7 +37,7 @@ typedef struct Tree {
     double cost;
 } Tree;
 
-/* The whole call. dk, dv: f32 sums (K,N,pad). child[j] and next[j] chain the segments that have
+/* The whole call. dk, dv: f32 sums (K,N,E). child[j] and next[j] chain the segments that have
  * segment j as prefix, in order; -1 ends. */
 typedef struct Backward {
     Attention t;
@@ -56,22 +58,16 @@ typedef struct Wanted {
     int row, end;
 } Wanted;
 
-static Panels across(unit *p, const Attention *t) {
-    return (Panels){p, (size_t)t->deep * PANEL};
-}
-static Panels along(unit *p, int rows) {
-    return (Panels){p, (size_t)rows / UNIT * PANEL};
-}
-
-static void load_block(Tiles *w, const Backward *x, const Block *b) {
+static void load_block(Tiles *w, const Backward *x, const Block *b, Wanted want) {
     const Attention *t = &x->t;
+    bool keys = want.row < want.end;
     load_columns(w->rows, x->q, t, b);
     pack_transposed(across(w->queries_t, t), w->rows, t, b->wide);
-    pack_straight(along(w->queries, COLS), w->rows, t, b->cols);
+    if (keys) pack_straight(along(w->queries, COLS), w->rows, t, b->cols);
     load_columns(w->rows, x->d_o, t, b);
     pack_transposed(across(w->d_o_t, t), w->rows, t, b->wide);
-    pack_straight(along(w->d_o, COLS), w->rows, t, b->cols);
-    memset(w->dq, 0, (size_t)tile_pad(t->a.E, PANEL) * COLS * sizeof *w->dq);
+    if (keys) pack_straight(along(w->d_o, COLS), w->rows, t, b->cols);
+    if (want.queries) memset(w->dq, 0, (size_t)tile_pad(t->a.E, PANEL) * COLS * sizeof *w->dq);
     memset(w->lse, 0, sizeof w->lse);
     memset(w->delta, 0, sizeof w->delta);
     for (int c = 0; c < b->cols; c++) {
@@ -115,7 +111,7 @@ static void add_keys(float *to, Tiles *w, const Scores *scores, Panels right, co
                      c ? TILE_ADD : TILE_SET);
         }
         for (int i = 0; i < n; i++) {
-            float *row = to + ((size_t)b->kv * t->N + key_row(b->seg, p + i)) * t->pad + e;
+            float *row = to + ((size_t)b->kv * t->N + key_row(b->seg, p + i)) * t->a.E + e;
             for (int l = 0; l < width; l++) row[l] += w->sum[i * PANEL + l];
         }
     }
@@ -133,8 +129,9 @@ static void tile_bwd(Tiles *w, const Backward *x, const Block *b, int p, int n, 
     if (want.queries) {
         pack_straight(along(w->keys, KEYS), w->rows, t, n);
         for (int c = 0; c < b->cols; c += PANEL)
-            multiply(w->dq + c * PANEL, COLS, rows_of_columns(&w->ds, c, n), along(w->keys, KEYS),
-                     b->cols - c < PANEL ? b->cols - c : PANEL, t->a.E, units(n), TILE_ADD);
+            multiply(w->dq + c * PANEL, COLS, rows_of_columns(w->pairs, &w->ds, c, n),
+                     along(w->keys, KEYS), b->cols - c < PANEL ? b->cols - c : PANEL, t->a.E,
+                     units(n), TILE_ADD);
     }
     if (want.row < want.end) {
         round_scores(&w->w, b, n);
@@ -155,15 +152,14 @@ static void block_bwd(Tiles *w, const Backward *x, Block b, Wanted want) {
         if (end > limit) end = limit;
         if (p >= end) return;
     }
-    load_block(w, x, &b);
+    load_block(w, x, &b, want);
     for (int n; p < end; p += n) {
         n = keys_from(p, end);
         tile_bwd(w, x, &b, p, n, want);
     }
     if (!want.queries) return;
-    for (int c = 0; c < b.cols; c++) {
+    for (int c = 0; c < b.cols; c++)
         put_row(x->dq + column_at(t, &b, c), w->dq + c * PANEL, t, t->a.scale);
-    }
 }
 
 /* All blocks of segment j for one kv head. */
@@ -259,7 +255,7 @@ static void round_sums(elem *to, const float *sums, float factor, const Attentio
 #pragma omp parallel for
     for (int n = 0; n < t->N; n++)
         for (int kv = 0; kv < t->a.K; kv++) {
-            const float *from = sums + ((size_t)kv * t->N + n) * t->pad;
+            const float *from = sums + ((size_t)kv * t->N + n) * t->a.E;
             elem *row = to + ((size_t)n * t->a.K + kv) * t->a.E;
             for (int e = 0; e < t->a.E; e++) row[e] = elem_put(factor * from[e]);
         }
@@ -280,7 +276,7 @@ void TWIN(attn_bwd)(Exec *ex, store *dq, store *dk, store *dv, const store *d_o,
                   .lse = lse};
     int threads = omp_get_max_threads();
     x.nblocks = list_blocks(NULL, &x.t);
-    size_t sums = aligned_bytes((size_t)N * a.K * x.t.pad * sizeof(float));
+    size_t sums = aligned_bytes((size_t)N * a.K * a.E * sizeof(float));
     size_t ints = aligned_bytes((size_t)nseg * sizeof(int));
     size_t trees = aligned_bytes((size_t)nseg * sizeof(Tree));
     size_t tiles = (size_t)threads * sizeof(Tiles);

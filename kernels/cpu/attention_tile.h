@@ -110,6 +110,14 @@ typedef struct Panels {
     size_t step;
 } Panels;
 
+/* Panels at p: of transposed rows, and of `rows` rows as they lie. */
+static inline Panels across(unit *p, const Attention *t) {
+    return (Panels){p, (size_t)t->deep * PANEL};
+}
+static inline Panels along(unit *p, int rows) {
+    return (Panels){p, (size_t)rows / UNIT * PANEL};
+}
+
 /* The n rows of a tile as columns, units along E. */
 static inline void pack_transposed(Panels to, const elem *rows, const Attention *t, int n) {
     Source s = {rows, 1, (size_t)t->pad};
@@ -159,26 +167,28 @@ static inline void put_row(elem *to, const float *sums, const Attention *t, floa
 
 /* --------------------------------------------------------------------------------- scores -- */
 
-/* A tile of scores, or of what becomes of them: panels of columns, KEYS rows each. `row` and `pair`
- * are room for its cells, unused where they are the floats themselves. */
+/* A tile of scores, or of what becomes of them: panels of columns, KEYS rows each. `cells` are its
+ * cells, unused where those are the floats themselves. */
 typedef struct Scores {
     _Alignas(64) float f[KEYS * COLS];
-    elem row[UNIT == 1 ? 1 : KEYS * COLS];
-    unit pair[UNIT == 1 ? 1 : KEYS * COLS / UNIT];
+    elem cells[UNIT == 1 ? 1 : KEYS * COLS];
 } Scores;
+
+/* Room for such a tile in units that join keys. */
+enum { PAIRS = UNIT == 1 ? 1 : KEYS * COLS / UNIT };
 
 /* Columns of the panel that begins at column c0. */
 static inline int lanes_of(const Block *b, int c0) {
     return b->wide - c0 < PANEL ? b->wide - c0 : PANEL;
 }
 
-/* The cells of the first n rows, which are whole units: a last one is completed with zeros. */
+/* The cells of the first n rows. */
 static inline void round_scores(Scores *s, const Block *b, int n) {
     if (UNIT == 1) return;
     for (int c = 0; c < b->wide; c += PANEL)
         for (int i = 0; i < n; i++) {
             const float *from = s->f + c * KEYS + i * PANEL;
-            elem *to = s->row + c * KEYS + i * PANEL;
+            elem *to = s->cells + c * KEYS + i * PANEL;
 #pragma omp simd
             for (int l = 0; l < lanes_of(b, c); l++) to[l] = elem_put(from[l]);
         }
@@ -187,16 +197,17 @@ static inline void round_scores(Scores *s, const Block *b, int n) {
 /* The panel from column c0 on as a left operand, after round_scores: a row for each key, units
  * along the columns. */
 static inline Left rows_of_keys(const Scores *s, int c0) {
-    const cell *p = UNIT == 1 ? (const cell *)s->f : (const cell *)s->row;
+    const cell *p = UNIT == 1 ? (const cell *)s->f : (const cell *)s->cells;
     return (Left){p + c0 * KEYS, PANEL, UNIT};
 }
 
-/* The same with a row for each column, units along the n keys. */
-static inline Left rows_of_columns(Scores *s, int c0, int n) {
+/* The same with a row for each column, units along the n keys, which `pairs` is room for; a last
+ * one is completed with zeros. */
+static inline Left rows_of_columns(unit *pairs, const Scores *s, int c0, int n) {
     if (UNIT == 1) return (Left){(const cell *)s->f + c0 * KEYS, UNIT, PANEL};
     static const cell none[PANEL];
-    const cell *row = (const cell *)s->row + c0 * KEYS;
-    unit *to = s->pair + c0 * KEYS / UNIT;
+    const cell *row = (const cell *)s->cells + c0 * KEYS;
+    unit *to = pairs + c0 * KEYS / UNIT;
     for (int i = 0; i < n; i += UNIT)
         for (int l = 0; l < PANEL; l += TILE_VEC)
             pack_row(to + i / UNIT * PANEL + l, row + i * PANEL + l,

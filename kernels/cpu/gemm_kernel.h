@@ -5,8 +5,8 @@
  * the processor has a dot product for pairs (AVX512_BF16), else one f32. The left operand is read
  * where it is, one unit for a whole vector.
  *
- * Each element of C adds up runs of DEPTH units: within a run one chain in order of k, then the
- * runs in order. Nothing else decides its bits. */
+ * Each element of C adds up runs of units (DEPTH of them in a GEMM, RUN in attention): within a run
+ * one chain in order of k, then the runs in order. Nothing else decides its bits. */
 #ifndef SAILS_GEMM_KERNEL_H
 #define SAILS_GEMM_KERNEL_H
 
