@@ -40,7 +40,7 @@ __attribute__((format(printf, 4, 5))) static void say(Doctor *d, enum Verdict v,
 }
 
 static void check_processor(Doctor *d, const Machine *m) {
-    const char *best = m->amx_bf16      ? "AMX bf16"
+    const char *best = m->amx_bf16      ? "AVX-512 with bf16; its AMX is not used"
                        : m->avx512_bf16 ? "AVX-512 with bf16"
                        : m->avx512      ? "AVX-512, bf16 computed in f32"
                        : m->avx2        ? "AVX2, bf16 computed in f32"

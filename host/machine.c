@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include <cblas.h>
-#include <dnnl.h>
 #include <yaml.h>
 #include <zip.h>
 #include <zlib.h>
@@ -78,16 +77,13 @@ enum Dtype machine_auto_dtype(enum DeviceKind kind) {
     if (kind == DEVICE_CUDA) return DTYPE_BF16;
     Machine m;
     machine_read(&m);
-    return m.avx512_bf16 || m.amx_bf16 ? DTYPE_BF16 : DTYPE_F32;
+    return m.avx512_bf16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 json_t *machine_versions(void) {
-    const dnnl_version_t *d = dnnl_version();
-    char onednn[32];
-    snprintf(onednn, sizeof onednn, "%d.%d.%d", d->major, d->minor, d->patch);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "sails", SAILS_VERSION, "onednn",
-                     onednn, "openblas", openblas_get_config(), "jansson", jansson_version_str(),
-                     "libzip", zip_libzip_version(), "zlib", zlibVersion(), "libyaml",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "sails", SAILS_VERSION, "openblas",
+                     openblas_get_config(), "jansson", jansson_version_str(), "libzip",
+                     zip_libzip_version(), "zlib", zlibVersion(), "libyaml",
                      yaml_get_version_string());
 }
 

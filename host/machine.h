@@ -20,7 +20,7 @@ void machine_read(Machine *m);
 /* The storage type that `--dtype auto` means on this device kind. */
 enum Dtype machine_auto_dtype(enum DeviceKind kind);
 
-/* {"sails": "0.1.0", "onednn": ..., ...} */
+/* {"sails": "0.1.0", "openblas": ..., ...} */
 json_t *machine_versions(void);
 
 /* Resident memory of this process now, in bytes by class, and its peak (VmHWM). */

@@ -6,6 +6,7 @@
 #include "host/base/mem.h"
 #include "host/perf.h"
 #include "host/print.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 
 double peak_seconds(const Peak *peak, const OpCall *call) {
@@ -16,8 +17,9 @@ double peak_seconds(const Peak *peak, const OpCall *call) {
 
 /* --------------------------------------------------------------------------- the processor -- */
 
-/* Fourteen independent chains hide the latency of any current processor. Inline assembly, because
- * compilers fold loops of intrinsics whose result is known. */
+/* Chains of the instructions that tile.h has decided on for the kernels, whatever else the
+ * processor could do. Fourteen independent ones hide the latency of any current processor. Inline
+ * assembly, because compilers fold loops of intrinsics whose result is known. */
 #define CHAINS(op, r)                                                                         \
     op(r, 0) op(r, 1) op(r, 2) op(r, 3) op(r, 4) op(r, 5) op(r, 6) op(r, 7) op(r, 8) op(r, 9) \
         op(r, 10) op(r, 11) op(r, 12) op(r, 13)
@@ -27,7 +29,7 @@ double peak_seconds(const Peak *peak, const OpCall *call) {
 #define CLOBBERS                                                                             \
     "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
-enum { STEPS = 20000000, CHAIN_COUNT = 14 };
+enum { STEPS = 2000000, CHAIN_COUNT = 14, TRIES = 30 };
 
 #define CHAIN_LOOP(name, op, r)                                                      \
     static void name(void) {                                                         \
@@ -35,21 +37,17 @@ enum { STEPS = 20000000, CHAIN_COUNT = 14 };
         for (int i = 0; i < STEPS; i++) __asm__ volatile(CHAINS(op, r)::: CLOBBERS); \
     }
 
-#if defined __AVX512F__
-enum { LANES = 16 };
-CHAIN_LOOP(fma_chains, FMA, "zmm")
-#elif defined __FMA__
-enum { LANES = 8 };
-CHAIN_LOOP(fma_chains, FMA, "ymm")
+#if defined TILE_FMA
+CHAIN_LOOP(fma_chains, FMA, TILE_REGISTER)
 #endif
-#if defined __AVX512BF16__
-CHAIN_LOOP(dot_chains, DOT, "zmm")
+#if defined TILE_PAIRS
+CHAIN_LOOP(dot_chains, DOT, TILE_REGISTER)
 #endif
 
-/* Best of three: what is wanted is the machine's limit, not its average. */
-static double fastest(void work(void)) {
+/* The best of several: what is wanted is the machine's limit, not its average. */
+static double fastest(void work(void), int tries) {
     double best = INFINITY;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < tries; i++) {
         double start = clock_seconds();
 #pragma omp parallel
         work();
@@ -74,7 +72,7 @@ static void read_big(void) {
 static double read_rate(void) {
     big = mem_array(BIG, sizeof *big);
     memset(big, 0, BIG * sizeof *big); /* touched: real pages, not the shared zero page */
-    double rate = BIG * sizeof *big / fastest(read_big);
+    double rate = BIG * sizeof *big / fastest(read_big, 3);
     free(big);
     return sink == 0 ? rate : 0; /* keeps the sum alive */
 }
@@ -82,14 +80,13 @@ static double read_rate(void) {
 static Peak measure_processor(enum Dtype dtype) {
     Peak p = {0};
     (void)dtype;
-#if defined __FMA__
-    p.vectors = omp_get_max_threads() * 2.0 * LANES * CHAIN_COUNT * STEPS / fastest(fma_chains);
+#if defined TILE_FMA
+    const double lanes = (double)omp_get_max_threads() * TILE_VEC * CHAIN_COUNT * STEPS;
+    p.vectors = 2 * lanes / fastest(fma_chains, TRIES);
 #endif
     p.products = p.vectors;
-#if defined __AVX512BF16__
-    if (dtype == DTYPE_BF16)
-        p.products =
-            omp_get_max_threads() * 4.0 * LANES * CHAIN_COUNT * STEPS / fastest(dot_chains);
+#if defined TILE_PAIRS
+    if (dtype == DTYPE_BF16) p.products = 4 * lanes / fastest(dot_chains, TRIES);
 #endif
     p.bytes = read_rate();
     return p;

@@ -160,7 +160,7 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
 
 /* Workspace, of which one op needs `need` bytes. A GPU's was taken when it was opened: counted is
  * what it must grow by, doubling, and what a few allocations lose to whole pages of 2 MB. On the
- * CPU attention has tiles for each thread, and oneDNN its own. */
+ * CPU each thread has tiles of its own. */
 static void workspace(Plan *p, const Base *b, double need) {
     enum { FIXED = 22 << 20, EACH_THREAD = 1 << 20, PAGES = 8 << 20 };
     double bytes = need + FIXED + (double)omp_get_max_threads() * EACH_THREAD;

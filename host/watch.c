@@ -190,15 +190,19 @@ WATCHED(find_bad_f32, (Exec * ex, int64_t *index, const float *x, size_t n), (ex
 
 /* ---------------------------------------------------------------------------------- SAE -- */
 
+/* A CPU's are f32 products in both tables. */
+static enum OpUnit sae_unit(const Exec *ex) {
+    return ex->device == &device_cpu ? UNIT_VECTOR : UNIT_PRODUCT;
+}
 WATCHED(sae_encode, (Exec * ex, float *a, const store *x, SaeEncoder sae, int N),
         (ex, a, x, sae, N), (double)N *sae.D *size + 4.0 * sae.D * sae.S + 4.0 * N * sae.S,
-        2.0 * N * sae.D * sae.S, UNIT_PRODUCT, "%dx%dx%d%s", N, sae.S, sae.D,
+        2.0 * N * sae.D * sae.S, sae_unit(ex), "%dx%dx%d%s", N, sae.S, sae.D,
         sae.products == SAE_FAST ? " fast" : "")
 WATCHED(sae_stats,
         (Exec * ex, double *sum, double *sumsq, int64_t *fires, float *max, const store *x,
          const int32_t *bin, const float *weight, SaeEncoder sae, int N, int G),
         (ex, sum, sumsq, fires, max, x, bin, weight, sae, N, G),
-        (double)N *sae.D *size + 4.0 * sae.D * sae.S, 2.0 * N * sae.D * sae.S, UNIT_PRODUCT,
+        (double)N *sae.D *size + 4.0 * sae.D * sae.S, 2.0 * N * sae.D * sae.S, sae_unit(ex),
         "%dx%dx%d%s", N, sae.S, sae.D, sae.products == SAE_FAST ? " fast" : "")
 
 /* ------------------------------------------------------------ choices and factorisations -- */

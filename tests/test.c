@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernels/check.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 
 int test_failures, test_quiet;
@@ -154,7 +155,7 @@ double test_roundoff(enum Dtype t) {
 
 double test_product_roundoff(const Exec *ex) {
     bool rounds = strcmp(ex->device->name, "cuda") == 0;
-#if defined __AVX512BF16__
+#if defined TILE_PAIRS
     rounds = true;
 #endif
     return rounds && ex->dtype == DTYPE_BF16 ? test_roundoff(DTYPE_BF16) : 0;

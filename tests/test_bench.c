@@ -58,8 +58,8 @@ static void test_calls(enum Dtype dtype) {
     ex.op->adamw(&ex, f, g, g, f, 10, 1, (AdamW){.eps = 1, .step = 1}); /* 4 read, 3 written */
     costs("adamw", 280, 150, UNIT_VECTOR);
     SaeEncoder sae = {.w = f, .b = g, .D = 8, .S = 16, .act = SAE_RELU};
-    ex.op->sae_encode(&ex, f + 2048, x, sae, 3); /* x, w and the activations */
-    costs("sae_encode", 24 * s + 4 * 128 + 4 * 48, 768, UNIT_PRODUCT);
+    ex.op->sae_encode(&ex, f + 2048, x, sae, 3);                      /* x, w and the activations */
+    costs("sae_encode", 24 * s + 4 * 128 + 4 * 48, 768, UNIT_VECTOR); /* f32 in both tables */
 
     /* Rows 0..2 see 1, 2, 3; a window of 2 leaves 1, 2, 2. Two query heads of 8, one for keys. */
     Segment seg = {.row = 0, .len = 3};

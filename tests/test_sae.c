@@ -314,16 +314,48 @@ static void test_rounding(Exec *ex, Case c, const char *name) {
     release(&c);
 }
 
-/* Noise, so that another order of summation would show: same bits for every thread count and for
- * every cut of the rows. */
-static void test_bits(Exec *ex, enum SaeAct act, int S) {
-    Case c = make(150, 40, S, 3, act, 9, 0);
+/* Noise, so that another order of summation would show, over several blocks of rows and runs of
+ * dimensions; less of it on a simulated device, which is slow. */
+static Case noise(Exec *ex, enum SaeAct act, int S) {
+    bool cpu = strncmp(ex->op->name, "cpu", 3) == 0;
+    return make(cpu ? 600 : 150, cpu ? 1100 : 40, S, 3, act, 9, 0);
+}
+
+/* A row's activations do not depend on its neighbours, its place or the number of threads. */
+static void test_rows(Exec *ex, Case c) {
+    const int counts[] = {1, 7, 64, c.N};
+    int before = omp_get_max_threads();
+    size_t S = (size_t)c.S;
+    Device d = upload(ex, &c);
+    float *out = test_alloc(ex, (size_t)c.N * S * sizeof *out);
+    ex->op->sae_encode(ex, out, d.x, d.sae, c.N);
+    double *all = test_get_f32(ex, out, (size_t)c.N * S);
+    for (int threads = 1; threads <= 4; threads *= 2)
+        for (int m = 0; m < 4; m++) {
+            int rows = counts[m], row = (c.N - rows) / 3;
+            omp_set_num_threads(threads);
+            ex->op->sae_encode(ex, out, store_at(ex->dtype, d.x, (size_t)row * c.D), d.sae, rows);
+            double *got = test_get_f32(ex, out, (size_t)rows * S);
+            EXPECT(memcmp(got, all + (size_t)row * S, (size_t)rows * S * 8) == 0,
+                   "%s sae %d, products %d: rows %d..+%d with %d threads", ex->op->name, c.act,
+                   c.products, row, rows, threads);
+            free(got);
+        }
+    omp_set_num_threads(before);
+    free(all);
+    test_free(ex, out);
+    unload(ex, &d);
+    release(&c);
+}
+
+/* Same bits of the statistics for every thread count and for every cut of the rows. */
+static void test_bits(Exec *ex, Case c) {
     Device d = upload(ex, &c);
     Stats start = stats_start(&c), first = run_stats(ex, &c, &d, &start, c.N);
     int threads = omp_get_max_threads();
     for (int t = 1; t <= 4; t++) {
         omp_set_num_threads(t);
-        for (int cut = 0; cut <= c.N; cut += 37) {
+        for (int cut = 0; cut <= c.N; cut += c.N / 4 - 1) {
             Stats again = run_stats(ex, &c, &d, &start, cut);
             same_stats("bits", &c, &again, &first);
             stats_free(&again);
@@ -391,8 +423,11 @@ static void body(Exec *ex) {
     test_rounding(ex, make(3, 1, 70, 1, SAE_RELU, 0, 0), "relu");
     test_rounding(ex, fast(make(3, 64, 70, 1, SAE_JUMPRELU, 0, 0)), "fast jumprelu");
     test_rounding(ex, fast(make(3, 136, 70, 1, SAE_TOPK, 70, 0)), "fast topk");
-    test_bits(ex, SAE_JUMPRELU, 300);
-    test_bits(ex, SAE_TOPK, 300);
+    test_bits(ex, noise(ex, SAE_JUMPRELU, 300));
+    test_bits(ex, noise(ex, SAE_TOPK, 300));
+    test_rows(ex, noise(ex, SAE_RELU, 100));
+    test_rows(ex, noise(ex, SAE_TOPK, 100));
+    test_rows(ex, fast(noise(ex, SAE_JUMPRELU, 100)));
     for (int act = SAE_RELU; act <= SAE_TOPK; act++) {
         test_nan(ex, (enum SaeAct)act);
         test_bad_bin(ex, (enum SaeAct)act, 4);

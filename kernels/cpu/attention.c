@@ -13,7 +13,7 @@
 typedef struct Tiles {
     _Alignas(64) elem rows[COLS * E_MAX]; /* of queries, then of keys, then of values */
     unit queries[COLS * E_MAX / UNIT], values[KEYS * E_MAX / UNIT];
-    cell keys[CELLS_ARE_ELEMS ? 1 : KEYS * E_MAX];
+    cell keys[CELLS_AS_THEY_LIE ? 1 : KEYS * E_MAX];
     Scores scores;
     _Alignas(64) unit pairs[PAIRS];
     _Alignas(64) float out[COLS * E_MAX];

@@ -24,7 +24,7 @@ typedef struct Tiles {
     unit queries_t[COLS * E_MAX / UNIT], queries[COLS * E_MAX / UNIT];
     unit d_o_t[COLS * E_MAX / UNIT], d_o[COLS * E_MAX / UNIT];
     unit keys[KEYS * E_MAX / UNIT];
-    cell left[CELLS_ARE_ELEMS ? 1 : KEYS * E_MAX];
+    cell left[CELLS_AS_THEY_LIE ? 1 : KEYS * E_MAX];
     Scores w, ds;
     _Alignas(64) unit pairs[PAIRS]; /* of ds */
     _Alignas(64) float dq[COLS * E_MAX];

@@ -134,7 +134,7 @@ static inline void pack_straight(Panels to, const elem *rows, const Attention *t
 
 /* Rows of a tile as a left operand, units along E; in `room` if they must be converted. */
 static inline Left left_rows(cell *room, const elem *rows, const Attention *t, int n) {
-    if (CELLS_ARE_ELEMS) return (Left){(const cell *)rows, (size_t)t->pad, UNIT};
+    if (CELLS_AS_THEY_LIE) return (Left){(const cell *)rows, (size_t)t->pad, UNIT};
     for (int i = 0; i < n; i++) to_cells(room + i * t->pad, rows + i * t->pad, t->a.E);
     return (Left){room, (size_t)t->pad, UNIT};
 }

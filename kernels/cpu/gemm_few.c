@@ -13,7 +13,7 @@ enum { ROWS = 8, COLS = 3, TASK = 32 * COLS }; /* TASK: columns of C that a thre
 
 /* A step multiplies STEP elements of a row of A with as many of a row of B, lane by lane. */
 typedef float lanes __attribute__((vector_size(TILE_VEC * sizeof(float))));
-#if defined TWIN_bf16 && defined __AVX512BF16__
+#if defined TWIN_bf16 && defined TILE_PAIRS
 #include <immintrin.h>
 enum { STEP = 2 * TILE_VEC };
 typedef __m512bh operand;

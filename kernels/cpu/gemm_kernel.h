@@ -1,9 +1,10 @@
 /* gemm_kernel.h - the register tile of a matrix product and the panels that feed it.
  *
  * The right operand lies in a panel: PANEL columns, unit by unit of depth, so that the tile reads
- * whole vectors of it. A unit is what one instruction multiplies in a lane: a pair of bf16 where
- * the processor has a dot product for pairs (AVX512_BF16), else one f32. The left operand is read
- * where it is, one unit for a whole vector.
+ * whole vectors of it. A unit is what one instruction multiplies in a lane: a pair of bf16 in the
+ * bf16 twin of a processor that multiplies pairs (tile.h), else one f32. The left operand is read
+ * where it is, one unit for a whole vector. A file whose operands are f32 in both twins defines
+ * TILES_OF_F32 first.
  *
  * Each element of C adds up runs of units (DEPTH of them in a GEMM, RUN in attention): within a run
  * one chain in order of k, then the runs in order. Nothing else decides its bits. */
@@ -13,20 +14,34 @@
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/twin.h"
 
-#if defined TWIN_bf16 && defined __AVX512BF16__
+/* An operand lies in memory as such elements; a unit consists of UNIT cells. */
+#if defined TILES_OF_F32 || defined TWIN_f32
+enum { UNIT = 1 };
+typedef float operand, cell, unit;
+static inline cell to_cell(operand v) {
+    return v;
+}
+#elif defined TILE_PAIRS
 #include <immintrin.h>
+#define UNITS_ARE_PAIRS
 enum { UNIT = 2 };
-typedef bf16 cell; /* what units consist of */
+typedef bf16 operand, cell;
 typedef int32_t unit;
+static inline cell to_cell(operand v) {
+    return v;
+}
 #else
 enum { UNIT = 1 };
-typedef float cell;
-typedef float unit;
+typedef bf16 operand;
+typedef float cell, unit;
+static inline cell to_cell(operand v) {
+    return bf16_to_f32(v);
+}
 #endif
 typedef unit unit_vec __attribute__((vector_size(TILE_VEC * sizeof(unit))));
 
 /* Can the left operand be read in place where its units are contiguous? */
-enum { CELLS_ARE_ELEMS = sizeof(cell) == sizeof(elem) };
+enum { CELLS_AS_THEY_LIE = sizeof(cell) == sizeof(operand) };
 
 #if defined __AVX512F__
 #define VECS_MOST 4
@@ -56,7 +71,7 @@ static inline unit load_unit(const cell *p) {
 }
 
 static inline tile_vec mul_add(tile_vec sum, unit a, unit_vec b) {
-#if defined TWIN_bf16 && defined __AVX512BF16__
+#if defined UNITS_ARE_PAIRS
     return (tile_vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
 #else
     return sum + a * b;

@@ -7,17 +7,13 @@
 /* An operand as panels see it: element (k, column) at p[k * k_step + column * col_step], one of
  * the steps is 1. */
 typedef struct Source {
-    const elem *p;
+    const operand *p;
     size_t k_step, col_step;
 } Source;
 
 /* n elements as cells; the last unit is completed with zeros. */
-static inline void to_cells(cell *to, const elem *from, int n) {
-#if defined TWIN_bf16 && !defined __AVX512BF16__
-    for (int i = 0; i < n; i++) to[i] = elem_get(from[i]);
-#else
-    memcpy(to, from, (size_t)n * sizeof *to);
-#endif
+static inline void to_cells(cell *to, const operand *from, int n) {
+    for (int i = 0; i < n; i++) to[i] = to_cell(from[i]);
     for (int i = n; i % UNIT; i++) memset(to + i, 0, sizeof *to);
 }
 
@@ -66,7 +62,7 @@ static inline void pack_across(unit *to, Source s, int cols, int depth) {
     enum { SQUARE = TILE_VEC * UNIT };
     cell copy[TILE_VEC * SQUARE];
     int k = 0;
-    if (CELLS_ARE_ELEMS && cols == TILE_VEC)
+    if (CELLS_AS_THEY_LIE && cols == TILE_VEC)
         for (; k + SQUARE <= depth; k += SQUARE)
             transpose_square(to + (size_t)k / UNIT * PANEL, (const cell *)s.p + k, s.col_step);
     for (; k < depth; k += SQUARE) {
@@ -79,7 +75,7 @@ static inline void pack_across(unit *to, Source s, int cols, int depth) {
 
 /* One unit deep: TILE_VEC columns from each of UNIT rows, next to each other. */
 static inline void pack_row(unit *to, const cell *row, const cell *second) {
-#if defined TWIN_bf16 && defined __AVX512BF16__
+#if defined UNITS_ARE_PAIRS
     __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)row));
     __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)second));
     *(__m512i *)to = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
@@ -94,9 +90,9 @@ static inline void pack_row(unit *to, const cell *row, const cell *second) {
 static inline void pack_along(unit *to, Source s, int cols, int depth) {
     enum { AHEAD = 16 * UNIT };
     cell row[2][PANEL] = {0};
-    bool whole = CELLS_ARE_ELEMS && cols == PANEL;
+    bool whole = CELLS_AS_THEY_LIE && cols == PANEL;
     for (int k = 0; k < depth; k += UNIT) {
-        const elem *from = s.p + (size_t)k * s.k_step;
+        const operand *from = s.p + (size_t)k * s.k_step;
         const cell *first = (const cell *)from, *second = first + s.k_step * (UNIT - 1);
         if (!whole || k + UNIT > depth) {
             for (int u = 0; u < UNIT; u++)
@@ -107,7 +103,7 @@ static inline void pack_along(unit *to, Source s, int cols, int depth) {
             first = row[0], second = row[1];
         } else if (k + AHEAD < depth) {
             for (int u = 0; u < UNIT; u++)
-                for (int c = 0; c < PANEL; c += 64 / (int)sizeof(elem))
+                for (int c = 0; c < PANEL; c += 64 / (int)sizeof(operand))
                     __builtin_prefetch(from + (AHEAD + u) * s.k_step + c);
         }
         for (int c = 0; c < PANEL; c += TILE_VEC)

@@ -98,7 +98,7 @@ void TWIN(gemm_tiles)(Exec *ex, const Product *p) {
     j.across = (p->N + PANEL - 1) / PANEL;
     j.rows = task_rows(p->M, (4 * threads + j.across - 1) / j.across);
     j.tasks = j.across * ((p->M + j.rows - 1) / j.rows);
-    bool in_place = CELLS_ARE_ELEMS && p->a_col == 1 && p->K % UNIT == 0;
+    bool in_place = CELLS_AS_THEY_LIE && p->a_col == 1 && p->K % UNIT == 0;
     size_t left = in_place ? 0 : (size_t)tile_pad(p->M, PANEL) * j.left_depth * sizeof(unit);
     Blocks *b = exec_scratch(ex, (size_t)threads * sizeof *b + left);
     if (!in_place) {

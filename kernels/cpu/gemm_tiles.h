@@ -1,4 +1,4 @@
-/* gemm_tiles.h - a matrix product as the CPU's engines see it, and the engines of our own. */
+/* gemm_tiles.h - a matrix product as the CPU's two engines see it. */
 #ifndef SAILS_GEMM_TILES_H
 #define SAILS_GEMM_TILES_H
 
@@ -16,8 +16,8 @@ typedef struct Product {
     bool accumulate, c_is_f32;
 } Product;
 
-/* Runs on any processor and any layout. The order in which an element of C is summed is a function
- * of K alone. */
+/* The order in which an element of C is summed is a function of K alone: M, N, the layout, threads
+ * and the element's place do not enter. */
 void TWIN(gemm_tiles)(Exec *ex, const Product *p);
 
 /* For few rows and GEMM_NT_FEW alone: a_col and b_row are 1. Each element of C is a fixed tree of

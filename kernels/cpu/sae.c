@@ -1,19 +1,19 @@
 /* sae.c - SAE encoder and its streaming statistics. Contracts: ops.h.
  *
- * Activations exist only as tiles of ROW_TILE rows by some features: a GEMM fills a tile in cache
- * and it is reduced at once. A thread owns whole feature tiles, so rows are added in order by
- * construction. GEMMs always have ROW_TILE rows, short tiles padded with zeros: oneDNN may choose
- * another order of summation for another row count, and a row's bits must not depend on its
- * neighbours (statistics of two halves add up to those of the whole). Rows are taken in blocks so
- * that the weights come from memory once per block. TopK needs whole rows of pre-activations
- * before any is known, so there a block is one tile of rows with all S features. Fast products are
- * exact ones of rounded operands: nothing is gained here but a GPU's numbers. */
+ * Activations exist only as blocks of rows by a panel of features: f32 tiles (gemm_kernel.h) fill a
+ * block in the cache and it is reduced at once. A thread owns whole panels, so rows are added in
+ * order by construction. A pre-activation is summed in runs of DEPTH dimensions: its bits depend on
+ * its row and its feature alone, whatever the row's neighbours and the block's size. Weights come
+ * from memory and into a panel once per block of rows. TopK needs whole rows of pre-activations
+ * before any is known, so there a block is as many rows as all S features leave room for. Fast
+ * products are f32 ones of rounded operands, which are exact: nothing is gained here but a GPU's
+ * numbers. */
 #include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
 
-#include "kernels/cpu/twin.h"
+#define TILES_OF_F32
+#include "kernels/cpu/gemm_pack.h"
 
-enum { ROW_TILE = 64, ROW_BLOCK = 512, FEATURE_TILE = 512, FEATURE_TILE_SMALL = 64 };
+enum { ROW_BLOCK = 512, TOPK_BLOCK = 64 };
 
 /* Where activations go: to `a` as they are, or into the statistics. */
 typedef struct Sink {
@@ -26,32 +26,29 @@ typedef struct Sink {
     int G, S;
 } Sink;
 
+/* What one thread needs. */
+typedef struct Tiles {
+    _Alignas(64) float w[DEPTH * PANEL]; /* weights of a panel, one run */
+    float act[ROW_BLOCK * PANEL];
+} Tiles;
+
 /* Scratch of one call. */
 typedef struct Buffers {
+    Tiles *tiles; /* (threads) */
+    float *x;     /* (ROW_BLOCK,D): a block of rows */
+    float *act;   /* TopK: (TOPK_BLOCK,S) */
     int32_t *row; /* (N) */
-    float *x;     /* (ROW_BLOCK,D): a block of rows, padded with zeros to a whole tile */
-    float *act;   /* TopK: (ROW_TILE,S); else (threads,ROW_TILE,tile) */
-    float *w;     /* (threads,D,tile): rounded weights of fast products */
-    int tile;     /* features per tile: from the encoder alone: bits do not depend on threads */
 } Buffers;
 
-static size_t round64(size_t bytes) {
-    return (bytes + 63) / 64 * 64;
-}
-
 static Buffers buffers(Exec *ex, const SaeEncoder *e, int N) {
+    size_t tiles = (size_t)omp_get_max_threads(), x = (size_t)ROW_BLOCK * e->D;
+    size_t act = e->act == SAE_TOPK ? (size_t)TOPK_BLOCK * e->S : 0;
     Buffers b;
-    bool wide = e->S >= 16 * FEATURE_TILE && e->products == SAE_EXACT;
-    b.tile = wide ? FEATURE_TILE : FEATURE_TILE_SMALL;
-    size_t row = round64((size_t)N * sizeof *b.row), x = (size_t)ROW_BLOCK * e->D * sizeof *b.x;
-    size_t tiles = (size_t)omp_get_max_threads() * b.tile;
-    size_t act = round64(ROW_TILE * (e->act == SAE_TOPK ? (size_t)e->S : tiles) * sizeof *b.act);
-    size_t w = e->products == SAE_FAST ? tiles * e->D * sizeof *b.w : 0;
-    char *p = exec_scratch(ex, row + x + act + w);
-    b.row = (int32_t *)p;
-    b.x = (float *)(p + row);
-    b.act = (float *)(p + row + x);
-    b.w = (float *)(p + row + x + act);
+    b.tiles = exec_scratch(
+        ex, tiles * sizeof *b.tiles + (x + act) * sizeof *b.x + (size_t)N * sizeof *b.row);
+    b.x = (float *)(b.tiles + tiles);
+    b.act = b.x + x;
+    b.row = (int32_t *)(b.act + act);
     return b;
 }
 
@@ -62,56 +59,51 @@ static float to_bf16(float v) {
 static void load_rows(float *to, const store *x, const int32_t *row, int first, int n,
                       const SaeEncoder *e) {
     int D = e->D, fast = e->products == SAE_FAST;
-    int padded = (n + ROW_TILE - 1) / ROW_TILE * ROW_TILE;
 #pragma omp parallel for
-    for (int i = 0; i < padded; i++) {
+    for (int i = 0; i < n; i++) {
         float *r = to + (size_t)i * D;
-        size_t from = i >= n ? 0 : row ? (size_t)row[first + i] : (size_t)(first + i);
+        size_t from = row ? (size_t)row[first + i] : (size_t)(first + i);
         const elem *src = elems_const(x) + from * D;
 #pragma omp simd
-        for (int d = 0; d < D; d++) r[d] = i < n ? elem_get(src[d]) : 0;
+        for (int d = 0; d < D; d++) r[d] = elem_get(src[d]);
         if (!fast) continue;
 #pragma omp simd
         for (int d = 0; d < D; d++) r[d] = to_bf16(r[d]);
     }
 }
 
-/* Weights of features f0 .. f0+nf-1 as products take them: (D,nf) with row length ld. */
-typedef struct Weights {
-    const float *w;
-    int ld;
-} Weights;
-
-static Weights weights(const Buffers *b, const SaeEncoder *e, int f0, int nf) {
-    if (e->products == SAE_EXACT) return (Weights){e->w + f0, e->S};
-    float *mine = b->w + (size_t)omp_get_thread_num() * e->D * b->tile;
-    for (int d = 0; d < e->D; d++) {
-        const float *from = e->w + (size_t)d * e->S + f0;
-        float *to = mine + (size_t)d * nf;
-#pragma omp simd
-        for (int s = 0; s < nf; s++) to[s] = to_bf16(from[s]);
-    }
-    return (Weights){mine, nf};
+static int tile_of(int at, int total, int tile) {
+    return total - at < tile ? total - at : tile;
 }
 
-/* act (ROW_TILE,nf) with row length ld: pre-activations of features f0 .. f0+nf-1. Within a
- * parallel region oneDNN stays on the calling thread. */
-static void pre_tile(float *act, int ld, const float *x, Weights w, const SaeEncoder *e, int f0,
-                     int nf) {
-    dnnl_status_t status =
-        dnnl_sgemm('N', 'N', ROW_TILE, nf, e->D, 1, x, e->D, w.w, w.ld, 0, act, ld);
-    CHECK(status == dnnl_success, "sgemm of %d x %d x %d: %d", ROW_TILE, nf, e->D, status);
-    for (int i = 0; i < ROW_TILE; i++) {
-        float *r = act + (size_t)i * ld;
+/* t->act (n,PANEL): pre-activations of the rows of x for features f0 .. f0+nf-1. */
+static void pre_panel(Tiles *t, const float *x, int n, const SaeEncoder *e, int f0, int nf) {
+    Source w = {e->w, (size_t)e->S, 1};
+    int vecs = (nf + TILE_VEC - 1) / TILE_VEC;
+    for (int d = 0, depth; d < e->D; d += depth) {
+        depth = tile_of(d, e->D, DEPTH);
+        pack_panel(t->w, w, f0, nf, d, depth);
+        if (e->products == SAE_FAST) {
+#pragma omp simd
+            for (int i = 0; i < depth * PANEL; i++) t->w[i] = to_bf16(t->w[i]);
+        }
+        for (int i = 0, rows; i < n; i += rows) {
+            Left left = {x + (size_t)i * e->D + d, (size_t)e->D, 1};
+            rows = tile_rows(t->act + i * PANEL, left, t->w, depth, d ? TILE_ADD : TILE_SET, n - i,
+                             vecs);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        float *r = t->act + i * PANEL;
 #pragma omp simd
         for (int s = 0; s < nf; s++) r[s] += e->b[f0 + s];
     }
 }
 
 /* Written as "below: zero" so that NaN stays and shows in the sums. */
-static void gate_tile(float *act, int ld, const SaeEncoder *e, int f0, int nf) {
-    for (int i = 0; i < ROW_TILE; i++) {
-        float *r = act + (size_t)i * ld;
+static void gate(float *act, int n, const SaeEncoder *e, int f0, int nf) {
+    for (int i = 0; i < n; i++) {
+        float *r = act + i * PANEL;
         if (e->act == SAE_JUMPRELU) {
             const float *threshold = e->threshold + f0;
 #pragma omp simd
@@ -159,7 +151,7 @@ static void keep_topk(float *r, int S, int k) {
     }
 }
 
-/* Takes n rows of a tile, the first being counted row number n0. */
+/* Takes n rows of a block, the first being counted row number n0. */
 static void drain(const Sink *k, const float *act, int ld, int n0, int n, int f0, int nf) {
     for (int i = 0; i < n; i++) {
         const float *r = act + (size_t)i * ld;
@@ -184,40 +176,37 @@ static void drain(const Sink *k, const float *act, int ld, int n0, int n, int f0
     }
 }
 
-static int tile_of(int at, int total, int tile) {
-    return total - at < tile ? total - at : tile;
-}
-
-/* One block of at most ROW_BLOCK rows, feature tile by feature tile. */
+/* One block of at most ROW_BLOCK rows, panel by panel. */
 static void dense_block(const Sink *sink, const Buffers *b, const SaeEncoder *e, int first, int n) {
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int f0 = 0; f0 < e->S; f0 += b->tile) {
-        int nf = tile_of(f0, e->S, b->tile);
-        float *act = b->act + (size_t)omp_get_thread_num() * ROW_TILE * b->tile;
-        Weights w = weights(b, e, f0, nf);
-        for (int i = 0; i < n; i += ROW_TILE) {
-            pre_tile(act, nf, b->x + (size_t)i * e->D, w, e, f0, nf);
-            gate_tile(act, nf, e, f0, nf);
-            drain(sink, act, nf, first + i, tile_of(i, n, ROW_TILE), f0, nf);
-        }
+    for (int f0 = 0; f0 < e->S; f0 += PANEL) {
+        Tiles *t = b->tiles + omp_get_thread_num();
+        int nf = tile_of(f0, e->S, PANEL);
+        pre_panel(t, b->x, n, e, f0, nf);
+        gate(t->act, n, e, f0, nf);
+        drain(sink, t->act, PANEL, first, n, f0, nf);
     }
 }
 
-/* One tile of rows: all pre-activations, then the selection, then the features' owners. */
+/* At most TOPK_BLOCK rows: all pre-activations, then the selection, then the features' owners. */
 static void topk_block(const Sink *sink, const Buffers *b, const SaeEncoder *e, int first, int n) {
     int S = e->S;
 #pragma omp parallel
     {
 #pragma omp for schedule(dynamic, 1)
-        for (int f0 = 0; f0 < S; f0 += b->tile) {
-            int nf = tile_of(f0, S, b->tile);
-            pre_tile(b->act + f0, S, b->x, weights(b, e, f0, nf), e, f0, nf);
+        for (int f0 = 0; f0 < S; f0 += PANEL) {
+            Tiles *t = b->tiles + omp_get_thread_num();
+            int nf = tile_of(f0, S, PANEL);
+            pre_panel(t, b->x, n, e, f0, nf);
+            for (int i = 0; i < n; i++)
+                memcpy(b->act + (size_t)i * S + f0, t->act + i * PANEL,
+                       (size_t)nf * sizeof *t->act);
         }
 #pragma omp for schedule(dynamic, 1)
         for (int i = 0; i < n; i++) keep_topk(b->act + (size_t)i * S, S, e->topk);
 #pragma omp for
-        for (int f0 = 0; f0 < S; f0 += b->tile)
-            drain(sink, b->act + f0, S, first, n, f0, tile_of(f0, S, b->tile));
+        for (int f0 = 0; f0 < S; f0 += PANEL)
+            drain(sink, b->act + f0, S, first, n, f0, tile_of(f0, S, PANEL));
     }
 }
 
@@ -229,7 +218,7 @@ static void check_encoder(const SaeEncoder *e, int N) {
 }
 
 static void run(const Sink *sink, const Buffers *b, const store *x, const SaeEncoder *e, int N) {
-    int block = e->act == SAE_TOPK ? ROW_TILE : ROW_BLOCK;
+    int block = e->act == SAE_TOPK ? TOPK_BLOCK : ROW_BLOCK;
     for (int first = 0; first < N; first += block) {
         int n = tile_of(first, N, block);
         load_rows(b->x, x, sink->row, first, n, e);

@@ -1,17 +1,30 @@
-/* tile.h - vectors, as wide as the processor's.
+/* tile.h - vectors, as wide as the processor's, and the instructions that multiply them.
  *
- * With vector types, not intrinsics: the compiler makes AVX-512, AVX2 or SSE of them. */
+ * With vector types, not intrinsics: the compiler makes AVX-512, AVX2 or SSE of them. Decided here
+ * alone, for the kernels, for the peaks that they are measured against (host/peak.c) and for the
+ * tests' tolerances: TILE_PAIRS, that bf16 is multiplied in pairs (vdpbf16ps; all else is f32), and
+ * TILE_FMA, that an f32 product and its addition are one instruction. */
 #ifndef SAILS_TILE_H
 #define SAILS_TILE_H
 
 #include <stddef.h>
 
 #if defined __AVX512F__
+#define TILE_REGISTER "zmm"
 enum { TILE_VEC = 16 };
 #elif defined __AVX__
+#define TILE_REGISTER "ymm"
 enum { TILE_VEC = 8 };
 #else
+#define TILE_REGISTER "xmm"
 enum { TILE_VEC = 4 };
+#endif
+
+#if defined __AVX512BF16__
+#define TILE_PAIRS
+#endif
+#if defined __AVX512F__ || defined __FMA__
+#define TILE_FMA
 #endif
 
 typedef float tile_vec __attribute__((vector_size(TILE_VEC * sizeof(float))));
