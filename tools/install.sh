@@ -5,9 +5,9 @@
 #   test  in addition what tools/test.sh needs: Clang, the CUDA toolkit's compiler and headers, and
 #         its disassembler
 #
-# The CUDA toolkit is left alone if nvcc, cuBLASLt and cuSOLVER are there. Otherwise the parts of it
-# that the plug-in needs come from NVIDIA's wheels on PyPI (1 GB), into ~/.cache/sails/cuda, where the
-# build looks for them: Debian's own package is in non-free and too old for today's GPUs.
+# The CUDA toolkit is left alone if nvcc and the headers that sails includes are there. Otherwise the
+# parts of it that the plug-in needs come from NVIDIA's wheels on PyPI (1 GB), into ~/.cache/sails/cuda,
+# where the build looks for them: Debian's own package is in non-free and too old for today's GPUs.
 set -euo pipefail
 
 WHAT=${1:-run}
@@ -16,8 +16,9 @@ BUILD=(build-essential cmake ninja-build pkg-config liblapacke-dev libopenblas-d
 TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv)
 CUDA_FOLDER=$HOME/.cache/sails/cuda
 CUDA_VERSION=13.0
-CUDA_WHEELS=(nvidia-cuda-{nvcc,crt,runtime,cccl}==$CUDA_VERSION.* nvidia-{nvvm,nvtx}==$CUDA_VERSION.*
-    nvidia-{cublas,nvjitlink}==$CUDA_VERSION.* nvidia-cusolver==12.0.4.* nvidia-cusparse==12.6.*)
+CUDA_WHEELS=(nvidia-cuda-{nvcc,crt,runtime,cccl,profiler-api}==$CUDA_VERSION.*
+    nvidia-{nvvm,nvtx,cublas,nvjitlink}==$CUDA_VERSION.* nvidia-cusolver==12.0.4.*
+    nvidia-cusparse==12.6.*)
 
 die() {
     echo "sails: tools/install.sh: $*" >&2
@@ -45,12 +46,15 @@ install_packages() {
 }
 
 has_cuda() {
-    local nvcc root
+    local nvcc folder header
     for nvcc in "${SAILS_CUDA_ROOT:-/none}/bin/nvcc" "$(command -v nvcc || true)" \
         /usr/local/cuda/bin/nvcc "$CUDA_FOLDER/bin/nvcc"; do
-        root=$(dirname "$(dirname "$nvcc")")
-        [ -x "$nvcc" ] && [ -e "$root/include/cublasLt.h" ] && [ -e "$root/include/cusolverDn.h" ] &&
-            return 0
+        [ -x "$nvcc" ] || continue
+        folder=$(dirname "$(dirname "$nvcc")")/include
+        for header in cublasLt cusolverDn cuda_profiler_api; do
+            [ -e "$folder/$header.h" ] || continue 2
+        done
+        return 0
     done
     return 1
 }
