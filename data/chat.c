@@ -5,11 +5,12 @@
 #include "data/utf8.h"
 
 typedef struct Marks {
-    int32_t bos, start, end; /* ids; -1: the tokenizer has none */
+    int32_t bos, eos, start, end; /* ids; -1: the tokenizer has none */
 } Marks;
 
 static Marks marks_of(const Tokenizer *t) {
     return (Marks){.bos = tokenizer_id(t, "<bos>"),
+                   .eos = tokenizer_id(t, "<eos>"),
                    .start = tokenizer_id(t, "<start_of_turn>"),
                    .end = tokenizer_id(t, "<end_of_turn>")};
 }
@@ -48,8 +49,26 @@ static bool add_text(Ids *ids, Tokenizer *t, int32_t bos, const char *s, size_t 
     return true;
 }
 
+/* Appends ids of a turn's content, which must not hold what the template puts around it. */
+static bool add_content(Ids *ids, Tokenizer *t, const Marks *m, const char *s, size_t n, Err *err) {
+    const struct {
+        int32_t id;
+        const char *name;
+    } marks[] = {{m->start, "<start_of_turn>"}, {m->end, "<end_of_turn>"}, {m->eos, "<eos>"}};
+    size_t from = ids->n;
+    if (!add_text(ids, t, m->bos, s, n, err)) return false;
+    for (size_t i = from; i < ids->n; i++)
+        for (size_t k = 0; k < sizeof marks / sizeof *marks; k++)
+            if (marks[k].id >= 0 && ids->id[i] == marks[k].id)
+                return err_set(err, EXIT_INPUT,
+                               "the text holds %s, which the chat template adds itself; give text "
+                               "that is not rendered yet",
+                               marks[k].name);
+    return true;
+}
+
 /* Role, newline and content of one turn. The reply to train on begins at a token of its own. */
-static bool add_turn(Ids *ids, Tokenizer *t, int32_t bos, const Turn *turn, bool final_reply,
+static bool add_turn(Ids *ids, Tokenizer *t, const Marks *m, const Turn *turn, bool final_reply,
                      int *reply_at, Err *err) {
     size_t n = turn->len;
     const char *content = utf8_trim(turn->text, &n);
@@ -58,12 +77,12 @@ static bool add_turn(Ids *ids, Tokenizer *t, int32_t bos, const Turn *turn, bool
     buf_add(&text, header, strlen(header));
     bool ok = true;
     if (final_reply) {
-        ok = add_text(ids, t, bos, text.p, text.n, err);
+        ok = add_content(ids, t, m, text.p, text.n, err);
         *reply_at = (int)ids->n;
         text.n = 0;
     }
     buf_add(&text, content, n);
-    ok = ok && add_text(ids, t, bos, text.p, text.n, err);
+    ok = ok && add_content(ids, t, m, text.p, text.n, err);
     buf_free(&text);
     return ok;
 }
@@ -98,7 +117,7 @@ static bool render(Ids *ids, Tokenizer *t, const Chat *chat, bool generate, int 
     for (int i = 0; i < turns; i++) {
         bool final_reply = i == turns - 1 && !generate;
         ids_add(ids, m.start);
-        if (!add_turn(ids, t, m.bos, &chat->turn[i], final_reply, prompt, err)) return false;
+        if (!add_turn(ids, t, &m, &chat->turn[i], final_reply, prompt, err)) return false;
         *reply_end = (int)ids->n;
         ids_add(ids, m.end);
         if (!tokenizer_encode(t, "\n", 1, ids, err)) return false;

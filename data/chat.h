@@ -27,8 +27,8 @@ typedef struct Doc {
 
 /* Renders a conversation that ends with the model's turn. With `generate` that turn, if there is
  * one, is left out, and the document ends in its header (no labels). Roles must alternate and
- * start with the user. Content that itself renders to <bos> is refused (a double BOS means that
- * the text was rendered before). max_length 0: no limit. With `generate` nothing is cut: a prompt
+ * start with the user. Content that itself holds <bos>, <eos> or a turn's marker is refused: it was
+ * rendered before. max_length 0: no limit. With `generate` nothing is cut: a prompt
  * longer than max_length is bad input, since its end is what the model must answer. */
 bool chat_render(Doc *doc, Tokenizer *t, const Chat *chat, bool generate, int max_length, Err *err);
 

@@ -28,8 +28,11 @@ static bool parse(Reader *r, json_t **object, size_t line) {
     json_error_t e;
     *object = json_loadb(r->text.p, r->text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (*object) return true;
-    return source_fail(s, line, "expected a JSON object%s: %s (byte %d); mend it",
-                       r->kind == LINES ? " on each line" : "", e.text, e.position);
+    if (memchr(r->text.p, '\r', r->text.n)) return source_lone_cr(s, line);
+    bool spread = r->kind == LINES && (size_t)e.position >= r->text.n; /* it goes on below */
+    return source_fail(s, line, "expected a JSON object%s: %s (byte %d); %s",
+                       r->kind == LINES ? " on each line" : "", e.text, e.position,
+                       spread ? "mend it; objects over several lines: jq -c . FILE" : "mend it");
 }
 
 /* The next record's object. False: no more, or a failure. */
@@ -80,8 +83,19 @@ bool records_read(Records *all, const char *path, size_t limit, Err *err) {
     return ok;
 }
 
+void records_keep(Records *all, const bool *keep) {
+    size_t n = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        if (keep[i])
+            all->record[n++] = all->record[i];
+        else
+            record_free(&all->record[i]);
+    }
+    all->n = n;
+}
+
 void records_free(Records *all) {
     for (size_t i = 0; i < all->n; i++) record_free(&all->record[i]);
-    free(all->record);
+    free(all->record), free(all->ignored);
     *all = (Records){0};
 }

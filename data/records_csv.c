@@ -70,6 +70,17 @@ static bool read_fields(Csv *csv, Source *s, size_t *line) {
     return check_utf8(csv, s, *line);
 }
 
+/* Is this a table of records at all? */
+static bool check_header(const Csv *csv, Source *s, size_t line) {
+    for (size_t i = 0; i < csv->n; i++)
+        if (strchr(csv->column[i], '\r')) return source_lone_cr(s, line);
+    if (fields_make_record(csv->column, csv->n)) return true;
+    return source_fail(s, line,
+                       "expected one of a record's fields (sails tokenize --help) as a column; "
+                       "rename yours. Plain text is made prompts, one a line, by: jq -R '{prompt: "
+                       ".}' FILE > NEW.jsonl");
+}
+
 bool csv_open(Csv *csv, Source *s) {
     size_t line;
     if (!read_fields(csv, s, &line))
@@ -84,7 +95,7 @@ bool csv_open(Csv *csv, Source *s) {
                 return source_fail(s, line, "column '%s' is there twice; rename one",
                                    csv->column[i]);
     }
-    return true;
+    return check_header(csv, s, line);
 }
 
 bool csv_row(Csv *csv, Source *s, json_t **object, size_t *line) {

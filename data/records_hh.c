@@ -39,10 +39,50 @@ static size_t next_marker(const char *s, size_t n, size_t from) {
     return n;
 }
 
+static size_t spaces(const char *s, size_t n) {
+    size_t at = 0;
+    while (at < n && strchr(" \t\r\n", s[at]) && s[at]) at++;
+    return at;
+}
+
+/* The marker at the text's start, whatever white space is in front of it or is missing there. */
+static const Marker *leading(const char *s, size_t n, size_t *len) {
+    size_t at = spaces(s, n);
+    for (int i = 0; i < 2; i++) {
+        const Marker *m = &markers[i];
+        size_t word = m->len - 2, end = at + word; /* without its empty line */
+        if (n < end || memcmp(s + at, m->text + 2, word) != 0) continue;
+        if (n > end && s[end] != ' ' && s[end] != '\n') continue;
+        *len = end + (n > end && s[end] == ' ');
+        return m;
+    }
+    return NULL;
+}
+
+const char *hh_leading(const char *text, size_t len) {
+    size_t skip;
+    const Marker *m = leading(text, len, &skip);
+    return m ? m->text + 2 : NULL;
+}
+
+bool hh_inside(const char *text, size_t len) {
+    return next_marker(text, len, 0) < len;
+}
+
+bool hh_whole(const char *text, size_t len) {
+    size_t skip;
+    const Marker *first = leading(text, len, &skip);
+    if (!first || first->role != ROLE_USER) return false;
+    if (marker_at(text, len, &skip) == first) return true;
+    for (size_t at = 0; (at = next_marker(text, len, at)) < len; at++)
+        if (marker_at(text + at, len - at, &skip)->role == ROLE_MODEL) return true;
+    return false;
+}
+
 int hh_parse(Chat *chat, const char *text, size_t len) {
     int joined = 0;
     size_t skip = 0;
-    const Marker *turn = marker_at(text, len, &skip);
+    const Marker *turn = leading(text, len, &skip);
     if (!turn || turn->role != ROLE_USER) return -1;
     Buf content = {0};
     for (size_t at = 0; at < len;) {

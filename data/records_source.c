@@ -28,6 +28,47 @@ bool source_fail(Source *s, size_t line, const char *fmt, ...) {
     return err_set(s->err, EXIT_INPUT, "%s:%zu: %s", s->path, line, text);
 }
 
+bool source_lone_cr(Source *s, size_t line) {
+    return source_fail(s, line,
+                       "expected lines that end in LF, found CR alone; convert the file: tr "
+                       "'\\r' '\\n' < FILE > NEW");
+}
+
+/* Files that hold records, but not as text. */
+static const struct {
+    const char *magic, *what, *convert;
+    size_t n, at;
+} other_kinds[] = {
+    {"PAR1", "Parquet",
+     "python3 -c \"import pandas; pandas.read_parquet('FILE').to_json('NEW.jsonl', "
+     "orient='records', lines=True)\"",
+     4, 0},
+    {"ARROW1", "Arrow", "its to_json of datasets or pandas writes JSONL", 6, 0},
+    {"\xff\xff\xff\xff", "an Arrow stream", "datasets' Dataset.from_file('FILE').to_json('NEW')", 4,
+     0},
+    {"\x28\xb5\x2f\xfd", "zstd", "zstd -d FILE", 4, 0},
+    {"\xfd"
+     "7zXZ",
+     "xz", "xz -d FILE", 5, 0},
+    {"BZh", "bzip2", "bunzip2 FILE", 3, 0},
+    {"PK\3\4", "a zip archive", "unzip FILE", 4, 0},
+    {"ustar", "a tar archive", "tar -xf FILE", 5, 257},
+    {"SQLite format 3", "SQLite", "sqlite3 -json FILE 'select * from TABLE'", 15, 0},
+    {"\xff\xfe", "UTF-16", "iconv -f utf-16 -t utf-8 FILE > NEW", 2, 0},
+    {"\xfe\xff", "UTF-16", "iconv -f utf-16 -t utf-8 FILE > NEW", 2, 0},
+};
+
+static bool check_kind(Source *s) {
+    for (size_t i = 0; i < sizeof other_kinds / sizeof *other_kinds; i++) {
+        size_t n = other_kinds[i].n, at = other_kinds[i].at;
+        if (s->n >= at + n && memcmp(s->bytes + at, other_kinds[i].magic, n) == 0)
+            return source_fail(
+                s, 1, "expected JSONL, JSON or CSV in valid UTF-8, this is %s; convert it: %s",
+                other_kinds[i].what, other_kinds[i].convert);
+    }
+    return true;
+}
+
 bool source_open(Source *s, const char *path, Err *err) {
     struct stat st;
     *s = (Source){.path = path, .line = 1, .err = err};
@@ -42,6 +83,7 @@ bool source_open(Source *s, const char *path, Err *err) {
     if (c == 0xef) { /* a byte order mark, which some editors put in front of UTF-8 */
         if (s->n >= 3 && s->bytes[1] == 0xbb && s->bytes[2] == 0xbf) s->at = 3;
     }
+    if (!s->failed) check_kind(s);
     if (s->failed) source_close(s);
     return !s->failed;
 }

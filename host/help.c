@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/records.h"
 #include "host/args.h"
 #include "host/command.h"
 #include "host/recipe.h"
@@ -59,6 +60,13 @@ static void print_facts(const Command *c, int i, FILE *f) {
     fputc(']', f);
 }
 
+/* What a data file may hold. */
+static void print_forms(FILE *f) {
+    fputs("\nrecords (JSONL, a JSON list or CSV, plain or .gz), the first of:\n", f);
+    for (const RecordHelp *h = record_forms; h->fields; h++)
+        fprintf(f, "  %-30s  %s\n", h->fields, h->meaning);
+}
+
 void args_help(const Command *c, FILE *f) {
     fprintf(f, "sails %s - %s\n\n", c->name, c->summary);
     fprintf(f, "usage: sails %s%s [--flag value]... [--set section.key=value]...\n", c->name,
@@ -79,6 +87,11 @@ void args_help(const Command *c, FILE *f) {
         fputc('\n', f);
     }
     fputs("\n  --help                       this text\n", f);
+    static const char *const reading[] = {"data.path", "data.side", "generate.prompts"};
+    bool records = false;
+    for (size_t i = 0; i < sizeof reading / sizeof *reading; i++)
+        records = records || command_uses(c, args_find(reading[i]));
+    if (records) print_forms(f);
 }
 
 static void write_value(FILE *f, const Setting *s, const char *text) {

@@ -75,6 +75,14 @@ static void form_facts(json_t *facts, const Records *records) {
     if (records->diverging_pairs)
         json_object_set_new(facts, "pairs that differ before the last reply",
                             json_integer((json_int_t)records->diverging_pairs));
+    if (records->unsafe_pairs)
+        json_object_set_new(facts, "left out without a safe reply",
+                            json_integer((json_int_t)records->unsafe_pairs));
+    if (records->marked_replies)
+        json_object_set_new(facts, "replies that hold turns as text",
+                            json_integer((json_int_t)records->marked_replies));
+    if (records->ignored)
+        json_object_set_new(facts, "fields ignored", json_string(records->ignored));
     if (records->empty_replies)
         json_object_set_new(facts, "left out for an empty reply",
                             json_integer((json_int_t)records->empty_replies));

@@ -166,6 +166,13 @@ static void test_refused(void) {
     refused((Chat){(Turn[]){hello, turn(ROLE_MODEL, "a <bos> b")}, 2}, "double BOS");
     refused((Chat){(Turn[]){turn(ROLE_USER, "<bos>"), fine}, 2}, "double BOS");
     refused((Chat){(Turn[]){hello, turn(ROLE_MODEL, "ok \xe2\x80")}, 2}, "byte offset 3");
+    /* rendered before */
+    refused((Chat){(Turn[]){hello, turn(ROLE_MODEL, "Fine<end_of_turn>")}, 2}, "<end_of_turn>");
+    refused((Chat){(Turn[]){hello, turn(ROLE_MODEL, "Fine<eos>")}, 2}, "holds <eos>");
+    refused((Chat){(Turn[]){turn(ROLE_USER, "<start_of_turn>user\nHello"), fine}, 2},
+            "holds <start_of_turn>");
+    refused((Chat){(Turn[]){hello, turn(ROLE_MODEL, "a<end_of_turn>"), hello, fine}, 4},
+            "not rendered yet");
 }
 
 static void test_text(void) {

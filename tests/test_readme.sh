@@ -2,7 +2,8 @@
 # test_readme.sh README BUILD - runs the README's marked code blocks literally, in order.
 #
 # A block is run when the line before its ```sh fence is "<!-- run -->". All blocks share one
-# empty folder, in which `build` is the build tree and `tools` the tools, as in the checkout.
+# empty folder, in which `build` is the build tree and `tools` the tools, as in the checkout. The
+# table of record forms must be the one that --help prints.
 set -euo pipefail
 
 readme=$(realpath "$1") build=$(realpath "$2")
@@ -22,6 +23,11 @@ awk '
 count=$(grep -c . "$work/blocks.sh" || true)
 if [ "$count" -eq 0 ]; then
     echo "test_readme: FAIL: $readme has no marked block"
+    exit 1
+fi
+table=$("$build/sails" tokenize --help | sed -n '/^records (/,$p')
+if [ -z "$table" ] || [[ $(<"$readme") != *"$table"* ]]; then
+    echo "test_readme: FAIL: $readme has another table of records than --help"
     exit 1
 fi
 cd "$work"

@@ -95,7 +95,8 @@ static void test_prompts(void) {
         "{\"prompt\":\"p\",\"chosen\":\"good\",\"rejected\":\"bad\"}\n"
         "{\"prompt\":\"p\",\"chosen\":[{\"role\":\"model\",\"content\":\"good\"}],\"rejected\":[{"
         "\"role\":\"model\",\"content\":\"bad\"}]}\n"
-        "{\"prompt\":\"p\",\"chosen\":[{\"role\":\"human\",\"content\":\"h\"},{\"role\":\"model\","
+        "{\"prompt\":\" p\",\"chosen\":[{\"role\":\"human\",\"content\":\"p "
+        "\"},{\"role\":\"model\","
         "\"content\":\"good\"}],\"rejected\":\"bad\"}\n"
         "{\"prompt\":\"\\n\\nHuman: h\\n\\nAssistant:\",\"chosen\":\" yes\",\"rejected\":\" no\"}\n"
         "{\"messages\":[{\"role\":\"user\",\"content\":\"only asks\"}]}\n");
@@ -105,8 +106,8 @@ static void test_prompts(void) {
     CHAT_IS(&r.record[1].rejected, "p", "bad");
     CHAT_IS(&r.record[2].chat, "p", "good");
     CHAT_IS(&r.record[2].rejected, "p", "bad");
-    CHAT_IS(&r.record[3].chat, "h", "good");
-    CHAT_IS(&r.record[3].rejected, "p", "bad");
+    CHAT_IS(&r.record[3].chat, "p ", "good");
+    CHAT_IS(&r.record[3].rejected, " p", "bad");
     CHAT_IS(&r.record[4].chat, "h", " yes");
     EXPECT(r.record[5].form == RECORD_PROMPT && r.diverging_pairs == 1, "diverging %zu",
            r.diverging_pairs);
@@ -153,7 +154,7 @@ static void test_hh(void) {
 
 static void test_list(void) {
     Records r = good(
-        "\n [ {\"goal\":\"a,]}\\\"[\"} ,\n{\"tokens\":[1,[],{}]\n,\"goal\":3, \"text\":"
+        "\n [ {\"goal\":\"a,]}\\\"[\"} ,\n{\"scores\":[1,[],{}]\n,\"is_safe\":3, \"text\":"
         "\"b\"}\n ]\n");
     EXPECT(r.n == 2 && r.record[0].line == 2 && r.record[1].line == 3, "%zu in list", r.n);
     CHAT_IS(&r.record[0].chat, "a,]}\"[");
@@ -186,7 +187,7 @@ static void test_csv(void) {
     EXPECT(r.n == 1 && r.empty_replies == 1 && r.record[0].form == RECORD_CHAT, "answers");
     CHAT_IS(&r.record[0].chat, "q", "a");
     records_free(&r);
-    bad("a,b\n1,2\n", 2, "expected one of");
+    bad("a,b\n1,2\n", 1, "expected one of");
     bad("goal,b\n1\n", 2, "expected 2 fields");
     bad("goal,b\n1,2\n1,2,\n", 3, "got 3");
     bad("goal,goal\n1,2\n", 1, "twice");
@@ -215,8 +216,6 @@ static void test_bad_json(void) {
     bad("{\"tokens\":[1,-1]}\n", 1, "\"tokens\"[1]");
     bad("{\"tokens\":[2147483648]}\n", 1, "\"tokens\"[0]");
     bad("{\"tokens\":[1.0]}\n", 1, "\"tokens\"[0]");
-    bad("{\"text\":\"a\",\"id\":[]}\n", 1, "\"id\"");
-    bad("{\"text\":\"a\",\"category\":1.5}\n", 1, "\"category\"");
 }
 
 static void test_bad_chats(void) {
@@ -291,7 +290,7 @@ static void test_bombs(void) {
         size_t mb;
     } bomb[] = {{' ', "{", "at most 64 MB", 65},
                 {'a', "goal\n\"", "at most 64 MB", 65},
-                {',', "a,b\n", "at most 4096", 1},
+                {',', "goal,b\n", "at most 4096", 1},
                 {'[', "[", "at most 64 MB", 65},
                 {'\n', "", "times its size", 101}};
     for (size_t i = 0; i < sizeof bomb / sizeof *bomb; i++) {
@@ -302,7 +301,176 @@ static void test_bombs(void) {
     free(block);
 }
 
+/* The table that --help prints: each of its examples is a record of its form. */
+static void test_table(void) {
+    for (const RecordHelp *h = record_forms; h->fields; h++) {
+        Records r = good(h->example);
+        if (r.n != 1) continue; /* good has said so */
+        const Record *x = &r.record[0];
+        EXPECT(x->form == h->form && !r.ignored, "%s: form %d", h->fields, x->form);
+        if (x->form == RECORD_PAIR) CHAT_IS(&x->chat, "a", "b"), CHAT_IS(&x->rejected, "a", "c");
+        if (x->form == RECORD_CHAT) CHAT_IS(&x->chat, "a", "b");
+        if (x->form == RECORD_PROMPT) CHAT_IS(&x->chat, "a");
+        records_free(&r);
+    }
+}
+
+/* The forms in which data sets are published. */
+static void test_published(void) {
+    Records r = good(
+        "{\"instruction\":\"Say it in Latin.\",\"input\":\"good night\",\"output\":\"bonam "
+        "noctem\","
+        "\"text\":\"### Instruction: Say ..\"}\n"
+        "{\"instruction\":\"Name a river.\",\"input\":\" \",\"output\":\"Rhine\",\"system\":\"\","
+        "\"history\":[[\"Hi\",\"Hello\"],[\"Well?\",\"Yes\"]]}\n"
+        "{\"instruction\":\"Who?\",\"context\":\"Ann "
+        "came.\",\"response\":\"Ann\",\"category\":\"qa\"}\n"
+        "{\"id\":\"x\",\"conversations\":[{\"from\":\"system\",\"value\":\"\"},{\"from\":\"human\","
+        "\"value\":\"h\"},{\"from\":\"gpt\",\"value\":\"g\"}]}\n"
+        "{\"prompt\":\"p\",\"response\":\"r\"}\n{\"prompt\":\"p\",\"output\":\"o\"}\n"
+        "{\"prompt\":\"p\",\"prompt_id\":\"8\",\"messages\":[{\"role\":\"user\",\"content\":\"p\"},"
+        "{\"role\":\"assistant\",\"content\":\"m\"}]}\n"
+        "{\"Index\":0,\"Goal\":\"g\",\"Target\":\"Sure\",\"Behavior\":\"b\",\"Category\":\"c\","
+        "\"Source\":\"s\"}\n");
+    EXPECT(r.n == 8 && !r.ignored, "%zu records, ignored %s", r.n, r.ignored ? r.ignored : "-");
+    if (r.n == 8) {
+        CHAT_IS(&r.record[0].chat, "Say it in Latin.\ngood night", "bonam noctem");
+        CHAT_IS(&r.record[1].chat, "Hi", "Hello", "Well?", "Yes", "Name a river.", "Rhine");
+        CHAT_IS(&r.record[2].chat, "Who?\nAnn came.", "Ann");
+        CHAT_IS(&r.record[3].chat, "h", "g");
+        CHAT_IS(&r.record[4].chat, "p", "r");
+        CHAT_IS(&r.record[5].chat, "p", "o");
+        CHAT_IS(&r.record[6].chat, "p", "m");
+        CHAT_IS(&r.record[7].chat, "g");
+        EXPECT(strcmp(r.record[7].category, "c") == 0, "category %s", r.record[7].category);
+    }
+    records_free(&r);
+    r = good("PROMPT,Response,output\nq,a,\nq,,b\n");
+    EXPECT(r.n == 2, "%zu rows", r.n);
+    CHAT_IS(&r.record[0].chat, "q", "a");
+    CHAT_IS(&r.record[1].chat, "q", "b");
+    records_free(&r);
+}
+
+#define TWO "{\"prompt\":\"p\",\"response_0\":\"zero\",\"response_1\":\"one\","
+
+static void test_two_responses(void) {
+    Records r = good(TWO "\"better_response_id\":0,\"safer_response_id\":1}\n" TWO
+                         "\"better_response_id\":0}\n" TWO
+                         "\"is_response_0_safe\":false,\"is_response_1_safe\":true}\n" TWO
+                         "\"safer_response_id\":1,\"is_response_1_safe\":false,"
+                         "\"is_response_0_safe\":false,\"response_0_source\":\"m\"}\n");
+    EXPECT(r.n == 3 && r.unsafe_pairs == 1, "%zu records, %zu unsafe", r.n, r.unsafe_pairs);
+    CHAT_IS(&r.record[0].chat, "p", "one");
+    CHAT_IS(&r.record[0].rejected, "p", "zero");
+    CHAT_IS(&r.record[1].chat, "p", "zero");
+    CHAT_IS(&r.record[2].chat, "p", "one");
+    EXPECT(r.ignored && strcmp(r.ignored, "response_0_source") == 0, "ignored %s", r.ignored);
+    records_free(&r);
+    r = good(
+        "prompt,response_0,response_1,is_response_0_safe,is_response_1_safe\np,a,b,True,False\n");
+    CHAT_IS(&r.record[0].chat, "p", "a");
+    records_free(&r);
+    bad(TWO "\"safer_response_id\":2}", 1, "\"safer_response_id\": expected 0 or 1");
+    bad(TWO "\"is_response_0_safe\":true,\"is_response_1_safe\":true}", 1, "which reply is chosen");
+    bad("{\"prompt\":\"p\",\"response_0\":\"a\",\"safer_response_id\":0}", 1, "\"response_1\"");
+}
+
+/* Nothing that the model would have to see is dropped, and nothing else is in the way. */
+static void test_fields(void) {
+    static const char *const content[] = {"context", "input", "document", "question", "history",
+                                          "suffix",  "tools", "images",   "text",     "tokens"};
+    char line[200];
+    for (size_t i = 0; i < sizeof content / sizeof *content; i++) {
+        snprintf(line, sizeof line, "{\"prompt\":\"p\",\"%s\":[7]}", content[i]);
+        char say[64];
+        snprintf(say, sizeof say, "\"%s\"", content[i]);
+        bad(line, 1, say);
+        snprintf(line, sizeof line, "{\"prompt\":\"p\",\"%s\":%s}", content[i],
+                 i % 2 ? "null" : "\" \"");
+        Records r = good(line);
+        CHAT_IS(&r.record[0].chat, "p");
+        EXPECT(!r.ignored, "ignored %s", r.ignored);
+        records_free(&r);
+    }
+    bad("{\"system\":\"s\",\"prompt\":\"p\"}", 1,
+        "\"system\": Gemma has no system role; put its text");
+    bad("{\"conversations\":[{\"from\":\"system\",\"value\":\"s\"}]}", 1, "put its text in front");
+    bad("{\"prompt\":\"p\",\"response\":\"a\",\"output\":\"b\"}", 1, "\"output\": ");
+    bad("{\"instruction\":\"p\",\"input\":\"a\",\"context\":\"b\"}", 1, "\"context\": ");
+    bad("{\"instruction\":\"p\",\"input\":7}", 1, "\"input\": expected a string");
+    bad("{\"instruction\":\"p\",\"history\":[[\"a\"]]}", 1, "\"history\"[0]: expected [user");
+    bad("{\"prompt\":\"p\",\"Prompt\":\"q\"}", 1, "in another case");
+    bad("{\"prompt\":\"q\",\"messages\":[{\"role\":\"user\",\"content\":\"p\"}]}", 1,
+        "differs from");
+    bad("{\"messages\":[{\"role\":\"user\",\"content\":\"p\",\"tool_calls\":[1]}]}", 1,
+        "\"tool_calls\"");
+    bad("{\"messages\":[{\"role\":\"tool\",\"content\":\"p\"}]}", 1, "got \"tool\"");
+    Records r = good(
+        "{\"prompt\":\"p\",\"id\":{},\"category\":{\"a\":true},\"upvotes\":3,\"mood\":\"x\"}\n"
+        "{\"prompt\":\"p\",\"id\":1.5,\"category\":2,\"votes\":[],\"up\":1,\"mood\":1}\n");
+    EXPECT(strcmp(r.record[0].id, "1") == 0 && strcmp(r.record[0].category, "") == 0, "names");
+    EXPECT(strcmp(r.record[1].id, "1.5") == 0 && strcmp(r.record[1].category, "2") == 0, "numbers");
+    EXPECT(r.ignored && strcmp(r.ignored, "upvotes, mood, up") == 0, "ignored %s", r.ignored);
+    records_free(&r);
+}
+
+/* Text that a template has rendered already is not rendered again. */
+static void test_rendered(void) {
+    Records r = good(
+        "{\"prompt\":\"\\n\\nHuman: a\\n\\nAssistant:\",\"chosen\":\"\\n\\nHuman: "
+        "a\\n\\nAssistant: b\","
+        "\"rejected\":\" Human: a\\n\\nAssistant: c\"}\n"
+        "{\"prompt\":\"Human: a\\n\\nAssistant: b\\n\\nHuman: "
+        "c\\n\\nAssistant:\",\"completion\":\"d\"}\n"
+        "{\"prompt\":\"Human: a word\",\"completion\":\"So:\\n\\nHuman: b\"}\n");
+    EXPECT(r.n == 3 && r.marked_replies == 1, "%zu records, %zu marked", r.n, r.marked_replies);
+    CHAT_IS(&r.record[0].chat, "a", "b");
+    CHAT_IS(&r.record[0].rejected, "a", "c");
+    CHAT_IS(&r.record[1].chat, "a", "b", "c", "d");
+    CHAT_IS(&r.record[2].chat, "Human: a word", "So:\n\nHuman: b");
+    records_free(&r);
+    bad("{\"prompt\":\"x\",\"chosen\":\"\\n\\nHuman: a\\n\\nAssistant: b\",\"rejected\":\"c\"}", 1,
+        "\"prompt\": differs from");
+    bad("{\"prompt\":\"a\",\"completion\":\"\\n\\nHuman: a\\n\\nAssistant: b\"}", 1,
+        "\"completion\": \"Human:\" says that it is rendered");
+    bad("{\"prompt\":\"a\",\"response\":\"Assistant: b\"}", 1, "give the assistant's text alone");
+    bad("{\"messages\":[{\"role\":\"user\",\"content\":\"Human: a\\n\\nAssistant:\"}]}", 1,
+        "\"messages\"[0].content: \"Human:\"");
+    bad("{\"prompt\":\"<|im_start|>user\\nHi\"}", 1, "give the user's text alone");
+    bad("{\"prompt\":\"Below is ..\\n### Response:\\n\",\"completion\":\"a\"}", 1, "### Response:");
+    bad("{\"prompt\":\"a\",\"completion\":\"b<|im_end|>\"}", 1, "<|im_end|>");
+}
+
+static void bad_bytes(const char *bytes, size_t n, const char *say) {
+    Records r;
+    Err err = {0};
+    char text[1024] = {0};
+    memcpy(text, bytes, n);
+    EXPECT_REFUSED(records_read(&r, test_file("data", text, 300), 0, &err), err, EXIT_INPUT, say);
+}
+
+/* What is no text of records says how to make it one. */
+static void test_other_kinds(void) {
+    bad("goal,target\rhello,ok\rfoo,bar\r", 1, "found CR alone; convert the file: tr ");
+    bad("{\"text\":\"a\"}\r{\"text\":\"b\"}\r", 1, "found CR alone");
+    bad("Once there was a king, and\nhe had a son.\n", 1, "Plain text is made prompts");
+    bad("{\n  \"text\": \"a\"\n}\n", 1, "jq -c . FILE");
+    bad("{\"data\":[{\"prompt\":\"a\"}]}\n", 1, "\"data\": expected records, not a list of them");
+    bad_bytes("PAR1\x15", 5, "this is Parquet; convert it: ");
+    bad_bytes("ARROW1\0\0", 8, "this is Arrow; convert it: ");
+    bad_bytes("\x28\xb5\x2f\xfd", 4, "this is zstd; convert it: zstd -d");
+    bad_bytes("PK\3\4", 4, "a zip archive; convert it: unzip");
+    bad_bytes("\xff\xfe{\0", 4, "UTF-16; convert it: iconv");
+}
+
 int main(void) {
+    test_table();
+    test_published();
+    test_two_responses();
+    test_fields();
+    test_rendered();
+    test_other_kinds();
     test_forms();
     test_prompts();
     test_hh();
