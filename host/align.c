@@ -111,10 +111,13 @@ static json_t *make_row(const char *method, json_t *train, json_t *eval, json_t 
 }
 
 static bool run_method(Align *w, const char *method, json_t *rows, Err *err) {
+    static const char *const counts[] = {"documents", "dropped"}; /* that training was given */
     json_t *trained = NULL, *eval = NULL, *perplexity = NULL;
     bool ok = true;
     if (!align_is_base(method))
         ok = align_train(w, method, &trained, err) && gather_metrics(w, err);
+    for (int i = 0; i < 2 && trained; i++)
+        json_object_set(w->run.manifest, counts[i], json_object_get(trained, counts[i]));
     ok = ok && align_generate(w, method, err) && align_eval(w, method, &eval, err) &&
          align_perplexity(w, method, &perplexity, err);
     if (ok) json_array_append_new(rows, make_row(method, trained, eval, perplexity));

@@ -11,9 +11,10 @@ bool align_is_base(const char *method) {
 
 static bool read_data(Align *w, Err *err) {
     const Settings *s = w->s;
-    if (!dataset_load(&w->data, w->r.tokenizer, s->data.path, SIDE_CHOSEN, s->data.max_length,
-                      (size_t)s->data.limit, err))
+    if (!dataset_load_training(&w->data, w->r.tokenizer, s->data.path, SIDE_CHOSEN,
+                               s->data.max_length, (size_t)s->data.limit, err))
         return false;
+    if (!s->run.json) dataset_print_notes(stdout, "", &w->data);
     bool text = *s->data.text;
     if (text && !dataset_load(&w->text, w->r.tokenizer, s->data.text, SIDE_CHOSEN,
                               s->data.max_length, (size_t)s->data.limit, err))

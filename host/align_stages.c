@@ -231,10 +231,12 @@ static bool make_adapter(Align *w, const char *method, const char *folder, json_
     double percent;
     size_t trainable = adapting_trainable(&w->r.model, &percent);
     if (!train_folder(&r, &w->r.model, &t, folder, s->model.path, err)) return false;
-    *result = json_pack("{s:I, s:f, s:f, s:f, s:i, s:f}", "trainable", (json_int_t)trainable,
-                        "trainable_percent", percent, "seconds", r.seconds, "tokens_per_second",
-                        r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps", r.steps,
-                        "train_loss", r.steps ? r.mean_loss : 0);
+    *result =
+        json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:f}", "documents",
+                  (json_int_t)w->split.ntrain, "dropped", (json_int_t)w->data.dropped, "trainable",
+                  (json_int_t)trainable, "trainable_percent", percent, "seconds", r.seconds,
+                  "tokens_per_second", r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps",
+                  r.steps, "train_loss", r.steps ? r.mean_loss : 0);
     return true;
 }
 

@@ -127,10 +127,9 @@ bool bench_step(const Bench *b, Err *err) {
     const Settings *s = b->s;
     Runtime *r = b->r;
     Dataset d = {0};
-    bool ok = dataset_load(&d, r->tokenizer, s->data.path, (enum Side)s->data.side,
-                           s->data.max_length, (size_t)s->train.batch, err);
-    if (ok && d.labels == 0)
-        ok = err_set(err, EXIT_INPUT, "%s: no document has a training target", s->data.path);
+    bool ok = dataset_load_training(&d, r->tokenizer, s->data.path, (enum Side)s->data.side,
+                                    s->data.max_length, (size_t)s->train.batch, err);
+    if (ok && !s->bench.csv) dataset_print_notes(stdout, "", &d);
     Plan plan = {0};
     if (ok) plan_measured(&plan, "program, tokenizer and data");
     ok = ok && plan_train(&plan, s, &r->ex, &d, err) && plan_fits(&plan, &r->ex, err) &&

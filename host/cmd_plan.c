@@ -10,7 +10,8 @@
 
 enum { STAGE_SCORE, STAGE_TRAIN, STAGE_GENERATE, STAGE_LOGPROB }; /* plan.stage */
 
-static void report(const Plan *p, const Settings *s, Exec *ex) {
+/* docs: NULL for a stage that reads none. */
+static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *docs) {
     double anonymous = plan_total(p, PLAN_ANONYMOUS), file = plan_total(p, PLAN_FILE);
     double device = plan_total(p, PLAN_DEVICE);
     size_t device_available = 0, all;
@@ -24,12 +25,22 @@ static void report(const Plan *p, const Settings *s, Exec *ex) {
             json_array_append_new(
                 items, json_pack("{s:s, s:s, s:f}", "name", p->item[i].name, "kind",
                                  plan_kind_name[p->item[i].kind], "bytes", p->item[i].bytes));
-        print_json(json_pack("{s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "items", items, "anonymous",
-                             anonymous, "file", file, "total", anonymous + file, "available", limit,
-                             "device", device, "device_available", (double)device_available));
+        json_t *result =
+            json_pack("{s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "items", items, "anonymous", anonymous,
+                      "file", file, "total", anonymous + file, "available", limit, "device", device,
+                      "device_available", (double)device_available);
+        if (docs) {
+            json_object_set_new(result, "documents", json_integer((json_int_t)docs->n));
+            json_object_set_new(result, "dropped", json_integer((json_int_t)docs->dropped));
+        }
+        print_json(result);
         return;
     }
     char size[PRINT_ROOM];
+    if (docs) {
+        printf("%zu documents\n", docs->n);
+        dataset_print_notes(stdout, "  ", docs);
+    }
     for (int i = 0; i < p->n; i++)
         printf("%-34s %10s  %s\n", p->item[i].name, print_bytes(size, p->item[i].bytes),
                plan_kind_name[p->item[i].kind]);
@@ -57,8 +68,7 @@ static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
     return plan_generate(p, s, &r->ex, &o, err);
 }
 
-static bool plan_over_data(Plan *p, Runtime *r, const Settings *s, Err *err) {
-    Dataset d;
+static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, Err *err) {
     bool score = s->plan.stage == STAGE_SCORE;
     const char *path = score && *s->score.aligned ? s->score.aligned : s->data.path;
     if (!*path)
@@ -66,29 +76,31 @@ static bool plan_over_data(Plan *p, Runtime *r, const Settings *s, Err *err) {
                        score ? ", or --aligned and --unaligned" : "");
     if (score && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
-    if (!dataset_load(&d, r->tokenizer, path, (enum Side)s->data.side, s->data.max_length,
-                      (size_t)s->data.limit, err))
+    bool train = s->plan.stage == STAGE_TRAIN;
+    if (!(train ? dataset_load_training : dataset_load)(d, r->tokenizer, path,
+                                                        (enum Side)s->data.side, s->data.max_length,
+                                                        (size_t)s->data.limit, err))
         return false;
     plan_measured(p, "data");
-    bool ok = s->plan.stage == STAGE_TRAIN ? plan_train(p, s, &r->ex, &d, err)
-              : score                      ? plan_score(p, s, &r->ex, &d, err)
-                                           : plan_logprob(p, s, &r->ex, &d, err);
-    dataset_free(&d);
-    return ok;
+    return train   ? plan_train(p, s, &r->ex, d, err)
+           : score ? plan_score(p, s, &r->ex, d, err)
+                   : plan_logprob(p, s, &r->ex, d, err);
 }
 
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Plan p = {0};
+    Dataset d = {0};
+    bool prompts = s->plan.stage == STAGE_GENERATE;
     bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err);
     if (ok) plan_measured(&p, "program and libraries");
     ok = ok && runtime_tokenizer(&r, s, err);
     if (ok) plan_measured(&p, "tokenizer");
-    ok = ok && (s->plan.stage == STAGE_GENERATE ? plan_generation(&p, &r, s, err)
-                                                : plan_over_data(&p, &r, s, err));
-    if (ok) report(&p, s, &r.ex);
+    ok = ok && (prompts ? plan_generation(&p, &r, s, err) : plan_over_data(&p, &d, &r, s, err));
+    if (ok) report(&p, s, &r.ex, prompts ? NULL : &d);
     ok = ok && plan_fits(&p, &r.ex, err);
+    dataset_free(&d);
     runtime_close(&r);
     return ok;
 }

@@ -30,20 +30,16 @@ static json_t *doc_json(const Tokenizer *t, const Doc *d) {
 
 static void report(const Settings *s, const Dataset *d) {
     if (s->run.json) {
-        print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "out", s->tokenize.out, "documents",
-                             (json_int_t)d->n, "tokens", (json_int_t)d->tokens, "targets",
-                             (json_int_t)d->labels, "longest", (json_int_t)d->longest, "truncated",
-                             (json_int_t)d->truncated));
+        print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "out", s->tokenize.out,
+                             "documents", (json_int_t)d->n, "tokens", (json_int_t)d->tokens,
+                             "targets", (json_int_t)d->labels, "longest", (json_int_t)d->longest,
+                             "truncated", (json_int_t)d->truncated, "unlabelled",
+                             (json_int_t)d->unlabelled));
         return;
     }
     printf("%s: %zu documents, %zu tokens, %zu targets, longest %zu\n", s->data.path, d->n,
            d->tokens, d->labels, d->longest);
-    if (d->truncated) printf("  %zu cut at --max-length\n", d->truncated);
-    if (d->unlabelled) printf("  %zu without a target\n", d->unlabelled);
-    if (d->records.diverging_pairs)
-        printf("  %zu pairs differ before the last reply\n", d->records.diverging_pairs);
-    if (d->records.empty_replies)
-        printf("  %zu pairs left out for an empty reply\n", d->records.empty_replies);
+    dataset_print_notes(stdout, "  ", d);
 }
 
 static bool run(const Args *a, Err *err) {

@@ -31,18 +31,18 @@ static void announce(const Runtime *r, const Settings *s, const Dataset *d, cons
            print_count(all, (double)config_parameters(&r->model.c)), percent);
     printf("%zu documents, %s tokens, %d steps of %d documents, %s\n", d->n,
            print_count(tokens, (double)d->tokens), t->steps, t->batch, r->ex.op->name);
-    if (d->truncated) printf("%zu documents cut at --max-length\n", d->truncated);
-    if (d->unlabelled) printf("%zu documents without a target\n", d->unlabelled);
+    dataset_print_notes(stdout, "", d);
     fflush(stdout);
 }
 
-static void report(const TrainResult *t, const Settings *s) {
+static void report(const TrainResult *t, const Settings *s, const Dataset *d) {
     double rate = t->seconds > 0 ? (double)t->tokens / t->seconds : 0;
     if (s->run.json) {
-        print_json(json_pack("{s:s, s:i, s:f, s:f, s:I, s:f}", "out", s->train.out, "steps",
-                             t->steps, "train_loss", t->steps ? t->mean_loss : 0, "train_runtime",
-                             t->seconds, "num_tokens", (json_int_t)t->tokens, "tokens_per_second",
-                             rate));
+        print_json(json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:I, s:f}", "out", s->train.out,
+                             "documents", (json_int_t)d->n, "dropped", (json_int_t)d->dropped,
+                             "steps", t->steps, "train_loss", t->steps ? t->mean_loss : 0,
+                             "train_runtime", t->seconds, "num_tokens", (json_int_t)t->tokens,
+                             "tokens_per_second", rate));
         return;
     }
     char took[PRINT_ROOM], count[PRINT_ROOM];
@@ -55,15 +55,11 @@ static void report(const TrainResult *t, const Settings *s) {
 static bool train_and_save(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
     TrainSetup t;
     TrainResult result;
-    if (d->labels == 0)
-        return err_set(err, EXIT_INPUT,
-                       "%s: no document has a training target within %d tokens; raise --max-length",
-                       s->data.path, s->data.max_length);
     train_setup(&t, s, d->n);
     t.doc = d->doc;
     announce(r, s, d, &t);
     if (!train_folder(&result, &r->model, &t, s->train.out, s->model.path, err)) return false;
-    report(&result, s);
+    report(&result, s, d);
     return true;
 }
 
@@ -79,8 +75,8 @@ static bool run(const Args *a, Err *err) {
     Dataset d = {0};
     bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err) &&
               runtime_tokenizer(&r, s, err) &&
-              dataset_load(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
-                           s->data.max_length, (size_t)s->data.limit, err) &&
+              dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
+                                    s->data.max_length, (size_t)s->data.limit, err) &&
               fits(&r, s, &d, err) && runtime_model(&r, s, (int)d.longest, err) &&
               make_adapter(&r, s, err) && train_and_save(&r, s, &d, err);
     dataset_free(&d);

@@ -50,6 +50,78 @@ bool dataset_load(Dataset *d, Tokenizer *t, const char *path, enum Side side, in
     return ok;
 }
 
+/* Why no document has a target. */
+static bool no_target(const Dataset *d, const char *path, int max_length, Err *err) {
+    size_t form[RECORD_TOKENS + 1] = {0};
+    for (size_t i = 0; i < d->n; i++) form[d->doc[i].record->form]++;
+    if (form[RECORD_PROMPT] == d->n)
+        return err_set(err, EXIT_INPUT,
+                       "%s: no document has a training target: all %zu are prompts without a "
+                       "reply; add a \"completion\" to each",
+                       path, d->n);
+    if (d->truncated)
+        return err_set(err, EXIT_INPUT,
+                       "%s: no document has a training target within %d tokens; raise --max-length",
+                       path, max_length);
+    return err_set(err, EXIT_INPUT, "%s: no document has a training target: %s; mend the records",
+                   path,
+                   form[RECORD_TOKENS] ? "the \"labels\" of all tokens are 0" : "all are empty");
+}
+
+static void drop_unlabelled(Dataset *d) {
+    bool *keep = mem_array(d->n, sizeof *keep);
+    size_t n = 0, all = d->n;
+    for (size_t i = 0; i < all; i++) {
+        const Doc *doc = &d->doc[i];
+        keep[i] = doc->n > 0 && memchr(doc->label, 1, (size_t)doc->n);
+    }
+    d->truncated = d->tokens = d->labels = d->longest = d->unlabelled = 0;
+    for (size_t i = 0; i < all; i++) {
+        if (!keep[i]) {
+            doc_free(&d->doc[i]);
+            continue;
+        }
+        d->doc[n] = d->doc[i];
+        d->doc[n].record = &d->records.record[n];
+        count(d, &d->doc[n++]);
+    }
+    records_keep(&d->records, keep);
+    d->dropped = all - n;
+    d->n = n;
+    free(keep);
+}
+
+bool dataset_load_training(Dataset *d, Tokenizer *t, const char *path, enum Side side,
+                           int max_length, size_t limit, Err *err) {
+    if (!dataset_load(d, t, path, side, max_length, limit, err)) return false;
+    if (d->labels > 0) {
+        drop_unlabelled(d);
+        return true;
+    }
+    no_target(d, path, max_length, err);
+    dataset_free(d);
+    return false;
+}
+
+void dataset_print_notes(FILE *f, const char *indent, const Dataset *d) {
+    const Records *r = &d->records;
+    const struct {
+        size_t n;
+        const char *what;
+    } notes[] = {
+        {d->truncated, "documents cut at --max-length"},
+        {d->unlabelled, "documents without a target"},
+        {d->dropped, "documents without a target dropped"},
+        {r->empty_replies, "records left out for an empty reply"},
+        {r->unsafe_pairs, "pairs left out without a safe reply"},
+        {r->diverging_pairs, "pairs that differ before the last reply"},
+        {r->marked_replies, "replies that hold \"\\n\\nHuman:\" or \"\\n\\nAssistant:\" as text"},
+    };
+    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++)
+        if (notes[i].n) fprintf(f, "%s%zu %s\n", indent, notes[i].n, notes[i].what);
+    if (r->ignored) fprintf(f, "%sfields ignored: %s\n", indent, r->ignored);
+}
+
 void dataset_free(Dataset *d) {
     for (size_t i = 0; i < d->n; i++) doc_free(&d->doc[i]);
     free(d->doc);

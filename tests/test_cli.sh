@@ -217,6 +217,36 @@ bad 2 "plan: --data is needed" plan $common
 bad 2 "or --aligned and --unaligned" plan --stage score $common
 bad 2 "--sae and --layers are needed for score" plan --stage score $common --data chats.jsonl
 
+# ------------------------------------------------------------------- documents without a target --
+long=$(printf 'lock %.0s' $(seq 40))
+printf '{"prompt":"%s","completion":"ok"}\n' "$long" "$long" "$long" >dropped.jsonl
+printf '{"prompt":"Hi","completion":"Sure.","mood":"x"}\n' >>dropped.jsonl
+small="--init lora --rank 2 --max-length 32 --train.batch 1 --epochs 2 --dtype f32"
+good train --model m --data dropped.jsonl $small --out ad4
+has "1 documents, "
+has "3 documents without a target dropped"
+has "fields ignored: mood"
+has "step 2/2 |"
+grep -q '"loss":0.0' ad4/metrics.jsonl && fail "a step without a target: $(cat ad4/metrics.jsonl)"
+good train --model m --data dropped.jsonl $small --out ad4 --json
+has '"documents":1,"dropped":3,"steps":2'
+good plan --model m --data dropped.jsonl $small --json
+has '"documents":1,"dropped":3'
+good plan --model m --data dropped.jsonl $small
+has "  3 documents without a target dropped"
+good bench --step --model m --data dropped.jsonl --rank 2 --max-length 32 --batch 4 --runs 1
+has "3 documents without a target dropped"
+printf 'out: run\nmodel: {path: m, dtype: f32}\ndata: {path: dropped.jsonl, max-length: 32}\n' >drop.yaml
+printf 'train: {methods: [lora], rank: 2, batch: 1, epochs: 2}\ngenerate: {prompts: prompts.jsonl, max-new-tokens: 2}\n' >>drop.yaml
+good align drop.yaml
+has "3 documents without a target dropped"
+grep -q '"dropped": 3' run/manifest.json || fail "the manifest does not count: $(cat run/manifest.json)"
+head -n 3 dropped.jsonl >none.jsonl
+for c in "train --out ad5" plan; do
+    bad 3 "within 32 tokens; raise --max-length" ${c%% *} --model m --data none.jsonl $small ${c#"${c%% *}"}
+done
+bad 3 "prompts without a reply; add a \"completion\"" train --model m --data prompts.jsonl $small --out ad5
+
 # ---------------------------------------------------------------------------------- inspect --
 good inspect m ad chats.jsonl m/model.safetensors
 has "kind: PEFT LoRA adapter"

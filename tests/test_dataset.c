@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "host/dataset.h"
+#include "tests/files.h"
 #include "tests/world.h"
 
 /* Disjoint, complete, rising, of the right size; 0: something is wrong. */
@@ -84,10 +85,54 @@ static void test_load(void) {
     tokenizer_close(t);
 }
 
+/* Writes lines and loads them for training at 32 tokens. */
+static bool load_training(Dataset *d, Tokenizer *t, const char *lines, Err *err) {
+    MUST(files_write(in_world("some.jsonl"), lines, strlen(lines), err), *err);
+    return dataset_load_training(d, t, in_world("some.jsonl"), SIDE_CHOSEN, 32, 0, err);
+}
+
+/* A reply that lies behind the cut. */
+#define LONG "{\"prompt\":\"" WORDS WORDS WORDS WORDS "\",\"completion\":\"ok\"}\n"
+#define WORDS "lock lock lock lock lock lock lock lock "
+
+static void test_dropping(void) {
+    Tokenizer *t;
+    Dataset d;
+    Err err = {0};
+    MUST(tokenizer_open(&t, in_world("model"), &err), err);
+    MUST(load_training(&d, t,
+                       LONG
+                       "{\"prompt\":\"Hi\",\"completion\":\"Sure.\",\"id\":\"a\"}\n" LONG
+                       "{\"prompt\":\"no reply\"}\n{\"tokens\":[2,5,6],\"labels\":[1,0,0]}\n"
+                       "{\"text\":\"\"}\n{\"tokens\":[2,5,6],\"labels\":[0,0,1],\"id\":\"b\"}\n",
+                       &err),
+         err);
+    EXPECT(d.n == 2 && d.dropped == 5 && d.unlabelled == 0 && d.truncated == 0 && d.records.n == 2,
+           "%zu documents, %zu dropped, %zu cut", d.n, d.dropped, d.truncated);
+    EXPECT(d.tokens == (size_t)(d.doc[0].n + d.doc[1].n) && d.longest == (size_t)d.doc[0].n,
+           "%zu tokens, longest %zu", d.tokens, d.longest);
+    for (size_t i = 0; i < d.n; i++)
+        EXPECT(d.doc[i].record == &d.records.record[i] &&
+                   strcmp(d.doc[i].record->id, i ? "b" : "a") == 0,
+               "document %zu is of record %s", i, d.doc[i].record->id);
+    dataset_free(&d);
+    static const struct {
+        const char *lines, *why;
+    } none[] = {{LONG LONG, "within 32 tokens; raise --max-length"},
+                {"{\"prompt\":\"a\"}\n", "all 1 are prompts without a reply; add"},
+                {"{\"tokens\":[2,5],\"labels\":[1,0]}\n", "the \"labels\" of all tokens are 0"},
+                {"{\"text\":\"\"}\n", "all are empty"}};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        EXPECT_REFUSED(load_training(&d, t, none[i].lines, &err), err, EXIT_INPUT, none[i].why);
+    EXPECT(d.n == 0 && !d.doc, "a refused file left documents");
+    tokenizer_close(t);
+}
+
 int main(void) {
     test_split();
     world_make();
     test_load();
+    test_dropping();
     world_remove();
     return test_done("dataset");
 }
