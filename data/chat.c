@@ -106,6 +106,7 @@ static bool finish(Doc *doc, Ids *ids, int prompt, int reply_end, int max_length
 
 static bool render(Ids *ids, Tokenizer *t, const Chat *chat, bool generate, int *prompt,
                    int *reply_end, Err *err) {
+    if (!tokenizer_reads_text(t, err)) return false;
     Marks m = marks_of(t);
     if (m.bos < 0 || m.start < 0 || m.end < 0)
         return err_set(err, EXIT_INPUT,
@@ -146,6 +147,7 @@ bool chat_render(Doc *doc, Tokenizer *t, const Chat *chat, bool generate, int ma
 static bool from_text(Doc *doc, Tokenizer *t, const Record *r, int max_length, Err *err) {
     Ids ids = {0};
     int32_t bos = tokenizer_id(t, "<bos>");
+    if (!tokenizer_reads_text(t, err)) return false;
     if (bos < 0) return err_set(err, EXIT_INPUT, "the tokenizer lacks <bos>; use the model's own");
     ids_add(&ids, bos);
     if (add_text(&ids, t, bos, r->text, r->text_len, err))

@@ -27,6 +27,24 @@ int32_t tokenizer_id(const Tokenizer *t, const char *piece) {
     return tokenizer_vocab_find(t, piece, len);
 }
 
+Tokenizer *tokenizer_ids_only(int vocab, int32_t bos, const char *why) {
+    Tokenizer *t = mem_array(1, sizeof *t);
+    t->no_text = mem_string(why);
+    t->npieces = vocab;
+    t->piece = mem_array((size_t)vocab, sizeof *t->piece);
+    for (int i = 0; i < vocab; i++) t->piece[i].len = -1;
+    tokenizer_vocab_init(t, 0);
+    if (bos < 0) return t;
+    t->added = mem_array(1, sizeof *t->added);
+    t->added[0] = (Added){.id = bos, .content = mem_string("<bos>"), .len = strlen("<bos>")};
+    t->nadded = 1;
+    return t;
+}
+
+bool tokenizer_reads_text(const Tokenizer *t, Err *err) {
+    return !t->no_text || err_set(err, EXIT_INPUT, "%s", t->no_text);
+}
+
 const char *tokenizer_piece(const Tokenizer *t, int32_t id, size_t *len) {
     if (id < 0 || id >= t->npieces || t->piece[id].len < 0) return NULL;
     if (len) *len = (size_t)t->piece[id].len;
@@ -123,6 +141,7 @@ static void normalize_span(Tokenizer *t, const char *s, size_t n, Ids *out) {
 }
 
 bool tokenizer_encode(Tokenizer *t, const char *text, size_t len, Ids *out, Err *err) {
+    if (!tokenizer_reads_text(t, err)) return false;
     if (len > TOKENIZER_MAX_TEXT)
         return err_set(err, EXIT_INPUT, "text of %zu bytes: expected at most %d; split it", len,
                        TOKENIZER_MAX_TEXT);

@@ -32,6 +32,13 @@ void ids_free(Ids *ids);
 bool tokenizer_open(Tokenizer **t, const char *path, Err *err);
 void tokenizer_close(Tokenizer *t); /* NULL is allowed */
 
+/* For data that are ids already: `vocab` ids, among them <bos> (-1: there is none). It knows no
+ * pieces; any text is bad input, and `why` (copied) the message. */
+Tokenizer *tokenizer_ids_only(int vocab, int32_t bos, const char *why);
+
+/* Can it encode text? False with the message when it is one of ids only. */
+bool tokenizer_reads_text(const Tokenizer *t, Err *err);
+
 int tokenizer_vocab(const Tokenizer *t);                     /* one more than the largest id */
 int32_t tokenizer_id(const Tokenizer *t, const char *piece); /* -1: no such piece */
 

@@ -86,7 +86,8 @@ typedef struct HeapEntry {
 } HeapEntry;
 
 struct Tokenizer {
-    char *path; /* for messages */
+    char *path;    /* for messages */
+    char *no_text; /* ids only: why text is refused; else NULL */
 
     Buf pool; /* the pieces' bytes, each with a NUL behind */
     Piece *piece;

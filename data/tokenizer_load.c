@@ -312,5 +312,5 @@ void tokenizer_close(Tokenizer *t) {
     for (int i = 0; i < t->nadded; i++) free(t->added[i].content);
     free(t->added), free(t->piece);
     buf_free(&t->pool);
-    free(t->path), free(t);
+    free(t->path), free(t->no_text), free(t);
 }

@@ -36,7 +36,7 @@ static bool run(const Args *a, Err *err) {
     if (s->bench.derive) return bench_derive(s, err);
     Runtime r = {0};
     Bench b = {.s = s, .r = &r};
-    bool ok = runtime_device(&r, s, err) && (s->bench.ops || runtime_tokenizer(&r, s, err));
+    bool ok = runtime_device(&r, s, err) && (s->bench.ops || runtime_ids(&r, s, err));
     if (ok) {
         Machine m;
         machine_read(&m);

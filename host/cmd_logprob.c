@@ -108,7 +108,7 @@ static bool run(const Args *a, Err *err) {
     Runtime r = {0};
     Dataset d = {0};
     bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err) &&
-              runtime_tokenizer(&r, s, err) &&
+              runtime_ids(&r, s, err) &&
               dataset_load(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
                            s->data.max_length, (size_t)s->data.limit, err) &&
               fits(&r, s, &d, err) && runtime_model(&r, s, (int)d.longest, err) &&

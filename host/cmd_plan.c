@@ -95,7 +95,7 @@ static bool run(const Args *a, Err *err) {
     bool prompts = s->plan.stage == STAGE_GENERATE;
     bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err);
     if (ok) plan_measured(&p, "program and libraries");
-    ok = ok && runtime_tokenizer(&r, s, err);
+    ok = ok && (prompts ? runtime_tokenizer : runtime_ids)(&r, s, err);
     if (ok) plan_measured(&p, "tokenizer");
     ok = ok && (prompts ? plan_generation(&p, &r, s, err) : plan_over_data(&p, &d, &r, s, err));
     if (ok) report(&p, s, &r.ex, prompts ? NULL : &d);

@@ -1,6 +1,7 @@
 #include "host/runtime.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "host/base/files.h"
@@ -36,9 +37,27 @@ bool runtime_device(Runtime *r, const Settings *s, Err *err) {
 }
 
 bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
-    if (*s->model.tokenizer) return tokenizer_open(&r->tokenizer, s->model.tokenizer, err);
-    return files_need_folder(s->model.path, "config.json, weights and tokenizer.json", err) &&
-           tokenizer_open(&r->tokenizer, s->model.path, err);
+    const char *path = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
+    if (!*s->model.tokenizer &&
+        !files_need_folder(path, "config.json, weights and tokenizer.json", err))
+        return false;
+    return tokenizer_open(&r->tokenizer, path, err);
+}
+
+bool runtime_ids(Runtime *r, const Settings *s, Err *err) {
+    Config c;
+    char *file = files_join(s->model.path, "tokenizer.json"), why[600];
+    bool there = *s->model.tokenizer || files_exists(file);
+    snprintf(why, sizeof why,
+             "text needs a tokenizer, and there is no %.400s; add it or give --tokenizer", file);
+    free(file);
+    if (there) return runtime_tokenizer(r, s, err);
+    if (!files_need_folder(s->model.path, "config.json, weights and tokenizer.json", err) ||
+        !config_load(&c, s->model.path, err))
+        return false;
+    r->tokenizer = tokenizer_ids_only(c.V, c.bos, why);
+    config_free(&c);
+    return true;
 }
 
 bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {

@@ -16,6 +16,10 @@ typedef struct Runtime {
 /* Zero-initialise; open in this order; runtime_close accepts any state between. */
 bool runtime_device(Runtime *r, const Settings *s, Err *err);
 bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err); /* model.tokenizer or model.path */
+
+/* The same for data that may be token ids: without a tokenizer.json the ids of the model's config
+ * alone, and text is refused (tokenizer_ids_only). */
+bool runtime_ids(Runtime *r, const Settings *s, Err *err);
 bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err);
 bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err);
 void runtime_drop_adapter(Runtime *r);

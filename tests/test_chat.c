@@ -175,6 +175,34 @@ static void test_refused(void) {
             "not rendered yet");
 }
 
+/* Ids without a tokenizer: token records are documents, text says why it cannot be one. */
+static void test_ids_only(void) {
+    Tokenizer *real = tok;
+    Turn turns[] = {turn(ROLE_USER, "Hello"), turn(ROLE_MODEL, "Fine")};
+    Chat chat = {turns, 2};
+    int32_t ids[] = {2, 40, 49};
+    Record r = {.form = RECORD_TOKENS, .line = 3, .token = ids, .ntoken = 3};
+    Record text = {.form = RECORD_TEXT, .line = 4, .text = "a", .text_len = 1};
+    Doc doc;
+    Err err;
+    tok = tokenizer_ids_only(50, 2, "no tokenizer here");
+    EXPECT(tokenizer_vocab(tok) == 50 && tokenizer_id(tok, "<bos>") == 2, "ids");
+    EXPECT(tokenizer_id(tok, "<eos>") == -1 && !tokenizer_piece(tok, 40, NULL), "pieces");
+    EXPECT(doc_from_record(&doc, tok, &r, 0, &err), "%s", err.text);
+    EXPECT(doc.n == 3 && doc.token[2] == 49, "tokens");
+    doc_free(&doc);
+    ids[2] = 50;
+    EXPECT(!doc_from_record(&doc, tok, &r, 0, &err) && strstr(err.text, "from 0 to 49"), "range");
+    ids[1] = 2;
+    EXPECT(!doc_from_record(&doc, tok, &r, 0, &err) && strstr(err.text, "double BOS"), "BOS");
+    refused(chat, "no tokenizer here");
+    EXPECT(!doc_from_record(&doc, tok, &text, 0, &err) && err.code == EXIT_INPUT &&
+               strcmp(err.text, "line 4: no tokenizer here") == 0,
+           "%s", err.text);
+    tokenizer_close(tok);
+    tok = real;
+}
+
 static void test_text(void) {
     Record r = {.form = RECORD_TEXT, .line = 7, .text = "Every token.", .text_len = 12};
     Doc doc, want = {0};
@@ -294,6 +322,7 @@ int main(void) {
     test_generate();
     test_cut();
     test_refused();
+    test_ids_only();
     test_text();
     test_tokens();
     test_pair();
