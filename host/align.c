@@ -6,6 +6,7 @@
 #include "host/align_stages.h"
 #include "host/base/files.h"
 #include "host/base/mem.h"
+#include "host/chat_template.h"
 #include "host/json_lines.h"
 #include "host/print.h"
 #include "host/scoring.h"
@@ -150,7 +151,13 @@ bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
     bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, err) &&
               run_open(&w.run, a, err) && check(&w, err);
-    if (ok) json_object_set_new(w.run.manifest, "device", json_string(w.r.ex.op->name));
+    if (ok) {
+        const char *tokenizer = *a->s.model.tokenizer ? a->s.model.tokenizer : a->s.model.path;
+        char *other = chat_template_other(tokenizer);
+        json_object_set_new(w.run.manifest, "device", json_string(w.r.ex.op->name));
+        if (other) json_object_set_new(w.run.manifest, "other_chat_template", json_string(other));
+        free(other);
+    }
     ok = ok && run_stages(&w, err);
     prompts_free(&w.prompts);
     split_free(&w.split);

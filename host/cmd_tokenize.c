@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "host/base/files.h"
+#include "host/chat_template.h"
 #include "host/command.h"
 #include "host/dataset.h"
 #include "host/base/interrupt.h"
@@ -47,6 +48,7 @@ static bool run(const Args *a, Err *err) {
     Tokenizer *t;
     Dataset d;
     if (!tokenizer_open(&t, s->model.tokenizer, err)) return false;
+    chat_template_notice(s->model.tokenizer);
     bool ok = dataset_load(&d, t, s->data.path, (enum Side)s->data.side, s->data.max_length,
                            (size_t)s->data.limit, err);
     JsonLines out = {0};

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "host/base/files.h"
+#include "host/chat_template.h"
 #include "host/machine.h"
 
 enum { CHOSEN_AUTO, CHOSEN_F32, CHOSEN_BF16 }; /* model.dtype */
@@ -41,7 +42,9 @@ bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
     if (!*s->model.tokenizer &&
         !files_need_folder(path, "config.json, weights and tokenizer.json", err))
         return false;
-    return tokenizer_open(&r->tokenizer, path, err);
+    if (!tokenizer_open(&r->tokenizer, path, err)) return false;
+    chat_template_notice(path);
+    return true;
 }
 
 bool runtime_ids(Runtime *r, const Settings *s, Err *err) {

@@ -259,6 +259,20 @@ bad 3 "bare/tokenizer.json" generate --model bare --prompts prompts.jsonl
 printf '{"tokens":[2,99999]}\n' >far.jsonl
 bad 3 "expected an id from 0 to" logprob --model bare --data far.jsonl
 
+# ------------------------------------------------------------------------ another chat template --
+cp -r m talk
+printf '{"chat_template":"{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"}' >talk/tokenizer_config.json
+"$sails" logprob --model talk --data chats.jsonl --max-length 60 >out 2>err || fail "$(cat err)"
+[ "$(wc -l <err)" -eq 1 ] || fail "expected one line of notice: $(cat err)"
+grep -q "talk/tokenizer_config.json: has another chat template" err || fail "no notice: $(cat err)"
+printf '{"other_chat_template": 1}' >talk/tokenizer_config.json
+good logprob --model talk --data chats.jsonl --max-length 60
+printf '%s' "{{ bos_token }}" >talk/chat_template.jinja
+sed -i 's/path: m,/path: talk,/; s/out: run/out: run2/' drop.yaml
+"$sails" align drop.yaml >out 2>err || fail "$(cat err)"
+grep -q "talk/chat_template.jinja: has another" err || fail "no notice: $(cat err)"
+grep -q '"other_chat_template": "talk/chat_template.jinja"' run2/manifest.json || fail "no note"
+
 # ---------------------------------------------------------------------------------- inspect --
 good inspect m ad chats.jsonl m/model.safetensors
 has "kind: PEFT LoRA adapter"
