@@ -96,6 +96,49 @@ static bool check_shapes(SaeFile *f, int width, Err *err) {
            (f->act != SAE_JUMPRELU || check_shape(f, "threshold", 1, S, 0, err));
 }
 
+/* SAELens once wrote a factor for every feature's output; while it is one, it says nothing. */
+static bool all_ones(const StTensor *t) {
+    if (t->type != ST_F32 && t->type != ST_F16 && t->type != ST_BF16) return false;
+    for (size_t i = 0; i < t->count; i++) {
+        float x;
+        st_read_f32(t, &x, i, 1);
+        if (x != 1) return false;
+    }
+    return true;
+}
+
+/* A tensor that the architecture does not have means that the SAE is of another one, and would
+ * fire otherwise than it was trained to; SAELens refuses it too. `n` is the length of its name. */
+static bool check_tensor(const SaeFile *f, const char *name, int n, Err *err) {
+    static const char *const arch[] = {
+        [SAE_RELU] = "standard", [SAE_JUMPRELU] = "jumprelu", [SAE_TOPK] = "topk"};
+    static const char *const part[] = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"};
+    int parts = f->act == SAE_JUMPRELU ? 5 : 4;
+    for (int i = 0; i < parts; i++) {
+        const char *spelled = spelling(f, part[i]);
+        if ((int)strlen(spelled) == n && memcmp(spelled, name, (size_t)n) == 0) return true;
+    }
+    const StTensor *t = f->set ? st_find(f->set, name) : NULL;
+    if (t && strcmp(name, "scaling_factor") == 0 && all_ones(t)) return true;
+    return err_set(err, EXIT_INPUT,
+                   "%s: tensor %.*s is none of a %s SAE, which has W_enc, W_dec, b_enc, b_dec%s; "
+                   "is cfg.json that of this SAE? choose another one",
+                   f->file, n < 200 ? n : 200, name, arch[f->act], parts == 5 ? ", threshold" : "");
+}
+
+static bool check_names(const SaeFile *f, Err *err) {
+    const char *member;
+    for (size_t i = 0; f->set && i < st_count(f->set); i++) {
+        const char *name = st_at(f->set, i)->name;
+        if (!check_tensor(f, name, (int)strlen(name), err)) return false;
+    }
+    for (size_t i = 0; f->npz && (member = npz_member(f->npz, i)); i++) {
+        int n = (int)strlen(member) - (ends_with(member, ".npy") ? 4 : 0);
+        if (!check_tensor(f, member, n, err)) return false;
+    }
+    return true;
+}
+
 /* -------------------------------------------------------------------------------- Gemma Scope */
 
 static bool file_name_has(const char *path, const char *part) {
@@ -122,15 +165,8 @@ static bool check_scope_path(const SaeFile *f, int layer, Err *err) {
 }
 
 static bool open_scope(SaeFile *f, int layer, Err *err) {
-    if (!check_scope_path(f, layer, err) || !npz_open(&f->npz, f->file, err)) return false;
     f->act = SAE_JUMPRELU;
-    static const char *const other[] = {"scaling_factor", "affine_skip_connection", "W_skip"};
-    for (int i = 0; i < 3; i++)
-        if (npz_has(f->npz, other[i]))
-            return err_set(err, EXIT_INPUT,
-                           "%s: %s changes the arithmetic and is not supported; choose another SAE",
-                           f->path, other[i]);
-    return true;
+    return check_scope_path(f, layer, err) && npz_open(&f->npz, f->file, err);
 }
 
 /* ------------------------------------------------------------------------------------ SAELens */
@@ -152,17 +188,34 @@ static bool unsupported(const SaeFile *f, const char *key, const char *value, co
                    key, value, why);
 }
 
-/* blocks.20.hook_resid_post, or blocks.21.hook_resid_pre, which is the same stream. */
+/* The layer whose output a hook names: blocks.20.hook_resid_post, or blocks.21.hook_resid_pre,
+ * which is the same stream; TransformerLens' bridge and transformers have their own names for it.
+ */
+static bool hook_layer(const char *hook, long *layer) {
+    static const struct {
+        const char *format;
+        int before; /* the hook lies so many layers behind */
+    } form[] = {{"blocks.%d.hook_resid_post%n", 0},
+                {"blocks.%d.hook_out%n", 0},
+                {"model.layers.%d%n", 0},
+                {"blocks.%d.hook_resid_pre%n", 1}};
+    for (size_t i = 0; i < sizeof form / sizeof *form; i++) {
+        int block, n = 0;
+        if (sscanf(hook, form[i].format, &block, &n) != 1 || n == 0 || hook[n]) continue;
+        *layer = (long)block - form[i].before;
+        return true;
+    }
+    return false;
+}
+
 static bool check_hook(const SaeFile *f, const json_t *cfg, int layer, Err *err) {
     const char *hook = text_of(anywhere(cfg, "hook_name"));
     if (!hook) hook = text_of(anywhere(cfg, "hook_point"));
     if (!hook) return true;
-    int block = 0, n = 0;
-    if (sscanf(hook, "blocks.%d.%n", &block, &n) != 1 || n == 0 ||
-        (strcmp(hook + n, "hook_resid_post") && strcmp(hook + n, "hook_resid_pre")))
+    long leaves;
+    if (!hook_layer(hook, &leaves))
         return unsupported(f, "hook_name", hook, "expected the residual stream, hook_resid_post",
                            err);
-    long leaves = strcmp(hook + n, "hook_resid_pre") == 0 ? block - 1L : block;
     if (layer >= 0 && leaves != layer)
         return wrong_layer(f, "hook_name in cfg.json", leaves, layer, err);
     const json_t *head = anywhere(cfg, "hook_head_index");
@@ -250,6 +303,7 @@ static bool open_saelens(SaeFile *f, int layer, int width, Err *err) {
             err, EXIT_INPUT,
             "%s: cfg.json: expected k of at most %d features, found %d; fetch both files again",
             f->path, f->S, f->topk);
+    ok = ok && check_names(f, err);
     json_decref(cfg);
     free(path);
     return ok;
@@ -264,8 +318,9 @@ bool sae_file_open(SaeFile *f, const char *path, int layer, int width, Err *err)
     f->file = lens              ? files_join(path, "sae_weights.safetensors")
               : is_folder(path) ? files_join(path, "params.npz")
                                 : mem_string(path);
-    bool ok = lens ? open_saelens(f, layer, width, err)
-                   : open_scope(f, layer, err) && check_shapes(f, width, err);
+    bool ok = lens
+                  ? open_saelens(f, layer, width, err)
+                  : open_scope(f, layer, err) && check_shapes(f, width, err) && check_names(f, err);
     if (!ok) sae_file_close(f);
     return ok;
 }

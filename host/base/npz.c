@@ -68,17 +68,23 @@ bool npz_has(const Npz *z, const char *name) {
     return locate(z, name) >= 0;
 }
 
+const char *npz_member(const Npz *z, size_t i) {
+    zip_int64_t n = zip_get_num_entries(z->zip, 0);
+    if (n < 0 || i >= (size_t)n) return NULL;
+    const char *name = zip_get_name(z->zip, i, 0);
+    return name ? name : "?";
+}
+
 static bool not_there(const Npz *z, const char *name, Err *err) {
     char list[512] = "";
-    zip_int64_t n = zip_get_num_entries(z->zip, 0);
-    for (zip_int64_t i = 0; i < n; i++) {
-        const char *member = zip_get_name(z->zip, (zip_uint64_t)i, 0);
+    const char *member;
+    for (size_t i = 0; (member = npz_member(z, i)); i++) {
         size_t used = strlen(list);
-        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", member ? member : "?");
+        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", member);
     }
     return err_set(err, EXIT_INPUT,
                    "%s: expected member %s.npy, the archive holds: %s; is this an SAE?", z->path,
-                   name, n ? list : "nothing");
+                   name, *list ? list : "nothing");
 }
 
 static bool bad(const Member *m, const char *what, Err *err) {

@@ -20,6 +20,9 @@ void npz_close(Npz *z); /* NULL is allowed */
 bool npz_shape(Npz *z, const char *name, int *rank, size_t dim[4], Err *err);
 bool npz_has(const Npz *z, const char *name);
 
+/* Name of member i within the archive, ".npy" included; NULL behind the last one. */
+const char *npz_member(const Npz *z, size_t i);
+
 /* The member's elements as f32 (f8 rounded), exactly `count` of them (checked against the shape and
  * against the bytes that really come out of the archive before they are trusted). */
 bool npz_read_f32(Npz *z, const char *name, float *to, size_t count, Err *err);
