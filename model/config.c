@@ -169,8 +169,9 @@ static void check_kind(Reader *r) {
         refuse(r, "partial_rotary_factor", "expected 1");
 }
 
+/* Other tools write -1 where there is no such token. */
 static int read_token(Reader *r, const char *key, int V) {
-    return field(r, key) ? read_int(r, key, 0, V - 1, -1) : -1;
+    return field(r, key) ? read_int(r, key, -1, V - 1, -1) : -1;
 }
 
 static void read_eos(Reader *r, Config *c) {

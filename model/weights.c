@@ -86,6 +86,14 @@ static bool check_head(const Model *m, Err *err) {
                    head->file);
 }
 
+/* Tensors that say nothing new: the tied head, which check_head looks at, and the frequencies of
+ * the rotary embedding, which old versions of transformers saved and new ones ignore. */
+static bool is_redundant(const char *name) {
+    static const char end[] = "rotary_emb.inv_freq";
+    size_t n = strlen(name), m = sizeof end - 1;
+    return strcmp(name, "lm_head.weight") == 0 || (n >= m && strcmp(name + n - m, end) == 0);
+}
+
 static bool find_all(Model *m, Err *err) {
     for (int i = 0; i < m->nweight; i++) {
         Weight *w = &m->weight[i];
@@ -101,7 +109,7 @@ static bool find_all(Model *m, Err *err) {
         snprintf(key.name, sizeof key.name, "%s", t->name);
         bool known = bsearch(&key, m->weight, (size_t)m->nweight, sizeof key, by_name) &&
                      strlen(t->name) < sizeof key.name;
-        if (!known && strcmp(t->name, "lm_head.weight") != 0)
+        if (!known && !is_redundant(t->name))
             return err_set(err, EXIT_INPUT,
                            "%s: tensor %s: expected only the tensors of a Gemma-2 model with %d "
                            "layers; check that config.json belongs to this file",

@@ -87,6 +87,10 @@ static void test_new_spelling(void) {
     EXPECT(c.attn_cap == 0 && c.final_cap == 0 && c.pad == -1, "nulls");
     EXPECT(c.neos == 2 && c.eos[1] == 107, "eos of generation_config.json");
     config_free(&c);
+    json_object_set_new(json, "pad_token_id", json_integer(-1));
+    MUST(load(&c, json, &err), err);
+    EXPECT(c.pad == -1, "a pad of -1 is none, got %d", c.pad);
+    config_free(&c);
     write_text("generation_config.json", "{\"eos_token_id\": [1, 256000]}");
     EXPECT(!load(&c, json, &err) && strstr(err.text, "eos_token_id"), "%s", err.text);
     write_text("generation_config.json", "{}");
@@ -139,6 +143,7 @@ static void test_refusals(void) {
         {"eos_token_id", "[1,2,3,4,5,6,7,8,9]"},
         {"eos_token_id", "\"1\""},
         {"bos_token_id", "256000"},
+        {"pad_token_id", "-2"},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         Config c;
@@ -225,6 +230,9 @@ static void test_checkpoints(const Golden *g, Exec *ex) {
         {DROP, "model.embed_tokens.weight", "model.embed_tokens.weight"},
         {RENAME, "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"},
         {ADD, "model.layers.0.self_attn.q_proj.bias", "q_proj.bias"},
+        {ADD, "model.layers.1.self_attn.rotary_emb.inv_freq", NULL},
+        {ADD, "model.rotary_emb.inv_freq", NULL},
+        {ADD, "model.rotary_emb.inv_freq.weight", "inv_freq.weight"},
         {ADD, "model.layers.3.self_attn.q_proj.weight", "model.layers.3."},
         {TRANSPOSE, "model.layers.1.mlp.down_proj.weight", "model.layers.1.mlp.down_proj.weight"},
         {TYPE, "model.layers.2.self_attn.k_proj.weight", "k_proj"},

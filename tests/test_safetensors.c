@@ -264,9 +264,14 @@ static void test_shards(void) {
     } else {
         EXPECT(0, "%s", err.text);
     }
+    index_file("{\"weight_map\":{\"a\":\"./1\",\"b\":\"1\",\"c\":\".//./2\"}}");
+    EXPECT(st_open_folder(&set, test_path("s"), "m", &err) && st_count(set) == 3, "%s", err.text);
+    st_close(set);
     static const struct {
         const char *json, *message;
     } BAD[] = {
+        {"{\"weight_map\":{\"a\":\"1\",\"b\":\"1\",\"c\":\"./../s/2\"}}", "found ./../s/2"},
+        {"{\"weight_map\":{\"a\":\"1\",\"b\":\"1\",\"c\":\"./\"}}", "in a file of this folder"},
         {"{}", "expected a \"weight_map\""},
         {"{\"weight_map\":[]}", "expected a \"weight_map\""},
         {"{\"weight_map\":{}}", "expected a \"weight_map\""},

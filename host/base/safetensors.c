@@ -254,8 +254,13 @@ bool st_open(StSet **out, const char *path, Err *err) {
     return end_open(out, set, ok);
 }
 
-static bool is_shard_name(const char *s) {
-    return *s && !strchr(s, '/') && strcmp(s, ".") != 0 && strcmp(s, "..") != 0;
+/* The shard that a weight_map's value names, without "./"; NULL: none within the folder. */
+static const char *shard_of(const json_t *value) {
+    const char *s = json_string_value(value);
+    while (s && s[0] == '.' && s[1] == '/')
+        for (s += 2; *s == '/';) s++;
+    bool plain = s && *s && !strchr(s, '/') && strcmp(s, ".") != 0 && strcmp(s, "..") != 0;
+    return plain ? s : NULL;
 }
 
 static int by_text(const void *a, const void *b) {
@@ -269,14 +274,14 @@ static bool shard_names(const char ***out, size_t *n, const json_t *map, const c
     const char **name = mem_array(total, sizeof *name), *tensor;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)map, tensor, value) {
-        const char *shard = json_string_value(value);
-        if (!shard || !is_shard_name(shard)) {
+        const char *shard = shard_of(value), *said = json_string_value(value);
+        if (!shard) {
             free(name);
             return err_set(
                 err, EXIT_INPUT,
                 "%s: weight_map: expected %.200s in a file of this folder, found %.200s; "
                 "fetch the index again",
-                path, tensor, shard ? shard : "no file name");
+                path, tensor, said ? said : "no file name");
         }
         name[kept++] = shard;
     }
@@ -293,7 +298,7 @@ static bool shard_names(const char ***out, size_t *n, const json_t *map, const c
 static bool check_map(const StSet *set, const json_t *map, const char *path, Err *err) {
     for (size_t i = 0; i < set->n; i++) {
         const StTensor *t = &set->tensor[i];
-        const char *shard = json_string_value(json_object_get(map, t->name));
+        const char *shard = shard_of(json_object_get(map, t->name));
         const char *slash = strrchr(t->file, '/'), *file = slash ? slash + 1 : t->file;
         if (!shard || strcmp(shard, file) != 0)
             return err_set(
