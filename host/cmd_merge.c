@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "host/base/files.h"
 #include "host/base/mem.h"
 #include "host/base/out_folder.h"
 #include "host/command.h"
@@ -204,28 +203,6 @@ static bool base_tensors(OutTensor **t, int *n, const Merge *m, Err *err) {
     return true;
 }
 
-static bool copy_companions(const char *from, const char *to, Err *err) {
-    static const char *const name[] = {"config.json", "generation_config.json"};
-    bool ok = true;
-    for (int i = 0; i < 2 && ok; i++) {
-        char *a = files_join(from, name[i]), *b = files_join(to, name[i]), *data;
-        size_t n;
-        if (files_exists(a)) {
-            ok = files_read(&data, &n, a, 1 << 20, err);
-            if (ok) {
-                ok = files_write(b, data, n, err);
-                free(data);
-            }
-        }
-        free(a);
-        free(b);
-    }
-    char *tokenizer = files_join(from, "tokenizer.json");
-    if (ok && files_exists(tokenizer)) ok = model_files_copy_tokenizer(to, from, err);
-    free(tokenizer);
-    return ok;
-}
-
 static void report(const Merge *m, const Settings *s) {
     double lost = m->change2 > 0 ? sqrt(m->error2 / m->change2) : 0;
     if (s->run.json) {
@@ -253,7 +230,7 @@ static bool merge_all(Merge *m, const Settings *s, Err *err) {
         progress_begin(&m->bar, "merge", s->run.json);
         ok =
             model_files_write(to, t, n, (size_t)SHARD_BYTES_GB * 1000000000, tensor_data, m, err) &&
-            copy_companions(s->model.path, to, err);
+            model_files_copy(to, s->model.path, err);
         progress_end(&m->bar);
         ok = out_folder_close(out, ok, err);
     }

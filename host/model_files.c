@@ -1,5 +1,6 @@
 #include "host/model_files.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,29 @@ bool model_files_refuse_existing(const char *folder, Err *err) {
                    folder);
 }
 
+/* ------------------------------------------------------------------- beside the weights -- */
+
+/* Of the tokenizer and its templates, under the names that transformers, vLLM and llama.cpp look
+ * for; the last is a folder. The first is what sails itself reads. */
+static const char *const of_tokenizer[] = {"tokenizer.json",
+                                           "tokenizer.model",
+                                           "tokenizer_config.json",
+                                           "added_tokens.json",
+                                           "special_tokens_map.json",
+                                           "vocab.json",
+                                           "vocab.txt",
+                                           "merges.txt",
+                                           "spiece.model",
+                                           "chat_template.json",
+                                           "chat_template.jinja",
+                                           "processor_config.json",
+                                           "video_preprocessor_config.json",
+                                           "preprocessor_config.json",
+                                           "additional_chat_templates"};
+static const char *const of_model[] = {"config.json", "generation_config.json"};
+
+#define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
+
 static bool copy_file(const char *from, const char *to, Err *err) {
     char *data;
     size_t n;
@@ -122,23 +146,52 @@ static bool copy_file(const char *from, const char *to, Err *err) {
     return ok;
 }
 
-bool model_files_copy_tokenizer(const char *folder, const char *from, Err *err) {
-    static const char *const companion[] = {"tokenizer_config.json", "special_tokens_map.json"};
+static bool is_folder(const char *path) {
     struct stat st;
-    bool is_folder = stat(from, &st) == 0 && S_ISDIR(st.st_mode);
-    const char *slash = strrchr(from, '/');
-    char *source = mem_string(is_folder || slash ? from : ".");
-    if (!is_folder && slash) source[slash - from + 1] = 0;
-    char *a = is_folder ? files_join(from, "tokenizer.json") : mem_string(from);
-    char *b = files_join(folder, "tokenizer.json");
-    bool ok = copy_file(a, b, err);
-    for (int i = 0; i < 2 && ok; i++) {
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* The files of a folder; folders within it are of nobody's. */
+static bool copy_folder(const char *from, const char *to, Err *err) {
+    DIR *d = opendir(from);
+    if (!d) return files_failed(err, from, "read");
+    bool ok = files_mkdirs(to, err);
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        char *a = files_join(from, e->d_name), *b = files_join(to, e->d_name);
+        ok = is_folder(a) || copy_file(a, b, err);
         free(a);
         free(b);
-        a = files_join(source, companion[i]);
-        b = files_join(folder, companion[i]);
-        if (files_exists(a)) ok = copy_file(a, b, err);
     }
+    closedir(d);
+    return ok;
+}
+
+/* Those of the names that are there. */
+static bool copy_named(const char *const *name, int n, const char *to, const char *from, Err *err) {
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        char *a = files_join(from, name[i]), *b = files_join(to, name[i]);
+        if (files_exists(a)) ok = (is_folder(a) ? copy_folder : copy_file)(a, b, err);
+        free(a);
+        free(b);
+    }
+    return ok;
+}
+
+bool model_files_copy(const char *folder, const char *from, Err *err) {
+    return copy_named(of_model, COUNT(of_model), folder, from, err) &&
+           copy_named(of_tokenizer, COUNT(of_tokenizer), folder, from, err);
+}
+
+bool model_files_copy_tokenizer(const char *folder, const char *from, Err *err) {
+    bool within = is_folder(from);
+    const char *slash = strrchr(from, '/');
+    char *source = mem_string(within || slash ? from : ".");
+    if (!within && slash) source[slash - from + 1] = 0;
+    char *a = within ? files_join(from, of_tokenizer[0]) : mem_string(from);
+    char *b = files_join(folder, of_tokenizer[0]);
+    bool ok = copy_file(a, b, err) &&
+              copy_named(of_tokenizer + 1, COUNT(of_tokenizer) - 1, folder, source, err);
     free(a);
     free(b);
     free(source);

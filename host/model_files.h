@@ -27,7 +27,12 @@ bool model_files_write(const char *folder, const OutTensor *t, int n, size_t sha
                        tensor_source *source, void *context, Err *err);
 bool model_files_refuse_existing(const char *folder, Err *err);
 
-/* Copies tokenizer.json and, where present, its companions. `from` is a folder or the .json. */
+/* Copies what a model folder holds beside its weights: configurations, and every file of the
+ * tokenizer and of its chat templates that is there. */
+bool model_files_copy(const char *folder, const char *from, Err *err);
+
+/* Of these the tokenizer's and the templates': tokenizer.json, which must be there, and what else
+ * is. `from` is a folder or the .json. */
 bool model_files_copy_tokenizer(const char *folder, const char *from, Err *err);
 
 #endif

@@ -180,6 +180,24 @@ has '"documents":2'
 good merge --model m --adapter ad --out merged
 has "largest weight error"
 bad 2 "already holds a model" merge --model m --adapter ad --out m
+cp -r m dressed # with all that other tools look for beside the weights
+for f in tokenizer.model tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json \
+    vocab.txt merges.txt spiece.model chat_template.json chat_template.jinja processor_config.json \
+    preprocessor_config.json video_preprocessor_config.json; do
+    echo "{\"$f\": 1}" >dressed/$f
+done
+mkdir dressed/additional_chat_templates
+echo tool >dressed/additional_chat_templates/tool_use.jinja
+echo rag >dressed/additional_chat_templates/rag.jinja
+good merge --model dressed --adapter ad --out redressed
+diff -rq -x model.safetensors dressed redressed || fail "merge lost files"
+good init $shape --dtype f32 --tokenizer dressed --out newborn
+diff -rq -x model.safetensors -x 'generation_config.json' -x config.json dressed newborn ||
+    fail "init --tokenizer lost files"
+mkdir bare && cp m/config.json m/model.safetensors bare/ && echo x >bare/tokenizer.model
+good merge --model bare --adapter ad --out rebare
+cmp -s bare/tokenizer.model rebare/tokenizer.model || fail "merge lost tokenizer.model"
+ls redressed | grep -q tmp && fail "merge left $(ls redressed)"
 bad 3 "nowhere" merge --model m --adapter nowhere --out merged2
 bad 2 "--aligned and --unaligned" score --model m --sae x --layers 0 --aligned r.jsonl --out s
 bad 2 "expected --data with pairs" score --model m --sae x --layers 0 --out s

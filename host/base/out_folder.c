@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "host/base/files.h"
@@ -19,16 +20,16 @@ static void release(OutFolder *o) {
     free(o);
 }
 
-/* Calls `each` with the path of every file in the staging folder and of its place in the folder,
- * until one returns false. */
-typedef bool each_file(const char *from, const char *to);
+/* Calls `each` with the path of every entry of a folder and of its place in another, until one
+ * returns false. */
+typedef bool each_entry(const char *from, const char *to);
 
-static bool for_each(const OutFolder *o, each_file *each) {
-    DIR *d = opendir(o->staging);
+static bool for_each(const char *folder, const char *other, each_entry *each) {
+    DIR *d = opendir(folder);
     bool ok = d != NULL;
     for (struct dirent *e; ok && (e = readdir(d));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        char *from = files_join(o->staging, e->d_name), *to = files_join(o->folder, e->d_name);
+        char *from = files_join(folder, e->d_name), *to = files_join(other, e->d_name);
         ok = each(from, to);
         free(from), free(to);
     }
@@ -38,13 +39,20 @@ static bool for_each(const OutFolder *o, each_file *each) {
     return ok;
 }
 
-static bool remove_file(const char *from, const char *to) {
-    (void)to;
-    return unlink(from) == 0;
+static bool is_folder(const char *path) {
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static bool move_file(const char *from, const char *to) {
-    return rename(from, to) == 0;
+static bool remove_entry(const char *from, const char *to) {
+    if (!is_folder(from)) return unlink(from) == 0;
+    return for_each(from, to, remove_entry) && rmdir(from) == 0;
+}
+
+static bool move_entry(const char *from, const char *to) {
+    if (!is_folder(from)) return rename(from, to) == 0;
+    bool there = mkdir(to, 0777) == 0 || errno == EEXIST;
+    return there && for_each(from, to, move_entry) && rmdir(from) == 0;
 }
 
 /* Takes back the folders that were made. Fails, rightly, where others have put something in. */
@@ -65,7 +73,8 @@ bool out_folder_open(OutFolder **out, const char *folder, Err *err) {
     o->staging = files_join(folder, name);
     o->found = files_existing_part(folder);
     if (files_mkdirs(o->staging, err)) {
-        for_each(o, remove_file); /* left by an earlier process of this number */
+        for_each(o->staging, o->folder,
+                 remove_entry); /* left by an earlier process of this number */
         *out = o;
         return true;
     }
@@ -79,7 +88,7 @@ const char *out_folder_path(const OutFolder *o) {
 }
 
 bool out_folder_commit(OutFolder *o, Err *err) {
-    bool ok = for_each(o, move_file);
+    bool ok = for_each(o->staging, o->folder, move_entry);
     if (!ok)
         files_failed(err, o->folder, "move new files into this folder");
     else if (rmdir(o->staging) != 0)
@@ -94,7 +103,7 @@ bool out_folder_commit(OutFolder *o, Err *err) {
 
 void out_folder_abandon(OutFolder *o) {
     if (!o) return;
-    for_each(o, remove_file);
+    for_each(o->staging, o->folder, remove_entry);
     rmdir(o->staging);
     remove_made(o);
     release(o);

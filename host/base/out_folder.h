@@ -1,9 +1,10 @@
 /* out_folder.h - files that belong together: in their folder all of them appear, or none.
  *
- * They are written into FOLDER/tmp.PID and moved up, over earlier files of the same names, when the
- * last of them is complete. Until then earlier files are untouched; other files of the folder stay
- * as they are. What can fail late - a full disk, a signal, numbers gone bad - fails before the
- * first move; only a crash between two moves could leave files of both. */
+ * They are written into FOLDER/tmp.PID, some in folders of their own, and moved up, over earlier
+ * files of the same names, when the last of them is complete. Until then earlier files are
+ * untouched; other files of the folder stay as they are. What can fail late - a full disk, a
+ * signal, numbers gone bad - fails before the first move; only a crash between two moves could
+ * leave files of both. */
 #ifndef SAILS_OUT_FOLDER_H
 #define SAILS_OUT_FOLDER_H
 
