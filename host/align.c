@@ -150,7 +150,7 @@ static bool run_stages(Align *w, Err *err) {
 bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
     bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, err) &&
-              run_open(&w.run, a, err) && check(&w, err);
+              run_open(&w.run, a, exec_plugin(&w.r.ex), err) && check(&w, err);
     if (ok) {
         const char *tokenizer = *a->s.model.tokenizer ? a->s.model.tokenizer : a->s.model.path;
         char *other = chat_template_other(tokenizer);

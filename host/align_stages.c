@@ -55,11 +55,11 @@ void align_say(const Align *w, const Stage *st, bool kept) {
 /* ------------------------------------------------------------------------------- inputs -- */
 
 static bool key_model(Align *w, Stage *st, Err *err) {
-    const char *tokenizer = w->s->model.tokenizer;
-    if (!stage_folder(st, &w->run, w->s->model.path, err)) return false;
-    if (!*tokenizer) return true;
-    char *within = files_join(tokenizer, "tokenizer.json"); /* may be given as a folder */
-    bool ok = stage_file(st, &w->run, files_exists(within) ? within : tokenizer, err);
+    const Settings *s = w->s;
+    const char *tokenizer = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
+    char *within = files_join(tokenizer, "tokenizer.json"); /* may be given as a file */
+    bool ok = stage_model(st, &w->run, s->model.path, err) &&
+              stage_file(st, &w->run, "tokenizer", files_exists(within) ? within : tokenizer, err);
     free(within);
     return ok;
 }
@@ -69,19 +69,19 @@ static bool key_data(Align *w, Stage *st, Err *err) {
         st, w->s,
         KEYS("data.limit", "data.max-length", "data.pack-tokens", "data.heldout", "seed"));
     stage_text(st, "data.text", *w->s->data.text ? "given" : "");
-    return stage_file(st, &w->run, w->s->data.path, err);
+    return stage_file(st, &w->run, "data", w->s->data.path, err);
 }
 
 /* The two files that stand in for the pairs; nothing of them is held out. */
 static bool key_corpora(Align *w, Stage *st, Err *err) {
     stage_settings(st, w->s, KEYS("data.limit", "data.max-length", "data.pack-tokens"));
-    return stage_file(st, &w->run, w->s->score.aligned, err) &&
-           stage_file(st, &w->run, w->s->score.unaligned, err);
+    return stage_file(st, &w->run, "aligned", w->s->score.aligned, err) &&
+           stage_file(st, &w->run, "unaligned", w->s->score.unaligned, err);
 }
 
 static bool key_output(Align *w, Stage *st, const char *name, Err *err) {
     char *path = run_path(&w->run, name);
-    bool ok = stage_file(st, &w->run, path, err);
+    bool ok = stage_file(st, &w->run, name, path, err);
     free(path);
     return ok;
 }
@@ -95,9 +95,11 @@ static bool key_adapter(Align *w, Stage *st, const char *method, Err *err) {
 
 /* An SAE's weights, and in a SAELens folder what says how to read them. */
 static bool key_sae(Align *w, Stage *st, const Sae *sae, Err *err) {
-    char *config = files_join(sae->path, "cfg.json");
-    bool ok = stage_file(st, &w->run, sae->file, err) &&
-              (!files_exists(config) || stage_file(st, &w->run, config, err));
+    char weights[48], reading[48], *config = files_join(sae->path, "cfg.json");
+    snprintf(weights, sizeof weights, "sae/%d", sae->layer);
+    snprintf(reading, sizeof reading, "sae/%d/cfg.json", sae->layer);
+    bool ok = stage_file(st, &w->run, weights, sae->file, err) &&
+              (!files_exists(config) || stage_file(st, &w->run, reading, config, err));
     free(config);
     return ok;
 }
@@ -283,8 +285,8 @@ bool align_generate(Align *w, const char *method, Err *err) {
                    KEYS("generate.limit", "generate.max-new-tokens", "generate.temperature",
                         "generate.top-k", "generate.top-p", "seed"));
     bool ok = key_model(w, &st, err) && key_adapter(w, &st, method, err) &&
-              stage_file(&st, &w->run, s->generate.prompts, err) &&
-              (!*s->generate.benign || stage_file(&st, &w->run, s->generate.benign, err));
+              stage_file(&st, &w->run, "prompts", s->generate.prompts, err) &&
+              (!*s->generate.benign || stage_file(&st, &w->run, "benign", s->generate.benign, err));
     const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", method));
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
@@ -337,7 +339,7 @@ bool align_perplexity(Align *w, const char *method, json_t **result, Err *err) {
     align_begin(w, &st, "perplexity", method);
     bool text = *s->data.text;
     bool ok = key_model(w, &st, err) && key_adapter(w, &st, method, err) && key_data(w, &st, err) &&
-              (!text || stage_file(&st, &w->run, s->data.text, err));
+              (!text || stage_file(&st, &w->run, "text", s->data.text, err));
     const char *const none[] = {NULL};
     bool kept = false;
     ok = ok && begin(w, &st, none, NEEDS_MODEL, &kept, err);

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -74,17 +75,19 @@ static void new_manifest(Run *r, const Args *a) {
     time_t now = time(NULL);
     struct tm utc;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    r->manifest = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:i, s:o, s:O, s:{}}", "format",
-                            "sails run 1", "started", when, "command", a->command->name, "versions",
-                            machine_versions(), "program", r->program, "cpu", m.cpu, "processors",
-                            m.processors, "seed", a->s.run.seed, "our_choices", our_choices(a),
-                            "inputs", r->hashes, "stages");
+    r->manifest = json_pack(
+        "{s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:i, s:i, s:o, s:O, s:{}}", "format", "sails run 1",
+        "started", when, "command", a->command->name, "versions", machine_versions(), "program",
+        r->program, "plugin", r->plugin, "cpu", m.cpu, "processors", m.processors, "seed",
+        a->s.run.seed, "our_choices", our_choices(a), "inputs", r->hashes, "stages");
     CHECK(r->manifest, "a JSON value could not be made");
 }
 
-bool run_open(Run *r, const Args *a, Err *err) {
+bool run_open(Run *r, const Args *a, const char *plugin, Err *err) {
     *r = (Run){.args = a, .folder = a->s.run.out};
-    if (!usable_folder(r, err) || !files_sha256(r->program, "/proc/self/exe", err)) return false;
+    if (!usable_folder(r, err) || !files_sha256(r->program, "/proc/self/exe", err) ||
+        (plugin && !files_sha256(r->plugin, plugin, err)))
+        return false;
     char *manifest = run_path(r, "manifest.json");
     json_t *old = NULL;
     Err ignored; /* a broken manifest costs nothing but hashing again */
@@ -130,22 +133,51 @@ void run_close(Run *r) {
 
 /* ------------------------------------------------------------------------------- hashes -- */
 
+static json_int_t nanoseconds(struct timespec t) {
+    return (json_int_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* What tells, without reading it, that a file is the one that was hashed. Size and time of change
+ * alone do not: two files may have both in common, and a link may lead to the one, then to the
+ * other. Only the system sets ctime. */
+static json_t *file_state(const char *path, const struct stat *st) {
+    char *real = realpath(path, NULL);
+    json_t *state = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "file", real ? real : path,
+                              "device", (json_int_t)st->st_dev, "inode", (json_int_t)st->st_ino,
+                              "size", (json_int_t)st->st_size, "mtime", nanoseconds(st->st_mtim),
+                              "ctime", nanoseconds(st->st_ctim));
+    CHECK(state, "%s: not UTF-8", path);
+    free(real);
+    return state;
+}
+
+/* A file written again within a tick of the file system's clock keeps its times: what was hashed
+ * so soon after it was written may be something else by now. */
+static bool still_good(const json_t *known, const json_t *state) {
+    static const json_int_t TICK = 2000000000; /* of the coarsest file systems, nanoseconds */
+    json_int_t written = json_integer_value(json_object_get(state, "ctime"));
+    const char *sha = json_string_value(json_object_get(known, "sha256"));
+    return sha && strlen(sha) == 64 && json_equal(json_object_get(known, "state"), state) &&
+           json_integer_value(json_object_get(known, "hashed")) - written > TICK;
+}
+
 bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
     struct stat st;
+    struct timespec now;
     if (stat(path, &st) != 0) return files_sha256(hex, path, err); /* which says what is wrong */
-    json_int_t size = st.st_size;
-    json_int_t changed = (json_int_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    json_t *state = file_state(path, &st); /* before it is read: what comes later will show */
     json_t *known = json_object_get(r->hashes, path);
-    const char *sha = json_string_value(json_object_get(known, "sha256"));
-    if (sha && strlen(sha) == 64 && json_integer_value(json_object_get(known, "size")) == size &&
-        json_integer_value(json_object_get(known, "mtime")) == changed) {
-        memcpy(hex, sha, 65);
-        return true;
-    }
-    if (interrupted(err) || !files_sha256(hex, path, err)) return false;
-    json_object_set_new(
-        r->hashes, path,
-        json_pack("{s:I, s:I, s:s}", "size", size, "mtime", changed, "sha256", hex));
+    bool kept = still_good(known, state);
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (kept)
+        memcpy(hex, json_string_value(json_object_get(known, "sha256")), 65);
+    else if (interrupted(err) || !files_sha256(hex, path, err))
+        return json_decref(state), false;
+    else
+        json_object_set_new(r->hashes, path,
+                            json_pack("{s:s, s:O, s:I}", "sha256", hex, "state", state, "hashed",
+                                      nanoseconds(now)));
+    json_decref(state);
     return true;
 }
 
@@ -154,8 +186,8 @@ bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
 void stage_begin(Stage *st, const Run *r, const char *name) {
     *st = (Stage){.start = clock_seconds()};
     snprintf(st->name, sizeof st->name, "%s", name);
-    st->key = json_pack("{s:s, s:s, s:{}, s:{}}", "stage", name, "program", r->program, "settings",
-                        "inputs");
+    st->key = json_pack("{s:s, s:s, s:s, s:{}, s:{}}", "stage", name, "program", r->program,
+                        "plugin", r->plugin, "settings", "inputs");
     CHECK(st->key, "a JSON value could not be made");
 }
 
@@ -184,31 +216,29 @@ void stage_text(Stage *st, const char *name, const char *value) {
     json_object_set_new(json_object_get(st->key, "settings"), name, json_string(value));
 }
 
-bool stage_file(Stage *st, Run *r, const char *path, Err *err) {
+bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err) {
     char hex[65];
     if (!run_hash(r, hex, path, err)) return false;
-    json_object_set_new(json_object_get(st->key, "inputs"), path, json_string(hex));
+    json_object_set_new(json_object_get(st->key, "inputs"), role, json_string(hex));
     return true;
 }
 
-/* What makes up a model or an adapter; other files of the folder do not matter. */
+/* What makes up a model, its tokenizer aside; other files of the folder do not matter. */
 static bool matters(const char *name) {
-    static const char *const exact[] = {"config.json", "generation_config.json", "tokenizer.json",
-                                        "adapter_config.json"};
-    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
-        if (strcmp(name, exact[i]) == 0) return true;
     const char *dot = strrchr(name, '.');
-    return (dot && strcmp(dot, ".safetensors") == 0) || strstr(name, ".safetensors.index.json");
+    return strcmp(name, "config.json") == 0 || strcmp(name, "generation_config.json") == 0 ||
+           (dot && strcmp(dot, ".safetensors") == 0) || strstr(name, ".safetensors.index.json");
 }
 
-bool stage_folder(Stage *st, Run *r, const char *folder, Err *err) {
+bool stage_model(Stage *st, Run *r, const char *folder, Err *err) {
     DIR *d = opendir(folder);
     if (!d) return err_set(err, EXIT_INPUT, "%s: expected a folder", folder);
     bool ok = true;
     for (struct dirent *e; ok && (e = readdir(d));) {
         if (!matters(e->d_name)) continue;
-        char *path = files_join(folder, e->d_name);
-        ok = stage_file(st, r, path, err);
+        char *path = files_join(folder, e->d_name), *role = files_join("model", e->d_name);
+        ok = stage_file(st, r, role, path, err);
+        free(role);
         free(path);
     }
     closedir(d);

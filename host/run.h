@@ -6,9 +6,11 @@
  *   (the stages' outputs)
  *
  * A stage's key is a JSON object of everything that its outputs depend on: settings, hashes of the
- * files read, the device, and the SHA-256 of the program file itself - a version would not tell a
- * rebuilt program with other numerics. A stage whose stamp has the same key and whose outputs are
- * there unchanged is not run again. Libraries are in the manifest but not in the key. */
+ * files read (under the roles that they play: where they lie does not matter), the device, and the
+ * SHA-256 of the program file itself and of the plug-in that the device came from - a version would
+ * not tell a rebuilt program with other numerics. A stage whose stamp has the same key and whose
+ * outputs are there unchanged is not run again. Libraries are in the manifest but not in the key.
+ */
 #ifndef SAILS_RUN_H
 #define SAILS_RUN_H
 
@@ -21,15 +23,16 @@ typedef struct Run {
     const Args *args;   /* borrowed */
     const char *folder; /* borrowed */
     char program[65];   /* SHA-256 of this program */
-    json_t *hashes;     /* path -> {size, mtime, sha256}, so that no file is hashed twice */
+    char plugin[65];    /* and of the device's plug-in; "": none */
+    json_t *hashes;     /* path -> {sha256, state, hashed}, so that no file is hashed twice */
     json_t *manifest;
     bool begun;
 } Run;
 
 /* Reads what an earlier run left in the folder and writes nothing. A folder of another run may be
  * continued: stages that do not fit are run again. A path that holds something else than a run is
- * refused. */
-bool run_open(Run *r, const Args *a, Err *err);
+ * refused. `plugin` is the file of the device's plug-in, NULL: none. */
+bool run_open(Run *r, const Args *a, const char *plugin, Err *err);
 void run_close(Run *r); /* accepts a zeroed Run */
 
 /* Makes the folder with `subfolders` (NULL-terminated) and writes recipe and manifest: when all is
@@ -38,7 +41,9 @@ bool run_begin(Run *r, const char *const *subfolders, Err *err);
 bool run_write_manifest(Run *r, Err *err);
 char *run_path(const Run *r, const char *name); /* folder/name; malloc */
 
-/* SHA-256 of an input; an unchanged file (size, time of change) is taken from the manifest. */
+/* SHA-256 of an input. The manifest's is taken when the path still leads to the same file and
+ * nothing has been done to it: where links lead, device, inode, size, and both times to the
+ * nanosecond agree, and the file had been left alone for a while when it was hashed. */
 bool run_hash(Run *r, char hex[65], const char *path, Err *err);
 
 typedef struct Stage {
@@ -51,12 +56,12 @@ typedef struct Stage {
 void stage_begin(Stage *st, const Run *r, const char *name);
 void stage_free(Stage *st); /* accepts a zeroed Stage */
 
-/* Adds to the key: settings by their keys ("train.*", "seed"; NULL ends), a text, an input file,
- * the files of a model folder (config, weights, tokenizer) or of an adapter folder. */
+/* Adds to the key: settings by their keys ("train.*", "seed"; NULL ends), a text, an input file in
+ * its role ("data"), the configuration and the weights of a model folder. */
 void stage_settings(Stage *st, const Settings *s, const char *const *keys);
 void stage_text(Stage *st, const char *name, const char *value);
-bool stage_file(Stage *st, Run *r, const char *path, Err *err);
-bool stage_folder(Stage *st, Run *r, const char *folder, Err *err);
+bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err);
+bool stage_model(Stage *st, Run *r, const char *folder, Err *err);
 
 /* True when the stage need not run. `outputs` are names within the folder, NULL-terminated. */
 bool stage_done(Stage *st, Run *r, const char *const *outputs);

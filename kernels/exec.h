@@ -71,6 +71,9 @@ void exec_sync(Exec *ex);
 enum { SCRATCH_MIN = 1 << 20 };
 void *exec_scratch(Exec *ex, size_t bytes);
 
+/* The file of the plug-in that the device came from, NULL for the CPU's, which is linked in. */
+const char *exec_plugin(const Exec *ex);
+
 /* The name of the card, borrowed from the device; NULL: work is done by this machine's processor.
  */
 const char *exec_card(Exec *ex);

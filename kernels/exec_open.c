@@ -8,7 +8,8 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
-static char why_text[512]; /* what exec_open returns when it fails */
+static char why_text[512];      /* what exec_open returns when it fails */
+static const char *plugin_path; /* owned by the loader, which never lets go of the plug-in */
 
 static bool flag(const char *name) {
     const char *value = getenv(name);
@@ -28,6 +29,8 @@ static const Device *load_cuda(void) {
     memcpy(&get, &symbol, sizeof get); /* ISO C has no cast from object to function pointer */
     const Device *d = symbol ? get(DEVICE_ABI) : NULL;
     if (!d) snprintf(why_text, sizeof why_text, "the CUDA plug-in is of another sails version");
+    Dl_info info;
+    if (d && dladdr(symbol, &info)) plugin_path = info.dli_fname;
     return d;
 }
 
@@ -43,6 +46,10 @@ static const char *try_device(Exec *ex, const Device *d, enum Dtype dtype) {
     else if (d->scratch)
         exec_scratch(ex, d->scratch);
     return why;
+}
+
+const char *exec_plugin(const Exec *ex) {
+    return ex->device == &device_cpu ? NULL : plugin_path;
 }
 
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype) {
