@@ -102,49 +102,140 @@ static bool check_keys(const Reader *r) {
 
 /* ------------------------------------------------------------------------ which modules -- */
 
-/* PEFT's test of one name against target_modules or exclude_modules: a string is a regular
- * expression for the whole name, a list holds names or dotted ends of names. 1, 0, or -1 on
- * failure. */
-static int listed(const Reader *r, const char *key, const json_t *v, const char *module) {
-    if (json_is_string(v)) {
-        const char *why;
-        int hit = pattern_matches(json_string_value(v), PATTERN_WHOLE, module, &why);
-        if (hit < 0) refuse(r, key, why);
-        return hit;
-    }
-    for (size_t i = 0; i < json_array_size(v); i++) {
-        const char *s = json_string_value(json_array_get(v, i));
-        if (!s) return refuse(r, key, "expected a list of module names"), -1;
-        size_t n = strlen(s), m = strlen(module);
-        if (n <= m && strcmp(module + m - n, s) == 0 && (n == m || module[m - n - 1] == '.'))
-            return 1;
-    }
-    if (!json_is_array(v)) return refuse(r, key, "expected a list or a regular expression"), -1;
-    return 0;
+/* A regular expression of the configuration; `value` is what its key maps to, NULL: nothing. */
+typedef struct Rule {
+    Pattern *pattern;
+    const json_t *value;
+} Rule;
+
+typedef struct RuleList {
+    Rule *rule;
+    size_t n;
+} RuleList;
+
+/* All of them, compiled once: they are held against every module. */
+typedef struct Rules {
+    RuleList target, exclude, layers, rank, alpha;
+} Rules;
+
+/* One adapter of a 9B model has 294 modules; a list of more than so many is nobody's work. */
+enum { MAX_RULES = 4096 };
+
+static bool add_rule(const Reader *r, const char *key, RuleList *list, const char *text,
+                     enum PatternUse use, const json_t *value) {
+    char why[PATTERN_WHY];
+    if (list->n == MAX_RULES) return refuse(r, key, "expected at most 4096 patterns");
+    Pattern *p = pattern_compile(text, use, why);
+    if (!p) return refuse(r, key, why);
+    if (!list->rule) list->rule = mem_array(MAX_RULES, sizeof *list->rule);
+    list->rule[list->n++] = (Rule){p, value};
+    return true;
+}
+
+/* Where PEFT takes names by their ends, an expression for whole names may stand instead. */
+static bool names_or_pattern(const Reader *r, const char *key, RuleList *list) {
+    const json_t *v = json_object_get(r->json, key);
+    if (!v || json_is_null(v)) return true;
+    if (json_is_string(v)) return add_rule(r, key, list, json_string_value(v), PATTERN_WHOLE, NULL);
+    for (size_t i = 0; i < json_array_size(v); i++)
+        if (!json_is_string(json_array_get(v, i)))
+            return refuse(r, key, "expected a list of module names");
+    return json_is_array(v) || refuse(r, key, "expected a list or a regular expression");
 }
 
 /* layers_pattern names the list that the layer number stands behind: "layers" in Gemma-2. */
-static int pattern_allows(const Reader *r) {
+static bool read_layers_pattern(const Reader *r, RuleList *list) {
     const json_t *v = json_object_get(r->json, "layers_pattern");
-    if (!v || is_off(v)) return 1;
-    size_t n = json_is_array(v) ? json_array_size(v) : 1;
-    for (size_t i = 0; i < n; i++) {
-        const char *s = json_string_value(json_is_array(v) ? json_array_get(v, i) : v), *why;
-        int hit = -1;
-        if (s)
-            hit = pattern_matches(s, PATTERN_END, "model.layers", &why);
-        else
-            why = "expected a name or a list of names";
-        if (hit < 0) refuse(r, "layers_pattern", why);
-        if (hit != 0) return hit;
+    if (!v || is_off(v)) return true;
+    for (size_t i = 0; i < (json_is_array(v) ? json_array_size(v) : 1); i++) {
+        const char *s = json_string_value(json_is_array(v) ? json_array_get(v, i) : v);
+        if (!s) return refuse(r, "layers_pattern", "expected a name or a list of names");
+        if (!add_rule(r, "layers_pattern", list, s, PATTERN_LAYER, NULL)) return false;
     }
-    return 0;
+    return true;
 }
 
-/* Ignored by PEFT when target_modules is a regular expression. */
-static int layer_allowed(const Reader *r, int layer) {
+static bool read_map(const Reader *r, const char *key, RuleList *list) {
+    const json_t *map = json_object_get(r->json, key), *v;
+    if (!map || json_is_null(map)) return true;
+    if (!json_is_object(map)) return refuse(r, key, "expected an object");
+    const char *name;
+    json_object_foreach((json_t *)(uintptr_t)map, name, v) {
+        if (!add_rule(r, key, list, name, PATTERN_END, v)) return false;
+    }
+    return true;
+}
+
+static bool read_rules(const Reader *r, Rules *rules) {
+    const json_t *v = json_object_get(r->json, "target_modules");
+    bool all = json_is_string(v) && strcasecmp(json_string_value(v), "all-linear") == 0;
+    return (all || names_or_pattern(r, "target_modules", &rules->target)) &&
+           (is_off(json_object_get(r->json, "exclude_modules")) ||
+            names_or_pattern(r, "exclude_modules", &rules->exclude)) &&
+           read_layers_pattern(r, &rules->layers) && read_map(r, "rank_pattern", &rules->rank) &&
+           read_map(r, "alpha_pattern", &rules->alpha);
+}
+
+static void rules_free(Rules *rules) {
+    RuleList *list[] = {&rules->target, &rules->exclude, &rules->layers, &rules->rank,
+                        &rules->alpha};
+    for (int i = 0; i < 5; i++) {
+        for (size_t j = 0; j < list[i]->n; j++) pattern_free(list[i]->rule[j].pattern);
+        free(list[i]->rule);
+    }
+}
+
+/* The first rule that matches, as its number; -1: none, -2 on failure. */
+enum { NO_RULE = -1, RULE_FAILED = -2 };
+static long first_match(const Reader *r, const char *key, const RuleList *list,
+                        const char *module) {
+    char why[PATTERN_WHY];
+    for (size_t i = 0; i < list->n; i++) {
+        int hit = pattern_matches(list->rule[i].pattern, module, why);
+        if (hit < 0) return refuse(r, key, why), RULE_FAILED;
+        if (hit) return (long)i;
+    }
+    return NO_RULE;
+}
+
+/* PEFT's test of one name against target_modules or exclude_modules: a string is a regular
+ * expression for the whole name, a list holds names or dotted ends of names. */
+enum Listed { LISTED_FAILED = -1, NOT_LISTED, LISTED_BY_END, LISTED_BY_NAME };
+static enum Listed listed(const Reader *r, const char *key, const RuleList *list,
+                          const char *module) {
+    if (list->n) {
+        long hit = first_match(r, key, list, module);
+        return hit == RULE_FAILED ? LISTED_FAILED : hit == NO_RULE ? NOT_LISTED : LISTED_BY_NAME;
+    }
+    const json_t *v = json_object_get(r->json, key);
+    enum Listed found = NOT_LISTED;
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const char *s = json_string_value(json_array_get(v, i));
+        size_t n = strlen(s), m = strlen(module);
+        if (n > m || strcmp(module + m - n, s) != 0) continue;
+        if (n == m) return LISTED_BY_NAME;
+        if (module[m - n - 1] == '.') found = LISTED_BY_END;
+    }
+    return found;
+}
+
+/* The number of the module's layer as layers_pattern counts, -1: in no such list. */
+static bool counted_layer(const Reader *r, const RuleList *layers, const char *module, int *layer) {
+    if (!layers->n) return true;
+    long hit = first_match(r, "layers_pattern", layers, module);
+    if (hit == RULE_FAILED) return false;
+    *layer = -1;
+    if (hit == NO_RULE) return true;
+    *layer = pattern_layer(layers->rule[hit].pattern, module);
+    return *layer >= 0 ||
+           refuse(r, "layers_pattern", "expected its first group to be the layer's number");
+}
+
+/* layers_to_transform. PEFT heeds it only for modules that are found by the ends of their names. */
+static int layer_allowed(const Reader *r, const Rules *rules, int layer, const char *module) {
     const json_t *v = json_object_get(r->json, "layers_to_transform");
     if (!v || json_is_null(v) || (json_is_array(v) && json_array_size(v) == 0)) return 1;
+    if (!counted_layer(r, &rules->layers, module, &layer)) return -1;
     bool found = false;
     for (size_t i = 0; i < (json_is_array(v) ? json_array_size(v) : 1); i++) {
         const json_t *n = json_is_array(v) ? json_array_get(v, i) : v;
@@ -152,46 +243,38 @@ static int layer_allowed(const Reader *r, int layer) {
             return refuse(r, "layers_to_transform", "expected layer numbers"), -1;
         found = found || json_integer_value(n) == layer;
     }
-    return found ? pattern_allows(r) : 0;
+    return found;
 }
 
-static int targeted(const Reader *r, int layer, enum Proj p, const char *module) {
-    const json_t *out = json_object_get(r->json, "exclude_modules");
-    int hit = out && !is_off(out) ? listed(r, "exclude_modules", out, module) : 0;
-    if (hit != 0) return hit < 0 ? -1 : 0;
+static int targeted(const Reader *r, const Rules *rules, int layer, enum Proj p,
+                    const char *module) {
+    enum Listed out = listed(r, "exclude_modules", &rules->exclude, module);
+    if (out != NOT_LISTED) return out == LISTED_FAILED ? -1 : 0;
     const json_t *v = json_object_get(r->json, "target_modules");
     if (!v || json_is_null(v)) /* PEFT's default for Gemma-2 */
-        return p == PROJ_Q || p == PROJ_V ? layer_allowed(r, layer) : 0;
-    if (json_is_string(v) && strcasecmp(json_string_value(v), "all-linear") == 0)
-        return layer_allowed(r, layer);
-    hit = listed(r, "target_modules", v, module);
-    return hit == 1 && json_is_array(v) ? layer_allowed(r, layer) : hit;
+        return p == PROJ_Q || p == PROJ_V ? layer_allowed(r, rules, layer, module) : 0;
+    if (json_is_string(v) && !rules->target.n) /* "all-linear" */
+        return layer_allowed(r, rules, layer, module);
+    enum Listed in = listed(r, "target_modules", &rules->target, module);
+    return in == LISTED_BY_END ? layer_allowed(r, rules, layer, module)
+                               : (in == LISTED_FAILED ? -1 : in == LISTED_BY_NAME);
 }
 
 /* ---------------------------------------------------------------------- rank and alpha -- */
 
 /* The value of the first key that matches an end of the module's name, else `common`. */
-static bool pattern_value(const Reader *r, const char *key, const char *common, const char *module,
-                          const json_t **value) {
-    const json_t *map = json_object_get(r->json, key), *v;
-    *value = json_object_get(r->json, common);
-    if (!map || json_is_null(map)) return true;
-    if (!json_is_object(map)) return refuse(r, key, "expected an object");
-    const char *name, *why;
-    json_object_foreach((json_t *)(uintptr_t)map, name, v) {
-        int hit = pattern_matches(name, PATTERN_END, module, &why);
-        if (hit < 0) return refuse(r, key, why);
-        if (hit == 0) continue;
-        *value = v;
-        return true;
-    }
-    return true;
+static bool pattern_value(const Reader *r, const char *key, const RuleList *list,
+                          const char *common, const char *module, const json_t **value) {
+    long hit = first_match(r, key, list, module);
+    *value = hit >= 0 ? list->rule[hit].value : json_object_get(r->json, common);
+    return hit != RULE_FAILED;
 }
 
-static bool read_module(const Reader *r, const char *module, int *rank, float *alpha) {
+static bool read_module(const Reader *r, const Rules *rules, const char *module, int *rank,
+                        float *alpha) {
     const json_t *R, *al;
-    if (!pattern_value(r, "rank_pattern", "r", module, &R) ||
-        !pattern_value(r, "alpha_pattern", "lora_alpha", module, &al))
+    if (!pattern_value(r, "rank_pattern", &rules->rank, "r", module, &R) ||
+        !pattern_value(r, "alpha_pattern", &rules->alpha, "lora_alpha", module, &al))
         return false;
     json_int_t n = R ? json_integer_value(R) : 8; /* PEFT's defaults */
     if ((R && !json_is_integer(R)) || n < 1 || n > MAX_RANK)
@@ -204,7 +287,7 @@ static bool read_module(const Reader *r, const char *module, int *rank, float *a
     return true;
 }
 
-static bool read_shape(const Reader *r, LoraShape *s, const Config *c) {
+static bool read_shape(const Reader *r, const Rules *rules, LoraShape *s, const Config *c) {
     const json_t *rs = json_object_get(r->json, "use_rslora");
     if (rs && !json_is_boolean(rs) && !json_is_null(rs))
         return refuse(r, "use_rslora", "expected true or false");
@@ -215,9 +298,9 @@ static bool read_shape(const Reader *r, LoraShape *s, const Config *c) {
         enum Proj p = (enum Proj)(i % PROJ_COUNT);
         int layer = i / PROJ_COUNT;
         snprintf(module, sizeof module, "model.layers.%d.%s", layer, proj_path[p]);
-        int hit = targeted(r, layer, p, module);
+        int hit = targeted(r, rules, layer, p, module);
         if (hit < 0) return false;
-        if (hit && !read_module(r, module, &s->rank[i], &s->alpha[i])) return false;
+        if (hit && !read_module(r, rules, module, &s->rank[i], &s->alpha[i])) return false;
         any |= hit;
     }
     return any ? true : refuse(r, "target_modules", "expected to name a projection of the model");
@@ -231,7 +314,9 @@ bool peft_read(LoraShape *shape, const Config *c, const char *folder, Err *err) 
     if (ok) {
         Reader r = {.json = json, .path = path, .err = err};
         lora_shape_init(shape, c);
-        ok = check_keys(&r) && read_shape(&r, shape, c);
+        Rules rules = {0};
+        ok = check_keys(&r) && read_rules(&r, &rules) && read_shape(&r, &rules, shape, c);
+        rules_free(&rules);
         if (!ok) lora_shape_free(shape);
     }
     json_decref(json);

@@ -42,24 +42,68 @@ static void test_patterns(void) {
         {"a|b", PATTERN_WHOLE, "ab", 0},
         {"a.c", PATTERN_END, "x.abc", 1},
         {"", PATTERN_WHOLE, "x", 0},
-        {"(?!a).*", PATTERN_WHOLE, "b", -1},
-        {"(?i)a", PATTERN_WHOLE, "a", -1},
-        {"a\\b", PATTERN_WHOLE, "a", -1},
-        {"(a)\\1", PATTERN_WHOLE, "aa", -1},
-        {"a++", PATTERN_WHOLE, "a", -1},
+        {"\\bmodel\\..*\\.(q_proj|v_proj)", PATTERN_WHOLE, "model.layers.3.self_attn.q_proj", 1},
+        {"\\bmodel\\..*\\.(q_proj|v_proj)", PATTERN_WHOLE, "model.layers.3.self_attn.o_proj", 0},
+        {".*layers\\.(?!0\\.)\\d+\\..*(?<=q|v)_proj", PATTERN_WHOLE,
+         "model.layers.3.self_attn.v_proj", 1},
+        {".*layers\\.(?!0\\.)\\d+\\..*_proj", PATTERN_WHOLE, "model.layers.0.self_attn.v_proj", 0},
+        {"(?=q)q_proj", PATTERN_END, "model.q_proj", 1},
+        {"(?i).*Q_PROJ\\Z", PATTERN_WHOLE, "model.q_proj", 1},
+        {"(?i)Q_PROJ", PATTERN_END, "model.q_proj", 1},
+        {"(?ai)MODEL.*|x", PATTERN_WHOLE, "model.q_proj", 1},
+        {"(?iu)MODEL.*|x", PATTERN_WHOLE, "model.q_proj", 1},
+        {"(?au)model", PATTERN_WHOLE, "model", -1},
+        {"(?i:MODEL)\\.Q", PATTERN_WHOLE, "model.q", 0},
+        {"\\Amodel\\.q\\Z", PATTERN_WHOLE, "model.q", 1},
+        {"(?P<x>a)(?P=x)", PATTERN_WHOLE, "aa", 1},
+        {"(a)?(?(1)b|c)", PATTERN_WHOLE, "ab", 1},
+        {"(?P<R>a)?(?(R)b|c)", PATTERN_WHOLE, "c", 1},
+        {"(a)\\1", PATTERN_WHOLE, "aa", 1},
+        {"a++", PATTERN_WHOLE, "a", 1},
+        {"a{,2}", PATTERN_WHOLE, "aa", 1},
+        {"a{,2}", PATTERN_WHOLE, "aaa", 0},
+        {"a{x}", PATTERN_WHOLE, "a{x}", 1},
+        {"[[:alpha:]]", PATTERN_WHOLE, "q", 0}, /* one of "[:alph", then "]" */
+        {"[[:alpha:]]", PATTERN_WHOLE, "p]", 1},
+        {"[]a]\\u0071_[\\x70]roj", PATTERN_WHOLE, "]q_proj", 1},
+        {"(?#any)(?x) q _ \\w+ # a comment", PATTERN_WHOLE, "q_proj", 1},
+        {"(?x) q _ \\w+ # a comment", PATTERN_WHOLE, "q_proj", 1},
+        {"q|v|o", PATTERN_END, "model.o", 1},
+        {"q|v|o", PATTERN_END, "model.oo", 0},
+        {"layers", PATTERN_LAYER, "model.layers.12.mlp.up_proj", 1},
+        {"model.layers", PATTERN_LAYER, "model.layers.12.mlp.up_proj", 0},
+        {"(?i", PATTERN_WHOLE, "a", -1},
+        {"a(?i)b", PATTERN_WHOLE, "ab", -1},
+        {"(?L)a", PATTERN_WHOLE, "a", -1},
+        {"(*ACCEPT)", PATTERN_WHOLE, "a", -1},
+        {"(?R)?a", PATTERN_WHOLE, "a", -1},
+        {"(?<x>a)", PATTERN_WHOLE, "a", -1},
+        {"\\Qa\\E", PATTERN_WHOLE, "a", -1},
+        {"\\h", PATTERN_WHOLE, " ", -1},
+        {"a\\K", PATTERN_WHOLE, "a", -1},
+        {"\\u12", PATTERN_WHOLE, "a", -1},
+        {"(.*)*(.*)*(.*)*(.*)*(.*)*[XY]", PATTERN_WHOLE, "model.layers.3.self_attn.q_proj", -1},
         {"*a", PATTERN_WHOLE, "a", -1},
         {"(a", PATTERN_WHOLE, "a", -1},
         {"[a", PATTERN_WHOLE, "a", -1},
         {"a\\", PATTERN_WHOLE, "a", -1},
         {"(a{99}){99}", PATTERN_WHOLE, "a", 0},
-        {"((a{9}){9}){9}", PATTERN_WHOLE, "a", -1},
-        {"a{100}", PATTERN_WHOLE, "a", -1},
+        {"((a{9}){9}){9}", PATTERN_WHOLE, "a", 0},
+        {"((((a{99}){99}){99}){99}){99}", PATTERN_WHOLE, "a", -1},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
-        const char *why;
-        int hit = pattern_matches(row[i].pattern, row[i].use, row[i].text, &why);
-        EXPECT(hit == row[i].want, "%s on %s: %d", row[i].pattern, row[i].text, hit);
+        char why[PATTERN_WHY] = "";
+        Pattern *p = pattern_compile(row[i].pattern, row[i].use, why);
+        int hit = p ? pattern_matches(p, row[i].text, why) : -1;
+        EXPECT(hit == row[i].want, "%s on %s: %d %s", row[i].pattern, row[i].text, hit, why);
+        EXPECT((hit < 0) == (*why != 0), "%s: %s", row[i].pattern, why);
+        if (hit == 1 && row[i].use == PATTERN_LAYER)
+            EXPECT(pattern_layer(p, row[i].text) == 12, "layer %d", pattern_layer(p, row[i].text));
+        pattern_free(p);
     }
+    char why[PATTERN_WHY], many[5000] = {0};
+    memset(many, 'a', sizeof many - 1);
+    EXPECT(!pattern_compile(many, PATTERN_END, why) && strstr(why, "4096"), "%s", why);
 }
 
 /* ---------------------------------------------------------------------------- round trip -- */
@@ -167,9 +211,11 @@ static void test_config_keys(const Golden *g, Exec *ex) {
         {"lora_alpha", "1e300"},
         {"rank_pattern", "{\"q_proj\": -1}"},
         {"rank_pattern", "[3]"},
-        {"rank_pattern", "{\"(?=q)\": 3}"},
+        {"rank_pattern", "{\"(?R)\": 3}"},
+        {"layers_pattern", "[7]"},
         {"use_rslora", "3"},
         {"target_modules", "7"},
+        {"target_modules", "\"\""},
         {"target_modules", "[7]"},
         {"target_modules", "[\"nothing\"]"},
         {"target_modules", "\"(\""},
@@ -185,6 +231,9 @@ static void test_config_keys(const Golden *g, Exec *ex) {
         {"target_modules", "\"all-linear\""},
         {"target_modules", "\".*_proj\""},
         {"layers_pattern", "\"layers\""},
+        {"target_modules", "\"\\\\bmodel\\\\..*_proj\""},
+        {"target_modules", "\"(?i)(?!lm_head).*_PROJ\\\\Z\""},
+        {"rank_pattern", "{\"(?=x)y\": 3}"},
         {"exclude_modules", "[\"lm_head\"]"},
     };
     Err err;
