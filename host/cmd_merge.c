@@ -1,7 +1,7 @@
 /* cmd_merge.c - an adapter merged into its base model:  W' = W + scale B A.
  *
- * Computed in f32 row by row and rounded once to the type that the base tensor has. What the
- * rounding did is measured and printed: the largest error of a weight, and how much of the
+ * Computed in f32 row by row and rounded once to the type that the base tensor has (F32 for F64).
+ * What the rounding did is measured and printed: the largest error of a weight, and how much of the
  * adapter's change the rounding took away, which in bf16 can be a lot. */
 #include <math.h>
 #include <stdio.h>
@@ -132,18 +132,18 @@ static void note(Merge *m, const char *name, const Loss *l) {
     m->change2 += l->change2;
 }
 
-static bool merged_tensor(Merge *m, const StTensor *base, const Factors *f, StWriter *w, Err *err) {
+static bool merged_tensor(Merge *m, const StTensor *base, enum StType type, const Factors *f,
+                          StWriter *w, Err *err) {
     size_t in = (size_t)f->in, out = base->dim[0];
     float *row = mem_array(ROWS * in, sizeof *row), *change = mem_array(in, sizeof *change);
-    void *to = mem_array(ROWS * in, st_type_size(base->type));
+    void *to = mem_array(ROWS * in, st_type_size(type));
     Loss loss = {0};
     bool ok = true;
     for (size_t at = 0; at < out && ok; at += ROWS) {
         size_t n = out - at < ROWS ? out - at : ROWS;
         st_read_f32(base, row, at * in, n * in);
-        for (size_t i = 0; i < n; i++)
-            merge_row(f, at + i, row + i * in, change, base->type, to, &loss);
-        ok = st_writer_data(w, to, n * in * st_type_size(base->type), err);
+        for (size_t i = 0; i < n; i++) merge_row(f, at + i, row + i * in, change, type, to, &loss);
+        ok = st_writer_data(w, to, n * in * st_type_size(type), err);
     }
     free(to);
     free(change);
@@ -153,7 +153,7 @@ static bool merged_tensor(Merge *m, const StTensor *base, const Factors *f, StWr
         return err_set(
             err, EXIT_NUMBERS,
             "%s: tensor %s: the merged weight is not finite in %s; take a base in BF16 or F32",
-            base->file, base->name, st_type_name(base->type));
+            base->file, base->name, st_type_name(type));
     return ok;
 }
 
@@ -173,14 +173,27 @@ static bool sound(const StTensor *t, Err *err) {
     return true;
 }
 
+static bool converted_tensor(const StTensor *base, StWriter *w, Err *err) {
+    enum { PIECE = 1 << 14 };
+    float x[PIECE];
+    bool ok = true;
+    for (size_t at = 0; at < base->count && ok; at += PIECE) {
+        size_t n = base->count - at < PIECE ? base->count - at : PIECE;
+        st_read_f32(base, x, at, n);
+        ok = st_writer_data(w, x, n * sizeof *x, err);
+    }
+    return ok;
+}
+
 static bool tensor_data(void *context, const OutTensor *t, StWriter *w, Err *err) {
     Merge *m = context;
     if (interrupted(err)) return false;
     const StTensor *base = st_find(m->base, t->name);
     if (!sound(base, err)) return false;
     Factors f = factors_of(m, t->name);
-    bool ok =
-        f.R ? merged_tensor(m, base, &f, w, err) : st_writer_data(w, base->data, base->bytes, err);
+    bool ok = f.R                     ? merged_tensor(m, base, t->type, &f, w, err)
+              : base->type == t->type ? st_writer_data(w, base->data, base->bytes, err)
+                                      : converted_tensor(base, w, err);
     free(f.A);
     free(f.B);
     st_release(base, 0, base->count); /* else the whole model would stay resident */
@@ -198,7 +211,7 @@ static bool base_tensors(OutTensor **t, int *n, const Merge *m, Err *err) {
             free(*t);
             return false;
         }
-        (*t)[i].type = base->type;
+        (*t)[i].type = base->type == ST_F64 ? ST_F32 : base->type; /* read as f32, as everywhere */
     }
     return true;
 }

@@ -37,11 +37,17 @@ bool runtime_device(Runtime *r, const Settings *s, Err *err) {
                    kind == DEVICE_CUDA ? "cuda" : "cpu", why);
 }
 
+/* Asked before its tokenizer: a folder of another kind is called by that. */
+static bool is_model(const char *path, Err *err) {
+    Config c;
+    bool ok = config_load(&c, path, err);
+    if (ok) config_free(&c);
+    return ok;
+}
+
 bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
     const char *path = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
-    if (!*s->model.tokenizer &&
-        !files_need_folder(path, "config.json, weights and tokenizer.json", err))
-        return false;
+    if (!*s->model.tokenizer && !is_model(path, err)) return false;
     if (!tokenizer_open(&r->tokenizer, path, err)) return false;
     chat_template_notice(path);
     return true;
@@ -55,12 +61,17 @@ bool runtime_ids(Runtime *r, const Settings *s, Err *err) {
              "text needs a tokenizer, and there is no %.400s; add it or give --tokenizer", file);
     free(file);
     if (there) return runtime_tokenizer(r, s, err);
-    if (!files_need_folder(s->model.path, "config.json, weights and tokenizer.json", err) ||
-        !config_load(&c, s->model.path, err))
-        return false;
+    if (!config_load(&c, s->model.path, err)) return false;
     r->tokenizer = tokenizer_ids_only(c.V, c.bos, why);
     config_free(&c);
     return true;
+}
+
+bool runtime_ids_fit(const Tokenizer *t, const Config *c, const char *model, Err *err) {
+    return tokenizer_vocab(t) <= c->V ||
+           err_set(err, EXIT_INPUT,
+                   "%s: the tokenizer has ids up to %d, the model %d rows; use the model's own",
+                   model, tokenizer_vocab(t) - 1, c->V);
 }
 
 bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
@@ -68,10 +79,7 @@ bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
         memset(&r->model, 0, sizeof r->model);
         return false;
     }
-    if (!r->tokenizer || tokenizer_vocab(r->tokenizer) <= r->model.c.V) return true;
-    return err_set(err, EXIT_INPUT,
-                   "%s: the tokenizer has ids up to %d, the model %d rows; use the model's own",
-                   s->model.path, tokenizer_vocab(r->tokenizer) - 1, r->model.c.V);
+    return !r->tokenizer || runtime_ids_fit(r->tokenizer, &r->model.c, s->model.path, err);
 }
 
 bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err) {

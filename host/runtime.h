@@ -21,6 +21,9 @@ bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err); /* model.tokeni
  * alone, and text is refused (tokenizer_ids_only). */
 bool runtime_ids(Runtime *r, const Settings *s, Err *err);
 bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err);
+
+/* False when the tokenizer has ids that the model's embedding has no rows for. */
+bool runtime_ids_fit(const Tokenizer *t, const Config *c, const char *model, Err *err);
 bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err);
 void runtime_drop_adapter(Runtime *r);
 void runtime_close(Runtime *r);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "host/base/files.h"
+#include "host/base/foreign.h"
 #include "host/base/mem.h"
 
 enum { CONFIG_BYTES = 16 << 20 };
@@ -223,9 +224,17 @@ bool config_parse(Config *c, const json_t *json, const char *name, Err *err) {
     return !r.failed;
 }
 
+/* A folder or file of another format has no config.json; to miss that would say little. */
+static bool of_our_format(const char *folder, Err *err) {
+    char *path = files_join(folder, "config.json");
+    bool ok = files_exists(path) || foreign_refuse(folder, "model", err);
+    free(path);
+    return ok;
+}
+
 bool config_load(Config *c, const char *folder, Err *err) {
     memset(c, 0, sizeof *c);
-    if (!files_need_folder(folder, "config.json", err)) return false;
+    if (!of_our_format(folder, err) || !files_need_folder(folder, "config.json", err)) return false;
     char *path = files_join(folder, "config.json");
     char *generation = files_join(folder, "generation_config.json");
     json_t *json = NULL;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "host/base/foreign.h"
 #include "host/base/mem.h"
 #include "model/neuronpedia.h"
 #include "model/sae_file.h"
@@ -75,7 +76,7 @@ static bool find_one(char **found, const char *pattern, int layer, Err *err) {
         count = count_matches(found, list, sizeof list, &g);
         globfree(&g);
     }
-    if (count == 0)
+    if (count == 0 && foreign_refuse(expanded, "sae_weights", err))
         err_set(
             err, EXIT_INPUT,
             "--sae %s: no SAE for layer %d: expected a params.npz file, or a folder with cfg.json "

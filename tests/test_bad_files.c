@@ -191,7 +191,7 @@ static const Row scope_rows[] = {
      "that memory can hold"},
     {3, MEMBER("W_enc", NPY("<i4", "False", "(64, 40)")), SCOPE, "little-endian float"},
     {3, MEMBER("W_enc", NPY(">f4", "False", "(64, 40)")), SCOPE, "little-endian float"},
-    {3, MEMBER("W_enc", NPY("<f4", "True", "(64, 40)")), SCOPE, "C order"},
+    {3, MEMBER("W_enc", NPY("<f4", "True", "(60, 40)")), SCOPE, "needs 9600 bytes"},
     {3, MEMBER("b_enc", "{'descr': __import__('os')}"), SCOPE, "little-endian float"},
     {3, MEMBER("b_enc", ""), SCOPE, "expected a NumPy header"},
     {3, MEMBER_NAN("W_enc"), SCOPE, "W_enc: row 0 holds NaN"},

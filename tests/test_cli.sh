@@ -180,6 +180,23 @@ has '"documents":2'
 good merge --model m --adapter ad --out merged
 has "largest weight error"
 bad 2 "already holds a model" merge --model m --adapter ad --out m
+mkdir pickle gguf adpt saept noweights # weights that other tools read: what they are, and what to do
+cp m/config.json m/tokenizer.json pickle/ && echo x >pickle/pytorch_model.bin
+echo x >gguf/gemma-2-2b-Q4.gguf && cp ad/adapter_config.json adpt/ && echo x >adpt/adapter_model.bin
+cp m/config.json m/tokenizer.json noweights/
+echo x >saept/ae.pt && echo x >pickle/training_args.bin
+bad 3 "pickle/pytorch_model.bin: expected safetensors, this is a PyTorch pickle; convert it with tran" \
+    logprob --model pickle --data chats.jsonl
+bad 3 "gguf/gemma-2-2b-Q4.gguf: expected safetensors, this is a GGUF file; take the model's own" \
+    logprob --model gguf --data chats.jsonl
+bad 3 "gemma-2-2b-Q4.gguf: expected safetensors, this is a GGUF file" \
+    generate --model gguf/gemma-2-2b-Q4.gguf --prompts prompts.jsonl
+bad 3 "adapter_model.bin: expected safetensors, this is a PyTorch pickle; convert it with PEFT" \
+    merge --model m --adapter adpt --out merged3
+bad 3 "saept/ae.pt: expected safetensors, this is a PyTorch pickle; load it where it was trained" \
+    score --model m --sae saept --layers 0 --max-length 60 --data chats.jsonl --out s
+bad 3 "expected model.safetensors or model.safetensors.index.json in this folder" \
+    logprob --model noweights --data chats.jsonl
 cp -r m dressed # with all that other tools look for beside the weights
 for f in tokenizer.model tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json \
     vocab.txt merges.txt spiece.model chat_template.json chat_template.jinja processor_config.json \

@@ -169,7 +169,7 @@ static void test_refusals(void) {
 
 /* ----------------------------------------------------------------------------- checkpoints -- */
 
-enum Change { SAME, DROP, ADD, HEAD, OTHER_HEAD, RENAME, TRANSPOSE, TYPE };
+enum Change { SAME, DROP, ADD, HEAD, OTHER_HEAD, RENAME, TRANSPOSE, TYPE, WIDE };
 
 /* Copies the golden model's tensors into the scratch folder, with one change. */
 static void write_model(const StSet *from, enum Change change, const char *which) {
@@ -185,8 +185,10 @@ static void write_model(const StSet *from, enum Change change, const char *which
         size_t turned[2] = {t->dim[1], t->dim[0]};
         if (it && change == DROP) continue;
         st_writer_tensor(w, it && change == RENAME ? "model.layers.0.other.weight" : t->name,
-                         it && change == TYPE ? ST_I32 : t->type, t->rank,
-                         it && change == TRANSPOSE ? turned : t->dim);
+                         it && change == TYPE   ? ST_I32
+                         : it && change == WIDE ? ST_F64
+                                                : t->type,
+                         t->rank, it && change == TRANSPOSE ? turned : t->dim);
     }
     if (change == ADD) st_writer_tensor(w, which, ST_F32, 2, one);
     if (change == HEAD || change == OTHER_HEAD)
@@ -194,6 +196,13 @@ static void write_model(const StSet *from, enum Change change, const char *which
     for (size_t i = 0; i < n; i++) {
         const StTensor *t = st_at(from, i);
         if (change == DROP && strcmp(t->name, which) == 0) continue;
+        for (size_t j = 0; change == WIDE && strcmp(t->name, which) == 0 && j < t->count; j++) {
+            float x;
+            st_read_f32(t, &x, j, 1);
+            double d = x;
+            MUST(st_writer_data(w, &d, sizeof d, &err), err);
+        }
+        if (change == WIDE && strcmp(t->name, which) == 0) continue;
         MUST(st_writer_data(w, t->data, t->bytes, &err), err);
     }
     float zero = 0;
@@ -236,6 +245,7 @@ static void test_checkpoints(const Golden *g, Exec *ex) {
         {ADD, "model.layers.3.self_attn.q_proj.weight", "model.layers.3."},
         {TRANSPOSE, "model.layers.1.mlp.down_proj.weight", "model.layers.1.mlp.down_proj.weight"},
         {TYPE, "model.layers.2.self_attn.k_proj.weight", "k_proj"},
+        {WIDE, "model.norm.weight", NULL},
     };
     copy_config(g);
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
@@ -246,6 +256,13 @@ static void test_checkpoints(const Golden *g, Exec *ex) {
         bool ok = model_open(&m, ex, scratch, 0, &err);
         EXPECT(ok == !row[i].said, "checkpoint %zu: %s", i, err.text);
         if (!ok && row[i].said) EXPECT(strstr(err.text, row[i].said), "%s", err.text);
+        if (ok && row[i].change == WIDE) {
+            size_t n = (size_t)m.c.D;
+            double *a = test_get_store(ex, m.final_norm, n),
+                   *b = test_get_store(ex, g->m.final_norm, n);
+            EXPECT(memcmp(a, b, n * sizeof *a) == 0, "F64 is read as another number");
+            free(a), free(b);
+        }
         if (ok) model_close(&m);
         EXPECT(ex->bytes_now == before, "checkpoint %zu: %zu bytes left", i,
                ex->bytes_now - before);

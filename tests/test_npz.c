@@ -74,8 +74,10 @@ static const struct {
      "of descr, fortran_order and shape"},
     {1, "{'descr': '<f4' 'fortran_order': False, 'shape': (3,)}", 12, "expected a NumPy header"},
     {1, D("<f4", "False", "(3,)") "x", 12, "nothing behind the NumPy header"},
-    {1, D("<f4", "True", "(3,)"), 12, "Fortran order"},
-    {1, D("<f4", "0", "(3,)"), 12, "C order"},
+    {1, D("<f4", "True", "(1,1,3)"), 12, "numpy.ascontiguousarray"},
+    {1, D("<f4", "0", "(3,)"), 12, "fortran_order True or False"},
+    {1, D(">f4", "False", "(3,)"), 12, "v.astype('<f4')"},
+    {1, D("|V2", "False", "(6,)"), 12, "v.astype('<f4')"},
     {1, D("|O", "False", "(3,)"), 12, "little-endian float16, float32 or float64"},
     {1, D(">f4", "False", "(3,)"), 12, "little-endian"},
     {1, D("<i4", "False", "(3,)"), 12, "little-endian"},
@@ -154,7 +156,18 @@ static void test_values(void) {
         EXPECT(read_x(got, 6, archive("v.npz", &b, method), &err), "%s", err.text);
         EXPECT(memcmp(got, half, sizeof half) == 0, "f2");
     }
-    Bytes b = npy(1, D("<f4", "False", "(2, 3)"), f4, sizeof f4);
+    const float turned[6] = {1, 3, -0.0f, -2, 0x1p-149f, 1e38f};
+    Bytes b = npy(1, D("<f4", "True", "(2, 3)"), f4, sizeof f4);
+    EXPECT(read_x(got, 6, archive("v.npz", &b, ZIP_CM_DEFLATE), &err), "%s", err.text);
+    EXPECT(memcmp(got, turned, sizeof turned) == 0, "f4 in Fortran order");
+    b = npy(1, D("<f8", "True", "(3, 2)"), f8, sizeof f8);
+    EXPECT(read_x(got, 6, archive("v.npz", &b, ZIP_CM_STORE), &err), "%s", err.text);
+    for (int i = 0; i < 6; i++)
+        EXPECT(got[i] == (float)f8[i % 2 * 3 + i / 2], "f8 %d in Fortran order", i);
+    b = npy(1, D("<f4", "True", "(6,)"), f4, sizeof f4);
+    EXPECT(read_x(got, 6, archive("v.npz", &b, ZIP_CM_STORE), &err), "%s", err.text);
+    EXPECT(memcmp(got, f4, sizeof f4) == 0, "a vector has one order");
+    b = npy(1, D("<f4", "False", "(2, 3)"), f4, sizeof f4);
     const char *path = archive("v.npz", &b, ZIP_CM_DEFLATE);
     EXPECT_REFUSED(read_x(got, 5, path, &err), err, EXIT_INPUT, "expected 5 elements, found 6");
     Npz *z;

@@ -157,16 +157,32 @@ static void test_valid(void) {
     EXPECT(st_find(set, "a")->rank == 0 && st_find(set, "a")->count == 1, "scalar");
     EXPECT(st_find(set, "e")->count == 0 && st_find(set, "e")->bytes == 0, "empty");
 
-    size_t two = 2, three = 3, wide[2] = {7, 0};
+    size_t two = 2, three = 3, none[2] = {7, 0};
     EXPECT(st_need(set, &t, "b", 1, &two, &err), "%s", err.text);
     EXPECT_REFUSED(st_need(set, &t, "c", 1, &two, &err), err, EXIT_INPUT, "tensor c, it is not");
     EXPECT_REFUSED(st_need(set, &t, "b", 1, &three, &err), err, EXIT_INPUT,
                    "tensor b: expected shape [3], found [2]");
     EXPECT_REFUSED(st_need(set, &t, "b", 0, NULL, &err), err, EXIT_INPUT, "shape [], found [2]");
-    EXPECT_REFUSED(st_need(set, &t, "e", 2, wide, &err), err, EXIT_INPUT,
-                   "expected F32, BF16 or F16, found I64");
+    EXPECT_REFUSED(st_need(set, &t, "e", 2, none, &err), err, EXIT_INPUT,
+                   "expected F32, BF16, F16 or F64, found I64");
     EXPECT_REFUSED(st_need_type(set, &t, "b", ST_F64, 1, &two, &err), err, EXIT_INPUT,
                    "expected F64, found F32");
+    st_close(set);
+    double wide[3] = {1 + 0x1p-24 + 0x1p-40, -1e300};
+    EXPECT(st_open(&set,
+                   file("wide",
+                        "{" T("q", "F8_E4M3", "[2]", "16", "18") "," T("w", "F64", "[2]", "0",
+                                                                       "16") "}",
+                        wide, 18),
+                   &err),
+           "%s", err.text);
+    EXPECT(st_need(set, &t, "w", 1, &two, &err), "%s", err.text);
+    st_read_f32(t, got, 0, 2);
+    EXPECT(got[0] == 1 + 0x1p-23f && isinf(got[1]), "%g %g", (double)got[0], (double)got[1]);
+    st_read_f32(t, got, 1, 1);
+    EXPECT(isinf(got[0]), "%g", (double)got[0]);
+    EXPECT_REFUSED(st_need(set, &t, "q", 1, &two, &err), err, EXIT_INPUT,
+                   "found F8_E4M3: quantised; give the model as it was before");
     st_close(set);
     EXPECT(st_open(&set, file("empty", "{}", NULL, 0), &err), "%s", err.text);
     EXPECT(st_count(set) == 0 && !st_find(set, "a"), "an empty file");

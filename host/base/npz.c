@@ -20,6 +20,7 @@ typedef struct Npy {
     enum StType type; /* F16, F32 or F64 */
     int rank;
     size_t dim[MAX_RANK], count;
+    bool fortran; /* the first index runs fastest */
 } Npy;
 
 /* A member being read: its bytes are counted against what the archive declares. */
@@ -27,7 +28,7 @@ typedef struct Member {
     Npz *z;
     const char *name;
     zip_file_t *file;
-    zip_uint64_t left;
+    zip_uint64_t left, packed; /* bytes to come, bytes in the archive */
 } Member;
 
 /* ---------------------------------------------------------------------------- the archive -- */
@@ -88,8 +89,8 @@ static bool not_there(const Npz *z, const char *name, Err *err) {
 }
 
 static bool bad(const Member *m, const char *what, Err *err) {
-    return err_set(err, EXIT_INPUT, "%s: member %s.npy: %s; fetch or make the file again",
-                   m->z->path, m->name, what);
+    err_set(err, EXIT_INPUT, "%s: member %s.npy: %s", m->z->path, m->name, what);
+    return strchr(what, ';') ? false : err_remedy(err, "fetch or make the file again");
 }
 
 static bool member_open(Member *m, Npz *z, const char *name, Err *err) {
@@ -97,13 +98,15 @@ static bool member_open(Member *m, Npz *z, const char *name, Err *err) {
     zip_int64_t i = locate(z, name);
     if (i < 0) return not_there(z, name, err);
     zip_stat_t st;
-    zip_uint64_t need = ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
+    zip_uint64_t need =
+        ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
     if (zip_stat_index(z->zip, (zip_uint64_t)i, 0, &st) != 0 || (st.valid & need) != need)
         return bad(m, "its directory entry is broken", err);
     if (st.encryption_method != ZIP_EM_NONE) return bad(m, "expected no encryption", err);
     if (st.comp_method != ZIP_CM_STORE && st.comp_method != ZIP_CM_DEFLATE)
         return bad(m, "expected a stored or deflated member", err);
     m->left = st.size;
+    m->packed = st.comp_size;
     m->file = zip_fopen_index(z->zip, (zip_uint64_t)i, 0);
     return m->file || bad(m, zip_strerror(z->zip), err);
 }
@@ -157,7 +160,9 @@ static const char *parse_descr(Npy *a, Text *t) {
     else if (take(t, "'<f8'"))
         a->type = ST_F64;
     else
-        return "expected little-endian float16, float32 or float64 elements";
+        return "expected little-endian float16, float32 or float64 elements; convert it with "
+               "NumPy: "
+               "numpy.savez(NEW, **{k: v.astype('<f4') for k, v in numpy.load(FILE).items()})";
     return NULL;
 }
 
@@ -202,7 +207,8 @@ static const char *parse_dict(Npy *a, Text t) {
             why = parse_descr(a, &t);
         } else if (!order && take(&t, "'fortran_order':")) {
             order = true;
-            if (!take(&t, "False")) why = "expected C order, the array is in Fortran order";
+            a->fortran = take(&t, "True");
+            if (!a->fortran && !take(&t, "False")) why = "expected fortran_order True or False";
         } else if (!shape && take(&t, "'shape':")) {
             shape = true;
             why = parse_shape(a, &t);
@@ -212,6 +218,9 @@ static const char *parse_dict(Npy *a, Text t) {
         if (why) return why;
     }
     if (!descr || !order || !shape) return "expected a NumPy header of descr, fortran_order, shape";
+    if (a->fortran && a->rank > 2)
+        return "expected C order for an array of more than 2 sizes; convert it with "
+               "numpy.ascontiguousarray";
     while (t.at < t.end && (*t.at == ' ' || *t.at == '\n')) t.at++;
     return t.at == t.end ? NULL : "expected nothing behind the NumPy header";
 }
@@ -269,13 +278,45 @@ struct NpzStream {
     Npy npy;
     size_t left; /* elements */
     void *piece;
+    float *turned; /* all elements, in C order; NULL: they come from the archive in that order */
 };
+
+/* The next n elements as they lie in the archive. */
+static bool take_elements(NpzStream *s, float *to, size_t n, Err *err) {
+    size_t size = st_type_size(s->npy.type), per = PIECE / size;
+    bool ok = true;
+    if (s->npy.type == ST_F32) return member_read(&s->member, to, n * sizeof *to, err);
+    for (size_t done = 0; ok && done < n; done += per) {
+        size_t now = n - done < per ? n - done : per;
+        ok = member_read(&s->member, s->piece, now * size, err);
+        if (ok) to_f32(to + done, s->piece, now, s->npy.type);
+    }
+    return ok;
+}
+
+/* Reads a matrix in Fortran order column by column. A deflated byte gives at most 1032, so that an
+ * archive cannot make us ask for much more than it could hold. */
+static bool turn(NpzStream *s, Err *err) {
+    size_t rows = s->npy.dim[0], cols = s->npy.dim[1];
+    if (s->member.left / 1032 > s->member.packed)
+        return bad(&s->member, "it claims more than its bytes can hold", err);
+    s->turned = mem_array(s->npy.count, sizeof *s->turned);
+    float *column = mem_array(rows, sizeof *column);
+    bool ok = true;
+    for (size_t c = 0; c < cols && ok; c++) {
+        ok = take_elements(s, column, rows, err);
+        for (size_t r = 0; r < rows && ok; r++) s->turned[r * cols + c] = column[r];
+    }
+    free(column);
+    return ok;
+}
 
 bool npz_stream_open(NpzStream **out, Npz *z, const char *name, Err *err) {
     NpzStream *s = mem_array(1, sizeof *s);
     bool ok = member_open(&s->member, z, name, err) && read_npy(&s->npy, &s->member, err);
     s->left = s->npy.count;
     if (ok && s->npy.type != ST_F32) s->piece = mem_array(PIECE, 1);
+    if (ok && s->npy.fortran && s->npy.rank == 2) ok = turn(s, err);
     *out = ok ? s : NULL;
     if (!ok) npz_stream_close(s);
     return ok;
@@ -284,23 +325,20 @@ bool npz_stream_open(NpzStream **out, Npz *z, const char *name, Err *err) {
 void npz_stream_close(NpzStream *s) {
     if (!s) return;
     member_close(&s->member);
+    free(s->turned);
     free(s->piece);
     free(s);
 }
 
 bool npz_stream_next(NpzStream *s, float *to, size_t n, Err *err) {
     CHECK(n <= s->left, "expected at most %zu elements, asked for %zu", s->left, n);
-    Member *m = &s->member;
-    size_t size = st_type_size(s->npy.type), per = PIECE / size;
     bool ok = true;
-    if (s->npy.type == ST_F32) ok = member_read(m, to, n * sizeof *to, err);
-    for (size_t done = 0; ok && s->piece && done < n; done += per) {
-        size_t now = n - done < per ? n - done : per;
-        ok = member_read(m, s->piece, now * size, err);
-        if (ok) to_f32(to + done, s->piece, now, s->npy.type);
-    }
+    if (s->turned)
+        memcpy(to, s->turned + (s->npy.count - s->left), n * sizeof *to);
+    else
+        ok = take_elements(s, to, n, err);
     s->left -= n;
-    return ok && (s->left > 0 || member_end(m, err));
+    return ok && (s->left > 0 || member_end(&s->member, err));
 }
 
 bool npz_read_f32(Npz *z, const char *name, float *to, size_t count, Err *err) {

@@ -15,7 +15,8 @@ bool npz_open(Npz **z, const char *path, Err *err);
 void npz_close(Npz *z); /* NULL is allowed */
 
 /* Shape of member NAME (without ".npy"): rank 0..4. False also when it is not there; the message
- * lists the members that are. Only little-endian f2, f4 and f8 in C order are accepted. `dim`
+ * lists the members that are. Only little-endian f2, f4 and f8 are accepted; Fortran order up to
+ * rank 2 (it is turned while it is read). `dim`
  * behind the rank is zero. */
 bool npz_shape(Npz *z, const char *name, int *rank, size_t dim[4], Err *err);
 bool npz_has(const Npz *z, const char *name);

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "host/base/files.h"
+#include "host/base/foreign.h"
 #include "host/base/mem.h"
-#include "kernels/bf16.h"
 
 typedef struct StFile {
     char *path;
@@ -30,10 +30,12 @@ static const struct {
     const char *name;
     size_t size;
 } TYPE[ST_TYPE_COUNT] = {
-    [ST_F64] = {"F64", 8},   [ST_F32] = {"F32", 4}, [ST_F16] = {"F16", 2}, [ST_BF16] = {"BF16", 2},
-    [ST_I64] = {"I64", 8},   [ST_I32] = {"I32", 4}, [ST_I16] = {"I16", 2}, [ST_I8] = {"I8", 1},
-    [ST_U64] = {"U64", 8},   [ST_U32] = {"U32", 4}, [ST_U16] = {"U16", 2}, [ST_U8] = {"U8", 1},
-    [ST_BOOL] = {"BOOL", 1},
+    [ST_F64] = {"F64", 8},         [ST_F32] = {"F32", 4},         [ST_F16] = {"F16", 2},
+    [ST_BF16] = {"BF16", 2},       [ST_I64] = {"I64", 8},         [ST_I32] = {"I32", 4},
+    [ST_I16] = {"I16", 2},         [ST_I8] = {"I8", 1},           [ST_U64] = {"U64", 8},
+    [ST_U32] = {"U32", 4},         [ST_U16] = {"U16", 2},         [ST_U8] = {"U8", 1},
+    [ST_BOOL] = {"BOOL", 1},       [ST_F8_E4M3] = {"F8_E4M3", 1}, [ST_F8_E5M2] = {"F8_E5M2", 1},
+    [ST_F8_E8M0] = {"F8_E8M0", 1},
 };
 
 const char *st_type_name(enum StType t) {
@@ -41,6 +43,9 @@ const char *st_type_name(enum StType t) {
 }
 size_t st_type_size(enum StType t) {
     return TYPE[t].size;
+}
+bool st_is_float(enum StType t) {
+    return t == ST_F64 || t == ST_F32 || t == ST_F16 || t == ST_BF16;
 }
 
 /* ------------------------------------------------------------------------------- header -- */
@@ -352,11 +357,12 @@ bool st_open_folder(StSet **set, const char *folder, const char *stem, Err *err)
     else if (files_exists(path[1]))
         ok = open_shards(set, folder, path[1], err);
     else
-        ok = err_set(
-            err, EXIT_INPUT,
-            "%s: expected %s.safetensors or %s.safetensors.index.json in this folder; check the "
-            "path",
-            folder, stem, stem);
+        ok = foreign_refuse(folder, stem, err) &&
+             err_set(err, EXIT_INPUT,
+                     "%s: expected %s.safetensors or %s.safetensors.index.json in this folder; "
+                     "check the "
+                     "path",
+                     folder, stem, stem);
     free(base), free(path[0]), free(path[1]);
     return ok;
 }
@@ -426,11 +432,13 @@ bool st_need(const StSet *set, const StTensor **t, const char *name, int rank, c
     if (!find_shape(set, t, name, rank, dim, err))
         return err_remedy(err, "is this another model's file?");
     enum StType type = (*t)->type;
-    if (type == ST_F32 || type == ST_BF16 || type == ST_F16) return true;
-    return err_set(err, EXIT_INPUT,
-                   "%s: tensor %.200s: expected F32, BF16 or F16, found %s; give the file that is "
-                   "not quantised",
-                   (*t)->file, name, TYPE[type].name);
+    if (st_is_float(type)) return true;
+    return err_set(
+        err, EXIT_INPUT,
+        "%s: tensor %.200s: expected F32, BF16, F16 or F64, found %s: quantised; give the "
+        "model as it was before, or dequantise it in transformers (model.dequantize()) "
+        "and save_pretrained it",
+        (*t)->file, name, TYPE[type].name);
 }
 
 bool st_need_type(const StSet *set, const StTensor **t, const char *name, enum StType type,
@@ -439,54 +447,4 @@ bool st_need_type(const StSet *set, const StTensor **t, const char *name, enum S
     if ((*t)->type == type) return true;
     return err_set(err, EXIT_INPUT, "%s: tensor %.200s: expected %s, found %s", (*t)->file, name,
                    TYPE[type].name, TYPE[(*t)->type].name);
-}
-
-/* A half's exponent and fraction, moved to where f32 has them, read as 2^-112 of its value, also
- * for subnormals: the product is exact. Infinity and NaN would become numbers and are set apart.
- * No branch, so that the loop vectorises. */
-static inline float half_to_f32(uint16_t h) {
-    uint32_t u = (uint32_t)(h & 0x7fff) << 13, special = (uint32_t) - ((h & 0x7c00) == 0x7c00);
-    float f;
-    memcpy(&f, &u, sizeof f);
-    f *= 0x1p112f;
-    uint32_t v;
-    memcpy(&v, &f, sizeof v);
-    v = (v & ~special) | ((u | 0x7f800000u) & special) | (uint32_t)(h & 0x8000) << 16;
-    memcpy(&f, &v, sizeof f);
-    return f;
-}
-
-void st_read_f32(const StTensor *t, float *to, size_t first, size_t n) {
-    CHECK(first <= t->count && n <= t->count - first, "%s: elements %zu + %zu of %zu", t->name,
-          first, n, t->count);
-    const char *from = (const char *)t->data + first * TYPE[t->type].size;
-    if (t->type == ST_F32) {
-        if (n) memcpy(to, from, n * sizeof *to);
-    } else if (t->type == ST_BF16) {
-        for (size_t i = 0; i < n; i++) {
-            bf16 h;
-            memcpy(&h, from + 2 * i, sizeof h);
-            to[i] = bf16_to_f32(h);
-        }
-    } else {
-        CHECK(t->type == ST_F16, "%s: expected a float tensor, it is %s", t->name,
-              TYPE[t->type].name);
-        for (size_t i = 0; i < n; i++) {
-            uint16_t h;
-            memcpy(&h, from + 2 * i, sizeof h);
-            to[i] = half_to_f32(h);
-        }
-    }
-}
-
-void st_release(const StTensor *t, size_t first, size_t n) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = st_type_size(t->type);
-    uintptr_t from = (uintptr_t)t->data + first * size, to = from + n * size;
-    from = (from + page - 1) / page * page; /* whole pages within */
-    to = to / page * page;
-    if (from < to) madvise((void *)from, to - from, MADV_DONTNEED); /* a wish: may fail */
-}
-
-bool st_stores(const StTensor *t, enum Dtype dtype) {
-    return t->type == (dtype == DTYPE_F32 ? ST_F32 : ST_BF16);
 }

@@ -30,10 +30,14 @@ enum StType {
     ST_U16,
     ST_U8,
     ST_BOOL,
+    ST_F8_E4M3,
+    ST_F8_E5M2,
+    ST_F8_E8M0,
     ST_TYPE_COUNT
 };
 const char *st_type_name(enum StType t); /* "F32": as in the file */
 size_t st_type_size(enum StType t);      /* bytes of an element */
+bool st_is_float(enum StType t);         /* one that st_read_f32 reads */
 
 typedef struct StTensor {
     const char *name, *file; /* borrowed from the set */
@@ -61,8 +65,8 @@ const StTensor *st_at(const StSet *set, size_t i);           /* in order of name
 const StTensor *st_find(const StSet *set, const char *name); /* NULL: not there */
 const char *st_metadata(const StSet *set, const char *key);  /* NULL: not there */
 
-/* The tensor, checked to have this shape and a float type (F32, BF16 or F16); the message names
- * file, tensor, expected and found. */
+/* The tensor, checked to have this shape and a float type (F32, BF16, F16 or F64); the message
+ * names file, tensor, expected and found. */
 bool st_need(const StSet *set, const StTensor **t, const char *name, int rank, const size_t *dim,
              Err *err);
 
@@ -70,7 +74,7 @@ bool st_need(const StSet *set, const StTensor **t, const char *name, int rank, c
 bool st_need_type(const StSet *set, const StTensor **t, const char *name, enum StType type,
                   int rank, const size_t *dim, Err *err);
 
-/* n elements from `first` on, as f32, exactly. The tensor is F32, BF16 or F16. */
+/* n elements from `first` on, as f32: those of F32, BF16 and F16 exactly, of F64 rounded. */
 void st_read_f32(const StTensor *t, float *to, size_t first, size_t n);
 
 /* Tells the system that these elements have been read for now, so that the file's pages do not
