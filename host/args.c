@@ -9,6 +9,7 @@
 #include "data/utf8.h"
 #include "host/base/files.h"
 #include "host/command.h"
+#include "host/overwrite.h"
 #include "host/recipe.h"
 #include "kernels/check.h"
 
@@ -359,7 +360,7 @@ static bool check_needed(const Args *a, Err *err) {
 static bool check_outputs(const Args *a, Err *err) {
     for (int i = 0; i < SETTINGS_COUNT; i++) {
         const Setting *s = &settings_table[i];
-        if (strcmp(s->field, "out") != 0 || !command_uses(a->command, i)) continue;
+        if (setting_role(s) != ROLE_OUTPUT || !command_uses(a->command, i)) continue;
         const char *path = *(const char *const *)((const char *)&a->s + s->offset);
         bool file = strcmp(s->detail, "file") == 0;
         if (*path && !(file ? files_can_create : files_can_make_folder)(path, err)) return false;
@@ -377,7 +378,7 @@ bool args_parse(Args *a, const Command *c, int argc, char **argv, Err *err) {
         ok = strncmp(argv[i], "--", 2) == 0 ? take_flag(a, argc, argv, &i, err)
                                             : take_positional(a, argv[i], err);
     if (ok && a->recipe) ok = apply_recipe(a, err); /* its path stands among the flags */
-    ok = ok && check_needed(a, err) && check_outputs(a, err);
+    ok = ok && check_needed(a, err) && overwrite_check(a, err) && check_outputs(a, err);
     if (!ok) args_free(a);
     return ok;
 }

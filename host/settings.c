@@ -36,6 +36,13 @@ void setting_flag(const Setting *s, char flag[SETTING_KEY]) {
         setting_name(s, flag);
 }
 
+enum SettingRole setting_role(const Setting *s) {
+    bool file = strcmp(s->detail, "file") == 0 || strcmp(s->detail, "folder") == 0 ||
+                strcmp(s->detail, "path") == 0;
+    if (s->type != SET_TEXT || !file) return ROLE_NONE;
+    return strcmp(s->field, "out") == 0 ? ROLE_OUTPUT : ROLE_INPUT;
+}
+
 bool setting_may_be_auto(const Setting *s) {
     return s->type == SET_INT && strncmp(s->detail, "auto|", 5) == 0;
 }

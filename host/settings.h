@@ -249,6 +249,10 @@ void setting_name(const Setting *s, char name[SETTING_KEY]);
 void setting_flag(const Setting *s, char flag[SETTING_KEY]);
 bool setting_top_level(const Setting *s);
 
+/* What a setting does with the file or folder that it names: one called `out` is written. */
+enum SettingRole { ROLE_NONE, ROLE_INPUT, ROLE_OUTPUT };
+enum SettingRole setting_role(const Setting *s);
+
 /* Of a number: its unit ("" where it has none), and whether "auto" may stand for 0. */
 const char *setting_unit(const Setting *s);
 bool setting_may_be_auto(const Setting *s);

@@ -414,7 +414,7 @@ static void test_refused(void) {
     snprintf(line, sizeof line, "--methods lora --model %s --prompts %s %s", in_world("long"),
              in_world("many.jsonl"), MUCH);
     refused(line, "error 4: generate: does not fit");
-    snprintf(line, sizeof line, "--out %s", in_world("model"));
+    snprintf(line, sizeof line, "--out %s", in_world("long"));
     const char *made = align(line);
     EXPECT(strstr(made, "holds files but no run"), "a folder that is no run gave '%s'", made);
 }

@@ -179,7 +179,7 @@ good tokenize --tokenizer m --data chats.jsonl --out t.jsonl --json
 has '"documents":2'
 good merge --model m --adapter ad --out merged
 has "largest weight error"
-bad 2 "already holds a model" merge --model m --adapter ad --out m
+bad 2 "already holds a model" merge --model m --adapter ad --out m1
 mkdir pickle gguf adpt saept noweights # weights that other tools read: what they are, and what to do
 cp m/config.json m/tokenizer.json pickle/ && echo x >pickle/pytorch_model.bin
 echo x >gguf/gemma-2-2b-Q4.gguf && cp ad/adapter_config.json adpt/ && echo x >adpt/adapter_model.bin
@@ -324,6 +324,47 @@ printf 'no tensors at all' >junk.safetensors
 bad 3 "junk.safetensors: expected a safetensors header" inspect junk.safetensors
 printf 'no archive at all' >junk.npz
 bad 3 "junk.npz: expected a .npz archive" inspect junk.npz
+
+# -------------------------------------------------------------------- writing over what is read --
+# Of every command, each file or folder that it may read given as what it may write, too: by its
+# name, through links, and within a folder.
+mkdir real real/eval
+for f in metrics.jsonl manifest.json recipe.yaml adapter_config.json; do echo '{}' >real/$f; done
+ln -s real linked
+ln real/metrics.jsonl hard.jsonl
+pairs=0
+for c in $commands; do
+    "$sails" "$c" --help >help
+    flags=$(sed -nE 's/^  --([a-z0-9.-]+) (FILE|FOLDER|PATH).*/\1 \2/p' help)
+    needed=$(awk '/^  --/ { flag = substr($1, 3) } /\[needed/ || /, needed/ { print flag }' help)
+    grep -q 'RECIPE.yaml \[--' help && recipe=real/recipe.yaml || recipe=
+    while read -r out kind; do
+        case $out in *out) ;; *) continue ;; esac
+        while read -r in what; do
+            case $in in *out | '') continue ;; esac
+            others=()
+            for n in $needed; do [ "$n" = "$in" ] || [ "$n" = "$out" ] || others+=("--$n" other); done
+            for from in real linked; do
+                for to in real linked "$work/real/eval/.."; do
+                    read=$from write=$to
+                    [ "$what" = FILE ] && read=$from/metrics.jsonl
+                    [ "$kind" = FILE ] && write=$to/metrics.jsonl
+                    bad 2 "--$out $write: would write over" "$c" $recipe "${others[@]}" \
+                        "--$in" "$read" "--$out" "$write"
+                    pairs=$((pairs + 1))
+                done
+            done
+            [ "$kind" = FILE ] && bad 2 "which is read as --$in" "$c" $recipe "${others[@]}" \
+                "--$in" "$read" "--$out" hard.jsonl
+        done <<<"$flags"
+    done <<<"$flags"
+done
+[ $pairs -ge 200 ] || fail "only $pairs pairs of input and output were tried"
+bad 2 "the recipe" tokenize real/recipe.yaml --tokenizer m --data chats.jsonl --out real/recipe.yaml
+good tokenize --tokenizer m --data chats.jsonl --out real/new.jsonl
+cp chats.jsonl same.jsonl && bad 2 "would write over same.jsonl" \
+    tokenize --tokenizer m --data same.jsonl --out same.jsonl
+cmp -s chats.jsonl same.jsonl || fail "an input was written over"
 
 # --------------------------------------------------------------------------------- a signal --
 "$sails" init --preset 9b --dtype f32 --out big >out 2>err &
