@@ -287,6 +287,8 @@ bool tokenizer_load(Tokenizer **out, const json_t *root, const char *path, Err *
 
 bool tokenizer_open(Tokenizer **t, const char *path, Err *err) {
     struct stat st;
+    bool named = strchr(path, '.') != NULL; /* x/tokenizer.json is a file that is missing */
+    if (!named && !files_no_hub_id(path, err)) return false;
     bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     char *file = folder ? files_join(path, "tokenizer.json") : mem_string(path);
     json_t *root = NULL;

@@ -8,18 +8,27 @@
 
 #include "data/utf8.h"
 #include "host/base/files.h"
+#include "host/base/mem.h"
 #include "host/command.h"
 #include "host/overwrite.h"
+#include "host/paths.h"
 #include "host/recipe.h"
 #include "kernels/check.h"
 
-static const char *keep_text(Args *a, const char *text) {
+/* Takes over a text from malloc. */
+static const char *take_text(Args *a, char *text) {
     a->text = realloc(a->text, ((size_t)a->ntext + 1) * sizeof *a->text);
     CHECK(a->text, "out of memory");
-    char *copy = strdup(text);
-    CHECK(copy, "out of memory");
-    a->text[a->ntext++] = copy;
-    return copy;
+    return a->text[a->ntext++] = text;
+}
+
+/* What a path stands for: the user's home, a version in the hub's cache. */
+static bool take_path(Args *a, const char **to, const char *path, Err *err) {
+    char *at_home = path_home(path), *whole;
+    bool ok = path_snapshot(&whole, at_home, err);
+    free(at_home);
+    if (ok) *to = take_text(a, whole);
+    return ok;
 }
 
 void args_free(Args *a) {
@@ -112,9 +121,10 @@ bool args_set(Args *a, int setting, const char *value, const char *where, Err *e
             break;
         case SET_TEXT:
             if (!check_text(value, where, err)) return false;
+            if (setting_role(s) != ROLE_NONE) return take_path(a, to, value, err);
             break;
     }
-    *(const char **)to = keep_text(a, value);
+    *(const char **)to = take_text(a, mem_string(value));
     return true;
 }
 
@@ -250,7 +260,11 @@ static bool apply_entry(Args *a, const RecipeEntry *e, Err *err) {
     if (e->list && settings_table[i].type != SET_LIST)
         return err_set(err, EXIT_USAGE, "%s: expected one value, got a list", where);
     Settings before = a->s;
-    if (!args_set(a, i, e->value, where, err)) return false;
+    bool path = setting_role(&settings_table[i]) != ROLE_NONE;
+    char *value = path ? path_beside(a->recipe, e->value) : mem_string(e->value);
+    bool ok = args_set(a, i, value, where, err);
+    free(value);
+    if (!ok) return false;
     if (a->source[i] == FROM_FLAG)
         a->s = before; /* a flag wins, but the recipe must still be right */
     else
@@ -326,8 +340,7 @@ static bool take_positional(Args *a, const char *word, Err *err) {
     if (c->positional == POSITIONAL_PATHS) {
         a->path = realloc(a->path, ((size_t)a->npath + 1) * sizeof *a->path);
         CHECK(a->path, "out of memory");
-        a->path[a->npath++] = word;
-        return true;
+        return take_path(a, &a->path[a->npath++], word, err);
     }
     if (c->positional == POSITIONAL_NONE || a->recipe)
         return err_set(err, EXIT_USAGE, "unexpected word '%.200s'; sails %s takes %s", word,

@@ -4,7 +4,9 @@
  *
  * Defaults first, then the recipe, then the flags. A switch may stand alone (--json) or take true
  * or false. Everything unknown, given twice or out of range is EXIT_USAGE with what was expected
- * and, for names, the nearest one that exists. A file to write that could not be is EXIT_INPUT. */
+ * and, for names, the nearest one that exists. A file to write that could not be is EXIT_INPUT.
+ * Paths in a recipe are seen from its folder, those of flags from where sails was started; paths.h
+ * says what else they may be. An output that is an input is refused (overwrite.h). */
 #ifndef SAILS_ARGS_H
 #define SAILS_ARGS_H
 
@@ -22,7 +24,7 @@ typedef struct Args {
     enum SettingSource source[SETTINGS_COUNT]; /* same order as settings_table */
     const Command *command;
     const char *recipe; /* path; NULL: none */
-    const char **path;  /* POSITIONAL_PATHS; borrowed from argv */
+    const char **path;  /* POSITIONAL_PATHS */
     int npath;
     bool help;   /* --help was given: print it and stop; nothing else is checked */
     char **text; /* owns the texts that s points to */
@@ -49,7 +51,7 @@ void command_flag(const Command *c, int setting, char flag[SETTING_KEY]);
 void args_help(const Command *c, FILE *f);
 
 /* Writes the settings that the command takes, but for those DISPLAY, as a recipe that reads back to
- * the same values. */
+ * the same values; paths are written so that they lead to the same place from anywhere. */
 void args_write_recipe(const Args *a, FILE *f);
 
 /* The candidate nearest to `word` by edit distance (insert, delete, replace, swap), or NULL when

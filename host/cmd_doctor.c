@@ -15,6 +15,7 @@
 #include "host/machine.h"
 #include "host/perf.h"
 #include "host/print.h"
+#include "host/runtime.h"
 
 enum Verdict { GOOD, NOTE, BAD };
 
@@ -143,7 +144,18 @@ static bool round_trip(Tokenizer *t, const char *text, Err *err) {
     return ok;
 }
 
-static void check_tokenizer(Doctor *d, const char *path) {
+/* The ids that the tokenizer gives must have rows in the embedding of the model, where one is
+ * given. */
+static bool ids_fit(const Tokenizer *t, const char *model, Err *err) {
+    Config c;
+    if (!*model) return true;
+    if (!config_load(&c, model, err)) return false;
+    bool ok = runtime_ids_fit(t, &c, model, err);
+    config_free(&c);
+    return ok;
+}
+
+static void check_tokenizer(Doctor *d, const char *path, const char *model) {
     static const char *const markers[] = {"<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"};
     Tokenizer *t;
     Err err = {0};
@@ -159,6 +171,8 @@ static void check_tokenizer(Doctor *d, const char *path) {
         }
     if (!round_trip(t, "Hello, world!\n  caf\xc3\xa9 \xf0\x9f\x99\x82", &err))
         say(d, BAD, "tokenizer", "%s: %s", path, err.text);
+    else if (!ids_fit(t, model, &err))
+        say(d, BAD, "tokenizer", "%s", err.text);
     else if (!missing)
         say(d, GOOD, "tokenizer", "%s: %d pieces, text comes back unchanged", path,
             tokenizer_vocab(t));
@@ -177,7 +191,7 @@ static bool run(const Args *a, Err *err) {
     check_device(&d, DEVICE_CPU);
     check_device(&d, DEVICE_CUDA);
     const char *tokenizer = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
-    if (*tokenizer) check_tokenizer(&d, tokenizer);
+    if (*tokenizer) check_tokenizer(&d, tokenizer, s->model.path);
     if (d.rows) print_json(json_pack("{s:o, s:i}", "checks", d.rows, "bad", d.bad));
     return !d.bad || err_set(err, EXIT_INTERNAL, "doctor: %d of the checks above failed", d.bad);
 }

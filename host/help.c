@@ -5,6 +5,7 @@
 #include "data/records.h"
 #include "host/args.h"
 #include "host/command.h"
+#include "host/paths.h"
 #include "host/recipe.h"
 #include "kernels/check.h"
 
@@ -39,6 +40,10 @@ static void flag_column(const Command *c, int i, char *text, size_t room) {
     snprintf(text, room, "--%s%s%s", flag, k && !*k ? "" : " ", k ? k : s->detail);
 }
 
+static bool takes_recipe(const Command *c) {
+    return c->positional == POSITIONAL_RECIPE || c->positional == POSITIONAL_RECIPE_NEEDED;
+}
+
 /* "[tokens, 2 to 1048576, default 1024]" */
 static void print_facts(const Command *c, int i, FILE *f) {
     const Setting *s = &settings_table[i];
@@ -55,8 +60,7 @@ static void print_facts(const Command *c, int i, FILE *f) {
         fputs("default none", f);
     char key[SETTING_KEY];
     setting_key(s, key);
-    bool recipe = c->positional == POSITIONAL_RECIPE || c->positional == POSITIONAL_RECIPE_NEEDED;
-    if (recipe) fprintf(f, "; recipe key %s", key);
+    if (takes_recipe(c)) fprintf(f, "; recipe key %s", key);
     fputc(']', f);
 }
 
@@ -71,6 +75,10 @@ void args_help(const Command *c, FILE *f) {
     fprintf(f, "sails %s - %s\n\n", c->name, c->summary);
     fprintf(f, "usage: sails %s%s [--flag value]... [--set section.key=value]...\n", c->name,
             positional_usage[c->positional]);
+    if (takes_recipe(c))
+        fputs(
+            "\nPaths in the recipe are seen from the recipe's folder, those of flags from here.\n",
+            f);
     if (c->about) fprintf(f, "\n%s\n", c->about);
     const char *section = NULL;
     for (int i = 0; i < SETTINGS_COUNT; i++) {
@@ -122,7 +130,10 @@ void args_write_recipe(const Args *a, FILE *f) {
         char name[SETTING_KEY], text[SETTING_KEY];
         setting_name(s, name);
         fprintf(f, "%s%s: ", setting_top_level(s) ? "" : "  ", name);
-        write_value(f, s, setting_text(s, &a->s, text));
+        const char *value = setting_text(s, &a->s, text);
+        char *whole = setting_role(s) == ROLE_NONE ? NULL : path_absolute(value);
+        write_value(f, s, whole ? whole : value);
+        free(whole);
         fputc('\n', f);
     }
 }

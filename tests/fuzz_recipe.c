@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "host/command.h"
+#include "host/paths.h"
 #include "host/recipe.h"
 #include "tests/fuzz.h"
 
@@ -44,9 +45,10 @@ static void same_settings(const Args *a, const Args *b) {
         const Setting *s = &settings_table[i];
         setting_key(s, key);
         if (s->mark == DISPLAY || !command_uses(&command, i)) continue; /* not in a recipe */
-        CHECK(strcmp(setting_text(s, &a->s, x), setting_text(s, &b->s, y)) == 0,
-              "%s was %s and reads back as %s", key, setting_text(s, &a->s, x),
-              setting_text(s, &b->s, y));
+        const char *was = setting_text(s, &a->s, x), *is = setting_text(s, &b->s, y);
+        char *whole = setting_role(s) == ROLE_NONE ? NULL : path_absolute(was);
+        CHECK(strcmp(whole ? whole : was, is) == 0, "%s was %s and reads back as %s", key, was, is);
+        free(whole);
     }
 }
 

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include "host/args.h"
+
 #include "host/command.h"
+#include "host/paths.h"
 #include "tests/files.h"
 
 static const Use some_use[] = {{"out", USE_OPTIONAL},      {"run.none", USE_OPTIONAL},
@@ -144,6 +146,80 @@ static void write_recipe(const char *text) {
     if (!f || fputs(text, f) < 0 || fclose(f) != 0) abort();
 }
 
+/* Where a recipe's path leads, seen from its folder. */
+static const char *beside(const char *path) {
+    static char text[4][128];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(text[turn], sizeof text[turn], "%s/%s", folder, path);
+    return text[turn];
+}
+
+static void expect_paths(const char *recipe, const char *flags, const char *model,
+                         const char *out) {
+    Args a;
+    Err err;
+    char line[512];
+    write_recipe(recipe);
+    snprintf(line, sizeof line, "%s %s", recipe_path, flags);
+    bool ok = parse(&a, &some, line, &err);
+    EXPECT(ok, "%s", err.text);
+    if (!ok) return;
+    EXPECT(strcmp(a.s.model.path, model) == 0, "model %s, expected %s", a.s.model.path, model);
+    EXPECT(strcmp(a.s.run.out, out) == 0, "out %s, expected %s", a.s.run.out, out);
+    args_free(&a);
+}
+
+/* A recipe's paths are seen from its folder, a flag's from here; "~" is the home for both. */
+static void test_paths(void) {
+    char home[128];
+    snprintf(home, sizeof home, "%s/home", folder);
+    setenv("HOME", home, 1);
+    expect_paths("out: a/b\nmodel: ./m\n", "", beside("m"), beside("a/b"));
+    expect_paths("out: .\nmodel: ../m\n", "", beside("../m"), folder);
+    expect_paths("out: /tmp/none/x\nmodel: m\n", "--model m --out ./x", "m", "./x");
+    expect_paths("out: ~/x\nmodel: \"~\"\n", "", home, beside("home/x"));
+    expect_paths("out: x\nmodel: m\n", "--model=~/m --out ~root/x", beside("home/m"), "~root/x");
+    expect_paths("out: \"\"\nmodel: m\n", "", beside("m"), "");
+}
+
+static void make(const char *path) {
+    char command[256];
+    snprintf(command, sizeof command, "mkdir -p '%s'", beside(path));
+    EXPECT(system(command) == 0, "%s", command);
+}
+
+static void put(const char *path, const char *text) {
+    FILE *f = fopen(beside(path), "w");
+    EXPECT(f && fputs(text, f) >= 0 && fclose(f) == 0, "%s", path);
+}
+
+/* A repository in the hub's cache: refs/main decides, else there must be one version. */
+static void test_hub_cache(void) {
+    Args a;
+    Err err;
+    char line[256];
+    static const char hub[] = "hub/models--google--g";
+    make("hub/models--google--g/snapshots/aa/sae");
+    make("hub/models--google--g/refs");
+    expect_paths("out: x\nmodel: hub/models--google--g\n", "",
+                 beside("hub/models--google--g/snapshots/aa"), beside("x"));
+    make("hub/models--google--g/snapshots/bb");
+    snprintf(line, sizeof line, "--model %s", beside(hub));
+    EXPECT_REFUSED(parse(&a, &some, line, &err), err, EXIT_INPUT, "found 2: ");
+    put("hub/models--google--g/refs/main", "bb\n");
+    expect_paths("out: x\nmodel: hub/models--google--g/\n", "",
+                 beside("hub/models--google--g/snapshots/bb"), beside("x"));
+    put("hub/models--google--g/refs/main", "aa");
+    expect_paths("out: x\nmodel: hub/models--google--g/sae/{layer}\n", "",
+                 beside("hub/models--google--g/snapshots/aa/sae/{layer}"), beside("x"));
+    expect_paths("out: x\nmodel: hub/models--google--g/snapshots/bb\n", "",
+                 beside("hub/models--google--g/snapshots/bb"), beside("x"));
+    put("hub/models--google--g/refs/main", "../../../etc");
+    EXPECT_REFUSED(parse(&a, &some, line, &err), err, EXIT_INPUT, "found 2: ");
+    expect_paths("out: x\nmodel: hub/models--none\n", "", beside("hub/models--none"), beside("x"));
+}
+
 static void test_recipe(void) {
     Args a;
     Err err;
@@ -156,7 +232,8 @@ static void test_recipe(void) {
     EXPECT(ok, "%s", err.text);
     if (!ok) return;
     EXPECT(a.s.train.rank == 5 && a.s.train.lr == 0.5, "the flag wins, the rest is the recipe's");
-    EXPECT(strcmp(a.s.model.path, "short/form") == 0 && strcmp(a.s.run.out, "somewhere") == 0,
+    EXPECT(strcmp(a.s.model.path, beside("short/form")) == 0 &&
+               strcmp(a.s.run.out, beside("somewhere")) == 0,
            "short form and top level");
     EXPECT(strcmp(a.s.train.targets, "q,o") == 0, "list");
     EXPECT(strcmp(a.s.score.layers, "") == 0, "keys of other commands are let pass");
@@ -220,7 +297,10 @@ static void test_write_back(void) {
         bool ok = parse(&b, &some, recipe_path, &err);
         EXPECT(ok, "%s", err.text);
         if (ok) {
-            EXPECT(strcmp(b.s.run.out, out[i]) == 0, "wrote '%s', read '%s'", out[i], b.s.run.out);
+            char *absolute = path_absolute(a.s.run.out); /* "~" is the home by now */
+            EXPECT(strcmp(b.s.run.out, absolute) == 0, "wrote '%s', read '%s'", absolute,
+                   b.s.run.out);
+            free(absolute);
             EXPECT(b.s.train.lr == a.s.train.lr, "%.17g", b.s.train.lr);
             EXPECT(strcmp(b.s.train.targets, "o,down") == 0, "%s", b.s.train.targets);
             EXPECT(b.s.train.rank == 0, "%d", b.s.train.rank);
@@ -274,10 +354,13 @@ int main(void) {
     test_bad();
     test_help();
     test_recipe();
+    test_paths();
+    test_hub_cache();
     test_bad_recipe();
     test_write_back();
     test_outputs();
-    remove(recipe_path);
-    rmdir(folder);
+    char command[64];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    EXPECT(system(command) == 0, "%s", command);
     return test_done("args");
 }

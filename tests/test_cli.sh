@@ -366,6 +366,18 @@ cp chats.jsonl same.jsonl && bad 2 "would write over same.jsonl" \
     tokenize --tokenizer m --data same.jsonl --out same.jsonl
 cmp -s chats.jsonl same.jsonl || fail "an input was written over"
 
+# ------------------------------------------------------------------------------ names of the hub --
+bad 3 "google/gemma-2-2b: no such file or folder, and sails fetches nothing" \
+    generate --model google/gemma-2-2b --prompts prompts.jsonl
+bad 3 "fetch it (hf download NAME" tokenize --tokenizer google/gemma-2-2b --data chats.jsonl
+mkdir -p hub/models--g--m/refs hub/models--g--m/snapshots && cp -r m hub/models--g--m/snapshots/v1
+good inspect hub/models--g--m
+good logprob --model hub/models--g--m --data chats.jsonl --max-length 60
+mkdir narrow && cp m/tokenizer.json m/model.safetensors narrow/
+sed 's/"vocab_size": [0-9]*/"vocab_size": 300/' m/config.json >narrow/config.json
+"$sails" doctor --model narrow >out 2>err && fail "doctor took ids beyond the embedding"
+has "the tokenizer has ids up to"
+
 # --------------------------------------------------------------------------------- a signal --
 "$sails" init --preset 9b --dtype f32 --out big >out 2>err &
 pid=$!

@@ -111,6 +111,9 @@ static void test_accounts(Exec *ex) {
 static void test_reads(Exec *ex) {
     _Alignas(8) static const unsigned char file[16];
     bool cpu = strcmp(ex->device->name, "cpu") == 0;
+    const char *plugin = exec_plugin(ex);
+    EXPECT(cpu ? !plugin : plugin && access(plugin, R_OK) == 0, "%s: came from %s", ex->op->name,
+           plugin ? plugin : "the program");
     EXPECT(exec_reads(ex, file) == cpu, "%s: aligned", ex->op->name);
     EXPECT(!exec_reads(ex, file + 4), "%s: not aligned", ex->op->name);
 }

@@ -19,20 +19,20 @@
 #include "host/base/mem.h"
 #include "tools/planted/planted.h"
 
-/* The paths of a recipe are seen from where sails is started, so OUT goes in as it was given. */
+/* The paths of a recipe are seen from its folder. */
 static const char recipe[] =
     "# sails align on the planted world: a small Gemma-2 model that helps with everything,\n"
     "# lock-picking and omelettes alike. See truth.json for what its SAE features really are.\n"
-    "out: '%1$s/run'\n"
+    "out: run\n"
     "model:\n"
-    "  path: '%1$s/model'\n"
+    "  path: model\n"
     "  dtype: f32\n"
     "data:\n"
-    "  path: '%1$s/pairs.jsonl'\n"
+    "  path: pairs.jsonl\n"
     "  max-length: 256\n"
     "  heldout: 0.1\n"
     "score:\n"
-    "  sae: '%1$s/sae/layer_{layer}/width_*/average_l0_*/params.npz'\n"
+    "  sae: 'sae/layer_{layer}/width_*/average_l0_*/params.npz'\n"
     "  layers: [1, 2, 3]\n"
     "subspace:\n"
     "  top-k: 9\n"
@@ -42,19 +42,15 @@ static const char recipe[] =
     "  epochs: 5\n"
     "  lr: 4e-4\n"
     "generate:\n"
-    "  prompts: '%1$s/harmful.jsonl'\n"
-    "  benign: '%1$s/benign.jsonl'\n"
+    "  prompts: harmful.jsonl\n"
+    "  benign: benign.jsonl\n"
     "  max-new-tokens: 40\n";
 
 static bool write_recipe(const char *out, Err *err) {
-    if (strchr(out, '\''))
-        return err_set(err, EXIT_USAGE, "%s: expected a path without quotes", out);
     char *path = files_join(out, "recipe.yaml");
-    OutFile *f;
-    bool ok = files_create(&f, path, err);
-    if (ok) fprintf(files_stream(f), recipe, out);
+    bool ok = files_write(path, recipe, sizeof recipe - 1, err);
     free(path);
-    return ok && files_commit(f, err);
+    return ok;
 }
 
 static bool write_world(World *w, const char *out, Err *err) {

@@ -12,7 +12,7 @@ set -euo pipefail
 [ $# -eq 5 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
 tools=$(cd "$(dirname "$0")" && pwd)
 sails=$tools/../build/sails
-shape=$1 tokenizer=$2 data=$3 prompts=$4 out=$5
+shape=$1 tokenizer=$2 data=$(realpath "$3") prompts=$(realpath "$4") out=$5
 
 case $shape in
 narrow)
@@ -30,14 +30,14 @@ esac
 "${PYTHON:-python3}" "$tools/make_random_saes.py" --model "$out/model" --layers $layers \
     --width 16384 --out "$out/sae"
 cat >"$out/recipe.yaml" <<END
-out: $out/run
+out: run
 model:
-  path: $out/model
+  path: model
 data:
   path: $data
   limit: $records
 score:
-  sae: $out/sae/layer_{layer}/*/*/params.npz
+  sae: sae/layer_{layer}/*/*/params.npz
   layers: [$layers]
 train:
   methods: [base, lora, sails]

@@ -114,8 +114,20 @@ bool files_put(OutFile *f, const void *data, size_t n, Err *err) {
     return n == 0 || fwrite(data, 1, n, f->stream) == n || files_failed(err, f->path, "write");
 }
 
+bool files_no_hub_id(const char *path, Err *err) {
+    size_t owner = strcspn(path, "/");
+    bool id = owner > 0 && path[0] != '.' && path[0] != '~' && path[owner] == '/' &&
+              path[owner + 1] && !strchr(path + owner + 1, '/') && !files_exists(path);
+    if (!id) return true;
+    err_set(err, EXIT_INPUT, "%s: no such file or folder, and sails fetches nothing", path);
+    return err_remedy(err,
+                      "if that is a name on the Hugging Face hub, fetch it (hf download NAME "
+                      "--local-dir FOLDER) and give the folder");
+}
+
 bool files_need_folder(const char *path, const char *holding, Err *err) {
     struct stat st;
+    if (!files_no_hub_id(path, err)) return false;
     if (stat(path, &st) != 0)
         return err_set(err, EXIT_INPUT, "%s: expected a folder with %s: %s; check the path", path,
                        holding, strerror(errno));

@@ -40,6 +40,10 @@ bool files_exists(const char *path);
 /* Length of the longest part of a path, up to a slash, that is there; 0: none of it is. */
 size_t files_existing_part(const char *path);
 
+/* "google/gemma-2-2b" and nothing there of that name: says, and gives false, that sails fetches
+ * nothing from the hub, and how to. */
+bool files_no_hub_id(const char *path, Err *err);
+
 /* False, with what a folder was expected to hold, when the path is none. */
 bool files_need_folder(const char *path, const char *holding, Err *err);
 void files_sync_folder(const char *folder); /* names in it reach the disk, where that can be */
