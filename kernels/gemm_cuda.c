@@ -6,8 +6,16 @@
  * Bits: the library's first heuristic answer is taken, never a timed choice, with one workspace
  * size and without split-K. For gemm the heuristic is asked with a fixed number of rows and its
  * answer serves every M, so that a row's result does not depend on how many rows come with it. The
- * library may decline to use it for some M; only such an M gets an algorithm of its own. Limits:
- * f32 products are true f32 (no TF32): the parity mode. */
+ * library may decline to use it for some M; only such an M gets an algorithm of its own.
+ *
+ * Alignment: the library is told to which bytes the rows of each matrix begin at multiples of, and
+ * picks a kernel that reads so many at once, down to one element. That is what every row of the
+ * matrix has in common (row_alignment), so that it too says nothing about which rows were asked
+ * for. Only odd shapes have less than 16 bytes: LoRA ranks that are no multiple of 8, say. Their
+ * columns are not padded to it: it would put a second layout into every place that knows of ranks,
+ * to speed up products that wait for memory.
+ *
+ * Limits: f32 products are true f32 (no TF32): the parity mode. */
 #include <cublasLt.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,7 +23,8 @@
 
 #include "kernels/cuda.h"
 
-enum { REF_ROWS = 1024, FEW_ROWS = 16, GRAD_CHUNK = 1024, CACHE_SIZE = 128, ALIGNMENT = 16 };
+enum { REF_ROWS = 1024, FEW_ROWS = 16, GRAD_CHUNK = 1024, CACHE_SIZE = 128 };
+enum { MOST_ALIGNED = 16 }; /* bytes: the widest access */
 
 #define BLAS_CHECK(call)                                         \
     do {                                                         \
@@ -28,10 +37,11 @@ enum { REF_ROWS = 1024, FEW_ROWS = 16, GRAD_CHUNK = 1024, CACHE_SIZE = 128, ALIG
 typedef struct Key {
     int rows; /* of C, when the heuristic is asked */
     int N, K, lda, ldb, ldc;
+    int align_a, align_b, align_c;  /* row_alignment */
     int a_by_columns, b_by_columns; /* A stored (K,M); B stored (N,K) */
     cudaDataType_t type_in, type_out;
 } Key;
-_Static_assert(sizeof(Key) == 10 * sizeof(int), "padding in Key");
+_Static_assert(sizeof(Key) == 13 * sizeof(int), "padding in Key");
 
 typedef struct Plan {
     Key key;
@@ -97,19 +107,20 @@ static void choose(MatmulState *m, Plan *p) {
     size_t workspace = MATMUL_BYTES;
     prefer(pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_split, sizeof no_split);
     prefer(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
-    uint32_t alignment = ALIGNMENT;               /* what ops.h promises */
-    for (int operand = 0; operand < 4; operand++) /* A, B, C, D: consecutive attributes */
-        prefer(pref,
-               (cublasLtMatmulPreferenceAttributes_t)(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES +
-                                                      operand),
-               &alignment, sizeof alignment);
+    uint32_t a = (uint32_t)k->align_a, b = (uint32_t)k->align_b, c = (uint32_t)k->align_c;
+    prefer(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &b, sizeof b); /* B comes first */
+    prefer(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &a, sizeof a);
+    prefer(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c, sizeof c);
+    prefer(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &c, sizeof c);
     cublasLtMatmulHeuristicResult_t found;
     int count = 0;
     cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(m->handle, p->desc, &l.b, &l.a, &l.c,
                                                            &l.c, pref, 1, &found, &count);
     CHECK(status == CUBLAS_STATUS_SUCCESS && count == 1,
-          "cuBLASLt has no algorithm for N=%d K=%d lda=%d ldb=%d ldc=%d: %s", k->N, k->K, k->lda,
-          k->ldb, k->ldc, cublasLtGetStatusString(status));
+          "cuBLASLt has no algorithm for N=%d K=%d lda=%d ldb=%d ldc=%d, rows at multiples of "
+          "%d %d %d bytes: %s",
+          k->N, k->K, k->lda, k->ldb, k->ldc, k->align_a, k->align_b, k->align_c,
+          cublasLtGetStatusString(status));
     p->algo = found.algo;
     BLAS_CHECK(cublasLtMatmulPreferenceDestroy(pref));
 }
@@ -151,12 +162,20 @@ static cublasStatus_t run(CudaState *s, const Key *k, void *C, const void *A, co
                           &p->algo, m->workspace, MATMUL_BYTES, s->stream);
 }
 
+/* The largest power of two, up to MOST_ALIGNED, that every row's address is a multiple of. Rows
+ * further down give the same: their distance is a multiple of the leading dimension. */
+static int row_alignment(const void *p, int ld, cudaDataType_t type) {
+    uintptr_t bits = (uintptr_t)p | (uintptr_t)ld * (type == CUDA_R_32F ? 4 : 2) | MOST_ALIGNED;
+    return (int)(bits & -bits);
+}
+
 static void multiply(Exec *ex, Key k, void *C, const void *A, const void *B, int M, float alpha,
                      float beta) {
     CudaState *s = cuda_state(ex);
     k.type_in = ex->dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
-    CHECK(((uintptr_t)A | (uintptr_t)B | (uintptr_t)C) % ALIGNMENT == 0,
-          "expected addresses that are multiples of %d: A %p B %p C %p", ALIGNMENT, A, B, C);
+    k.align_a = row_alignment(A, k.lda, k.type_in);
+    k.align_b = row_alignment(B, k.ldb, k.type_in);
+    k.align_c = row_alignment(C, k.ldc, k.type_out);
     cublasStatus_t status = run(s, &k, C, A, B, M, alpha, beta);
     /* The library has two names for an algorithm that this M does not suit: INVALID_VALUE also says
      * that it would need more workspace. */

@@ -108,11 +108,24 @@ struct alignas(sizeof(T) * W < PACK_BYTES ? sizeof(T) * W : PACK_BYTES) Pack {
     T v[W];
 };
 
+/* Hardware faults where a pack is not aligned; the simulated device, whose processor may not mind,
+ * does so here. */
+template <int W, class T>
+static __device__ inline void pack_expect_aligned(const T *p) {
+#ifndef __CUDA_ARCH__
+    if (reinterpret_cast<uintptr_t>(p) % alignof(Pack<T, W>) != 0) __trap();
+#endif
+    (void)p;
+}
+
 /* The pack at p. If not `whole`, p may be unaligned and the tensor may end after `left` elements:
  * they move one by one, and what lies beyond reads as 0 and is not written. */
 template <int W, class T>
 static __device__ inline Pack<T, W> pack_load(const T *p, size_t left, bool whole) {
-    if (whole) return *reinterpret_cast<const Pack<T, W> *>(p);
+    if (whole) {
+        pack_expect_aligned<W>(p);
+        return *reinterpret_cast<const Pack<T, W> *>(p);
+    }
     Pack<T, W> a = {};
     for (int k = 0; k < W; k++)
         if ((size_t)k < left) a.v[k] = p[k];
@@ -120,11 +133,13 @@ static __device__ inline Pack<T, W> pack_load(const T *p, size_t left, bool whol
 }
 template <int W, class T>
 static __device__ inline void pack_store(T *p, Pack<T, W> a, size_t left, bool whole) {
-    if (whole)
+    if (whole) {
+        pack_expect_aligned<W>(p);
         *reinterpret_cast<Pack<T, W> *>(p) = a;
-    else
+    } else {
         for (int k = 0; k < W; k++)
             if ((size_t)k < left) p[k] = a.v[k];
+    }
 }
 
 /* Copies D elements, by all threads of the block. */

@@ -8,9 +8,10 @@
  *   arguments   Exec, outputs, inputs, dims, scalars - in that order.
  *   store       the storage type, f32 or bf16, of the table that the op was taken from. Reading
  *               is exact, computing and reducing is f32 (double where stated), writing rounds once.
- *   shapes      row major, last dim contiguous; base addresses 16-byte aligned. In device memory,
- *               all of them: index arrays and structs too. (CPU twins need an element's alignment
- *               only, so that weights can stay in files that pad to 8 bytes.)
+ *   shapes      row major, last dim contiguous; base addresses 16-byte aligned, unless slices may
+ *               begin at any element. In device memory, all of them: index arrays and structs too.
+ *               (CPU twins need an element's alignment only, so that weights can stay in files that
+ *               pad to 8 bytes.)
  *   out =       fully overwritten: the old contents are never read, not even as NaN.
  *   out +=      added to the old contents.
  *   in/out      read and overwritten.
@@ -169,8 +170,10 @@ typedef void op_geglu_bwd(Exec *ex, store *dgate, store *dup, const store *dy, c
 enum GemmForm { GEMM_NT, GEMM_NN, GEMM_NT_FEW };
 
 /* C (M,N) store, ldc elements from row to row; A, B store with lda, ldb. beta is 0 (C is then only
- * written) or 1. ld >= the row length, any alignment. Every element of C is a sum over K whose
- * order depends on the form, not on M, on the row or on threads. M = 0 does nothing. */
+ * written) or 1. ld >= the row length. Each matrix may begin at any element, as slices of columns
+ * do. Every element of C is a sum over K whose order depends on the form, not on M, on the row or
+ * on threads; on a GPU also on the alignment that all rows of a matrix share, which 16 bytes make
+ * the fastest. M = 0 does nothing. */
 typedef void op_gemm(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
                      int M, int N, int K, enum GemmForm form, float alpha, float beta);
 
@@ -180,7 +183,7 @@ typedef void op_gemm_f32(Exec *ex, float *C, int ldc, const store *A, int lda, c
 
 /* A weight gradient:  C += alpha A^T B, a sum over T rows (tokens), done in chunks of 1024 rows
  * that are added in order.   C (M,N) f32 out +=, contiguous;  A (T,M), B (T,N) store with lda, ldb.
- */
+ * All may begin at any element. */
 typedef void op_gemm_grad(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb,
                           int T, int M, int N, float alpha);
 
@@ -222,7 +225,8 @@ typedef void op_uncast(Exec *ex, float *y, const store *x, size_t n);
 /* y += a x.   y, x (n) f32 in/out, in. */
 typedef void op_add(Exec *ex, float *y, const float *x, size_t n, float a);
 
-/* sum[0] += sum of x^2, in double, in a fixed order.   sum (1) f64 out +=;  x (n) f32 in. */
+/* sum[0] += sum of x^2, in double, in a fixed order.   sum (1) f64 out +=;  x (n) f32 in: a slice
+ * may begin at any element. */
 typedef void op_sumsq(Exec *ex, double *sum, const float *x, size_t n);
 
 typedef struct AdamW {
@@ -234,11 +238,12 @@ typedef struct AdamW {
  *   p -= lr wd p;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
  *   p -= lr / (1-b1^step) m / (sqrt(v) / sqrt(1-b2^step) + eps)
  *   p, m, v (n) f32 in/out;  g (n) f32 in. What does not depend on the element is computed in
- * double and rounded to f32 once. */
+ * double and rounded to f32 once. Slices may begin at any element. */
 typedef void op_adamw(Exec *ex, float *p, float *m, float *v, const float *g, size_t n,
                       float gscale, AdamW a);
 
-/* index[0] = the first i with x[i] NaN or infinite, or -1.   index (1) i64 out =. */
+/* index[0] = the first i with x[i] NaN or infinite, or -1.   index (1) i64 out =;  x (n) in: a
+ * slice may begin at any element. */
 typedef void op_find_bad(Exec *ex, int64_t *index, const store *x, size_t n);
 typedef void op_find_bad_f32(Exec *ex, int64_t *index, const float *x, size_t n);
 

@@ -41,24 +41,34 @@ static double *ref_run(size_t n, double gscale, AdamW a, int first, double *m, d
     return p;
 }
 
-static void test_run(Exec *ex, size_t n) {
+/* A device tensor of n elements that is a slice: it begins `at` elements into its memory. */
+static float *slice(Exec *ex, double *values, size_t n, size_t at) {
+    double *all = test_noise_array(7, n + at, 1);
+    for (size_t i = 0; i < n; i++) all[at + i] = values[i];
+    float *p = test_f32(ex, all, n + at) + at;
+    for (size_t i = 0; i < n; i++) values[i] = all[at + i];
+    free(all);
+    return p;
+}
+
+static void test_run(Exec *ex, size_t n, size_t at) {
     AdamW a = {.lr = 5e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1};
     double *P = test_noise_array(1, n, 1), *M = test_noise_array(2, n, 0);
     double *V = test_noise_array(3, n, 0), *wm = test_noise_array(4, n, 0);
     double *wv = test_noise_array(5, n, 0), *tol = test_noise_array(6, n, 0);
-    float *p = test_f32(ex, P, n), *m = test_f32(ex, M, n), *v = test_f32(ex, V, n);
+    float *p = slice(ex, P, n, at), *m = slice(ex, M, n, at), *v = slice(ex, V, n, at);
     for (int s = 0; s < STEPS; s++) {
         double *G = gradients(n, s);
-        float *g = test_f32(ex, G, n);
+        float *g = slice(ex, G, n, at);
         a.step = s + 1;
         ex->op->adamw(ex, p, m, v, g, n, 0.5f, a);
-        test_free(ex, g);
+        test_free(ex, g - at);
         free(G);
     }
     double *want = ref_run(n, 0.5, a, 1, wm, wv), *gp = test_get_f32(ex, p, n);
     double *gm = test_get_f32(ex, m, n), *gv = test_get_f32(ex, v, n);
     char what[96];
-    snprintf(what, sizeof what, "%s adamw n=%zu", ex->op->name, n);
+    snprintf(what, sizeof what, "%s adamw n=%zu at %zu", ex->op->name, n, at);
     /* Per step p is rounded twice, and moves by about lr with a dozen roundings in the update. */
     for (size_t i = 0; i < n; i++) tol[i] = STEPS * 0x1p-24 * (2 * fabs(want[i]) + 12 * a.lr);
     test_close_each(what, gp, want, tol, n);
@@ -76,7 +86,7 @@ static void test_run(Exec *ex, size_t n) {
         TEST_DETECTS(test_close_each(what, gp, other, tol, n));
         free(other);
     }
-    test_free(ex, p), test_free(ex, m), test_free(ex, v);
+    test_free(ex, p - at), test_free(ex, m - at), test_free(ex, v - at);
     free(P), free(M), free(V), free(wm), free(wv), free(tol), free(want), free(gp), free(gm);
     free(gv);
 }
@@ -91,7 +101,9 @@ static void test_contract(Exec *ex) {
 
 static void body(Exec *ex) {
     static const size_t size[] = {0, 1, 15, 4097, 40000};
-    for (size_t s = 0; s < sizeof size / sizeof size[0]; s++) test_run(ex, size[s]);
+    for (size_t s = 0; s < sizeof size / sizeof size[0]; s++) test_run(ex, size[s], 0);
+    test_run(ex, 4097, 1);
+    test_run(ex, 18, 2);
     test_contract(ex);
 }
 

@@ -66,16 +66,18 @@ static void test_add(Exec *ex, size_t n) {
     free(X), free(Y), free(tol), free(got);
 }
 
-static void test_sumsq(Exec *ex, size_t n) {
-    double *X = test_noise_array(6, n, 1), want = 0.625, start = 0.625;
+/* The slice begins `at` elements into its memory, behind NaN. */
+static void test_sumsq(Exec *ex, size_t n, size_t at) {
+    double *all = test_noise_array(6, n + at, 1), *X = all + at, want = 0.625, start = 0.625;
+    for (size_t i = 0; i < at; i++) all[i] = NAN;
     if (n > 1)
         X[n - 1] = 1e18; /* beyond f32 when squared: 1e36 fits, its sum does in double only */
     if (n > 2) X[1] = 1e-30;
-    float *x = test_f32(ex, X, n);
+    float *whole = test_f32(ex, all, n + at), *x = whole + at;
     for (size_t i = 0; i < n; i++) want += X[i] * X[i];
     double *sum = test_alloc(ex, sizeof *sum), *again = test_alloc(ex, sizeof *again);
     char what[96];
-    snprintf(what, sizeof what, "%s sumsq n=%zu", ex->op->name, n);
+    snprintf(what, sizeof what, "%s sumsq n=%zu at %zu", ex->op->name, n, at);
     for (int threads = 1; threads <= 4; threads *= 2) {
         omp_set_num_threads(threads);
         exec_copy_in(ex, again, &start, sizeof start);
@@ -87,8 +89,8 @@ static void test_sumsq(Exec *ex, size_t n) {
     test_close(what, got, &want, 1, 0, rtol);
     got[0] *= 1 + 1e-9;
     TEST_DETECTS(test_close(what, got, &want, 1, 0, rtol));
-    test_free(ex, x), test_free(ex, sum), test_free(ex, again);
-    free(X), free(got);
+    test_free(ex, whole), test_free(ex, sum), test_free(ex, again);
+    free(all), free(got);
 }
 
 /* The sum must see each element; with a common size, so that none hides in rounding. */
@@ -106,16 +108,17 @@ static void test_sumsq_all(Exec *ex) {
     free(X), free(got);
 }
 
-/* Index of the first bad number that both searches report; they must agree. */
-static int64_t find(Exec *ex, const double *values, size_t n) {
-    double *v = malloc((n + 1) * sizeof *v);
-    for (size_t i = 0; i < n; i++) v[i] = values[i];
-    store *s = test_store(ex, v, n);
-    float *f = test_f32(ex, v, n);
+/* Index of the first bad number that both searches report; they must agree, and it must not matter
+ * where a slice begins: `at` elements into its memory, behind infinities. */
+static int64_t find(Exec *ex, const double *values, size_t n, size_t at) {
+    double *v = malloc((n + at + 1) * sizeof *v);
+    for (size_t i = 0; i < n + at; i++) v[i] = i < at ? INFINITY : values[i - at];
+    store *s = test_store(ex, v, n + at);
+    float *f = test_f32(ex, v, n + at);
     int64_t *index = test_alloc(ex, sizeof *index), a, b;
-    ex->op->find_bad(ex, index, s, n);
+    ex->op->find_bad(ex, index, store_at(ex->dtype, s, at), n);
     exec_copy_out(ex, &a, index, sizeof a);
-    ex->op->find_bad_f32(ex, index, f, n);
+    ex->op->find_bad_f32(ex, index, f + at, n);
     exec_copy_out(ex, &b, index, sizeof b);
     EXPECT(a == b, "find_bad says %lld, find_bad_f32 %lld", (long long)a, (long long)b);
     test_free(ex, s), test_free(ex, f), test_free(ex, index);
@@ -128,14 +131,14 @@ static void test_find(Exec *ex, size_t n) {
     double *x = test_noise_array(8, n, 1);
     for (size_t i = 0; i < n; i++) /* large and small, but numbers */
         x[i] = i % 4 == 0 ? x[i] : i % 4 == 1 ? 3.3e38 : i % 4 == 2 ? -1e-40 : 0;
-    EXPECT(find(ex, x, n) == -1, "n=%zu", n);
+    for (size_t first = 0; first < 4; first++) EXPECT(find(ex, x, n, first) == -1, "n=%zu", n);
     size_t at[] = {0, n / 2, n - 1, 4095, 4096};
     for (int k = 0; k < 5 && n > 0; k++) {
         size_t i = at[k] < n ? at[k] : n - 1;
         double keep = x[i], last = x[n - 1];
         x[n - 1] = NAN; /* one more behind it must not matter */
         x[i] = bad[k % 3];
-        int64_t got = find(ex, x, n);
+        int64_t got = find(ex, x, n, k % 4);
         EXPECT(got == (int64_t)i, "n=%zu: found %lld, want %zu", n, (long long)got, i);
         x[n - 1] = last;
         x[i] = keep;
@@ -147,7 +150,8 @@ static void body(Exec *ex) {
     for (int s = 0; s < SIZES; s++) {
         test_cast(ex, sizes[s]);
         test_add(ex, sizes[s]);
-        test_sumsq(ex, sizes[s]);
+        test_sumsq(ex, sizes[s], 0);
+        test_sumsq(ex, sizes[s], 1 + s % 3);
         test_find(ex, sizes[s]);
     }
     test_sumsq_all(ex);

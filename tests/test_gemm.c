@@ -8,24 +8,29 @@
 #include "kernels/check.h"
 #include "tests/test.h"
 
-/* A strided matrix in device memory beside its values; the gaps between rows hold NaN. */
+/* A strided matrix in device memory beside its values. It begins `at` elements into its memory;
+ * those and the gaps between rows hold NaN. */
 typedef struct Matrix {
-    store *p;
-    double *v; /* rows x ld, as rounded to storage */
+    store *all, *p;    /* p: the first element of the matrix */
+    double *all_v, *v; /* rows x ld, as rounded to storage */
     int rows, cols, ld;
 } Matrix;
 
-static Matrix matrix(Exec *ex, uint64_t seed, int rows, int cols, int ld) {
-    Matrix m = {NULL, test_noise_array(seed, (size_t)rows * ld, 1), rows, cols, ld};
+static Matrix matrix(Exec *ex, uint64_t seed, int rows, int cols, int ld, int at) {
+    size_t n = (size_t)at + (size_t)rows * ld;
+    Matrix m = {.all_v = test_noise_array(seed, n, 1), .rows = rows, .cols = cols, .ld = ld};
+    m.v = m.all_v + at;
+    for (int i = 0; i < at; i++) m.all_v[i] = NAN;
     for (int r = 0; r < rows; r++)
         for (int c = cols; c < ld; c++) m.v[(size_t)r * ld + c] = NAN;
-    m.p = test_store(ex, m.v, (size_t)rows * ld);
+    m.all = test_store(ex, m.all_v, n);
+    m.p = store_at(ex->dtype, m.all, (size_t)at);
     return m;
 }
 
 static void matrix_free(Exec *ex, Matrix *m) {
-    test_free(ex, m->p);
-    free(m->v);
+    test_free(ex, m->all);
+    free(m->all_v);
 }
 
 /* The reference and its allowance, element by element. The allowance: a sum of K products in f32
@@ -85,20 +90,23 @@ typedef struct Case {
     float alpha, beta;
 } Case;
 
-static void product(Exec *ex, Case t, enum GemmForm form, bool to_f32, uint64_t seed) {
+/* first: elements in front of A, and other numbers of them in front of B and C, as columns of a
+ * wider matrix have them. */
+static void product(Exec *ex, Case t, int first, enum GemmForm form, bool to_f32, uint64_t seed) {
     char what[128];
-    snprintf(what, sizeof what, "%s gemm%s %s %dx%dx%d pad %d alpha %g beta %g", ex->op->name,
-             to_f32 ? "_f32" : "", form_name[form], t.M, t.N, t.K, t.pad, (double)t.alpha,
+    snprintf(what, sizeof what, "%s gemm%s %s %dx%dx%d pad %d at %d alpha %g beta %g", ex->op->name,
+             to_f32 ? "_f32" : "", form_name[form], t.M, t.N, t.K, t.pad, first, (double)t.alpha,
              (double)t.beta);
     int ldc = t.N + t.pad, rows_b = form == GEMM_NN ? t.K : t.N,
         cols_b = form == GEMM_NN ? t.N : t.K;
-    Matrix a = matrix(ex, seed, t.M, t.K, t.K + 2 * t.pad);
-    Matrix b = matrix(ex, seed + 1, rows_b, cols_b, cols_b + 3 * t.pad);
-    size_t n = (size_t)t.M * ldc;
-    double *old = test_noise_array(seed + 2, n, 3);
+    Matrix a = matrix(ex, seed, t.M, t.K, t.K + 2 * t.pad, first);
+    Matrix b = matrix(ex, seed + 1, rows_b, cols_b, cols_b + 3 * t.pad, 3 * first);
+    size_t n = (size_t)t.M * ldc, at = 2 * (size_t)first;
+    double *all = test_noise_array(seed + 2, at + n, 3), *old = all + at;
+    for (size_t i = 0; i < at; i++) all[i] = NAN;
     for (size_t i = 0; i < n; i++)
         if (t.beta == 0 || (int)(i % (size_t)ldc) >= t.N) old[i] = NAN;
-    void *c = to_f32 ? (void *)test_f32(ex, old, n) : (void *)test_store(ex, old, n);
+    void *c = to_f32 ? (void *)test_f32(ex, all, at + n) : (void *)test_store(ex, all, at + n);
     Expected e = expected_new((size_t)t.M * t.N);
     for (int i = 0; i < t.M; i++)
         for (int j = 0; j < t.N; j++) {
@@ -113,10 +121,14 @@ static void product(Exec *ex, Case t, enum GemmForm form, bool to_f32, uint64_t 
                            to_f32 ? 0 : test_roundoff(ex->dtype));
         }
     if (to_f32)
-        ex->op->gemm_f32(ex, c, ldc, a.p, a.ld, b.p, b.ld, t.M, t.N, t.K, form, t.alpha, t.beta);
+        ex->op->gemm_f32(ex, (float *)c + at, ldc, a.p, a.ld, b.p, b.ld, t.M, t.N, t.K, form,
+                         t.alpha, t.beta);
     else
-        ex->op->gemm(ex, c, ldc, a.p, a.ld, b.p, b.ld, t.M, t.N, t.K, form, t.alpha, t.beta);
-    double *got = to_f32 ? test_get_f32(ex, c, n) : test_get_store(ex, c, n);
+        ex->op->gemm(ex, store_at(ex->dtype, c, at), ldc, a.p, a.ld, b.p, b.ld, t.M, t.N, t.K, form,
+                     t.alpha, t.beta);
+    double *got_all = to_f32 ? test_get_f32(ex, c, at + n) : test_get_store(ex, c, at + n);
+    double *got = got_all + at;
+    for (size_t i = 0; i < at; i++) EXPECT(isnan(got_all[i]), "%s wrote before C", what);
     close_gemm(what, got, &e, t.M, t.N, ldc);
     gaps_kept(what, got, t.M, t.N, ldc);
     if (t.M > 0) {
@@ -127,18 +139,19 @@ static void product(Exec *ex, Case t, enum GemmForm form, bool to_f32, uint64_t 
         got[last] = NAN;
         TEST_DETECTS(close_gemm(what, got, &e, t.M, t.N, ldc));
     }
-    free(got), free(old), expected_free(&e);
+    free(got_all), free(all), expected_free(&e);
     test_free(ex, c), matrix_free(ex, &a), matrix_free(ex, &b);
 }
 
-static void gradient(Exec *ex, int T, int M, int N, int pad, float alpha, uint64_t seed) {
+static void gradient(Exec *ex, int T, int M, int N, int pad, int at, float alpha, uint64_t seed) {
     char what[96];
-    snprintf(what, sizeof what, "%s gemm_grad %dx%d over %d rows pad %d", ex->op->name, M, N, T,
-             pad);
-    Matrix a = matrix(ex, seed, T, M, M + pad), b = matrix(ex, seed + 1, T, N, N + 2 * pad);
+    snprintf(what, sizeof what, "%s gemm_grad %dx%d over %d rows pad %d at %d", ex->op->name, M, N,
+             T, pad, at);
+    Matrix a = matrix(ex, seed, T, M, M + pad, at);
+    Matrix b = matrix(ex, seed + 1, T, N, N + 2 * pad, 3 * at);
     size_t n = (size_t)M * N;
-    double *old = test_noise_array(seed + 2, n, 3);
-    float *c = test_f32(ex, old, n);
+    double *all = test_noise_array(seed + 2, n + 2 * (size_t)at, 3), *old = all + 2 * at;
+    float *c = test_f32(ex, all, n + 2 * (size_t)at);
     Expected e = expected_new(n);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
@@ -150,12 +163,13 @@ static void gradient(Exec *ex, int T, int M, int N, int pad, float alpha, uint64
             expect_element(&e, (size_t)i * N + j, sum, sum_abs, T, alpha, old[(size_t)i * N + j],
                            0);
         }
-    ex->op->gemm_grad(ex, c, a.p, a.ld, b.p, b.ld, T, M, N, alpha);
-    double *got = test_get_f32(ex, c, n);
+    ex->op->gemm_grad(ex, c + 2 * at, a.p, a.ld, b.p, b.ld, T, M, N, alpha);
+    double *got_all = test_get_f32(ex, c, n + 2 * (size_t)at), *got = got_all + 2 * at;
+    EXPECT(memcmp(got_all, all, 2 * (size_t)at * sizeof *all) == 0, "%s wrote before C", what);
     close_gemm(what, got, &e, M, N, N);
     got[0] = alpha == 0 ? NAN : 2 * got[0] + 1;
     TEST_DETECTS(close_gemm(what, got, &e, M, N, N));
-    free(got), free(old), expected_free(&e);
+    free(got_all), free(all), expected_free(&e);
     test_free(ex, c), matrix_free(ex, &a), matrix_free(ex, &b);
 }
 
@@ -204,10 +218,11 @@ static void compare_rows(Exec *ex, const Rows *r, int N, int most) {
     free(all);
 }
 
-static void row_bits(Exec *ex, int N, int K, int pad, enum GemmForm form, float beta) {
+static void row_bits(Exec *ex, int N, int K, int pad, int first, enum GemmForm form, float beta) {
     int rows = strncmp(ex->op->name, "cpu", 3) == 0 ? 1000 : 300; /* a simulated one is slow */
-    Rows r = {.a = matrix(ex, 11, rows, K, K), .form = form, .beta = beta};
-    r.b = form == GEMM_NN ? matrix(ex, 12, K, N, N + pad) : matrix(ex, 12, N, K, K + pad);
+    Rows r = {.a = matrix(ex, 11, rows, K, K, first), .form = form, .beta = beta};
+    r.b = form == GEMM_NN ? matrix(ex, 12, K, N, N + pad, first)
+                          : matrix(ex, 12, N, K, K + pad, first);
     r.old = test_noise_array(13, (size_t)rows * N, 1);
     compare_rows(ex, &r, N, rows);
     r.to_f32 = true;
@@ -219,7 +234,7 @@ static void row_bits(Exec *ex, int N, int K, int pad, enum GemmForm form, float 
 static void grad_bits(Exec *ex, int T, int M, int N) {
     static const int threads[] = {1, 2, 4};
     int before = omp_get_max_threads();
-    Matrix a = matrix(ex, 21, T, M, M), b = matrix(ex, 22, T, N, N);
+    Matrix a = matrix(ex, 21, T, M, M, 0), b = matrix(ex, 22, T, N, N, 0);
     size_t n = (size_t)M * N;
     double *old = test_noise_array(23, n, 1), *first = NULL;
     for (int t = 0; t < 3; t++) {
@@ -255,21 +270,36 @@ static void all_gemm(Exec *ex) {
         {31, 257, 127, 13, 0, 1},  {96, 48, 2305, 0, 1, 0}, {31, 257, 127, 0, 0, 1},
         {9, 33, 64, 0, 0, 0},
     };
+    static const Case slices[] = {
+        /* of low-rank activations, of ranks 1, 3, 4, 5 and 12 */
+        {33, 40, 1, 2, 1, 1},   {33, 3, 40, 3, 1, 0}, {33, 40, 4, 8, 0.5f, 1},
+        {33, 12, 64, 12, 1, 0}, {20, 5, 41, 6, 1, 1}, {1, 30, 1, 0, 1, 1},
+    };
+    static const int firsts[] = {1, 1, 4, 2, 3, 5};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int f = GEMM_NT; f <= GEMM_NT_FEW; f++)
             for (int to_f32 = 0; to_f32 < 2; to_f32++)
-                product(ex, cases[i], (enum GemmForm)f, to_f32, 100 * i);
-    static const int grads[][4] = {
-        {0, 3, 5, 0},    {1, 1, 1, 0},      {40, 1, 33, 0},    {40, 33, 1, 0},    {5, 16, 33, 1},
-        {64, 64, 16, 0}, {1023, 17, 40, 3}, {1024, 16, 96, 0}, {1025, 40, 16, 0}, {2100, 8, 65, 2}};
+                product(ex, cases[i], 0, (enum GemmForm)f, to_f32, 100 * i);
+    for (size_t i = 0; i < sizeof slices / sizeof *slices; i++)
+        for (int f = GEMM_NT; f <= GEMM_NT_FEW; f++)
+            for (int to_f32 = 0; to_f32 < 2; to_f32++)
+                product(ex, slices[i], firsts[i], (enum GemmForm)f, to_f32, 50 * i);
+    static const int grads[][5] = {{0, 3, 5, 0, 0},      {1, 1, 1, 0, 0},      {40, 1, 33, 0, 0},
+                                   {40, 33, 1, 0, 0},    {5, 16, 33, 1, 0},    {64, 64, 16, 0, 0},
+                                   {1023, 17, 40, 3, 0}, {1024, 16, 96, 0, 0}, {1025, 40, 16, 0, 0},
+                                   {2100, 8, 65, 2, 0},  {1030, 4, 30, 8, 4},  {40, 3, 20, 5, 1},
+                                   {40, 41, 12, 2, 2}};
     for (size_t i = 0; i < sizeof grads / sizeof *grads; i++)
-        gradient(ex, grads[i][0], grads[i][1], grads[i][2], grads[i][3], i % 2 ? 1 : -0.3f, 7 * i);
+        gradient(ex, grads[i][0], grads[i][1], grads[i][2], grads[i][3], grads[i][4],
+                 i % 2 ? 1 : -0.3f, 7 * i);
     for (int f = GEMM_NT; f <= GEMM_NT_FEW; f++) {
         for (int pad = 0; pad <= 8; pad += 8) {
-            row_bits(ex, 330, 64, pad, (enum GemmForm)f, 0);
-            row_bits(ex, 65, 2304, pad, (enum GemmForm)f, 1);
-            row_bits(ex, 16, 1000, pad, (enum GemmForm)f, 0);
+            row_bits(ex, 330, 64, pad, 0, (enum GemmForm)f, 0);
+            row_bits(ex, 65, 2304, pad, 0, (enum GemmForm)f, 1);
+            row_bits(ex, 16, 1000, pad, 0, (enum GemmForm)f, 0);
         }
+        row_bits(ex, 20, 1002, 1, 0, (enum GemmForm)f, 0); /* rows that begin at any element */
+        row_bits(ex, 7, 333, 0, 1, (enum GemmForm)f, 1);
     }
     grad_bits(ex, 2500, 16, 300);
     grad_bits(ex, 3000, 24, 16);

@@ -6,7 +6,9 @@
  * so are operands that overlap the result. Algorithms found for many columns of C do not support a
  * single one, and those found for few take more workspace for many than they were asked with, as a
  * library may have it; with SIMT_BLAS=empty none is found for anything. Sums run over k in order,
- * in f32. The workspace is left full of NaN. */
+ * in f32; but for operands of which less than 16 bytes of alignment are promised, even k come first
+ * and then the odd ones, since a library has other kernels for them. The workspace is left full of
+ * NaN. */
 #include <cublasLt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +24,7 @@ using namespace simt;
 namespace {
 
 enum : uint64_t { HANDLE = 0x73696d745f6c74, ALGO = 0x73696d745f616c };
-enum { NEEDED_WORKSPACE = 4 << 20, WORKSPACE_ALIGNMENT = 256, MANY_COLUMNS = 64 };
+enum { NEEDED_WORKSPACE = 4 << 20, WORKSPACE_ALIGNMENT = 256, MANY_COLUMNS = 64, ALIGNED = 16 };
 
 /* Of the table of types in the documentation of cublasLtMatmul(): what a product of regular
  * column-major matrices may have. */
@@ -132,17 +134,20 @@ std::vector<float> unpack(const void *p, const Layout &l, bool transposed) {
     return v;
 }
 
-/* One strip of rows and COLUMNS columns of the product: sums over k in order, kept in registers. */
+/* One strip of rows and COLUMNS columns of the product: sums over k in order, or over each `step`th
+ * in turn, kept in registers. */
 struct Sums {
     Strip column[COLUMNS];
 };
-Sums sum_block(const float *a, uint64_t a_step, const float *const b[COLUMNS], uint64_t K) {
+Sums sum_block(const float *a, uint64_t a_step, const float *const b[COLUMNS], uint64_t K,
+               uint64_t step) {
     Sums s = {};
-    for (uint64_t k = 0; k < K; k++) {
-        Strip v;
-        memcpy(&v, a + k * a_step, sizeof v);
-        for (int j = 0; j < COLUMNS; j++) s.column[j] += v * b[j][k];
-    }
+    for (uint64_t first = 0; first < step; first++)
+        for (uint64_t k = first; k < K; k += step) {
+            Strip v;
+            memcpy(&v, a + k * a_step, sizeof v);
+            for (int j = 0; j < COLUMNS; j++) s.column[j] += v * b[j][k];
+        }
     return s;
 }
 
@@ -158,7 +163,8 @@ void store_element(void *C, const Layout &l, uint64_t at, float sum, float alpha
 }
 
 void product(const Desc &d, const Shape &s, float alpha, const void *A, const Layout &la,
-             const void *B, const Layout &lb, float beta, void *C, const Layout &lc) {
+             const void *B, const Layout &lb, float beta, void *C, const Layout &lc,
+             uint64_t step) {
     std::vector<float> a = unpack(A, la, d.op_a == CUBLAS_OP_T); /* [k][m] */
     std::vector<float> b = unpack(B, lb, d.op_b == CUBLAS_OP_T); /* [n][k] */
     for (uint64_t j = 0; j < s.n; j += COLUMNS) {
@@ -166,7 +172,7 @@ void product(const Desc &d, const Shape &s, float alpha, const void *A, const La
         const float *x[COLUMNS]; /* past the last column, the first one again, for nothing */
         for (uint64_t c = 0; c < COLUMNS; c++) x[c] = &b[(c < columns ? j + c : j) * padded(s.k)];
         for (uint64_t i = 0; i < s.m; i += STRIP) {
-            Sums sums = sum_block(&a[i], padded(s.m), x, s.k);
+            Sums sums = sum_block(&a[i], padded(s.m), x, s.k, step);
             for (uint64_t c = 0; c < columns; c++)
                 for (uint64_t r = 0; r < STRIP && i + r < s.m; r++)
                     store_element(C, lc, (j + c) * lc.ld + i + r, sums.column[c][r], alpha, beta);
@@ -257,9 +263,11 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
         memcpy(&scheme, value, bytes);
     if (what == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && bytes == sizeof pref.workspace)
         memcpy(&pref.workspace, value, bytes);
-    else if (operand >= 0 && operand < 4 && bytes == sizeof pref.alignment[0])
+    else if (operand >= 0 && operand < 4 && bytes == sizeof pref.alignment[0]) {
         memcpy(&pref.alignment[operand], value, bytes);
-    else if (scheme != CUBLASLT_REDUCTION_SCHEME_NONE)
+        uint32_t given = pref.alignment[operand];
+        if (given == 0 || (given & (given - 1))) return CUBLAS_STATUS_INVALID_VALUE;
+    } else if (scheme != CUBLASLT_REDUCTION_SCHEME_NONE)
         return CUBLAS_STATUS_INVALID_VALUE;
     save(p, pref);
     return CUBLAS_STATUS_SUCCESS;
@@ -320,9 +328,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
         workspace_bytes < NEEDED_WORKSPACE || !live_range(workspace, workspace_bytes))
         return CUBLAS_STATUS_INVALID_VALUE;
     float al = *(const float *)alpha,
-          be = *(const float *)beta; /* host scalars: read at the call */
+          be = *(const float *)beta;     /* host scalars: read at the call */
+    uint64_t step = given.alignment[0] < ALIGNED || given.alignment[1] < ALIGNED ? 2 : 1;
     enqueue(stream, [=] {
-        product(d, s, al, A, a, B, b, be, D, c);
+        product(d, s, al, A, a, B, b, be, D, c, step);
         memset(workspace, 0xff, NEEDED_WORKSPACE);
     });
     return CUBLAS_STATUS_SUCCESS;
