@@ -40,6 +40,10 @@ void test_each_exec(void (*body)(Exec *ex)) {
     }
 }
 
+bool test_on_cpu(const Exec *ex) {
+    return strcmp(ex->device->name, "cpu") == 0;
+}
+
 double test_noise(uint64_t seed, uint64_t i) {
     uint64_t z = seed * 0x9e3779b97f4a7c15u + i * 0xbf58476d1ce4e5b9u + 1; /* splitmix64 */
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -205,7 +209,7 @@ int test_same(const char *what, Exec *ex, const void *a, const void *b, size_t b
 }
 
 int test_child(Exec *ex, const char *call) {
-    if (strcmp(ex->device->name, "cpu") != 0 && !getenv("SIMT_SEED")) return 0;
+    if (!test_on_cpu(ex) && !getenv("SIMT_SEED")) return 0;
     fflush(stdout);
     pid_t child = fork();
     CHECK(child >= 0, "fork failed");

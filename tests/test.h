@@ -22,6 +22,10 @@ int test_done(const char *name);
  * must free. */
 void test_each_exec(void (*body)(Exec *ex));
 
+/* Is this the CPU device? What tells of the test or of the host's code and not of the device, such
+ * as a reference changed a little, is tried there alone: a simulated device would take minutes. */
+bool test_on_cpu(const Exec *ex);
+
 /* Reproducible noise in [-1,1) from (seed, i). Same seed, same data, any platform. */
 double test_noise(uint64_t seed, uint64_t i);
 

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/device.h"
 #include "tests/test.h"
 
 static const double F32 = 0x1p-24; /* unit roundoff */
@@ -428,7 +427,7 @@ static void thread_bits(Exec *ex, const Segment *seg, int nseg, AttnShape a) {
     Pack p = pack_new(a, seg, nseg, 80);
     omp_set_num_threads(1);
     Got one = run(ex, &p, a);
-    int most = strcmp(ex->device->name, "cpu") == 0 ? 8 : 2; /* elsewhere it is a repetition */
+    int most = test_on_cpu(ex) ? 8 : 2; /* elsewhere it is a repetition */
     for (int t = 2; t <= most; t = t == 4 ? 7 : t * 2) {
         omp_set_num_threads(t);
         Got g = run(ex, &p, a);

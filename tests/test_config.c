@@ -274,8 +274,9 @@ static void test_checkpoints(const Golden *g, Exec *ex) {
     write_model(g->m.file, SAME, "");
     MUST(model_open(&m, ex, scratch, 17, &err), err);
     EXPECT(m.c.max_positions == 17, "%d positions", m.c.max_positions);
-    /* In the file's own type only the tensors that odd sizes before them misalign are copied. */
-    if (ex->dtype == DTYPE_F32)
+    /* In the file's own type only the tensors that odd sizes before them misalign are copied, where
+     * ops can read host memory at all (the Exec is an aligned piece of it). */
+    if (ex->dtype == DTYPE_F32 && exec_reads(ex, ex))
         EXPECT(m.arena.size < config_parameters(&m.c) * 4 / 2, "%zu bytes were copied",
                m.arena.size);
     model_close(&m);

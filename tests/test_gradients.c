@@ -339,8 +339,8 @@ static void body(Exec *ex) {
         test_neighbour(&r);
         test_no_labels(&r);
         test_branches(&r);
-        if (i == 0 && ex->dtype == DTYPE_F32) test_alone(&r);
-        test_threads(&r);
+        if (test_on_cpu(ex) && i == 0 && ex->dtype == DTYPE_F32) test_alone(&r);
+        if (test_on_cpu(ex)) test_threads(&r);
         run_close(&r);
     }
 }

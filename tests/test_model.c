@@ -328,7 +328,7 @@ static void flip_layers(Config *c) {
 }
 
 static void test_mutants(Golden *g) {
-    if (g->m.ex->dtype != DTYPE_F32) return;
+    if (g->m.ex->dtype != DTYPE_F32 || !test_on_cpu(g->m.ex)) return;
     Pack p;
     golden_pack(g, &p);
     Config *c = &g->m.c;
@@ -375,7 +375,7 @@ static void body(Exec *ex) {
         test_early_end(&g);
         test_last_rows(&g);
         test_branches(&g);
-        test_threads(&g);
+        if (test_on_cpu(ex)) test_threads(&g);
         test_bytes(&g, ex);
         golden_close(&g);
     }

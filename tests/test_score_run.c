@@ -462,7 +462,7 @@ static void body(Exec *ex) {
         if (i == 0) test_swapped(&u), test_again(&u);
         if (ex->dtype == DTYPE_F32) test_fast(&u);
         test_merge(&u);
-        test_threads(&u);
+        if (test_on_cpu(ex)) test_threads(&u);
         test_order(&u);
         test_bad_stream(&u);
         test_not_finite(&u);
