@@ -1,59 +1,59 @@
 /* bench_ops.c - `sails bench --ops`: tensors and the timing of one op. */
 #include "host/bench_ops.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "host/base/mem.h"
-#include "host/base/rng.h"
+#include "host/noise.h"
 #include "host/print.h"
-#include "kernels/bf16.h"
 
 /* -------------------------------------------------------------------------------- tensors -- */
 
-enum { TILE = (1 << 20) + 7 }; /* elements of noise that repeat: no divisor of a row's length */
+enum { APART = 256 }; /* sets and tensors within one begin at multiples of it, as allocations do */
 
-static void *noise(OpsBench *o, size_t n, enum Dtype t, double scale) {
-    size_t size = dtype_size(t), tile = n < TILE ? n : TILE;
-    char *host = mem_array(tile, size), *p = exec_alloc(o->ex, n * size, "bench");
-    for (size_t i = 0; i < tile; i++) {
-        float f = (float)(scale * ((double)(rng_u64(0, 0, i) >> 11) * 0x1p-52 - 1));
-        bf16 h = bf16_from_f32(f);
-        memcpy(host + i * size, t == DTYPE_F32 ? (void *)&f : (void *)&h, size);
-    }
-    for (size_t at = 0; at < n; at += tile)
-        exec_copy_in(o->ex, p + at * size, host, (n - at < tile ? n - at : tile) * size);
-    free(host);
+static size_t room(size_t bytes) {
+    return (bytes + APART - 1) / APART * APART;
+}
+
+static char *add_tensor(OpsBench *o, void *variable, size_t bytes) {
+    CHECK(o->tensors < BENCH_TENSORS, "expected at most %d tensors", BENCH_TENSORS);
+    char *p = exec_alloc(o->ex, bytes, "bench");
+    o->tensor[o->tensors++] = (Tensor){variable, p, bytes};
+    memcpy(variable, &p, sizeof p);
     return p;
 }
 
-store *bench_store(OpsBench *o, size_t n, double scale) {
-    return noise(o, n, o->ex->dtype, scale);
+void bench_store(OpsBench *o, void *variable, size_t n, double scale) {
+    enum Dtype t = o->ex->dtype;
+    noise_fill(o->ex, add_tensor(o, variable, n * dtype_size(t)), n, t, scale);
 }
-float *bench_f32(OpsBench *o, size_t n, double scale) {
-    return noise(o, n, DTYPE_F32, scale);
-}
-
-void *bench_copy(OpsBench *o, const void *host, size_t bytes) {
-    void *p = exec_alloc(o->ex, bytes, "bench");
-    exec_copy_in(o->ex, p, host, bytes);
-    return p;
+void bench_f32(OpsBench *o, void *variable, size_t n, double scale) {
+    noise_fill(o->ex, add_tensor(o, variable, n * sizeof(float)), n, DTYPE_F32, scale);
 }
 
-void *bench_blank(OpsBench *o, size_t bytes) {
+void bench_copy(OpsBench *o, void *variable, const void *host, size_t bytes) {
+    exec_copy_in(o->ex, add_tensor(o, variable, bytes), host, bytes);
+}
+
+void bench_blank(OpsBench *o, void *variable, size_t bytes) {
     enum { PIECE = 1 << 20 };
-    char *host = mem_array(PIECE, 1), *p = exec_alloc(o->ex, bytes, "bench");
+    char *host = mem_array(PIECE, 1), *p = add_tensor(o, variable, bytes);
     memset(host, 0xff, PIECE);
     for (size_t at = 0; at < bytes; at += PIECE)
         exec_copy_in(o->ex, p + at, host, bytes - at < PIECE ? bytes - at : PIECE);
     free(host);
-    return p;
 }
-store *bench_blank_store(OpsBench *o, size_t n) {
-    return bench_blank(o, n * dtype_size(o->ex->dtype));
+void bench_blank_store(OpsBench *o, void *variable, size_t n) {
+    bench_blank(o, variable, n * dtype_size(o->ex->dtype));
 }
 
-void bench_free(OpsBench *o, void **p, size_t n) {
-    for (size_t i = 0; i < n; i++) exec_free(o->ex, p[i]);
+void bench_zero(OpsBench *o, void *variable, size_t bytes) {
+    exec_zero(o->ex, add_tensor(o, variable, bytes), bytes);
+}
+
+void bench_free(OpsBench *o) {
+    while (o->tensors > 0) exec_free(o->ex, o->tensor[--o->tensors].p);
 }
 
 static void expect_finite(OpsBench *o, Output output) {
@@ -82,25 +82,96 @@ void bench_watch(OpsBench *o) {
     watch_begin(o->ex, note, o);
 }
 
+/* ----- copies that the timed calls step through */
+
+static size_t set_bytes(const OpsBench *o) {
+    size_t bytes = 0;
+    for (int i = 0; i < o->tensors; i++) bytes += room(o->tensor[i].bytes);
+    return bytes;
+}
+
+/* How many sets of the tensors: what the calls touch is then SEVERAL times the cache. An op that
+ * touches little has enough of MOST: it waits for its launch, and in a step, too, finds a few
+ * kilobytes where the op before left them. */
+static int count_sets(OpsBench *o) {
+    enum { SEVERAL = 4, MOST = 32 };
+    double bytes = set_bytes(o), free_bytes = 4e9, wanted = SEVERAL * (double)exec_cache(o->ex);
+    size_t available, all;
+    if (exec_memory(o->ex, &available, &all)) free_bytes = 0.5 * (double)available;
+    double sets = ceil(wanted / fmax(o->call.bytes, 1));
+    return (int)fmax(1, fmin(fmin(sets, MOST), 1 + floor(free_bytes / fmax(bytes, 1))));
+}
+
+/* The variables point into this set. */
+static void point_to(OpsBench *o, int set) {
+    char *p = o->copies + (size_t)(set > 0 ? set - 1 : 0) * set_bytes(o);
+    o->set = set;
+    for (Tensor *t = o->tensor; t < o->tensor + o->tensors; p += room(t++->bytes))
+        memcpy(t->variable, set > 0 ? &p : &t->p, sizeof p);
+}
+
+static void make_sets(OpsBench *o) {
+    size_t bytes = set_bytes(o);
+    o->sets = count_sets(o);
+    o->copies = exec_alloc(o->ex, (size_t)(o->sets - 1) * bytes, "bench");
+    char *p = o->copies;
+    for (int set = 1; set < o->sets; set++)
+        for (Tensor *t = o->tensor; t < o->tensor + o->tensors; p += room(t++->bytes))
+            exec_copy(o->ex, p, t->p, t->bytes);
+}
+
+static void drop_sets(OpsBench *o) {
+    point_to(o, 0);
+    exec_free(o->ex, o->copies);
+    o->copies = NULL;
+}
+
+void bench_next(OpsBench *o) {
+    point_to(o, (o->set + 1) % o->sets);
+}
+
+/* ----- runs */
+
 void bench_begin(OpsBench *o, Output output) {
-    const double run = 1e-3; /* seconds: waiting for a GPU costs some of the last digit of these */
-    const int most = 100;
     watch_end(o->ex);
     expect_finite(o, output);
-    o->calls = o->call.seconds * most > run ? (int)(run / o->call.seconds) : most;
-    if (o->calls < 1) o->calls = 1;
-    o->runs = -2; /* one more to warm up, and the call of bench_more that begins it */
+    make_sets(o);
+    o->stage = BENCH_COLD;
+    o->runs = 0;
     exec_sync(o->ex);
 }
 
+/* A run of calls is over, none at BENCH_COLD; says whether another is to begin. */
+static bool advance(OpsBench *o, double seconds) {
+    const double run = 1e-3; /* seconds: a clock's steps are some of the last digits of these */
+    const int most = 100;
+    if (o->stage == BENCH_COLD) {
+        o->stage = o->b->s->bench.once ? BENCH_TIMED : BENCH_WARM;
+        o->calls = 1;
+        return true;
+    }
+    if (o->stage == BENCH_WARM) {
+        o->stage = BENCH_TIMED;
+        o->calls = seconds * most > run ? (int)(run / seconds) : most;
+        if (o->calls < 1) o->calls = 1;
+        o->end = clock_seconds() + o->b->s->bench.seconds;
+        return true;
+    }
+    o->seconds[o->runs++] = seconds;
+    if (o->b->s->bench.once) return false;
+    return o->runs < BENCH_MIN_RUNS || (o->runs < BENCH_MAX_RUNS && clock_seconds() < o->end);
+}
+
 bool bench_more(OpsBench *o) {
-    exec_sync(o->ex);
-    double now = clock_seconds();
-    if (o->runs >= 0) o->seconds[o->runs] = (now - o->start) / o->calls;
-    o->runs++;
-    if (o->runs == 0) o->end = now + o->b->s->bench.seconds;
-    o->start = now;
-    return o->runs < BENCH_MIN_RUNS || (o->runs < BENCH_MAX_RUNS && now < o->end);
+    double seconds = 0;
+    if (o->stage != BENCH_COLD) {
+        seconds = exec_timer_stop(o->ex) / o->calls;
+        exec_range_pop(o->ex);
+    }
+    if (!advance(o, seconds)) return false;
+    exec_range_push(o->ex, "%s", o->stage == BENCH_TIMED ? "timed" : "warm");
+    exec_timer_start(o->ex);
+    return true;
 }
 
 static int by_value(const void *a, const void *b) {
@@ -120,6 +191,7 @@ void bench_row(OpsBench *o) {
              table_number(100 * peak_seconds(&o->b->peak, c) / median));
     table_row(&o->table, o->first, row);
     o->printed++;
+    drop_sets(o);
 }
 
 /* ------------------------------------------------------------------------------- the bench -- */

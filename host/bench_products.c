@@ -19,11 +19,16 @@ static void one_gemm(OpsBench *o, Shape s) {
     int lda = s.stride ? s.stride : s.depth, ldb = s.form == GEMM_NN ? s.cols : s.depth;
     size_t a = (size_t)s.rows * (size_t)lda, b = (size_t)s.cols * (size_t)s.depth;
     size_t c = (size_t)s.rows * (size_t)s.cols;
-    store *A = bench_store(o, a, 1), *B = bench_store(o, b, 1);
-    store *C = s.beta == 0 ? bench_blank_store(o, c) : bench_store(o, c, 1);
+    store *A, *B, *C;
+    bench_store(o, &A, a, 1);
+    bench_store(o, &B, b, 1);
+    if (s.beta == 0)
+        bench_blank_store(o, &C, c);
+    else
+        bench_store(o, &C, c, 1);
     BENCH_OP(o, gemm, OUT_STORE(C, c), C, s.cols, A, lda, B, ldb, s.rows, s.cols, s.depth, s.form,
              1e-3f, s.beta);
-    BENCH_FREE(o, A, B, C);
+    bench_free(o);
 }
 
 static void gemm(OpsBench *o) {
@@ -56,11 +61,13 @@ static void gemm(OpsBench *o) {
 static void one_head(OpsBench *o, int rows, enum GemmForm form) {
     int D = o->c->D, V = o->c->V;
     size_t c = (size_t)rows * (size_t)V;
-    store *A = bench_store(o, (size_t)rows * (size_t)D, 1);
-    store *B = bench_store(o, (size_t)V * (size_t)D, 1);
-    float *C = bench_blank(o, c * sizeof *C);
+    store *A, *B;
+    float *C;
+    bench_store(o, &A, (size_t)rows * (size_t)D, 1);
+    bench_store(o, &B, (size_t)V * (size_t)D, 1);
+    bench_blank(o, &C, c * sizeof *C);
     BENCH_OP(o, gemm_f32, OUT_F32(C, c), C, V, A, D, B, D, rows, V, D, form, 1, 0);
-    BENCH_FREE(o, A, B, C);
+    bench_free(o);
 }
 
 static void head(OpsBench *o) {
@@ -70,10 +77,13 @@ static void head(OpsBench *o) {
 
 static void one_grad(OpsBench *o, int m, int n) {
     size_t a = (size_t)o->N * (size_t)m, b = (size_t)o->N * (size_t)n, c = (size_t)m * (size_t)n;
-    store *A = bench_store(o, a, 1), *B = bench_store(o, b, 1);
-    float *C = bench_f32(o, c, 1);
+    store *A, *B;
+    float *C;
+    bench_store(o, &A, a, 1);
+    bench_store(o, &B, b, 1);
+    bench_f32(o, &C, c, 1);
     BENCH_OP(o, gemm_grad, OUT_F32(C, c), C, A, m, B, n, o->N, m, n, 1e-3f);
-    BENCH_FREE(o, A, B, C);
+    bench_free(o);
 }
 
 static void grad(OpsBench *o) {
@@ -92,18 +102,26 @@ static void one_attention(OpsBench *o, int docs, int T, int window) {
     Segment *host = mem_array((size_t)docs, sizeof *host);
     for (int j = 0; j < docs; j++) host[j] = (Segment){.row = j * T, .len = T};
     size_t nq = (size_t)N * (size_t)(a.H * a.E), nk = (size_t)N * (size_t)(a.K * a.E);
-    store *q = bench_store(o, nq, 3), *k = bench_store(o, nk, 3), *v = bench_store(o, nk, 1);
-    store *d_o = bench_store(o, nq, 1), *out = bench_blank_store(o, nq);
-    store *dq = bench_blank_store(o, nq), *dk = bench_blank_store(o, nk);
-    store *dv = bench_blank_store(o, nk);
-    float *lse = bench_blank(o, (size_t)N * (size_t)a.H * sizeof *lse);
-    Segment *seg = bench_copy(o, host, (size_t)docs * sizeof *seg);
+    store *q, *k, *v, *d_o, *out, *dq, *dk, *dv;
+    float *lse;
+    Segment *seg;
+    bench_store(o, &q, nq, 3);
+    bench_store(o, &k, nk, 3);
+    bench_store(o, &v, nk, 1);
+    bench_store(o, &d_o, nq, 1);
+    bench_blank_store(o, &out, nq);
+    bench_blank_store(o, &dq, nq);
+    bench_blank_store(o, &dk, nk);
+    bench_blank_store(o, &dv, nk);
+    bench_blank(o, &lse, (size_t)N * (size_t)a.H * sizeof *lse);
+    bench_copy(o, &seg, host, (size_t)docs * sizeof *seg);
     BENCH_OP(o, attn_fwd, OUT_STORE(out, nq), out, lse, q, k, v, seg, host, docs, N, a);
-    o->ex->op->attn_fwd(o->ex, out, lse, q, k, v, seg, host, docs, N, a); /* if not wanted */
+    if (!bench_wants(o, "attn_fwd"))
+        o->ex->op->attn_fwd(o->ex, out, lse, q, k, v, seg, host, docs, N, a);
     BENCH_OP(o, attn_bwd, OUT_STORE(dq, nq), dq, dk, dv, d_o, q, k, v, out, lse, seg, host, docs, N,
              a);
     free(host);
-    BENCH_FREE(o, q, k, v, d_o, out, dq, dk, dv, lse, seg);
+    bench_free(o);
 }
 
 static void attention(OpsBench *o) {
@@ -125,15 +143,20 @@ static void one_decode(OpsBench *o, int rows, int T) {
     int32_t host_slot[ROWS], host_len[ROWS], host_pos[ROWS];
     CHECK(rows <= ROWS, "%d rows", rows);
     for (int i = 0; i < rows; i++) host_slot[i] = i, host_len[i] = T, host_pos[i] = T - 1;
-    store *q = bench_store(o, nq, 3), *kc = bench_store(o, cache, 3);
-    store *vc = bench_store(o, cache, 1), *out = bench_blank_store(o, nq);
-    store *k = bench_store(o, nk, 1), *v = bench_store(o, nk, 1);
-    int32_t *slot = bench_copy(o, host_slot, sizeof host_slot);
-    int32_t *len = bench_copy(o, host_len, sizeof host_len);
-    int32_t *pos = bench_copy(o, host_pos, sizeof host_pos);
+    store *q, *kc, *vc, *out, *k, *v;
+    int32_t *slot, *len, *pos;
+    bench_store(o, &q, nq, 3);
+    bench_store(o, &kc, cache, 3);
+    bench_store(o, &vc, cache, 1);
+    bench_blank_store(o, &out, nq);
+    bench_store(o, &k, nk, 1);
+    bench_store(o, &v, nk, 1);
+    bench_copy(o, &slot, host_slot, sizeof host_slot);
+    bench_copy(o, &len, host_len, sizeof host_len);
+    bench_copy(o, &pos, host_pos, sizeof host_pos);
     BENCH_OP(o, attn_decode, OUT_STORE(out, nq), out, q, kc, vc, slot, len, rows, T, a);
     BENCH_OP(o, kv_put, OUT_STORE(kc, cache), kc, vc, k, v, slot, pos, rows, T, W);
-    BENCH_FREE(o, q, kc, vc, out, k, v, slot, len, pos);
+    bench_free(o);
 }
 
 static void decode(OpsBench *o) {

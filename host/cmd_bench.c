@@ -22,6 +22,8 @@ static bool check(const Settings *s, Err *err) {
     int modes = s->bench.ops + s->bench.step + s->bench.score + s->bench.derive;
     if (modes != 1)
         return err_set(err, EXIT_USAGE, "bench: expected one of --ops, --step, --score, --derive");
+    if (s->bench.once && !s->bench.ops)
+        return err_set(err, EXIT_USAGE, "bench: --once is for --ops");
     bool run = s->bench.step || s->bench.score;
     if (run && (!*s->model.path || !*s->data.path))
         return err_set(err, EXIT_USAGE, "bench: --model and --data are needed for --step, --score");

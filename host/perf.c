@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "host/print.h"
+#include "host/noise.h"
 
 double perf_pairs(const Segment *seg, int nseg, int window) {
     double pairs = 0;
@@ -53,8 +53,8 @@ double perf_flops(const Config *c, const Lora *lora, const Pack *p) {
     return 2 * (madds + 3 * attention + 2.0 * c->D * c->V * p->nlabel);
 }
 
-/* Seconds of the fastest of some products of n x n matrices, whose elements s holds. At least a
- * few, and for long enough that the clock is up and another program's burst is over. */
+/* Seconds of the fastest of some products of n x n matrices: s holds A and B and has room for C. At
+ * least a few, and for long enough that the clock is up and another program's burst is over. */
 static double product_seconds(Exec *ex, store *s, int n) {
     enum { RUNS = 5 };
     const double long_enough = 0.05;
@@ -62,10 +62,9 @@ static double product_seconds(Exec *ex, store *s, int n) {
     store *b = store_at(ex->dtype, s, size), *c = store_at(ex->dtype, s, 2 * size);
     double best = INFINITY, spent = 0;
     for (int i = 0; i < RUNS || spent < long_enough; i++) {
-        double start = clock_seconds();
+        exec_timer_start(ex);
         ex->op->gemm(ex, c, n, s, n, b, n, n, n, n, GEMM_NT, 1, 0);
-        exec_sync(ex);
-        double seconds = clock_seconds() - start;
+        double seconds = exec_timer_stop(ex);
         best = fmin(best, seconds);
         spent += seconds;
     }
@@ -79,7 +78,7 @@ double perf_peak(Exec *ex) {
     for (int n = LEAST; n <= MOST; n *= 2) {
         size_t bytes = 3 * (size_t)n * (size_t)n * dtype_size(ex->dtype);
         store *s = exec_alloc(ex, bytes, "peak measurement");
-        exec_zero(ex, s, bytes);
+        noise_fill(ex, s, 2 * (size_t)n * (size_t)n, ex->dtype, 1);
         double seconds = product_seconds(ex, s, n);
         rate = fmax(rate, 2.0 * n * n * n / seconds);
         exec_free(ex, s);

@@ -20,7 +20,7 @@ double perf_flops(const Config *c, const Lora *lora, const Pack *p);
 double perf_pairs(const Segment *seg, int nseg, int window);
 
 /* Operations per second of a matrix product of this device and storage type, large enough to take
- * a millisecond, measured now (some tens of them): the yardstick of "% of peak". */
+ * a millisecond, measured now on noise (some tens of them): the yardstick of "% of peak". */
 double perf_peak(Exec *ex);
 
 #endif

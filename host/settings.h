@@ -174,6 +174,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_BENCH(X) \
     X(bench, FLAG, ops, "false", 0, 0, "", PLAIN, "time every op at the shapes of a model") \
+    X(bench, FLAG, once, "false", 0, 0, "", PLAIN, \
+      "with --ops: one call of each that is not timed, one that is, for profilers") \
     X(bench, FLAG, step, "false", 0, 0, "", PLAIN, "time training steps: --model and --data") \
     X(bench, FLAG, score, "false", 0, 0, "", PLAIN, \
       "time scoring passes: --model, --data with pairs, --sae and --layers") \

@@ -42,6 +42,7 @@ typedef struct CudaState {
     void *stage[STAGES];              /* pinned memory through which copies come in, in turn */
     cudaEvent_t stage_free[STAGES];
     int next_stage;
+    cudaEvent_t timer[2]; /* start and stop */
     char card[256];
     bool strict; /* SAILS_STRICT=1: fresh memory is filled with NaN */
 } CudaState;

@@ -26,14 +26,17 @@ typedef struct Device {
     void (*range_push)(Exec *ex, const char *name); /* NULL: no profiler would see it */
     void (*range_pop)(Exec *ex);
     bool (*memory)(Exec *ex, size_t *available, size_t *all);
-    bool maps_host; /* ops can read mapped files in place */
+    void (*timer_start)(Exec *ex);
+    double (*timer_stop)(Exec *ex);
+    size_t (*cache)(Exec *ex);
+    bool maps_host;                      /* ops can read mapped files in place */
     size_t scratch; /* workspace taken at opening: allocating later would hold up the stream */
 } Device;
 
 extern const Device device_cpu;
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 4
+#define DEVICE_ABI 5
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

@@ -77,6 +77,15 @@ void exec_zero(Exec *ex, void *device, size_t bytes) {
 void exec_sync(Exec *ex) {
     ex->device->sync(ex);
 }
+void exec_timer_start(Exec *ex) {
+    ex->device->timer_start(ex);
+}
+double exec_timer_stop(Exec *ex) {
+    return ex->device->timer_stop(ex);
+}
+size_t exec_cache(Exec *ex) {
+    return ex->device->cache(ex);
+}
 const char *exec_card(Exec *ex) {
     return ex->device->card ? ex->device->card(ex) : NULL;
 }

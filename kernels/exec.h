@@ -74,6 +74,15 @@ void *exec_scratch(Exec *ex, size_t bytes);
 /* The file of the plug-in that the device came from, NULL for the CPU's, which is linked in. */
 const char *exec_plugin(const Exec *ex);
 
+/* A stopwatch: seconds that the device works from the start to the stop, which stand between other
+ * work in call order, by its own clock where it has one. Starting does not wait; stopping waits for
+ * the work before it. */
+void exec_timer_start(Exec *ex);
+double exec_timer_stop(Exec *ex);
+
+/* Bytes of the device's last cache: what an op left there, the next need not fetch from memory. */
+size_t exec_cache(Exec *ex);
+
 /* The name of the card, borrowed from the device; NULL: work is done by this machine's processor.
  */
 const char *exec_card(Exec *ex);

@@ -3,9 +3,11 @@
  * Memory comes from mmap: fresh pages are zero, large blocks go back to the system at once, and
  * strict mode can shut them. Outside strict mode transparent huge pages are asked for, because
  * GEMM over weights of gigabytes is bound by address translation otherwise. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kernels/check.h"
@@ -21,7 +23,8 @@ typedef struct Block {
 typedef struct CpuState {
     Block *block;
     int n, capacity;
-    int depth; /* nested open gates */
+    double timer; /* when it was started */
+    int depth;    /* nested open gates */
     bool strict;
 } CpuState;
 
@@ -112,6 +115,45 @@ static void cpu_sync(Exec *ex) {
     (void)ex;
 }
 
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static void cpu_timer_start(Exec *ex) {
+    state_of(ex)->timer = now();
+}
+static double cpu_timer_stop(Exec *ex) {
+    return now() - state_of(ex)->timer;
+}
+
+/* What the system says of processor 0's third-level cache; "" if nothing. */
+static void cache_text(const char *what, char *text, int size) {
+    char path[128];
+    *text = 0;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index3/%s", what);
+    FILE *f = fopen(path, "r");
+    if (f && !fgets(text, size, f)) *text = 0;
+    if (f) fclose(f);
+}
+
+/* Of all processors together. (sysconf's answer is of one cache, of all, or 0.) */
+static size_t cpu_cache(Exec *ex) {
+    const size_t unknown = (size_t)32 << 20;
+    char text[512];
+    (void)ex;
+    cache_text("size", text, sizeof text);
+    long kilobytes = strtol(text, NULL, 10), sharing = 0;
+    cache_text("shared_cpu_map", text, sizeof text);
+    for (const char *p = text; *p && *p != '\n'; p++) { /* hexadecimal digits, with commas */
+        char digit[2] = {*p};
+        sharing += __builtin_popcountl((unsigned long)strtol(digit, NULL, 16));
+    }
+    if (kilobytes <= 0 || sharing <= 0) return unknown;
+    long caches = (sysconf(_SC_NPROCESSORS_ONLN) + sharing - 1) / sharing;
+    return (size_t)kilobytes * 1024 * (size_t)caches;
+}
+
 const Device device_cpu = {
     .name = "cpu",
     .ops = {[DTYPE_F32] = &ops_cpu_f32, [DTYPE_BF16] = &ops_cpu_bf16},
@@ -125,5 +167,8 @@ const Device device_cpu = {
     .zero = cpu_zero,
     .sync = cpu_sync,
     .memory = cpu_memory,
+    .timer_start = cpu_timer_start,
+    .timer_stop = cpu_timer_stop,
+    .cache = cpu_cache,
     .maps_host = true,
 };

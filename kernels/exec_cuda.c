@@ -55,6 +55,7 @@ static const char *device_open(Exec *ex) {
         CUDA_CHECK(cudaMallocHost(&s->stage[i], STAGE_BYTES));
         CUDA_CHECK(cudaEventCreateWithFlags(&s->stage_free[i], cudaEventDisableTiming));
     }
+    for (int i = 0; i < 2; i++) CUDA_CHECK(cudaEventCreateWithFlags(&s->timer[i], 0));
     why = matmul_open(s);
     CHECK(!why, "%s", why);
     s->ranges = ranges_open();
@@ -72,6 +73,7 @@ static void device_close(Exec *ex) {
         CUDA_CHECK(cudaEventDestroy(s->stage_free[i]));
         CUDA_CHECK(cudaFreeHost(s->stage[i]));
     }
+    for (int i = 0; i < 2; i++) CUDA_CHECK(cudaEventDestroy(s->timer[i]));
     CUDA_CHECK(cudaStreamDestroy(s->stream));
     free(s);
 }
@@ -133,6 +135,28 @@ static void device_sync(Exec *ex) {
     CUDA_CHECK(cudaStreamSynchronize(cuda_state(ex)->stream));
 }
 
+static void device_timer_start(Exec *ex) {
+    CudaState *s = cuda_state(ex);
+    CUDA_CHECK(cudaEventRecord(s->timer[0], s->stream));
+}
+
+static double device_timer_stop(Exec *ex) {
+    CudaState *s = cuda_state(ex);
+    float ms;
+    CUDA_CHECK(cudaEventRecord(s->timer[1], s->stream));
+    CUDA_CHECK(cudaEventSynchronize(s->timer[1]));
+    CUDA_CHECK(cudaEventElapsedTime(&ms, s->timer[0], s->timer[1]));
+    return 1e-3 * (double)ms;
+}
+
+static size_t device_cache(Exec *ex) {
+    int device, bytes;
+    (void)ex;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device));
+    return (size_t)bytes;
+}
+
 static const char *device_card(Exec *ex) {
     CudaState *s = cuda_state(ex);
     struct cudaDeviceProp properties;
@@ -162,6 +186,9 @@ static const Device device_cuda = {
     .range_push = ranges_push,
     .range_pop = ranges_pop,
     .memory = device_memory,
+    .timer_start = device_timer_start,
+    .timer_stop = device_timer_stop,
+    .cache = device_cache,
     .maps_host = false,
     .scratch = SCRATCH_BYTES,
 };

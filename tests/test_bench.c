@@ -2,8 +2,9 @@
  * whole passes; and the tables that it prints. */
 #include <math.h>
 
+#include "host/bench_ops.h"
 #include "host/perf.h"
-#include "host/watch.h"
+#include "kernels/device.h"
 #include "model/gemma2.h"
 #include "tests/program.h"
 
@@ -241,6 +242,11 @@ static void test_ops(const char *dtype) {
         EXPECT(number(c, i, "percent_of_peak") > 0, "%s: no share", op);
     }
     EXPECT(number(c, row_of(c, "gemm"), "GFLOP/s") > 0, "gemm without FLOPs");
+    strcat(line, " --once");
+    c = csv_of(line);
+    for (int i = 1; i < c->rows; i++)
+        EXPECT(number(c, i, "calls") == 1 && number(c, i, "min_us") == number(c, i, "max_us"),
+               "%s: more than once", c->cell[i][column(c, "op")]);
     strcat(line, " --filter rmsnorm_b");
     c = csv_of(line);
     EXPECT(c->rows == 2 && strcmp(c->cell[1][2], "rmsnorm_bwd") == 0, "%d rows", c->rows);
@@ -328,6 +334,74 @@ static void test_derived(void) {
     EXPECT(layers == WORLD_LAYERS, "%g layers", layers);
 }
 
+/* ------------------------------------------------------------------------- one op's timing -- */
+
+/* An op that keeps the addresses that it was called with. */
+enum { SEEN = 4096 };
+static const void *from_seen[SEEN], *to_seen[SEEN];
+static int uncasts;
+
+static void spy_uncast(Exec *ex, float *y, const store *x, size_t n) {
+    (void)ex, (void)n;
+    if (uncasts < SEEN) to_seen[uncasts] = y, from_seen[uncasts] = x;
+    uncasts++;
+}
+
+/* How many distinct sets of tensors the calls after the first, cold one went through. */
+static int sets_seen(void) {
+    int n = 0;
+    for (int i = 1; i < uncasts && i < SEEN; i++) {
+        bool before = false;
+        for (int j = 1; j < i; j++) before = before || from_seen[j] == from_seen[i];
+        n += !before;
+        EXPECT((from_seen[i] == from_seen[0]) == (to_seen[i] == to_seen[0]), "call %d mixes sets",
+               i);
+    }
+    return n;
+}
+
+/* No call reads what the one before left in the cache: neighbours have no tensor in common, and all
+ * that are stepped through are several times as large as it. */
+static void test_sets(bool once) {
+    Exec ex;
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no cpu");
+    Settings s = {0};
+    s.bench.once = once, s.bench.csv = true;
+    s.bench.filter = "uncast";
+    Bench b = {.s = &s};
+    OpsBench o = {.b = &b, .ex = &ex, .table = {.csv = true}};
+    Ops table = *ex.op;
+    size_t held = ex.bytes_now, n = exec_cache(&ex) / 64; /* 8 n bytes are an eighth of it */
+    float *x, *y;
+    bench_f32(&o, &x, n, 1);
+    bench_blank(&o, &y, n * sizeof *y);
+    const void *first = x;
+    uncasts = 0;
+    table.uncast = spy_uncast;
+    spy_uncast(&ex, y, (store *)x, n);
+    o.call = (OpCall){.op = "uncast", .bytes = 8.0 * (double)n};
+    bench_begin(&o, OUT_OTHER);
+    ex.op = &table; /* behind bench_begin, which ends watching */
+    while (bench_more(&o))
+        for (int i = 0; i < o.calls; i++) bench_next(&o), o.ex->op->uncast(o.ex, y, (store *)x, n);
+    int timed = o.calls * o.runs, sets = sets_seen();
+    for (int i = 1; i < uncasts && i < SEEN; i++)
+        EXPECT(from_seen[i] != from_seen[i - 1] && to_seen[i] != to_seen[i - 1],
+               "call %d finds its tensors in the cache", i);
+    if (once)
+        EXPECT(uncasts == 2 && timed == 1, "%d calls, %d of them timed", uncasts, timed);
+    else
+        EXPECT(timed >= BENCH_MIN_RUNS && uncasts == 2 + timed &&
+                   8.0 * (double)n * sets > 3.0 * (double)exec_cache(&ex),
+               "%d calls, %d sets", uncasts, sets);
+    bench_row(&o);
+    EXPECT(x == first, "the variable does not point to its tensor again");
+    bench_free(&o);
+    ex.op = ex.device->ops[DTYPE_F32];
+    EXPECT(ex.bytes_now == held, "%zu bytes left", ex.bytes_now - held);
+    exec_close(&ex);
+}
+
 static void bad(int code, const char *words, const char *flags) {
     char line[600];
     snprintf(line, sizeof line, "bench %s", flags);
@@ -339,6 +413,7 @@ static void bad(int code, const char *words, const char *flags) {
 static void test_refused(void) {
     bad(2, "expected one of --ops, --step, --score, --derive", "--csv");
     bad(2, "expected one of --ops, --step, --score, --derive", "--ops --step");
+    bad(2, "--once is for --ops", "--derive --once");
     bad(2, "--model and --data are needed", "--step");
     bad(2, "--sae and --layers are needed", "--score --model m --data d");
     bad(2, "expected one of 2b|9b|27b", "--ops --shape 3b");
@@ -363,6 +438,8 @@ int main(void) {
     test_ops("bf16");
     test_step();
     test_score();
+    test_sets(false);
+    test_sets(true);
     test_derived();
     test_refused();
     world_remove();

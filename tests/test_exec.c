@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,7 +111,7 @@ static void test_accounts(Exec *ex) {
 /* What a device reads in place: on the CPU device files as they are mapped, if they are aligned. */
 static void test_reads(Exec *ex) {
     _Alignas(8) static const unsigned char file[16];
-    bool cpu = strcmp(ex->device->name, "cpu") == 0;
+    bool cpu = test_on_cpu(ex);
     const char *plugin = exec_plugin(ex);
     EXPECT(cpu ? !plugin : plugin && access(plugin, R_OK) == 0, "%s: came from %s", ex->op->name,
            plugin ? plugin : "the program");
@@ -123,7 +124,7 @@ static void test_memory(Exec *ex) {
     enum { BYTES = 32 << 20 };
     size_t before, after, all;
     bool own = exec_memory(ex, &before, &all);
-    EXPECT(own == (strcmp(ex->device->name, "cpu") != 0), "%s", ex->op->name);
+    EXPECT(own == !test_on_cpu(ex), "%s", ex->op->name);
     if (!own) return;
     void *p = exec_alloc(ex, BYTES, "block");
     exec_memory(ex, &after, &all);
@@ -138,12 +139,41 @@ static void ranges(Exec *ex) {
     exec_range_pop(ex);
 }
 
+static double seconds_since(const struct timespec *then) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)(t.tv_sec - then->tv_sec) + 1e-9 * (double)(t.tv_nsec - then->tv_nsec);
+}
+
+/* Work takes time, no more of it than passes here, and what came before the start is not in it. */
+static void test_timer(Exec *ex) {
+    const size_t bytes = 1 << 22;
+    const struct timespec pause = {.tv_nsec = 100000000};
+    struct timespec start;
+    void *p = exec_alloc(ex, bytes, "timed");
+    exec_timer_start(ex);
+    for (int again = 0; again < 2; again++) {
+        nanosleep(&pause, NULL);
+        exec_sync(ex);
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        exec_timer_start(ex);
+        for (int i = 0; i < 4; i++) exec_zero(ex, p, bytes);
+        double took = exec_timer_stop(ex), here = seconds_since(&start);
+        EXPECT(took > 0 && took <= here + 1e-5, "%s: %g s, %g s here", ex->op->name, took, here);
+    }
+    exec_free(ex, p);
+    size_t cache = exec_cache(ex);
+    EXPECT(cache >= 1 << 18 && cache <= (size_t)1 << 33, "%s: a cache of %zu bytes", ex->op->name,
+           cache);
+}
+
 static void body(Exec *ex) {
     test_copies(ex);
     test_strict(ex);
     test_accounts(ex);
     test_reads(ex);
     test_memory(ex);
+    test_timer(ex);
     ranges(ex);
 }
 

@@ -1,5 +1,9 @@
 /* The FLOPs that a training pass needs, against a count made by hand. */
 #include "host/perf.h"
+
+#include <math.h>
+#include <stdlib.h>
+
 #include "tests/test.h"
 
 enum { D = 8, F = 24, H = 2, K = 1, E = 8, V = 40, R = 2, ROWS = 5, LABELS = 3 };
@@ -22,6 +26,42 @@ static double count(Exec *ex, const bool *target, int layers) {
     lora_free(&lora);
     lora_shape_free(&shape);
     return flops;
+}
+
+/* What the peak is measured with: a device multiplies zeros, or one number, faster than others. */
+enum { LOOKED_AT = 4096 };
+static int products;
+static const Ops *real_ops;
+
+static int compare(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static void expect_noise(Exec *ex, const char *name, const store *x) {
+    float v[LOOKED_AT];
+    int distinct = 1;
+    exec_copy_out(ex, v, x, sizeof v); /* f32 */
+    qsort(v, LOOKED_AT, sizeof *v, compare);
+    for (int i = 1; i < LOOKED_AT; i++) distinct += v[i] != v[i - 1];
+    EXPECT(isfinite(v[0]) && distinct > LOOKED_AT / 2, "%s: %d numbers in %d", name, distinct,
+           LOOKED_AT);
+}
+
+static void spy(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
+                int rows, int cols, int depth, enum GemmForm form, float alpha, float beta) {
+    if (products++ == 0) expect_noise(ex, "A", A), expect_noise(ex, "B", B);
+    real_ops->gemm(ex, C, ldc, A, lda, B, ldb, rows, cols, depth, form, alpha, beta);
+}
+
+static void test_peak(Exec *ex) {
+    Ops table = *ex->op;
+    real_ops = ex->op;
+    table.gemm = spy;
+    ex->op = &table;
+    double rate = perf_peak(ex);
+    ex->op = real_ops;
+    EXPECT(products > 0 && rate > 1e6 && isfinite(rate), "%d products, %g FLOP/s", products, rate);
 }
 
 int main(void) {
@@ -48,6 +88,7 @@ int main(void) {
     want = 2 * (want + all_last);
     got = count(&ex, only_o, 2);
     EXPECT(got == want, "two layers: %.0f, expected %.0f", got, want);
+    test_peak(&ex);
     exec_close(&ex);
     return test_done("perf");
 }

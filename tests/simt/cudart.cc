@@ -16,6 +16,7 @@
 using namespace simt;
 
 enum { MAX_SHARED = 163 << 10 }; /* of a block of an A100; SIMT_SHARED_KB says another */
+enum { L2_BYTES = 40 << 20 };    /* likewise */
 
 static std::map<const char *, size_t> pinned;
 static std::map<const void *, size_t> shared_limit; /* kernel -> opted-in dynamic shared memory */
@@ -72,6 +73,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
         *value = 9;
     else if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin)
         *value = shared_kb ? atoi(shared_kb) << 10 : MAX_SHARED;
+    else if (attribute == cudaDevAttrL2CacheSize)
+        *value = L2_BYTES;
     else
         fail("device attribute %d is not simulated", (int)attribute);
     return cudaSuccess;
@@ -148,8 +151,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     event_wait(stream, event);
     return cudaSuccess;
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = event_create();
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
+    *event = event_create(!(flags & cudaEventDisableTiming));
     return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -163,6 +166,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     event_synchronize(event);
     return cudaSuccess;
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t first, cudaEvent_t last) {
+    return event_elapsed(milliseconds, first, last);
 }
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value) {

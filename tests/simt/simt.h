@@ -114,6 +114,9 @@ struct MemoryUse {
     size_t available, all;
 };
 MemoryUse memory_use();
+
+/* The driver takes some for itself, for ever. False: there is not so much. */
+bool memory_take(size_t bytes);
 bool on_device(const void *p); /* in the device's address range, live or not */
 /* [p, p + bytes) lies in one live allocation. */
 bool live_range(const void *p, size_t bytes);
@@ -135,11 +138,12 @@ void drain_all();
 
 cudaStream_t stream_create();
 void stream_destroy(cudaStream_t stream);
-cudaEvent_t event_create();
+cudaEvent_t event_create(bool timed);
 void event_destroy(cudaEvent_t event);
 void event_record(cudaEvent_t event, cudaStream_t stream);
 void event_wait(cudaStream_t stream, cudaEvent_t event); /* the stream waits */
 void event_synchronize(cudaEvent_t event);               /* the host waits */
+cudaError_t event_elapsed(float *milliseconds, cudaEvent_t first, cudaEvent_t last);
 
 /* ----------------------------------------------------------------------------- cudart.cc -- */
 

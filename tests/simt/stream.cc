@@ -3,6 +3,7 @@
  * time; eager at once; random in between. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <deque>
 #include <set>
@@ -18,6 +19,8 @@ struct Stream;
 struct Event {
     Stream *stream = nullptr; /* of the last record; NULL: never recorded */
     uint64_t recorded = 0, reached = 0;
+    bool timed;         /* made to tell times */
+    double seconds = 0; /* of the host's clock, when it was last reached */
 };
 
 struct Work {
@@ -35,6 +38,12 @@ Stream default_stream;
 std::set<Stream *> streams{&default_stream};
 
 enum Policy { LAZY, EAGER, RANDOM };
+
+double seconds_now() {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 Policy policy() {
     const char *text = getenv("SIMT_STREAMS");
@@ -61,7 +70,7 @@ void step(Stream *s) {
         Door door;
         w.run();
     }
-    if (w.record) w.record->reached = w.tick;
+    if (w.record) w.record->reached = w.tick, w.record->seconds = seconds_now();
 }
 
 /* A record stands in its stream before any wait for it can be queued, so this ends. */
@@ -111,8 +120,10 @@ void stream_destroy(cudaStream_t stream) {
     delete (Stream *)stream;
 }
 
-cudaEvent_t event_create() {
-    return (cudaEvent_t) new Event;
+cudaEvent_t event_create(bool timed) {
+    Event *e = new Event;
+    e->timed = timed;
+    return (cudaEvent_t)e;
 }
 
 void event_destroy(cudaEvent_t event) {
@@ -139,6 +150,15 @@ void event_wait(cudaStream_t stream, cudaEvent_t event) {
 void event_synchronize(cudaEvent_t event) {
     Event *e = (Event *)event;
     run_until(e, e->recorded);
+}
+
+cudaError_t event_elapsed(float *milliseconds, cudaEvent_t first, cudaEvent_t last) {
+    const Event *a = (Event *)first, *b = (Event *)last;
+    if (!a->timed || !b->timed || !a->recorded || !b->recorded)
+        return cudaErrorInvalidResourceHandle;
+    if (a->reached < a->recorded || b->reached < b->recorded) return cudaErrorNotReady;
+    *milliseconds = (float)(1e3 * (b->seconds - a->seconds));
+    return cudaSuccess;
 }
 
 }  // namespace simt

@@ -8,6 +8,10 @@ out=$("$1" bench --ops --csv --device cuda --dtype bf16 --model tests/golden/mod
     --seconds 0 --filter norm)
 rows=$(grep -cE '^simulated,cuda bf16,[a-z_]+norm_[fb]wd,16x[0-9]+,[0-9]+,([0-9.]*[1-9][0-9.]*,?){6}$' <<<"$out" || true)
 [ "$rows" -eq 4 ] || { echo "expected 4 rows of norms with numbers, got $rows: $out" && exit 1; }
+out=$("$1" bench --ops --once --csv --device cuda --dtype bf16 --model tests/golden/model_a --rows 16 \
+    --filter geglu)
+[ "$(grep -cE '^simulated,cuda bf16,geglu_[fb]wd,[0-9]+,1,' <<<"$out")" -eq 2 ] ||
+    { echo "expected one timed call of each op, got: $out" && exit 1; }
 
 "$1" init --layers 4 --hidden 8 --ffn 16 --heads 2 --kv-heads 1 --head-dim 8 --positions 64 \
     --tokenizer tests/golden/tokenizer_small.json --dtype bf16 --out "$work/model" >/dev/null
