@@ -172,6 +172,15 @@ static void workspace(Plan *p, const Base *b, double need) {
     add(p, "workspace", b->kind, bytes);
 }
 
+/* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
+ * a process plans its second stage: then it is counted twice. */
+static void code(Plan *p, const Base *b) {
+    size_t kernels, libraries;
+    exec_lazy(b->ex, &kernels, &libraries);
+    add(p, "kernels, at most", b->kind, (double)kernels);
+    add(p, "libraries' kernels, estimated", b->kind, (double)libraries);
+}
+
 /* attn_bwd: a GPU keeps a number for each row and head, the CPU the f32 sums of dk and dv. */
 static double backward_bytes(const Base *b, int rows) {
     const Config *c = &b->c;
@@ -190,13 +199,14 @@ static double topk_bytes(const Base *b, const SaeEncoder *e) {
     return sizeof(float) * (double)e->S * (b->kind == PLAN_DEVICE ? 256 : 64);
 }
 
-static bool base_open(Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
+static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
     size_t available, all;
     *b = (Base){.ex = ex, .kind = PLAN_ANONYMOUS};
     if (exec_memory(ex, &available, &all)) b->kind = PLAN_DEVICE;
     if (!config_load(&b->c, s->model.path, err)) return false;
     const char *why = exec_open(&b->cpu, DEVICE_CPU, DTYPE_F32);
     CHECK(!why, "%s", why);
+    code(p, b);
     return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
 }
 
@@ -212,7 +222,7 @@ static const Lora *lora_of(const Base *b) {
 
 bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
-    bool ok = base_open(&b, s, ex, true, err) &&
+    bool ok = base_open(p, &b, s, ex, true, err) &&
               weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         TrainSetup t;
@@ -231,7 +241,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
 
 bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
-    bool ok = base_open(&b, s, ex, false, err) &&
+    bool ok = base_open(p, &b, s, ex, false, err) &&
               weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         PackSize size = measure_pack_size(d->doc, NULL, d->n, settings_pack_tokens(s));
@@ -249,7 +259,7 @@ bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *e
 bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err) {
     Base b;
     bool ok =
-        base_open(&b, s, ex, false, err) && weights(p, &b, s->model.path, 0, b.c.L, NULL, err);
+        base_open(p, &b, s, ex, false, err) && weights(p, &b, s->model.path, 0, b.c.L, NULL, err);
     if (ok) {
         adapter_bytes(p, &b, false);
         add(p, "key/value cache and activations", b.kind,
@@ -283,7 +293,7 @@ bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
     Base b;
     Layers layers = {0};
     bool ok =
-        base_open(&b, s, ex, false, err) && layers_parse(&layers, s->score.layers, b.c.L, err);
+        base_open(p, &b, s, ex, false, err) && layers_parse(&layers, s->score.layers, b.c.L, err);
     int top = ok ? layers.layer[layers.n - 1] + 1 : 0;
     ok = ok && weights(p, &b, s->model.path, s->data.max_length, top, d, err) &&
          score_sums(p, &b, s, &layers, err);

@@ -9,7 +9,9 @@
  *   file        mapped weights that will be touched, code of program and libraries
  *
  * On a GPU weights, adapters and activations are a third kind, `device`: what they need is held
- * against the memory that the card has left. The file's pages are let go of as they are read. */
+ * against the memory that the card has left. So is the code that it loads when an op is first
+ * called, by a bound and by an estimate, which the items' names say. The file's pages are let go of
+ * as they are read. */
 #ifndef SAILS_PLAN_H
 #define SAILS_PLAN_H
 
@@ -20,7 +22,7 @@
 
 enum PlanKind { PLAN_ANONYMOUS, PLAN_FILE, PLAN_DEVICE, PLAN_KINDS };
 extern const char *const plan_kind_name[PLAN_KINDS];
-enum { PLAN_ITEMS = 16 };
+enum { PLAN_ITEMS = 20 };
 
 typedef struct PlanItem {
     const char *name; /* static */

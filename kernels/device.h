@@ -30,6 +30,7 @@ typedef struct Device {
     double (*timer_stop)(Exec *ex);
     size_t (*cache)(Exec *ex);
     bool maps_host;                      /* ops can read mapped files in place */
+    size_t lazy_kernels, lazy_libraries; /* bytes: exec_lazy */
     size_t scratch; /* workspace taken at opening: allocating later would hold up the stream */
 } Device;
 

@@ -60,6 +60,10 @@ bool exec_memory(Exec *ex, size_t *available, size_t *all) {
     return ex->device->memory(ex, available, all);
 }
 
+void exec_lazy(const Exec *ex, size_t *kernels, size_t *libraries) {
+    *kernels = ex->device->lazy_kernels, *libraries = ex->device->lazy_libraries;
+}
+
 void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes) {
     if (bytes) ex->device->copy_in(ex, device, host, bytes);
 }

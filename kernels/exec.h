@@ -57,6 +57,11 @@ bool exec_reads(const Exec *ex, const void *p);
  * nothing is set, where it has none: ops then work in the host's. */
 bool exec_memory(Exec *ex, size_t *available, size_t *all);
 
+/* What of the device's own memory goes to code, beyond exec_alloc's, as ops are called for the
+ * first time: `kernels` is a bound, from the device's own code; `libraries`, of those that it
+ * calls, an estimate (exec_cuda.c). Both 0 where ops work in the host's. */
+void exec_lazy(const Exec *ex, size_t *kernels, size_t *libraries);
+
 /* copy_in has taken the host bytes when it returns: the caller may change them at once. */
 void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes);
 void exec_copy_out(Exec *ex, void *host, const void *device, size_t bytes);       /* waits */

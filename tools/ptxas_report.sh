@@ -4,7 +4,8 @@
 # PLUGIN is build/libsails_cuda.so unless given. Prints registers and shared memory of each kernel,
 # and how full of warps that lets a processor of the GPU be (occupancy, with the largest block that
 # the launch bounds allow). Exits 1 if one spills registers, or is not the code that
-# tests/kernels.txt says it should be: 16-byte accesses, tensor cores. Needs cuobjdump and nvdisasm:
+# tests/kernels.txt says it should be: 16-byte accesses, tensor cores; or if all code of a generation
+# is more than the memory plan counts. Needs cuobjdump and nvdisasm:
 # tools/install.sh test. No GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -107,4 +108,15 @@ awk -v folder="$FOLDER" '
 printf '%-44s %-7s %7s %9s %6s %7s %7s %10s\n' kernel arch threads registers stack shared dynamic \
     'occupancy %'
 cat "$FOLDER/table"
+
+# Code is loaded as it is called: sails plan counts all that a generation has, debug lines included.
+most=$(($(sed -n 's/.*LAZY_KERNEL_BYTES = \([^,]*\),.*/\1/p' kernels/exec_cuda.c)))
+PLUGIN=$(realpath "$PLUGIN")
+(cd "$FOLDER" && cuobjdump -xelf all "$PLUGIN" >/dev/null)
+for arch in $(cut -d' ' -f1 "$FOLDER/resources" | sort -u); do
+    bytes=$(cat "$FOLDER"/*".$arch.cubin" | wc -c)
+    echo "code of $arch: $bytes bytes, of $most that are planned for"
+    [ "$bytes" -gt 0 ] && [ "$bytes" -le "$most" ] ||
+        { echo "ptxas_report: expected at most LAZY_KERNEL_BYTES" >&2 && status=1; }
+done
 exit "${status:-0}"

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <set>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -25,6 +27,7 @@ namespace {
 
 enum : uint64_t { HANDLE = 0x73696d745f6c74, ALGO = 0x73696d745f616c };
 enum { NEEDED_WORKSPACE = 4 << 20, WORKSPACE_ALIGNMENT = 256, MANY_COLUMNS = 64, ALIGNED = 16 };
+enum { CODE_BYTES = 2 << 20 };
 
 /* Of the table of types in the documentation of cublasLtMatmul(): what a product of regular
  * column-major matrices may have. */
@@ -329,6 +332,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
         return CUBLAS_STATUS_INVALID_VALUE;
     float al = *(const float *)alpha,
           be = *(const float *)beta;     /* host scalars: read at the call */
+    static std::set<std::string> loaded; /* a kernel for every algorithm, in a page of its own */
+    if (loaded.insert(std::string((const char *)&given, sizeof given)).second &&
+        !memory_take(CODE_BYTES))
+        return CUBLAS_STATUS_ALLOC_FAILED;
     uint64_t step = given.alignment[0] < ALIGNED || given.alignment[1] < ALIGNED ? 2 : 1;
     enqueue(stream, [=] {
         product(d, s, al, A, a, B, b, be, D, c, step);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <map>
+#include <set>
 #include <vector>
 
 #include "tests/simt/simt.h"
@@ -20,6 +21,10 @@ enum { L2_BYTES = 40 << 20 };    /* likewise */
 
 static std::map<const char *, size_t> pinned;
 static std::map<const void *, size_t> shared_limit; /* kernel -> opted-in dynamic shared memory */
+
+/* Code is loaded when it is first launched. */
+enum { CODE_BYTES = 64 << 10 };
+static std::set<const void *> loaded;
 
 static bool is_pinned(const void *p, size_t bytes) {
     auto it = pinned.upper_bound((const char *)p);
@@ -41,7 +46,9 @@ cudaError_t simt::check_launch(const cudaLaunchConfig_t &c, const void *kernel) 
                 g.z <= MAX_YZ_GRID && t.x > 0 && t.y > 0 && t.z > 0 && t.z <= MAX_Z &&
                 (uint64_t)t.x * t.y * t.z <= MAX_THREADS;
     if (!fits) return cudaErrorInvalidConfiguration;
-    return c.dynamicSmemBytes <= limit ? cudaSuccess : cudaErrorInvalidValue;
+    if (c.dynamicSmemBytes > limit) return cudaErrorInvalidValue;
+    if (!loaded.insert(kernel).second || memory_take(CODE_BYTES)) return cudaSuccess;
+    return cudaErrorMemoryAllocation;
 }
 
 /* Device memory must be live over the whole range; host memory cannot be checked. */

@@ -109,6 +109,13 @@ MemoryUse memory_use() {
     return {capacity() - held, capacity()};
 }
 
+bool memory_take(size_t bytes) {
+    if (bytes > capacity() - held) return false;
+    held += bytes;
+    if (held > held_peak) held_peak = held;
+    return true;
+}
+
 static struct MemoryLog {
     ~MemoryLog() {
         const char *path = getenv("SIMT_MEMORY_LOG");
