@@ -5,8 +5,8 @@
  *
  * Work split: one thread per pack of 16 bytes of each tensor, the last pack element by element;
  *   all of them where the slices start between packs.
- * Traffic, and time on an H100 (3.35 TB/s) for the 6.39M | 17.9M parameters of adapters of rank 16
- *   on q, k, v, o of 2B | 9B: 28n bytes, 15n FLOP; 53 | 150 us, bound by memory.
+ * Traffic, and derived time on an H100 (3.35 TB/s) for the 6.39M | 17.9M parameters of adapters of
+ *   rank 16 on q, k, v, o of 2B | 9B: 28n bytes, 15n FLOP; 53 | 150 us, bound by memory.
  * Limits: none beyond the contract. */
 #include "kernels/adamw.h"
 

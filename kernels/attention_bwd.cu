@@ -14,15 +14,16 @@
  *                prefix, in order.
  *                Warps share each tile of scores, and w and ds through shared memory.
  *   One operand of a tile is copied while the products that need only the other are computed.
- * Traffic and FLOPs, bf16, for 4096 rows of 9B on an H100 (3.35 TB/s, 989 TFLOP/s): each tensor
- *   once, and what streams past again from L2; 6 E and 8 E FLOP per pair and key it sees.
+ * Traffic and FLOPs, bf16, derived for 4096 rows of 9B on an H100 (3.35 TB/s, 989 TFLOP/s): each
+ *   tensor once, and what streams past again from L2; 6 E and 8 E FLOP per pair and key it sees.
  *   documents of 160 tokens   dq 168 MB    8.1 GFLOP   50 us    dkdv 134 MB   10.8 GFLOP   40 us
  *   of 4096                   dq 168 MB  206.2 GFLOP  208 us    dkdv 134 MB  274.9 GFLOP  278 us
  *   The first line is bound by memory, the second by products. One kernel of five products would
  *   move 201 MB, 60 us, for 10 E FLOP: 13.5 GFLOP, 14 us, and 343.7 GFLOP, 347 us.
  * Ceiling there: some 60 % by mma.sync, 347 and 463 us; and by shared memory (attention_fwd.cu),
  *   which must give or take 0.083 and 0.073 bytes per FLOP: 371 and 425 TFLOP/s, 556 and 647 us;
- *   330 and 384 TFLOP/s if copies into it take turns. Instructions allow 562 and 550, but 366 and
+ *   330 and 384 TFLOP/s if copies into it take turns. The L2, of whose bytes they make 96 and 128
+ *   FLOP each, allows 528 and 704. Instructions allow 562 and 550, but 366 and
  *   395 in a warp's tiles with a score beyond 0.6 cap.
  * Limits: E <= 256. Shared memory for E = 256: 96 and 145 KB in bf16, 160 and 137 KB in f32. */
 #include "kernels/attention.cuh"

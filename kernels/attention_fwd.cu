@@ -11,13 +11,15 @@
  *   of keys that no pair of the block sees are skipped. Keys and values take turns: the values of a
  *   tile are copied while its scores are computed, the next keys while the values are added.
  * Traffic and FLOPs, bf16: q, k, v, o once, (2H + 2K) N E elements, and k, v again from L2 for
- *   every block; 4 E FLOP per pair and key it sees. 4096 rows of 9B on an H100, that is 3.35 TB/s
- *   and 989 TFLOP/s:
+ *   every block; 4 E FLOP per pair and key it sees. Derived for 4096 rows of 9B on an H100, that is
+ *   3.35 TB/s and 989 TFLOP/s:
  *   documents of 160 tokens   101 MB    5.4 GFLOP   30 us, bound by memory
  *   of 4096                   101 MB  137.5 GFLOP  139 us, bound by products
- * Ceiling there: mma.sync is said to reach some 60 % of the rate of wgmma, 232 us. Shared memory
- *   gives 128 bytes in a cycle of 4096 FLOP at the full rate, and each FLOP of a warp that owns 16
- *   pairs takes 0.07 of them: 440 TFLOP/s, 313 us; 360 if copies into it take turns with the reads.
+ * Ceiling there: mma.sync is said to reach some 60 % of the rate of wgmma, 232 us. A block's 64
+ *   pairs make 64 FLOP of each byte that it reads of keys and values: the L2's 5.5 TB/s (as others
+ *   measured it) allow 352 TFLOP/s, 391 us. Shared memory gives 128 bytes in a cycle of 4096 FLOP
+ *   at the full rate, and each FLOP of a warp that owns 16 pairs takes 0.07 of them: 440 TFLOP/s,
+ *   313 us; 360 if copies into it take turns with the reads.
  *   Instructions, by SASS count, allow 571, but 315 in a warp's tile with a score beyond 0.6 cap,
  *   for which tanh needs its other half. Tiles on the diagonal add 43 % to the FLOPs of 160 tokens,
  *   1.5 % to those of 4096.

@@ -8,8 +8,8 @@
  *   per SPAN elements, whose threads each add up their own in double and then each other's in a
  * fixed tree; a last block adds up the spans' sums in order. find_bad: threads that see a bad
  * number lower the index to it, by an integer atomic: the lowest wins, in whatever order they come.
- * Traffic, and time on an H100 (3.35 TB/s) for n = 17.9M, the adapters of 9B at rank 16, with s
- *   bytes of storage, 2 for bf16:
+ * Traffic, and derived time on an H100 (3.35 TB/s) for n = 17.9M, the adapters of 9B at rank 16,
+ *   with s bytes of storage, 2 for bf16:
  *   cast, uncast   (4 + s) n bytes           32 us
  *   add            12 n             2n FLOP  64 us
  *   sumsq          4 n              2n       21 us   FLOP in double

@@ -4,9 +4,9 @@
  *   forward   y = gelu(gate) up;   backward   dgate = dy up gelu'(gate),  dup = dy gelu(gate)
  *
  * Work split: one thread per pack of 16 bytes, the last pack element by element.
- * Traffic, and time on an H100 (3.35 TB/s) for 4096 rows of bf16, F = 9216 | 14336; instructions
- *   per element by SASS count, of the 33.4 T that all lanes start in a second (half of 66.9
- *   TFLOP/s):
+ * Traffic, and derived time on an H100 (3.35 TB/s) for 4096 rows of bf16, F = 9216 | 14336;
+ *   instructions per element by SASS count, of the 33.4 T that all lanes start in a second (half of
+ *   66.9 TFLOP/s):
  *   geglu_fwd  3n elements,  30n FLOP   68 | 105 us   49 instructions  55 |  86 us
  *   geglu_bwd  5n            40n       113 | 175 us   65               73 | 113 us
  *   Both are bound by memory, the forward only just: exp and a quotient in f32 are most of it.

@@ -15,7 +15,7 @@
  *   depend on who else is decoded.
  * Traffic and FLOPs, bf16: 2KE elements and 4HE FLOP per key that a row sees, G = H/K FLOP per
  *   byte: bound by memory. What runs leave for the join is 2 G / KEYS of that, 3 % in Gemma. A
- *   layer of 9B on an H100 (3.35 TB/s):
+ *   layer of 9B, derived for an H100 (3.35 TB/s):
  *   1 row of 4096 keys     34 MB  0.07 GFLOP   10 us
  *   64 rows of 1024       538 MB  1.07 GFLOP  161 us
  *   kv_put, 64 rows         1 MB               0.3 us: bound by its launch

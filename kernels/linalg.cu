@@ -4,8 +4,8 @@
  * row-major A (M,N) is a column-major A^T. If M <= N, its A^T = V s U^T is the SVD asked for with
  * the factors swapped, in place. Else, and for QR, A is transposed first, and Q or U and V after.
  * Work split: transposition by tiles of 32 x 32 through shared memory; the rest is the library's.
- * Traffic, FLOPs and time on an H100 (3.35 TB/s, 33.5 TFLOP/s in double: half of f32) for 20
- *   directions of 9B, M = 3584 and N = 20:
+ * Traffic, FLOPs and derived time on an H100 (3.35 TB/s, 33.5 TFLOP/s in double: half of f32) for
+ *   20 directions of 9B, M = 3584 and N = 20:
  *   qr   16MN bytes         1.1 MB   4MN^2 FLOP  5.7 MFLOP  0.3 us
  *   svd  16MN + 8N^2        1.2 MB   6MN^2       8.6 MFLOP  0.3 us
  *   and 16MN, 0.3 us, for each transposition of A. What bounds them is the latency of the library's

@@ -12,8 +12,8 @@
  *   k_xent_row   a warp per row: adds the row's chunks in a fixed tree; nll, and what the gradient
  *                needs of the row.
  *   k_xent_grad  reads the logits again, last rows first: those are still in L2.
- * Traffic, FLOPs and time on an H100 (3.35 TB/s, 66.9 TFLOP/s) for 256 rows of V = 256000, bf16
- *   gradient:
+ * Traffic, FLOPs and derived time on an H100 (3.35 TB/s, 66.9 TFLOP/s) for 256 rows of V = 256000,
+ *   bf16 gradient:
  *   at least  4NV + 2NV bytes          393 MB  117 us   40 FLOP per element  2.6 GFLOP   39 us
  *   ours      4NV + 4NV + 2NV less L2  615 MB  184 us  138                   9.0 GFLOP  135 us
  *   The second pass finds some 40 MB of logits in L2, and computes softcap and exp again. What

@@ -10,7 +10,7 @@
  *   elements of each tensor in registers: 224 threads for D = 3584. Tensors are read once, 16 bytes
  *   at a time, with all loads of a row in flight together. Rows of a length that leaves the next
  *   ones unaligned are read element by element, and summed in the same order.
- * Traffic, and time on an H100 (3.35 TB/s) for 4096 rows of bf16, D = 2304 | 3584:
+ * Traffic, and derived time on an H100 (3.35 TB/s) for 4096 rows of bf16, D = 2304 | 3584:
  *   rmsnorm_fwd        2ND elements,  4ND FLOP   11 | 18 us
  *   rmsnorm_bwd        4ND            7ND        23 | 35 us
  *   residual_norm_fwd  4ND            9ND        23 | 35 us

@@ -6,8 +6,8 @@
  * Work split: one block per row; a thread rotates a pack of 16 bytes of a head's lower half against
  *   its partner in the upper half. The block's heads share the row's angles through L1. Heads whose
  *   halves lie unaligned go element by element.
- * Traffic, and time on an H100 (3.35 TB/s) for 4096 rows of bf16, E = 256, H = 8 | 16 heads:
- *   2NHE elements + NE f32 of table, 6 FLOP for each pair: 11 | 21 us, bound by memory.
+ * Traffic, and derived time on an H100 (3.35 TB/s) for 4096 rows of bf16, E = 256, H = 8 | 16
+ *   heads: 2NHE elements + NE f32 of table, 6 FLOP for each pair: 11 | 21 us, bound by memory.
  *   rope_table writes 4PE bytes, 8.4 MB and 2.5 us for P = 8192 positions of E = 256, but is bound
  *   by cos and sin in double; it runs once, at start-up. Its frequencies are made on the host, in
  *   double, so that they are those of the CPU twin to the bit; the device has cos and sin of f32

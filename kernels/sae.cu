@@ -14,8 +14,8 @@
  *   them in order of rows: so the bits depend on nothing else. TopK first needs the whole row: per
  *   ROWS rows, pre-activations go to scratch, a block per row zeroes the losers, and the same
  *   adding reads from there.
- * Traffic, FLOPs and time on an H100 (3.35 TB/s, 989 TFLOP/s) for 2048 rows of bf16, S = 16384,
- *   D = 2304 | 3584:
+ * Traffic, FLOPs and derived time on an H100 (3.35 TB/s, 989 TFLOP/s) for 2048 rows of bf16, S =
+ *   16384, D = 2304 | 3584:
  *   at least   w, x once    160 | 250 MB    48 |  74 us   2NDS   155 | 241 GFLOP  156 | 243 us
  *   exact      w N/ROWS times 1.2 | 1.9 GB  361 | 561 us   6NDS   464 | 722 GFLOP  469 | 730 us
  *   fast       the same                     361 | 561 us   2NDS                    156 | 243 us

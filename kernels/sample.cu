@@ -15,13 +15,13 @@
  *            asked for, each with two scans of the row, which lies in L2. The index of the drawn
  *            one among tied tokens takes one more.
  *   Temperature 0 needs the first kernel only, and a copy of its result.
- * Traffic, and time on an H100 (3.35 TB/s) for 32 rows of V = 256000: at least 4NV bytes read and
- *   written, 66 MB, 20 us, and 20NV FLOP to cap, 20NV for weights, 0.3 GFLOP, 5 us. Ours: k_cap
- *   just that, for 42 FLOPs per element. The rest reads L2: k_tally 33 MB (6 us at 5.5 TB/s) for 26
- *   FLOPs; a scan of k_draw 1 MB per block (8 us at 64 bytes per cycle of 1.98 GHz). By SASS count
- *   an element is 67 instructions in k_cap and in k_tally and 13 in a scan: 16, 16 and 14 us of the
- *   lanes at work. Bins that many tokens share bound k_tally further.
- * Limits: V <= 2^23 (the contract), so that the sum of all weights stays below 2^63. */
+ * Traffic, and derived time on an H100 (3.35 TB/s) for 32 rows of V = 256000: at least 4NV bytes
+ *   read and written, 66 MB, 20 us, and 20NV FLOP to cap, 20NV for weights, 0.3 GFLOP, 5 us. Ours:
+ *   k_cap just that, for 42 FLOPs per element. The rest reads L2: k_tally 33 MB (6 us at 5.5 TB/s)
+ *   for 26 FLOPs; a scan of k_draw 1 MB per block (8 us at 64 bytes per cycle of 1.98 GHz). By SASS
+ * count an element is 67 instructions in k_cap and in k_tally and 13 in a scan: 16, 16 and 14 us of
+ * the lanes at work. Bins that many tokens share bound k_tally further. Limits: V <= 2^23 (the
+ * contract), so that the sum of all weights stays below 2^63. */
 #include <math.h>
 
 #include "kernels/gpu.h"

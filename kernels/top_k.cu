@@ -8,8 +8,8 @@
  *   k_rank    a block per THREADS values and SPAN of those they are compared with, which all its
  *             threads read from shared memory at the same time; each adds its count to its rank.
  *   k_place   a thread per value.
- * Traffic and time on an H100 (16.7 T comparisons of doubles a second): 8 n bytes, once for every
- *   256 values and then from L2, and n^2 comparisons, which bound it:
+ * Traffic and derived time on an H100 (16.7 T comparisons of doubles a second): 8 n bytes, once for
+ *   every 256 values and then from L2, and n^2 comparisons, which bound it:
  *   n = 16384    8.4 MB from L2   0.27 G comparisons   16 us
  *   n = 131072   0.54 GB          17.2 G               1.0 ms
  *   A descent by digits would compare less. Once a layer, of a pass of minutes, that is not worth

@@ -51,6 +51,12 @@ while IFS= read -r hit; do
 done < <(xargs grep -nE '^ *# *(if|elif).*(CUDA|__NVCC__)|^ *# *include *<(cuda|cublas|cusolver|nccl|nvtx)' \
     <<<"$outside" || true)
 
+# A time in a kernel's head says where it comes from: from a formula, or from a card that is named.
+while IFS= read -r file; do
+    sed '/\*\//q' "$file" | grep -q 'derived\|Derived\|measured on' ||
+        complain "$file: times in its head; derived, or measured on what?"
+done < <(grep -l 'H100' $(printf '%s\n' "${files[@]}" | grep '\.cu$'))
+
 # Other versions of clang-format lay some lines out differently.
 format=$(command -v clang-format-14 || command -v clang-format || true)
 if [ -n "$format" ] && "$format" --version | grep -q 'version 14\.'; then
