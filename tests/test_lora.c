@@ -5,6 +5,7 @@
 #include "host/base/files.h"
 #include "model/lora.h"
 #include "model/pattern.h"
+#include "model/peft.h"
 #include "tests/golden.h"
 
 static char scratch[64];
@@ -82,6 +83,7 @@ static void test_patterns(void) {
         {"\\h", PATTERN_WHOLE, " ", -1},
         {"a\\K", PATTERN_WHOLE, "a", -1},
         {"\\u12", PATTERN_WHOLE, "a", -1},
+        {".*.*.*.*.*[XY]", PATTERN_WHOLE, "model.layers.3.self_attn.q_proj", -1},
         {"(.*)*(.*)*(.*)*(.*)*(.*)*[XY]", PATTERN_WHOLE, "model.layers.3.self_attn.q_proj", -1},
         {"*a", PATTERN_WHOLE, "a", -1},
         {"(a", PATTERN_WHOLE, "a", -1},
@@ -249,6 +251,41 @@ static void test_config_keys(const Golden *g, Exec *ex) {
             EXPECT(0, "%s %s: %s", fine[i][0], fine[i][1], err.text);
 }
 
+/* layers_to_transform is heeded only for modules found by the ends of their names, and
+ * layers_pattern says where the number stands, by its first group. */
+static void test_config_layers(const Golden *g) {
+    static const struct {
+        const char *pattern;
+        int v[2]; /* rank of v in layers 0 and 1, -1: refused */
+    } row[] = {{"null", {0, 2}},
+               {"\"layers\"", {0, 2}},
+               {"[\"blocks\", \"layers\"]", {0, 2}},
+               {"\"lay(?:er|out)s\"", {0, 2}},
+               {"\"blocks\"", {0, 0}},
+               {"\"(l)ayers\"", {-1, -1}}};
+    Err err;
+    MUST(files_mkdirs(path_of("rules"), &err), err);
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        char text[512];
+        int n = snprintf(text, sizeof text,
+                         "{\"peft_type\": \"LORA\", \"r\": 2, \"layers_to_transform\": [1], "
+                         "\"layers_pattern\": %s, \"target_modules\": "
+                         "[\"model.layers.0.self_attn.q_proj\", \"v_proj\"]}",
+                         row[i].pattern);
+        MUST(files_write(path_of("rules/adapter_config.json"), text, (size_t)n, &err), err);
+        LoraShape shape;
+        bool ok = peft_read(&shape, &g->m.c, path_of("rules"), &err);
+        EXPECT(ok == (row[i].v[0] >= 0), "%s: %s", row[i].pattern, ok ? "read" : err.text);
+        if (!ok) continue;
+        EXPECT(shape.rank[PROJ_Q] == 2 && shape.rank[PROJ_COUNT + PROJ_Q] == 0, "%s: q",
+               row[i].pattern);
+        for (int l = 0; l < 2; l++)
+            EXPECT(shape.rank[l * PROJ_COUNT + PROJ_V] == row[i].v[l], "%s: v of layer %d",
+                   row[i].pattern, l);
+        lora_shape_free(&shape);
+    }
+}
+
 /* The configuration and the tensors must speak of the same matrices. */
 static void test_config_tensors(const Golden *g, Exec *ex) {
     static const char *const row[][3] = {
@@ -274,6 +311,7 @@ static void body(Exec *ex) {
     if (ex->dtype == DTYPE_F32) {
         test_patterns();
         test_config_keys(&g, ex);
+        test_config_layers(&g);
         test_config_tensors(&g, ex);
     }
     golden_close(&g);
