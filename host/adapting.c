@@ -144,7 +144,7 @@ bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Sub
 }
 
 size_t adapting_trainable(const Model *m, double *percent) {
-    size_t n = lora_trained(m->lora);
-    *percent = 100.0 * (double)n / (double)config_parameters(&m->c);
+    size_t n = params_trained(&m->lora->params);
+    *percent = 100.0 * (double)n / (double)tensors_parameters(&m->c);
     return n;
 }

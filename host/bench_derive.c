@@ -125,7 +125,7 @@ static void paper_model(Model *m, Exec *ex, Config *c) {
     m->layer = mem_array((size_t)c->L, sizeof *m->layer);
     for (int l = 0; l < c->L; l++) {
         LayerWeights *w = &m->layer[l];
-        w->input_norm = w->post_attn_norm = w->pre_ffn_norm = w->post_ffn_norm = weight;
+        for (int n = 0; n < NORM_COUNT; n++) w->norm[n] = weight;
         for (int p = 0; p < PROJ_COUNT; p++) w->proj[p] = weight;
     }
 }
@@ -276,7 +276,7 @@ static void print(Derived *d, const Settings *s) {
     Table t = {s->bench.csv, width, sizeof width / sizeof *width};
     if (!s->bench.csv)
         printf("derived, not measured: %zu tokens, %zu labels, %zu parameters trained\n",
-               d->step.tokens, d->step.labels, lora_trained(&d->r.lora));
+               d->step.tokens, d->step.labels, params_trained(&d->r.lora.params));
     table_row(&t, "device,twin",
               "op,shape,calls,launches,GB,GFLOP,roof_ms,ceiling_ms,expected_ms,roof_tokens/s,"
               "ceiling_tokens/s,expected_tokens/s,percent_of_peak");

@@ -19,7 +19,7 @@ static size_t room(size_t bytes) {
 static char *add_tensor(OpsBench *o, void *variable, size_t bytes) {
     CHECK(o->tensors < BENCH_TENSORS, "expected at most %d tensors", BENCH_TENSORS);
     char *p = exec_alloc(o->ex, bytes, "bench");
-    o->tensor[o->tensors++] = (Tensor){variable, p, bytes};
+    o->tensor[o->tensors++] = (BenchTensor){variable, p, bytes};
     memcpy(variable, &p, sizeof p);
     return p;
 }
@@ -106,7 +106,7 @@ static int count_sets(OpsBench *o) {
 static void point_to(OpsBench *o, int set) {
     char *p = o->copies + (size_t)(set > 0 ? set - 1 : 0) * set_bytes(o);
     o->set = set;
-    for (Tensor *t = o->tensor; t < o->tensor + o->tensors; p += room(t++->bytes))
+    for (BenchTensor *t = o->tensor; t < o->tensor + o->tensors; p += room(t++->bytes))
         memcpy(t->variable, set > 0 ? &p : &t->p, sizeof p);
 }
 
@@ -116,7 +116,7 @@ static void make_sets(OpsBench *o) {
     o->copies = exec_alloc(o->ex, (size_t)(o->sets - 1) * bytes, "bench");
     char *p = o->copies;
     for (int set = 1; set < o->sets; set++)
-        for (Tensor *t = o->tensor; t < o->tensor + o->tensors; p += room(t++->bytes))
+        for (BenchTensor *t = o->tensor; t < o->tensor + o->tensors; p += room(t++->bytes))
             exec_copy(o->ex, p, t->p, t->bytes);
 }
 

@@ -9,11 +9,11 @@ enum { RANK = 16, FEATURES = 16384, HEAD_ROWS = 256 };
 enum { BENCH_MIN_RUNS = 5, BENCH_MAX_RUNS = 1000, BENCH_TENSORS = 16 };
 
 /* A device tensor. While an op is timed, the variable that points to it steps through copies. */
-typedef struct Tensor {
+typedef struct BenchTensor {
     void *variable; /* address of a pointer of any type */
     char *p;        /* the tensor itself */
     size_t bytes;
-} Tensor;
+} BenchTensor;
 
 /* What a bench of an op does next. */
 enum BenchStage { BENCH_COLD, BENCH_WARM, BENCH_TIMED };
@@ -28,7 +28,7 @@ typedef struct OpsBench {
     int printed;     /* rows */
     /* Of the op being timed: */
     OpCall call; /* its first call, which was watched */
-    Tensor tensor[BENCH_TENSORS];
+    BenchTensor tensor[BENCH_TENSORS];
     int tensors;
     char *copies;  /* of all tensors, set behind set */
     int sets, set; /* with the tensors themselves; the one that the variables point to */

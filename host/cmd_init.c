@@ -133,9 +133,9 @@ static uint64_t name_hash(const char *name) { /* FNV-1a */
 
 static bool random_tensor(void *context, const OutTensor *t, StWriter *w, Err *err) {
     Noise *noise = context;
-    size_t n = t->rank == 2 ? t->dim[0] * t->dim[1] : t->dim[0];
-    double std = t->rank == 2 ? noise->std : noise->norm_std;
-    uint64_t stream = name_hash(t->name);
+    size_t n = t->tensor.count;
+    double std = t->tensor.rank == 2 ? noise->std : noise->norm_std;
+    uint64_t stream = name_hash(t->tensor.name);
     for (size_t at = 0; at < n; at += CHUNK) {
         if (interrupted(err)) return false;
         size_t m = n - at < CHUNK ? n - at : CHUNK;
@@ -151,7 +151,7 @@ static bool random_tensor(void *context, const OutTensor *t, StWriter *w, Err *e
 }
 
 static void report(const Settings *s, const Config *c) {
-    double parameters = (double)config_parameters(c);
+    double parameters = (double)tensors_parameters(c);
     double bytes = parameters * (s->init.dtype == 1 ? 2 : 4);
     if (s->run.json) {
         print_json(json_pack("{s:s, s:f, s:f}", "out", s->init.out, "parameters", parameters,
@@ -165,7 +165,7 @@ static void report(const Settings *s, const Config *c) {
 
 static bool write_tensors(const Settings *s, const Config *c, const char *folder, Err *err) {
     int n;
-    OutTensor *t = model_tensors(c, s->init.dtype == 1 ? ST_BF16 : ST_F32, &n);
+    OutTensor *t = model_files_tensors(c, s->init.dtype == 1 ? ST_BF16 : ST_F32, &n);
     Noise noise = {(uint64_t)s->run.seed, s->init.std, s->init.norm_std,
                    mem_array(CHUNK, sizeof(float)), mem_array(CHUNK, sizeof(bf16))};
     bool ok =

@@ -37,21 +37,14 @@ typedef struct Factors {
     float *A, *B;
 } Factors;
 
-static Factors factors_of(const Merge *m, const char *tensor) {
-    Factors f = {0};
-    for (int l = 0; l < m->c->L; l++)
-        for (int p = 0; p < PROJ_COUNT; p++) {
-            char name[96];
-            snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, proj_path[p]);
-            const Adapter *a = lora_at(&m->lora, l, (enum Proj)p);
-            if (a->R == 0 || strcmp(name, tensor) != 0) continue;
-            size_t nA = (size_t)a->R * (size_t)a->in, nB = (size_t)a->R * (size_t)a->out;
-            f = (Factors){a->R, a->in, a->scale, mem_array(nA, sizeof(float)),
-                          mem_array(nB, sizeof(float))};
-            exec_copy_out(m->lora.ex, f.A, a->A, nA * sizeof(float));
-            exec_copy_out(m->lora.ex, f.B, a->B, nB * sizeof(float));
-            return f;
-        }
+static Factors factors_of(const Merge *m, const Tensor *t) {
+    const Adapter *a =
+        t->kind == TENSOR_PROJ ? lora_at(&m->lora, t->layer, (enum Proj)t->which) : NULL;
+    if (!a || a->R == 0) return (Factors){0};
+    size_t nA = (size_t)a->R * (size_t)a->in, nB = (size_t)a->R * (size_t)a->out;
+    Factors f = {a->R, a->in, a->scale, mem_array(nA, sizeof(float)), mem_array(nB, sizeof(float))};
+    exec_copy_out(m->lora.ex, f.A, a->A->master, nA * sizeof(float));
+    exec_copy_out(m->lora.ex, f.B, a->B->master, nB * sizeof(float));
     return f;
 }
 
@@ -188,9 +181,9 @@ static bool converted_tensor(const StTensor *base, StWriter *w, Err *err) {
 static bool tensor_data(void *context, const OutTensor *t, StWriter *w, Err *err) {
     Merge *m = context;
     if (interrupted(err)) return false;
-    const StTensor *base = st_find(m->base, t->name);
+    const StTensor *base = st_find(m->base, t->tensor.name);
     if (!sound(base, err)) return false;
-    Factors f = factors_of(m, t->name);
+    Factors f = factors_of(m, &t->tensor);
     bool ok = f.R                     ? merged_tensor(m, base, t->type, &f, w, err)
               : base->type == t->type ? st_writer_data(w, base->data, base->bytes, err)
                                       : converted_tensor(base, w, err);
@@ -204,10 +197,11 @@ static bool tensor_data(void *context, const OutTensor *t, StWriter *w, Err *err
 
 /* The base's tensors with their own types, all of them and of the right shapes. */
 static bool base_tensors(OutTensor **t, int *n, const Merge *m, Err *err) {
-    *t = model_tensors(m->c, ST_F32, n);
+    *t = model_files_tensors(m->c, ST_F32, n);
     for (int i = 0; i < *n; i++) {
+        const Tensor *tensor = &(*t)[i].tensor;
         const StTensor *base;
-        if (!st_need(m->base, &base, (*t)[i].name, (*t)[i].rank, (*t)[i].dim, err)) {
+        if (!st_need(m->base, &base, tensor->name, tensor->rank, tensor->dim, err)) {
             free(*t);
             return false;
         }
@@ -239,7 +233,7 @@ static bool merge_all(Merge *m, const Settings *s, Err *err) {
     bool ok = out_folder_open(&out, s->merge.out, err);
     if (ok) {
         const char *to = out_folder_path(out);
-        m->total = config_parameters(m->c);
+        m->total = tensors_parameters(m->c);
         progress_begin(&m->bar, "merge", s->run.json);
         ok =
             model_files_write(to, t, n, (size_t)SHARD_BYTES_GB * 1000000000, tensor_data, m, err) &&

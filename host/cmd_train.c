@@ -28,7 +28,7 @@ static void announce(const Runtime *r, const Settings *s, const Dataset *d, cons
     size_t n = adapting_trainable(&r->model, &percent);
     printf("trainable params: %s || base params: %s || trainable%%: %.4f\n",
            print_count(trained, (double)n),
-           print_count(all, (double)config_parameters(&r->model.c)), percent);
+           print_count(all, (double)tensors_parameters(&r->model.c)), percent);
     printf("%zu documents, %s tokens, %d steps of %d documents, %s\n", d->n,
            print_count(tokens, (double)d->tokens), t->steps, t->batch, r->ex.op->name);
     dataset_print_notes(stdout, "", d);

@@ -23,7 +23,7 @@ static void config_facts(json_t *facts, const Config *c) {
         json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I}", "layers", c->L, "width",
                   c->D, "ffn", c->F, "query heads", c->H, "key/value heads", c->K, "head width",
                   c->E, "vocabulary", c->V, "window", c->window, "positions", c->max_positions,
-                  "parameters", (json_int_t)config_parameters(c));
+                  "parameters", (json_int_t)tensors_parameters(c));
     json_object_update(facts, shape);
     json_decref(shape);
     json_t *eos = json_array();

@@ -8,41 +8,16 @@
 
 #include "host/base/files.h"
 #include "host/base/mem.h"
-#include "model/lora.h"
 
-static void add(OutTensor *t, int *n, enum StType type, int rank, size_t rows, size_t cols,
-                const char *prefix, const char *name) {
-    OutTensor *o = &t[(*n)++];
-    *o = (OutTensor){.type = type, .rank = rank, .dim = {rows, cols}};
-    snprintf(o->name, sizeof o->name, "%s%s.weight", prefix, name);
-}
-
-OutTensor *model_tensors(const Config *c, enum StType type, int *n) {
-    OutTensor *t = mem_array((size_t)c->L * 11 + 2, sizeof *t);
-    *n = 0;
-    size_t D = (size_t)c->D;
-    add(t, n, type, 2, (size_t)c->V, D, "", "model.embed_tokens");
-    for (int l = 0; l < c->L; l++) {
-        char at[48];
-        snprintf(at, sizeof at, "model.layers.%d.", l);
-        for (int p = 0; p < PROJ_COUNT; p++) {
-            char name[32];
-            snprintf(name, sizeof name, "%s%s", p <= PROJ_O ? "self_attn." : "mlp.", proj_name[p]);
-            add(t, n, type, 2, (size_t)proj_out(c, p), (size_t)proj_in(c, p), at, name);
-        }
-        static const char *const norm[] = {"input_layernorm", "post_attention_layernorm",
-                                           "pre_feedforward_layernorm",
-                                           "post_feedforward_layernorm"};
-        for (int i = 0; i < 4; i++) add(t, n, type, 1, D, 1, at, norm[i]);
-    }
-    add(t, n, type, 1, D, 1, "", "model.norm");
+OutTensor *model_files_tensors(const Config *c, enum StType type, int *n) {
+    *n = (int)tensors_count(c);
+    OutTensor *t = mem_array((size_t)*n, sizeof *t);
+    for (int i = 0; i < *n; i++) t[i] = (OutTensor){tensors_at(c, (size_t)i), type};
     return t;
 }
 
 static size_t tensor_bytes(const OutTensor *t) {
-    size_t bytes = st_type_size(t->type);
-    for (int i = 0; i < t->rank; i++) bytes *= t->dim[i];
-    return bytes;
+    return t->tensor.count * st_type_size(t->type);
 }
 
 /* One past the last tensor of the shard that starts at `from`. */
@@ -62,7 +37,8 @@ static bool write_shard(const char *folder, const char *name, const OutTensor *t
     free(path);
     if (!ok) return false;
     st_writer_meta(w, "format", "pt");
-    for (int i = 0; i < n; i++) st_writer_tensor(w, t[i].name, t[i].type, t[i].rank, t[i].dim);
+    for (int i = 0; i < n; i++)
+        st_writer_tensor(w, t[i].tensor.name, t[i].type, t[i].tensor.rank, t[i].tensor.dim);
     for (int i = 0; i < n && ok; i++) ok = source(context, &t[i], w, err);
     if (ok) return st_writer_finish(w, err);
     st_writer_abort(w);
@@ -93,7 +69,7 @@ bool model_files_write(const char *folder, const OutTensor *t, int n, size_t sha
         snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", k, shards);
         int end = shard_end(t, n, i, shard_bytes);
         ok = write_shard(folder, name, t + i, end - i, source, context, err);
-        for (; i < end; i++) json_object_set_new(map, t[i].name, json_string(name));
+        for (; i < end; i++) json_object_set_new(map, t[i].tensor.name, json_string(name));
     }
     ok = ok && write_index(folder, map, bytes, err);
     json_decref(map);

@@ -3,18 +3,16 @@
 #define SAILS_MODEL_FILES_H
 
 #include "host/base/safetensors.h"
-#include "model/config.h"
+#include "model/tensors.h"
 
+/* A tensor and how it is stored. */
 typedef struct OutTensor {
-    char name[96];
+    Tensor tensor;
     enum StType type;
-    int rank;
-    size_t dim[2];
 } OutTensor;
 
-/* All 11 L + 2 tensors of a Gemma-2 model under the checkpoint's names, embedding first (malloc).
- */
-OutTensor *model_tensors(const Config *c, enum StType type, int *n);
+/* All tensors of a model (malloc). */
+OutTensor *model_files_tensors(const Config *c, enum StType type, int *n);
 
 /* Writes the data of one tensor with st_writer_data. */
 typedef bool tensor_source(void *context, const OutTensor *t, StWriter *w, Err *err);

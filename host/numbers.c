@@ -1,3 +1,4 @@
+/* numbers.c - a search through weights, adapters and gradients. */
 #include "host/numbers.h"
 
 #include <stdio.h>
@@ -6,68 +7,42 @@
 typedef struct Hunt {
     Exec *ex;
     int64_t *index; /* (1) device */
-    char name[128];
+    char name[160];
     int64_t at;
 } Hunt;
 
-static bool take(Hunt *h, const char *name, int layer, const char *what) {
+static bool take(Hunt *h, const char *name) {
     exec_copy_out(h->ex, &h->at, h->index, sizeof h->at);
     if (h->at < 0) return false;
-    if (layer < 0)
-        snprintf(h->name, sizeof h->name, "%s%s", name, what);
-    else
-        snprintf(h->name, sizeof h->name, "model.layers.%d.%s%s", layer, name, what);
+    snprintf(h->name, sizeof h->name, "%s", name);
     return true;
 }
 
-static bool bad_store(Hunt *h, const store *x, size_t n, const char *name, int layer) {
-    h->ex->op->find_bad(h->ex, h->index, x, n);
-    return take(h, name, layer, ".weight");
-}
-
-static bool bad_f32(Hunt *h, const float *x, size_t n, const char *name, int layer,
-                    const char *what) {
-    if (!x || !n) return false;
-    h->ex->op->find_bad_f32(h->ex, h->index, x, n);
-    return take(h, name, layer, what);
-}
-
 static bool bad_weights(Hunt *h, const Model *m) {
-    const Config *c = &m->c;
-    size_t D = (size_t)c->D;
-    if (bad_store(h, m->embed, D * (size_t)c->V, "model.embed_tokens", -1)) return true;
-    for (int l = 0; l < c->L; l++) {
-        const LayerWeights *w = &m->layer[l];
-        if (bad_store(h, w->input_norm, D, "input_layernorm", l) ||
-            bad_store(h, w->post_attn_norm, D, "post_attention_layernorm", l) ||
-            bad_store(h, w->pre_ffn_norm, D, "pre_feedforward_layernorm", l) ||
-            bad_store(h, w->post_ffn_norm, D, "post_feedforward_layernorm", l))
-            return true;
-        for (int p = 0; p < PROJ_COUNT; p++) {
-            size_t n = (size_t)proj_in(c, (enum Proj)p) * (size_t)proj_out(c, (enum Proj)p);
-            if (bad_store(h, w->proj[p], n, proj_path[p], l)) return true;
-        }
+    for (size_t i = 0; i < tensors_count(&m->c); i++) {
+        Tensor t = tensors_at(&m->c, i);
+        h->ex->op->find_bad(h->ex, h->index, model_weight(m, &t), t.count);
+        if (take(h, t.name)) return true;
     }
-    return bad_store(h, m->final_norm, D, "model.norm", -1);
+    return false;
 }
 
-static bool bad_adapters(Hunt *h, const Model *m, bool gradients) {
-    for (int l = 0; l < m->c.L; l++)
-        for (int p = 0; p < PROJ_COUNT; p++) {
-            const Adapter *a = lora_at(m->lora, l, (enum Proj)p);
-            size_t nA = (size_t)a->R * (size_t)a->in, nB = (size_t)a->R * (size_t)a->out;
-            const float *A = gradients ? a->dA : a->A, *B = gradients ? a->dB : a->B;
-            if (bad_f32(h, A, nA, proj_path[p], l, gradients ? ".lora_A gradient" : ".lora_A") ||
-                bad_f32(h, B, nB, proj_path[p], l, gradients ? ".lora_B gradient" : ".lora_B"))
-                return true;
-        }
+static bool bad_params(Hunt *h, const Params *p, bool gradients) {
+    for (const Param *t = p->param; t < p->param + p->n; t++) {
+        const float *x = gradients ? t->grad : t->master;
+        char name[sizeof h->name];
+        if (!x) continue;
+        h->ex->op->find_bad_f32(h->ex, h->index, x, t->n);
+        snprintf(name, sizeof name, "%s%s", t->name, gradients ? " gradient" : "");
+        if (take(h, name)) return true;
+    }
     return false;
 }
 
 bool numbers_went_bad(const Model *m, const char *where, Err *err) {
     Hunt h = {.ex = m->ex, .index = exec_alloc(m->ex, sizeof *h.index, "find_bad")};
-    bool found = bad_weights(&h, m) ||
-                 (m->lora && (bad_adapters(&h, m, false) || bad_adapters(&h, m, true)));
+    bool found = bad_weights(&h, m) || (m->lora && (bad_params(&h, &m->lora->params, false) ||
+                                                    bad_params(&h, &m->lora->params, true)));
     exec_free(m->ex, h.index);
     const StTensor *weight = found ? st_find(m->file, h.name) : NULL;
     if (weight)

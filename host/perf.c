@@ -35,9 +35,12 @@ static double group_madds(const Config *c, const Lora *lora, const Pack *pack, i
         double in = proj_in(c, p), out = proj_out(c, p);
         bool all = l + 1 < c->L || p == PROJ_K || p == PROJ_V;
         const Adapter *a = lora_at(lora, l, p);
-        int into_a = 1 + a->train_A + below, into_b = 1 + a->train_B + (a->train_A || below);
-        madds += (in * out * (1 + below) + a->R * (in * into_a + out * into_b)) *
-                 (all ? pack->N : pack->nlabel);
+        double rows = all ? pack->N : pack->nlabel;
+        madds += in * out * (1 + below) * rows;
+        if (a->R == 0) continue;
+        bool A = a->A->trained, B = a->B->trained;
+        int into_a = 1 + A + below, into_b = 1 + B + (A || below);
+        madds += a->R * (in * into_a + out * into_b) * rows;
     }
     return madds;
 }

@@ -131,7 +131,7 @@ static bool weights(Plan *p, const Base *b, const char *folder, int positions, i
 
 /* ------------------------------------------------------------------- adapters, activations -- */
 
-/* A form of the adapters with memory for their masters alone; elements in *n. */
+/* The form of the adapters; masters have memory only where they come from a folder. */
 static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, bool training,
                     Err *err) {
     *lora = (Lora){0};
@@ -145,13 +145,13 @@ static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, b
     bool ok = adapting_shape(&shape, c, s, sails ? INIT_SAILS : INIT_LORA, &subspace, err);
     subspace_free(&subspace);
     if (!ok) return false;
-    lora_init(lora, cpu, c, &shape, false);
+    lora_declare(lora, cpu, c, &shape);
     lora_shape_free(&shape);
     return true;
 }
 
 static void adapter_bytes(Plan *p, const Base *b, bool training) {
-    double n = (double)b->lora.n;
+    double n = (double)b->lora.params.size;
     add(p, "adapters", b->kind, n * (double)(sizeof(float) + dtype_size(b->ex->dtype)));
     if (!training) return;
     add(p, "adapter gradients", b->kind, n * sizeof(float));
@@ -217,7 +217,7 @@ static void base_close(Base *b) {
 }
 
 static const Lora *lora_of(const Base *b) {
-    return b->lora.n ? &b->lora : NULL;
+    return b->lora.params.n ? &b->lora : NULL;
 }
 
 bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {

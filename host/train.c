@@ -107,7 +107,7 @@ static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
     PackSize size = train_pack_size(t);
     l->t = t;
     l->m = m;
-    optim_init(&l->optim, m->lora, t->adamw);
+    optim_init(&l->optim, &m->lora->params, t->adamw);
     l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
     pack_init(&l->pack, size.rows, size.segs, size.labels);
     l->number = mem_array((size_t)t->batch, sizeof *l->number);

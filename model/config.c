@@ -260,12 +260,6 @@ void config_free(Config *c) {
     memset(c, 0, sizeof *c);
 }
 
-size_t config_parameters(const Config *c) {
-    size_t D = (size_t)c->D, q = (size_t)c->H * (size_t)c->E, kv = (size_t)c->K * (size_t)c->E;
-    size_t layer = 2 * D * q + 2 * D * kv + 3 * D * (size_t)c->F + 4 * D;
-    return (size_t)c->V * D + (size_t)c->L * layer + D;
-}
-
 AttnShape config_attn(const Config *c, int layer) {
     return (AttnShape){.H = c->H,
                        .K = c->K,

@@ -30,7 +30,6 @@ bool config_load(Config *c, const char *folder, Err *err);
 bool config_parse(Config *c, const json_t *json, const char *name, Err *err);
 void config_free(Config *c); /* accepts a zeroed Config */
 
-size_t config_parameters(const Config *c); /* of the model, embedding counted once */
 AttnShape config_attn(const Config *c, int layer);
 
 #endif

@@ -14,9 +14,9 @@
 #include "model/config.h"
 #include "model/lora.h"
 
-typedef struct LayerWeights { /* storage type, names of the checkpoint */
-    const store *input_norm, *post_attn_norm, *pre_ffn_norm, *post_ffn_norm; /* (D) */
-    const store *proj[PROJ_COUNT];                                           /* (out,in) */
+typedef struct LayerWeights {      /* storage type, names of the checkpoint */
+    const store *norm[NORM_COUNT]; /* (D) */
+    const store *proj[PROJ_COUNT]; /* (out,in) */
 } LayerWeights;
 
 typedef struct Weight Weight; /* where a tensor came from; weights.c */
@@ -42,6 +42,9 @@ typedef struct Model {
  * zeroed. */
 bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err);
 void model_close(Model *m); /* accepts a zeroed Model */
+
+/* The weight that is this tensor of the checkpoint. */
+const store *model_weight(const Model *m, const Tensor *t);
 
 /* What a pass keeps. ACTS_INFER reuses one layer's buffers; ACTS_TRAIN keeps what backward needs.
  */

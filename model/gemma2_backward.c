@@ -21,11 +21,11 @@ static void adapters_bwd(const Model *m, const Acts *a, int l, enum Group g, Lor
         if (d->R == 0) continue;
         const store *xa = store_at_const(ex->dtype, a->layer[l].xa[g], (size_t)d->column);
         store *dxa = store_at(ex->dtype, a->dxa, (size_t)d->column);
-        if (d->train_B)
-            op->gemm_grad(ex, d->dB, *dy, d->out, xa, lora.R, N, d->out, d->R, d->scale);
+        if (d->B->trained)
+            op->gemm_grad(ex, d->B->grad, *dy, d->out, xa, lora.R, N, d->out, d->R, d->scale);
         if (want_dxa)
-            op->gemm(ex, dxa, lora.R, *dy, d->out, d->b, d->R, N, d->R, d->out, GEMM_NN, d->scale,
-                     0);
+            op->gemm(ex, dxa, lora.R, *dy, d->out, d->B->copy, d->R, N, d->R, d->out, GEMM_NN,
+                     d->scale, 0);
     }
 }
 
@@ -85,14 +85,14 @@ static void ffn_bwd(const Model *m, Acts *a, int l, int first) {
     const Config *c = &m->c;
     const LayerWeights *w = &m->layer[l];
     const LayerActs *s = &a->layer[l], *next = s + 1;
-    const store *next_norm = l + 1 < c->L ? m->layer[l + 1].input_norm : m->final_norm;
+    const store *next_norm = l + 1 < c->L ? m->layer[l + 1].norm[NORM_INPUT] : m->final_norm;
     bool last = l + 1 == c->L;
     int N = last ? a->nlast : a->N;
     size_t NF = (size_t)N * (size_t)c->F;
 
     /* x = x2 + norm(m), h = norm(x) */
     op->residual_norm_bwd(ex, last ? a->last_x : a->dx, a->dp, a->dh, next->x, s->m,
-                          w->post_ffn_norm, next_norm, s->rm, next->rx, N, c->D);
+                          w->norm[NORM_POST_FFN], next_norm, s->rm, next->rx, N, c->D);
     /* m = g Wdown; g again, then its gradient in the same place */
     if (group_at(m, l, GROUP_DOWN).train_A) op->geglu_fwd(ex, a->g, s->gate, s->up, NF);
     group_bwd(m, a, l, GROUP_DOWN, first < GROUP_DOWN ? a->g : NULL, (const store *[]){a->dp}, a->g,
@@ -102,7 +102,7 @@ static void ffn_bwd(const Model *m, Acts *a, int l, int first) {
     op->geglu_bwd(ex, s->gate, s->up, a->g, s->gate, s->up, NF);
     /* gate, up = h Wgate, h Wup */
     if (group_at(m, l, GROUP_FFN).train_A)
-        op->rmsnorm_fwd(ex, a->h, s->rx2, s->x2, w->pre_ffn_norm, N, c->D, c->eps);
+        op->rmsnorm_fwd(ex, a->h, s->rx2, s->x2, w->norm[NORM_PRE_FFN], N, c->D, c->eps);
     group_bwd(m, a, l, GROUP_FFN, first < GROUP_FFN ? a->dh : NULL,
               (const store *[]){s->gate, s->up}, a->h, N);
 }
@@ -118,8 +118,8 @@ static void attn_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, in
     store *dx = last ? a->last_x : a->dx, *d_o = last ? a->last_o : a->d_o;
 
     /* x2 = x + norm(p), h = norm(x2) */
-    op->residual_norm_bwd(ex, dx, a->dp, a->dh, s->x2, s->p, w->post_attn_norm, w->pre_ffn_norm,
-                          s->rp, s->rx2, N, D);
+    op->residual_norm_bwd(ex, dx, a->dp, a->dh, s->x2, s->p, w->norm[NORM_POST_ATTN],
+                          w->norm[NORM_PRE_FFN], s->rp, s->rx2, N, D);
     /* p = o Wo */
     group_bwd(m, a, l, GROUP_O, first < GROUP_O ? d_o : NULL, (const store *[]){a->dp},
               last ? a->last_o : s->o, N);
@@ -129,7 +129,7 @@ static void attn_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, in
     attention_bwd(m, a, l, host_seg);
     /* q, k, v = h Wq, h Wk, h Wv */
     if (group_at(m, l, GROUP_QKV).train_A)
-        op->rmsnorm_fwd(ex, a->h, s->rx, s->x, w->input_norm, a->N, D, c->eps);
+        op->rmsnorm_fwd(ex, a->h, s->rx, s->x, w->norm[NORM_INPUT], a->N, D, c->eps);
     group_bwd(m, a, l, GROUP_QKV, first < GROUP_QKV ? a->dh : NULL,
               (const store *[]){a->dq, a->dk, a->dv}, a->h, a->N);
 }

@@ -30,8 +30,8 @@ static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store 
         op->gemm(ex, *y, out, x, in, w->proj[p], in, N, out, in, form, 1, 0);
         const Adapter *d = lora.R > 0 ? lora_at(m->lora, l, p) : NULL;
         if (d && d->R > 0)
-            op->gemm(ex, *y, out, store_at(ex->dtype, xa, (size_t)d->column), lora.R, d->b, d->R, N,
-                     out, d->R, GEMM_NT, d->scale, 1);
+            op->gemm(ex, *y, out, store_at(ex->dtype, xa, (size_t)d->column), lora.R, d->B->copy,
+                     d->R, N, out, d->R, GEMM_NT, d->scale, 1);
     }
 }
 
@@ -64,11 +64,11 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
 
     exec_range_push(ex, "forward");
     op->embed_fwd(ex, s->x, m->embed, a->token, N, D, c->V, m->embed_scale);
-    op->rmsnorm_fwd(ex, a->h, s->rx, s->x, m->layer[0].input_norm, N, D, c->eps);
+    op->rmsnorm_fwd(ex, a->h, s->rx, s->x, m->layer[0].norm[NORM_INPUT], N, D, c->eps);
     for (int l = 0; l < layers; l++, s++) {
         const LayerWeights *w = &m->layer[l];
         const LayerActs *next = s + 1;
-        const store *next_norm = l + 1 < c->L ? m->layer[l + 1].input_norm : m->final_norm;
+        const store *next_norm = l + 1 < c->L ? m->layer[l + 1].norm[NORM_INPUT] : m->final_norm;
 
         exec_range_push(ex, "layer %02d", l);
         exec_range_push(ex, "attn");
@@ -81,15 +81,15 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
             op->gather_rows(ex, a->last_o, s->o, a->last, N, c->H * c->E), o = a->last_o;
         }
         group_fwd(m, a, l, GROUP_O, &s->p, o, N);
-        op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->post_attn_norm,
-                              w->pre_ffn_norm, N, D, c->eps);
+        op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->norm[NORM_POST_ATTN],
+                              w->norm[NORM_PRE_FFN], N, D, c->eps);
         exec_range_pop(ex);
         exec_range_push(ex, "ffn");
         group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h, N);
         op->geglu_fwd(ex, a->g, s->gate, s->up, (size_t)N * (size_t)c->F);
         group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g, N);
-        op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m, w->post_ffn_norm,
-                              next_norm, N, D, c->eps);
+        op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m,
+                              w->norm[NORM_POST_FFN], next_norm, N, D, c->eps);
         exec_range_pop(ex);
         if (tap) tap(context, l, next->x, N);
         exec_range_pop(ex);

@@ -13,14 +13,14 @@ static bool writes(enum Proj p) {
 static const store *norm_of(const LayerWeights *w, enum Proj p) {
     switch (p) {
         case PROJ_O:
-            return w->post_attn_norm;
+            return w->norm[NORM_POST_ATTN];
         case PROJ_GATE:
         case PROJ_UP:
-            return w->pre_ffn_norm;
+            return w->norm[NORM_PRE_FFN];
         case PROJ_DOWN:
-            return w->post_ffn_norm;
+            return w->norm[NORM_POST_FFN];
         default:
-            return w->input_norm;
+            return w->norm[NORM_INPUT];
     }
 }
 
@@ -112,12 +112,12 @@ static void put_basis(Lora *l, Adapter *a, const double *U, enum Proj p, double 
                                   : (size_t)r * (size_t)D + (size_t)d;
             f[at] = (float)(scale * U[(size_t)d * (size_t)a->R + (size_t)r]);
         }
-    exec_copy_in(l->ex, writes(p) ? a->B : a->A, f, n * sizeof *f);
+    exec_copy_in(l->ex, (writes(p) ? a->B : a->A)->master, f, n * sizeof *f);
     free(f);
 }
 
 static void zero(Lora *l) {
-    exec_zero(l->ex, l->master, l->n * sizeof *l->master);
+    exec_zero(l->ex, l->params.master, l->params.size * sizeof *l->params.master);
 }
 
 static bool init_one(Lora *l, const Model *m, const InitOptions *o, const Subspace *s, int layer,
@@ -132,7 +132,7 @@ static bool init_one(Lora *l, const Model *m, const InitOptions *o, const Subspa
     memcpy(U, b->U, n * sizeof *U);
     bool ok = o->gain == GAIN_NONE || apply_gain(U, b, m, layer, p, err);
     if (ok) put_basis(l, a, U, p, o->basis_scale);
-    if (o->freeze_basis) *(writes(p) ? &a->train_B : &a->train_A) = false;
+    if (o->freeze_basis) (writes(p) ? a->B : a->A)->trained = false;
     free(U);
     return ok;
 }
@@ -142,7 +142,7 @@ bool init_sails(Lora *l, const Model *m, const InitOptions *o, const Subspace *s
     for (int layer = 0; layer < m->c.L; layer++)
         for (int p = 0; p < PROJ_COUNT; p++)
             if (!init_one(l, m, o, s, layer, (enum Proj)p, err)) return false;
-    lora_sync(l);
+    params_sync(&l->params);
     return true;
 }
 
@@ -156,8 +156,8 @@ void init_lora(Lora *l, uint64_t seed) {
         float *A = mem_array(n, sizeof *A);
         for (size_t j = 0; j < n; j++)
             A[j] = (float)(bound * (2 * rng_uniform(seed, (uint64_t)i, j) - 1));
-        exec_copy_in(l->ex, a->A, A, n * sizeof *A);
+        exec_copy_in(l->ex, a->A->master, A, n * sizeof *A);
         free(A);
     }
-    lora_sync(l);
+    params_sync(&l->params);
 }

@@ -1,20 +1,20 @@
-/* optim.h - one optimiser step over the trained adapter matrices: gradient norm, clipping, AdamW.
+/* optim.h - one optimiser step over the trained tensors: gradient norm, clipping, AdamW.
  *
  *   norm = optim_norm(&o);                     all of the global batch's gradients are in
  *   optim_step(&o, norm, lr, max_norm);        masters, copies and moments move; gradients are zero
  *
- * Matrices that are not trained (Adapter.train_A, train_B) enter neither the norm nor the step. */
+ * Tensors that are not trained enter neither the norm nor the step. */
 #ifndef SAILS_OPTIM_H
 #define SAILS_OPTIM_H
 
-#include "model/lora.h"
+#include "model/params.h"
 
-typedef struct OptimRange { /* elements of master that are trained, one run */
+typedef struct OptimRange { /* elements of the blocks that are trained, one run */
     size_t first, n;
 } OptimRange;
 
 typedef struct Optim {
-    Lora *lora; /* borrowed; initialised with training */
+    Params *params; /* borrowed; allocated with training */
     OptimRange *range;
     int nrange;
     double *sum; /* (1) device */
@@ -22,8 +22,8 @@ typedef struct Optim {
     int step;    /* updates done; a resumed run sets it */
 } Optim;
 
-/* After the train flags of the adapters are final. `how` gives betas, eps and weight decay. */
-void optim_init(Optim *o, Lora *l, AdamW how);
+/* After it is final which tensors are trained. `how` gives betas, eps and weight decay. */
+void optim_init(Optim *o, Params *p, AdamW how);
 void optim_free(Optim *o); /* accepts a zeroed Optim */
 
 /* Euclidean norm of all trained gradients, summed in double. NaN or infinite when one of them is:
@@ -31,7 +31,7 @@ void optim_free(Optim *o); /* accepts a zeroed Optim */
 double optim_norm(Optim *o);
 
 /* AdamW with gradients scaled by min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_
- * does; max_norm 0: no clipping. Ends with lora_sync and zeroed gradients. */
+ * does; max_norm 0: no clipping. Ends with params_sync and zeroed gradients. */
 void optim_step(Optim *o, double norm, double lr, double max_norm);
 
 #endif

@@ -1,6 +1,6 @@
-/* weights.c - the frozen tensors: one list of names and shapes, found in the checkpoint and used in
- * place where ops can read the file's pages; else copied or converted into the device's memory, in
- * pieces, while the file is read. */
+/* weights.c - the frozen tensors (tensors.h), found in the checkpoint and used in place where ops
+ * can read the file's pages; else copied or converted into the device's memory, in pieces, while
+ * the file is read. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,50 +11,41 @@
 #include "model/gemma2.h"
 
 struct Weight {
-    char name[96];
-    const store **slot; /* in the Model */
-    size_t rows, cols;  /* rows 0: a vector */
+    Tensor tensor;
     const StTensor *t;
     bool mapped; /* used in place; else in the arena */
 };
 
 enum { PIECE = 1 << 16, PIECES = 16 }; /* elements converted by one thread; pieces per copy */
 
-static void list(Model *m, const store **slot, size_t rows, size_t cols, const char *name) {
-    Weight *w = &m->weight[m->nweight++];
-    *w = (Weight){.slot = slot, .rows = rows, .cols = cols};
-    snprintf(w->name, sizeof w->name, "%s", name);
+/* Where the Model keeps the address of this weight. */
+static const store **slot(Model *m, const Tensor *t) {
+    switch (t->kind) {
+        case TENSOR_EMBED:
+            return &m->embed;
+        case TENSOR_FINAL_NORM:
+            return &m->final_norm;
+        case TENSOR_NORM:
+            return &m->layer[t->layer].norm[t->which];
+        case TENSOR_PROJ:
+            break;
+    }
+    return &m->layer[t->layer].proj[t->which];
 }
 
-static void list_layer(Model *m, int l) {
-    static const char *const norm[] = {"input_layernorm", "post_attention_layernorm",
-                                       "pre_feedforward_layernorm", "post_feedforward_layernorm"};
-    LayerWeights *w = &m->layer[l];
-    const store **slot[] = {&w->input_norm, &w->post_attn_norm, &w->pre_ffn_norm,
-                            &w->post_ffn_norm};
-    char name[96];
-    for (int i = 0; i < 4; i++) {
-        snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, norm[i]);
-        list(m, slot[i], 0, (size_t)m->c.D, name);
-    }
-    for (int p = 0; p < PROJ_COUNT; p++) {
-        snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, proj_path[p]);
-        list(m, &w->proj[p], (size_t)proj_out(&m->c, (enum Proj)p),
-             (size_t)proj_in(&m->c, (enum Proj)p), name);
-    }
+const store *model_weight(const Model *m, const Tensor *t) {
+    return *slot((Model *)(uintptr_t)m, t);
 }
 
 static int by_name(const void *a, const void *b) {
-    return strcmp(((const Weight *)a)->name, ((const Weight *)b)->name);
+    return strcmp(((const Weight *)a)->tensor.name, ((const Weight *)b)->tensor.name);
 }
 
 static void list_all(Model *m) {
-    const Config *c = &m->c;
-    m->layer = mem_array((size_t)c->L, sizeof *m->layer);
-    m->weight = mem_array(2 + 11 * (size_t)c->L, sizeof *m->weight);
-    list(m, &m->embed, (size_t)c->V, (size_t)c->D, "model.embed_tokens.weight");
-    list(m, &m->final_norm, 0, (size_t)c->D, "model.norm.weight");
-    for (int l = 0; l < c->L; l++) list_layer(m, l);
+    m->nweight = (int)tensors_count(&m->c);
+    m->layer = mem_array((size_t)m->c.L, sizeof *m->layer);
+    m->weight = mem_array((size_t)m->nweight, sizeof *m->weight);
+    for (int i = 0; i < m->nweight; i++) m->weight[i].tensor = tensors_at(&m->c, (size_t)i);
     qsort(m->weight, (size_t)m->nweight, sizeof *m->weight, by_name);
 }
 
@@ -97,18 +88,16 @@ static bool is_redundant(const char *name) {
 static bool find_all(Model *m, Err *err) {
     for (int i = 0; i < m->nweight; i++) {
         Weight *w = &m->weight[i];
-        size_t matrix[2] = {w->rows, w->cols};
-        bool vector = w->rows == 0;
-        if (!st_need(m->file, &w->t, w->name, vector ? 1 : 2, vector ? &w->cols : matrix, err))
-            return false;
+        const Tensor *t = &w->tensor;
+        if (!st_need(m->file, &w->t, t->name, t->rank, t->dim, err)) return false;
         w->mapped = st_stores(w->t, m->ex->dtype) && exec_reads(m->ex, w->t->data);
     }
     for (size_t i = 0; i < st_count(m->file); i++) {
         const StTensor *t = st_at(m->file, i);
-        Weight key = {.slot = NULL};
-        snprintf(key.name, sizeof key.name, "%s", t->name);
+        Weight key = {.t = NULL};
+        snprintf(key.tensor.name, sizeof key.tensor.name, "%s", t->name);
         bool known = bsearch(&key, m->weight, (size_t)m->nweight, sizeof key, by_name) &&
-                     strlen(t->name) < sizeof key.name;
+                     strlen(t->name) < sizeof key.tensor.name;
         if (!known && !is_redundant(t->name))
             return err_set(err, EXIT_INPUT,
                            "%s: tensor %s: expected only the tensors of a Gemma-2 model with %d "
@@ -159,8 +148,9 @@ static void carve(Model *m) {
     m->cos = arena_f32(&m->arena, "cos", P, half);
     m->sin = arena_f32(&m->arena, "sin", P, half);
     for (int i = 0; i < m->nweight; i++) {
-        const Weight *w = &m->weight[i];
-        if (!w->mapped) *w->slot = arena_store(&m->arena, w->name, w->rows ? w->rows : 1, w->cols);
+        const Tensor *t = &m->weight[i].tensor;
+        if (!m->weight[i].mapped)
+            *slot(m, t) = arena_store(&m->arena, t->name, t->dim[0], t->dim[1]);
     }
 }
 
@@ -175,9 +165,9 @@ static bool load_all(Model *m, Err *err) {
     for (int i = 0; i < m->nweight && ok; i++) {
         const Weight *w = &m->weight[i];
         if (w->mapped)
-            *w->slot = w->t->data;
+            *slot(m, &w->tensor) = w->t->data;
         else
-            ok = load(m, w->t, (store *)(uintptr_t)*w->slot, &stage, err);
+            ok = load(m, w->t, (store *)(uintptr_t)model_weight(m, &w->tensor), &stage, err);
     }
     free(stage.wide), free(stage.narrow);
     if (ok)

@@ -9,6 +9,7 @@
 #include "model/config.h"
 #include "model/peft.h"
 #include "model/sae_file.h"
+#include "model/tensors.h"
 #include "tests/fuzz.h"
 
 /* The readers take a folder: in it, each name that they look for leads to the file in memory. */
@@ -79,7 +80,7 @@ static void fuzz_config(void) {
     CHECK(c.L > 0 && c.D > 0 && c.H % c.K == 0 && c.E % 8 == 0 && c.window > 0, "a shape");
     CHECK(c.bos < c.V && c.pad < c.V && c.neos >= 0 && c.neos <= 8, "%d ids", c.neos);
     for (int l = 0; l < c.L; l++) CHECK(config_attn(&c, l).window >= 0, "layer %d", l);
-    CHECK(config_parameters(&c) > 0, "parameters");
+    CHECK(tensors_parameters(&c) > 0, "parameters");
     config_free(&c);
 }
 

@@ -55,7 +55,8 @@ static void test_published(void) {
         json_t *json =
             published(row[i].D, row[i].L, row[i].H, row[i].K, row[i].E, row[i].F, row[i].scalar);
         MUST(load(&c, json, &err), err);
-        EXPECT(config_parameters(&c) == row[i].parameters, "%zu parameters", config_parameters(&c));
+        EXPECT(tensors_parameters(&c) == row[i].parameters, "%zu parameters",
+               tensors_parameters(&c));
         AttnShape even = config_attn(&c, 0), odd = config_attn(&c, 1);
         EXPECT(even.window == 4096 && odd.window == 0, "windows %d %d", even.window, odd.window);
         EXPECT(even.scale == (float)(1 / sqrt(row[i].scalar)), "scale %g", even.scale);
@@ -277,7 +278,7 @@ static void test_checkpoints(const Golden *g, Exec *ex) {
     /* In the file's own type only the tensors that odd sizes before them misalign are copied, where
      * ops can read host memory at all (the Exec is an aligned piece of it). */
     if (ex->dtype == DTYPE_F32 && exec_reads(ex, ex))
-        EXPECT(m.arena.size < config_parameters(&m.c) * 4 / 2, "%zu bytes were copied",
+        EXPECT(m.arena.size < tensors_parameters(&m.c) * 4 / 2, "%zu bytes were copied",
                m.arena.size);
     model_close(&m);
 }

@@ -42,7 +42,7 @@ static double pass(Run *r, const Pack *p) {
 }
 
 static void zero(Run *r) {
-    exec_zero(r->g.m.ex, r->l.grad, r->l.n * sizeof *r->l.grad);
+    exec_zero(r->g.m.ex, r->l.params.grad, r->l.params.size * sizeof *r->l.params.grad);
 }
 
 /* The whole batch in packs of the documents d with pack_of[d] equal. */
@@ -61,8 +61,8 @@ static double batch(Run *r, const int pack_of[GOLDEN_DOCS]) {
 }
 
 static float *all_gradients(const Run *r) {
-    float *g = mem_array(r->l.n, sizeof *g);
-    exec_copy_out(r->l.ex, g, r->l.grad, r->l.n * sizeof *g);
+    float *g = mem_array(r->l.params.size, sizeof *g);
+    exec_copy_out(r->l.ex, g, r->l.params.grad, r->l.params.size * sizeof *g);
     return g;
 }
 
@@ -93,7 +93,7 @@ static void against_peft(Run *r, const float *grad) {
                            proj_path[i % PROJ_COUNT], is_B ? 'B' : 'A');
             double *ref = golden_f64(t);
             float *got = mem_array(t->count, sizeof *got);
-            memcpy(got, grad + ((is_B ? a->dB : a->dA) - r->l.grad), t->count * sizeof *got);
+            memcpy(got, grad + (is_B ? a->B : a->A)->at, t->count * sizeof *got);
             matrix_close(t->name, got, ref, t->count, &worst);
             for (size_t k = 0; k < t->count; k++) got[k] *= 1.00002f;
             TEST_DETECTS(matrix_close(t->name, got, ref, t->count, &ignored));
@@ -135,7 +135,7 @@ static double regrouped_error(Run *r) {
     for (int d = 0; d < GOLDEN_DOCS; d++) {
         batch(r, (int[]){d == 0 ? 0 : 9, d == 1 ? 0 : 9, d == 2 ? 0 : 9, d == 3 ? 0 : 9});
         float *g = all_gradients(r);
-        parts += norm(g, NULL, r->l.n);
+        parts += norm(g, NULL, r->l.params.size);
         free(g);
     }
     return 8 * GOLDEN_ROWS * ldexp(1, -24) * parts;
@@ -144,10 +144,10 @@ static double regrouped_error(Run *r) {
 /* Fails unless the gradients now are `whole`, up to tol; frees them. */
 static void expect_regrouped(const char *what, const Run *r, const float *whole, double tol) {
     float *g = all_gradients(r);
-    double e = norm(g, whole, r->l.n);
+    double e = norm(g, whole, r->l.params.size);
     EXPECT(e <= tol, "%s: %s: gradients differ by %.3g of %.3g", r->g.folder, what, e, tol);
-    g[r->l.n / 3] += 3 * (float)tol;
-    EXPECT(!(norm(g, whole, r->l.n) <= tol), "%s: planted fault not seen", r->g.folder);
+    g[r->l.params.size / 3] += 3 * (float)tol;
+    EXPECT(!(norm(g, whole, r->l.params.size) <= tol), "%s: planted fault not seen", r->g.folder);
     free(g);
 }
 
@@ -221,8 +221,8 @@ static void test_neighbour(Run *r) {
     float *other = all_gradients(r);
     EXPECT(before == after, "%s: a silent neighbour moves the loss: %.17g, %.17g", r->g.folder,
            before, after);
-    EXPECT(memcmp(g, other, r->l.n * sizeof *g) == 0, "%s: a silent neighbour moves gradients",
-           r->g.folder);
+    EXPECT(memcmp(g, other, r->l.params.size * sizeof *g) == 0,
+           "%s: a silent neighbour moves gradients", r->g.folder);
     q.token[1] ^= 1; /* of a document with labels */
     zero(r);
     EXPECT(pass(r, &q) != before, "%s: no token has an effect", r->g.folder);
@@ -239,14 +239,14 @@ static void test_no_labels(Run *r) {
     double loss = pass(r, &p);
     float *g = all_gradients(r);
     EXPECT(loss == 0, "%s: loss %g without labels", r->g.folder, loss);
-    EXPECT(norm(g, NULL, r->l.n) == 0, "%s: gradient without labels", r->g.folder);
+    EXPECT(norm(g, NULL, r->l.params.size) == 0, "%s: gradient without labels", r->g.folder);
     free(g);
     batch(r, (int[]){0, 0, 0, 0});
     float *before = all_gradients(r);
     pass(r, &p);
     float *after = all_gradients(r);
-    EXPECT(memcmp(before, after, r->l.n * sizeof *g) == 0, "%s: no labels, other gradients",
-           r->g.folder);
+    EXPECT(memcmp(before, after, r->l.params.size * sizeof *g) == 0,
+           "%s: no labels, other gradients", r->g.folder);
     free(before), free(after);
     pack_free(&p);
 }
@@ -276,7 +276,7 @@ static void test_branches(Run *r) {
     double alone = pass(r, &q);
     float *ref = all_gradients(r);
     EXPECT(fabs(shared - alone) <= 1e-6 * alone, "%s: loss %.9g, %.9g", r->g.folder, shared, alone);
-    double e = norm(mine, ref, r->l.n) / norm(ref, NULL, r->l.n);
+    double e = norm(mine, ref, r->l.params.size) / norm(ref, NULL, r->l.params.size);
     EXPECT(e <= GRADIENT, "%s: branches: relative error %.3g", r->g.folder, e);
     free(mine), free(ref);
     pack_free(&p), pack_free(&q);
@@ -286,8 +286,8 @@ static void test_branches(Run *r) {
 
 static void train_only(Run *r, int which) { /* matrix 2 i + is_B alone; -1: all */
     for (int i = 0; i < r->g.m.c.L * PROJ_COUNT; i++) {
-        r->l.adapter[i].train_A = which < 0 || which == 2 * i;
-        r->l.adapter[i].train_B = which < 0 || which == 2 * i + 1;
+        r->l.adapter[i].A->trained = which < 0 || which == 2 * i;
+        r->l.adapter[i].B->trained = which < 0 || which == 2 * i + 1;
     }
 }
 
@@ -301,10 +301,9 @@ static void test_alone(Run *r) {
         train_only(r, k);
         batch(r, (int[]){0, 0, 0, 0});
         float *one = all_gradients(r);
-        size_t at = (size_t)((k % 2 ? a->dB : a->dA) - r->l.grad);
-        size_t n = (size_t)a->R * (size_t)(k % 2 ? a->out : a->in);
-        EXPECT(memcmp(all + at, one + at, n * sizeof *one) == 0, "%s: matrix %d alone", r->g.folder,
-               k);
+        const Param *p = k % 2 ? a->B : a->A;
+        EXPECT(memcmp(all + p->at, one + p->at, p->n * sizeof *one) == 0, "%s: matrix %d alone",
+               r->g.folder, k);
         free(one);
     }
     train_only(r, -1);
@@ -319,7 +318,8 @@ static void test_threads(Run *r) {
         batch(r, (int[]){0, 1, 0, 1});
         float *g = all_gradients(r);
         if (one)
-            EXPECT(memcmp(one, g, r->l.n * sizeof *g) == 0, "%s: %d threads", r->g.folder, threads);
+            EXPECT(memcmp(one, g, r->l.params.size * sizeof *g) == 0, "%s: %d threads", r->g.folder,
+                   threads);
         if (one)
             free(g);
         else

@@ -49,7 +49,7 @@ static bool writing(int p) {
 static double *factor(const Lora *l, int layer, int p, double *other) {
     const Adapter *a = lora_at(l, layer, (enum Proj)p);
     size_t nA = (size_t)a->R * a->in, nB = (size_t)a->R * a->out;
-    double *A = test_get_f32(l->ex, a->A, nA), *B = test_get_f32(l->ex, a->B, nB);
+    double *A = test_get_f32(l->ex, a->A->master, nA), *B = test_get_f32(l->ex, a->B->master, nB);
     double *zero = writing(p) ? A : B;
     *other = 0;
     for (size_t i = 0; i < (writing(p) ? nA : nB); i++)
@@ -92,8 +92,10 @@ static void expect_map(const Model *m, const Subspace *s, const InitOptions *o, 
                    proj_name[p]);
             TEST_DETECTS(is_basis(&l, layer, p, &s->basis[(want + 1) % s->n], o->basis_scale));
             TEST_DETECTS(is_basis(&l, layer, p, &s->basis[want], 1.001 * o->basis_scale));
-            EXPECT(a->train_A == (!o->freeze_basis || writing(p)), "train_A of %s", proj_name[p]);
-            EXPECT(a->train_B == (!o->freeze_basis || !writing(p)), "train_B of %s", proj_name[p]);
+            EXPECT(a->A->trained == (!o->freeze_basis || writing(p)), "train_A of %s",
+                   proj_name[p]);
+            EXPECT(a->B->trained == (!o->freeze_basis || !writing(p)), "train_B of %s",
+                   proj_name[p]);
             EXPECT(a->alpha == o->alpha, "alpha");
         }
     lora_free(&l);
@@ -204,12 +206,12 @@ static void test_lora(const Model *m) {
         for (int p = 0; p <= PROJ_O; p++) {
             const Adapter *a = lora_at(&l, layer, (enum Proj)p);
             size_t n = (size_t)a->R * a->in;
-            double *A = test_get_f32(m->ex, a->A, n), mean = 0, square = 0, most = 0;
-            double *B = test_get_f32(m->ex, a->B, (size_t)a->R * a->out);
-            double *same = test_get_f32(m->ex, lora_at(&again, layer, (enum Proj)p)->A, n);
-            double *moved = test_get_f32(m->ex, lora_at(&other, layer, (enum Proj)p)->A, n);
+            double *A = test_get_f32(m->ex, a->A->master, n), mean = 0, square = 0, most = 0;
+            double *B = test_get_f32(m->ex, a->B->master, (size_t)a->R * a->out);
+            double *same = test_get_f32(m->ex, lora_at(&again, layer, (enum Proj)p)->A->master, n);
+            double *moved = test_get_f32(m->ex, lora_at(&other, layer, (enum Proj)p)->A->master, n);
             double *next =
-                test_get_f32(m->ex, lora_at(&l, (layer + 1) % m->c.L, (enum Proj)p)->A, n);
+                test_get_f32(m->ex, lora_at(&l, (layer + 1) % m->c.L, (enum Proj)p)->A->master, n);
             double bound = 1 / sqrt((double)a->in);
             for (size_t i = 0; i < n; i++) {
                 mean += A[i] / (double)n, square += A[i] * A[i] / (double)n;
@@ -224,7 +226,7 @@ static void test_lora(const Model *m) {
             EXPECT(most <= bound && most > 0.9 * bound, "largest %g of %g", most, bound);
             EXPECT(memcmp(A, same, n * 8) == 0, "not reproducible");
             EXPECT(memcmp(A, moved, n * 8) != 0 && memcmp(A, next, n * 8) != 0, "always the same");
-            EXPECT(a->train_A && a->train_B, "both factors are trained");
+            EXPECT(a->A->trained && a->B->trained, "both factors are trained");
             free(A), free(B), free(same), free(moved), free(next);
         }
     lora_free(&l), lora_free(&again), lora_free(&other);

@@ -113,14 +113,16 @@ static void test_patterns(void) {
 static void round_trip(const Golden *g, Lora *l) {
     Lora back;
     Err err;
+    size_t n = l->params.size;
     const char *folder = path_of("saved");
     MUST(lora_save(l, folder, "a \"base\" model", &err), err);
     MUST(lora_load(&back, l->ex, &g->m.c, folder, true, &err), err);
-    EXPECT(back.n == l->n && back.rslora == l->rslora, "%zu elements of %zu", back.n, l->n);
-    float *a = mem_array(l->n, sizeof *a), *b = mem_array(l->n, sizeof *b);
-    exec_copy_out(l->ex, a, l->master, l->n * sizeof *a);
-    exec_copy_out(l->ex, b, back.master, l->n * sizeof *b);
-    EXPECT(memcmp(a, b, l->n * sizeof *a) == 0, "%s: tensors", g->folder);
+    EXPECT(back.params.size == n && back.rslora == l->rslora, "%zu elements of %zu",
+           back.params.size, n);
+    float *a = mem_array(n, sizeof *a), *b = mem_array(n, sizeof *b);
+    exec_copy_out(l->ex, a, l->params.master, n * sizeof *a);
+    exec_copy_out(l->ex, b, back.params.master, n * sizeof *b);
+    EXPECT(memcmp(a, b, n * sizeof *a) == 0, "%s: tensors", g->folder);
     for (int i = 0; i < g->m.c.L * PROJ_COUNT; i++) {
         const Adapter *x = &l->adapter[i], *y = &back.adapter[i];
         EXPECT(x->R == y->R && x->scale == y->scale && x->alpha == y->alpha,
@@ -136,7 +138,8 @@ static void test_round_trip(Golden *g) {
     for (int i = 0; i < 3; i++) {
         Lora l;
         golden_adapter(g, &l, names[i], false);
-        EXPECT(!l.grad && lora_trained(&l) == 0 && lora_parameters(&l) > 0, "%s", names[i]);
+        EXPECT(!l.params.grad && params_trained(&l.params) == 0 && params_elements(&l.params) > 0,
+               "%s", names[i]);
         const Adapter *a = l.adapter;
         while (a->R == 0) a++;
         /* with rslora rank 4, alpha 3 */

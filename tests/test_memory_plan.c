@@ -61,9 +61,9 @@ static void test_train(void) {
              plan_train(&p, s, &o.r.ex, &d, &err) && adapting_fresh(&o.r, s, INIT_LORA, NULL, &err),
          err);
     near(item(&p, "adapters"), o.r.lora.weights.size, 2);
-    near(item(&p, "adapter gradients"), o.r.lora.grads.size, 1);
-    near(item(&p, "optimiser"), o.r.lora.moments.size, 2);
-    TEST_DETECTS(near(item(&p, "optimiser") * 0.99, o.r.lora.moments.size, 2));
+    near(item(&p, "adapter gradients"), o.r.lora.params.grads.size, 1);
+    near(item(&p, "optimiser"), o.r.lora.params.moments.size, 2);
+    TEST_DETECTS(near(item(&p, "optimiser") * 0.99, o.r.lora.params.moments.size, 2));
     TrainSetup t;
     train_setup(&t, s, d.n);
     t.doc = d.doc;
@@ -73,7 +73,7 @@ static void test_train(void) {
     EXPECT(item(&p, "activations") == (double)(o.r.ex.bytes_now - before), "activations");
     acts_destroy(acts);
     /* an F32 file is used in place: all of it is mapped, nothing converted */
-    double parameters = (double)config_parameters(&o.r.model.c);
+    double parameters = (double)tensors_parameters(&o.r.model.c);
     EXPECT(item(&p, "weights, mapped") == 4 * parameters && item(&p, "weights, converted") < 0,
            "%.0f mapped", item(&p, "weights, mapped"));
     Plan half = {0};

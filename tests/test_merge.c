@@ -31,7 +31,7 @@ static uint16_t nearest_f16(double x) {
 
 /* Copies the world's model with its tensors in another type. */
 static bool convert(void *context, const OutTensor *t, StWriter *w, Err *err) {
-    const StTensor *from = st_find(context, t->name);
+    const StTensor *from = st_find(context, t->tensor.name);
     for (size_t i = 0; i < from->count; i++) {
         float x;
         st_read_f32(from, &x, i, 1);
@@ -54,7 +54,7 @@ static void make_base(enum StType type) {
     int n;
     MUST(config_load(&c, in_world("model"), &err), err);
     MUST(st_open_folder(&set, in_world("model"), "model", &err), err);
-    OutTensor *t = model_tensors(&c, type, &n);
+    OutTensor *t = model_files_tensors(&c, type, &n);
     MUST(files_mkdirs(in_world("base%d", type), &err), err);
     /* some 100 kB a file: the base comes in shards */
     MUST(model_files_write(in_world("base%d", type), t, n, 100000, convert, set, &err), err);
@@ -167,7 +167,7 @@ static void test_type(enum StType type, const char *name) {
 /* 1 and the next number of the type, in turn. */
 static bool neighbours(void *context, const OutTensor *t, StWriter *w, Err *err) {
     uint16_t one = t->type == ST_F16 ? 0x3c00 : 0x3f80;
-    size_t n = t->dim[0] * (t->rank == 2 ? t->dim[1] : 1);
+    size_t n = t->tensor.count;
     (void)context;
     for (size_t i = 0; i < n; i++) {
         uint16_t h = (uint16_t)(one + i % 2);
@@ -189,7 +189,7 @@ static void test_ties(enum StType type, const char *name) {
     int n;
     CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
     MUST(config_load(&c, in_world("model"), &err), err);
-    OutTensor *t = model_tensors(&c, type, &n);
+    OutTensor *t = model_files_tensors(&c, type, &n);
     MUST(files_mkdirs(in_world("even"), &err), err);
     MUST(model_files_write(in_world("even"), t, n, (size_t)1 << 30, neighbours, NULL, &err), err);
     char *config;
@@ -201,8 +201,8 @@ static void test_ties(enum StType type, const char *name) {
     lora_init(&l, &ex, &c, &shape, false);
     Adapter *a = lora_at(&l, 0, PROJ_Q);
     float half = type == ST_F16 ? 0x1p-12f : 0x1p-9f, one = 1; /* alpha doubles it */
-    for (int i = 0; i < a->in; i++) exec_copy_in(&ex, a->A + i, &half, sizeof half);
-    for (int i = 0; i < a->out; i++) exec_copy_in(&ex, a->B + i, &one, sizeof one);
+    for (int i = 0; i < a->in; i++) exec_copy_in(&ex, a->A->master + i, &half, sizeof half);
+    for (int i = 0; i < a->out; i++) exec_copy_in(&ex, a->B->master + i, &one, sizeof one);
     MUST(lora_save(&l, in_world("halves"), NULL, &err), err);
     snprintf(line, sizeof line, "--model %s --adapter %s --out %s --json", in_world("even"),
              in_world("halves"), in_world("rounded%d", type));

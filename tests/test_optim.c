@@ -1,5 +1,6 @@
 /* The optimiser over adapters some of whose matrices are frozen: those neither move nor count in
  * the norm, however small they are and wherever they lie; all others do. */
+#include "model/lora.h"
 #include "model/optim.h"
 
 #include <math.h>
@@ -18,9 +19,8 @@ static void fill(Exec *ex, float *to, size_t n, float value) {
 }
 
 /* Factor 2 i is A of adapter i, 2 i + 1 its B. */
-static float *factor(const Lora *l, int which, size_t *n) {
+static Param *factor(const Lora *l, int which) {
     const Adapter *a = &l->adapter[which / 2];
-    *n = (size_t)a->R * (size_t)(which % 2 ? a->out : a->in);
     return which % 2 ? a->B : a->A;
 }
 
@@ -34,28 +34,30 @@ static void test_step(Exec *ex, uint64_t seed) {
     Optim o;
     LoraShape shape;
     int factors = 2 * config.L * PROJ_COUNT;
-    size_t trained = 0, n;
+    size_t trained = 0;
     lora_shape_init(&shape, &config);
     for (int i = 0; i < factors / 2; i++) shape.rank[i] = 1 + i % 2, shape.alpha[i] = 1;
     lora_init(&l, ex, &config, &shape, true);
     lora_shape_free(&shape);
     for (int i = 0; i < factors; i++) {
-        *(i % 2 ? &l.adapter[i / 2].train_B : &l.adapter[i / 2].train_A) = !frozen(seed, i);
-        float *x = factor(&l, i, &n);
-        fill(ex, x, n, 1);
-        fill(ex, l.grad + (x - l.master), n, 1);
-        trained += frozen(seed, i) ? 0 : n;
+        Param *p = factor(&l, i);
+        p->trained = !frozen(seed, i);
+        fill(ex, p->master, p->n, 1);
+        fill(ex, p->grad, p->n, 1);
+        trained += frozen(seed, i) ? 0 : p->n;
     }
-    EXPECT(lora_trained(&l) == trained, "%zu trained", lora_trained(&l));
-    optim_init(&o, &l, (AdamW){.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.5});
+    EXPECT(params_trained(&l.params) == trained, "%zu trained", params_trained(&l.params));
+    optim_init(&o, &l.params,
+               (AdamW){.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.5});
     double norm = optim_norm(&o);
     EXPECT(norm == sqrt((double)trained), "norm %g of %zu ones", norm, trained);
     optim_step(&o, norm, 0.125, 0);
     for (int i = 0; i < factors; i++) {
-        float y[64], *x = factor(&l, i, &n);
-        exec_copy_out(ex, y, x, n * sizeof *y);
+        float y[64];
+        const Param *p = factor(&l, i);
+        exec_copy_out(ex, y, p->master, p->n * sizeof *y);
         /* 1 - 0.125 * 0.5, then about 0.125 against the gradient; frozen: not a bit */
-        for (size_t j = 0; j < n; j++)
+        for (size_t j = 0; j < p->n; j++)
             EXPECT(frozen(seed, i) ? y[j] == 1 : y[j] > 0.8f && y[j] < 0.82f,
                    "seed %d: factor %d, element %zu is %g", (int)seed, i, j, y[j]);
     }
@@ -69,24 +71,23 @@ static void test_clip(Exec *ex, double max_norm) {
     Lora l;
     Optim o;
     LoraShape shape;
-    size_t n;
     float g = 1e-6f, m;
     lora_shape_init(&shape, &config);
     shape.rank[PROJ_O] = 2, shape.alpha[PROJ_O] = 1;
     lora_init(&l, ex, &config, &shape, true);
     lora_shape_free(&shape);
     for (int i = 2 * PROJ_O; i < 2 * PROJ_O + 2; i++) {
-        float *x = factor(&l, i, &n);
-        fill(ex, l.grad + (x - l.master), n, g);
+        const Param *p = factor(&l, i);
+        fill(ex, p->grad, p->n, g);
     }
-    optim_init(&o, &l, (AdamW){.beta1 = 0.75, .beta2 = 0.99, .eps = 1e-8});
+    optim_init(&o, &l.params, (AdamW){.beta1 = 0.75, .beta2 = 0.99, .eps = 1e-8});
     double norm = optim_norm(&o);
     double coef = max_norm > 0 ? fmin(1, max_norm / (norm + 1e-6)) : 1, want = 0.25 * coef * g;
     optim_step(&o, norm, 0.125, max_norm);
-    exec_copy_out(ex, &m, l.m + (lora_at(&l, 0, PROJ_O)->B - l.master), sizeof m);
+    exec_copy_out(ex, &m, lora_at(&l, 0, PROJ_O)->B->m, sizeof m);
     EXPECT(fabs(m - want) <= 3 * want * ldexp(1, -24), "clipped at %g: %.9g, expected %.9g",
            max_norm, m, want);
-    exec_copy_out(ex, &m, l.grad, sizeof m);
+    exec_copy_out(ex, &m, l.params.grad, sizeof m);
     EXPECT(m == 0, "the gradients are not zeroed");
     optim_free(&o);
     lora_free(&l);

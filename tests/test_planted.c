@@ -189,12 +189,12 @@ static void check_adapters(Runtime *r, const Subspace *s, int rank) {
     double *U = mem_array((size_t)c->D * (size_t)rank, sizeof *U);
     for (int i = 0; i < s->n; i++) {
         int layer = s->basis[i].layer;
-        double *A =
-            test_get_f32(&r->ex, lora_at(&lora, layer + 1, PROJ_Q)->A, (size_t)rank * (size_t)c->D);
+        double *A = test_get_f32(&r->ex, lora_at(&lora, layer + 1, PROJ_Q)->A->master,
+                                 (size_t)rank * (size_t)c->D);
         for (int j = 0; j < rank * c->D; j++) U[j % c->D * rank + j / c->D] = A[j];
         check_span(&r->ex, "A of q", layer, U, c->D, rank);
-        double *B =
-            test_get_f32(&r->ex, lora_at(&lora, layer, PROJ_O)->B, (size_t)rank * (size_t)c->D);
+        double *B = test_get_f32(&r->ex, lora_at(&lora, layer, PROJ_O)->B->master,
+                                 (size_t)rank * (size_t)c->D);
         check_span(&r->ex, "B of o", layer, B, c->D, rank);
         free(A), free(B);
     }

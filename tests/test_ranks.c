@@ -27,14 +27,14 @@ static float element(int adapter, bool is_B, int r, int i) {
 /* A (R,in), B (out,R); zero from rank `own` on. */
 static void fill(Lora *l, int adapter, int own) {
     const Adapter *a = &l->adapter[adapter];
-    float *A = mem_array((size_t)a->R * (size_t)a->in, sizeof *A);
-    float *B = mem_array((size_t)a->R * (size_t)a->out, sizeof *B);
+    float *A = mem_array(a->A->n, sizeof *A);
+    float *B = mem_array(a->B->n, sizeof *B);
     for (int r = 0; r < own; r++) {
         for (int i = 0; i < a->in; i++) A[r * a->in + i] = element(adapter, false, r, i);
         for (int i = 0; i < a->out; i++) B[i * a->R + r] = element(adapter, true, r, i);
     }
-    exec_copy_in(l->ex, a->A, A, (size_t)a->R * (size_t)a->in * sizeof *A);
-    exec_copy_in(l->ex, a->B, B, (size_t)a->R * (size_t)a->out * sizeof *B);
+    exec_copy_in(l->ex, a->A->master, A, a->A->n * sizeof *A);
+    exec_copy_in(l->ex, a->B->master, B, a->B->n * sizeof *B);
     free(A), free(B);
 }
 
@@ -50,7 +50,7 @@ static Result run(Golden *g, const int own[PROJ_COUNT], bool wide) {
     lora_init(&res.l, g->m.ex, &g->m.c, &shape, true);
     lora_shape_free(&shape);
     for (int i = 0; i < g->m.c.L * PROJ_COUNT; i++) fill(&res.l, i, own[i % PROJ_COUNT]);
-    lora_sync(&res.l);
+    params_sync(&res.l.params);
     g->m.lora = &res.l;
     Pack p;
     float nll[GOLDEN_ROWS];
@@ -58,8 +58,8 @@ static Result run(Golden *g, const int own[PROJ_COUNT], bool wide) {
     Acts *a = acts_create(&g->m, p.N, p.nseg, p.nlabel, ACTS_TRAIN);
     res.loss = model_loss(&g->m, a, &p, 1.0f / (float)p.nlabel, nll) / p.nlabel;
     model_backward(&g->m, a, &p);
-    res.grad = mem_array(res.l.n, sizeof *res.grad);
-    exec_copy_out(g->m.ex, res.grad, res.l.grad, res.l.n * sizeof *res.grad);
+    res.grad = mem_array(res.l.params.size, sizeof *res.grad);
+    exec_copy_out(g->m.ex, res.grad, res.l.params.grad, res.l.params.size * sizeof *res.grad);
     acts_destroy(a);
     pack_free(&p);
     g->m.lora = NULL;
@@ -70,8 +70,8 @@ static Result run(Golden *g, const int own[PROJ_COUNT], bool wide) {
  * gradient of the ranks that only `wide` has. */
 static double apart(const Result *narrow, const Result *wide, int i, bool is_B, double *rest) {
     const Adapter *n = &narrow->l.adapter[i], *w = &wide->l.adapter[i];
-    const float *x = narrow->grad + ((is_B ? n->dB : n->dA) - narrow->l.grad);
-    const float *y = wide->grad + ((is_B ? w->dB : w->dA) - wide->l.grad);
+    const float *x = narrow->grad + (is_B ? n->B : n->A)->at;
+    const float *y = wide->grad + (is_B ? w->B : w->A)->at;
     int length = is_B ? n->out : n->in;
     double d = 0, s = 0;
     for (int r = 0; r < WIDE; r++)
@@ -102,7 +102,7 @@ static int same(const Golden *g, const Result *narrow, const Result *wide) {
 static void test_ranks(Golden *g, const int own[PROJ_COUNT]) {
     Result narrow = run(g, own, false), wide = run(g, own, true);
     same(g, &narrow, &wide);
-    narrow.grad[narrow.l.adapter[1].dA - narrow.l.grad] *= 2; /* as a wrong column would */
+    narrow.grad[narrow.l.adapter[1].A->at] *= 2; /* as a wrong column would */
     narrow.loss *= 1 + 2 * tolerance(g->m.ex->dtype);
     TEST_DETECTS(same(g, &narrow, &wide));
     free(narrow.grad), free(wide.grad);

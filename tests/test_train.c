@@ -70,9 +70,9 @@ static Curve run(const char *flags, int threads) {
     MUST(train(&result, &b.r.model, &b.t, &err), err);
     EXPECT(result.steps == STEPS, "%d steps", result.steps);
     Curve c = {.bits = 0xcbf29ce484222325u};
-    uint32_t *w = mem_array(b.r.lora.n, sizeof *w);
-    exec_copy_out(&b.r.ex, w, b.r.lora.master, b.r.lora.n * sizeof *w);
-    for (size_t i = 0; i < b.r.lora.n; i++) c.bits = (c.bits ^ w[i]) * 0x100000001b3u;
+    uint32_t *w = mem_array(b.r.lora.params.size, sizeof *w);
+    exec_copy_out(&b.r.ex, w, b.r.lora.params.master, b.r.lora.params.size * sizeof *w);
+    for (size_t i = 0; i < b.r.lora.params.size; i++) c.bits = (c.bits ^ w[i]) * 0x100000001b3u;
     free(w);
     bench_close(&b);
     json_t *lines, *line;
@@ -152,12 +152,12 @@ static void test_bad_numbers(void) {
     float bad = INFINITY;
     bench_open(&b, "--max-length 128");
     Adapter *a = lora_at(&b.r.lora, 2, PROJ_K);
-    exec_copy_in(&b.r.ex, a->A + 3, &bad, sizeof bad);
-    lora_sync(&b.r.lora);
+    exec_copy_in(&b.r.ex, a->A->master + 3, &bad, sizeof bad);
+    params_sync(&b.r.lora.params);
     bool ok = train(&result, &b.r.model, &b.t, &err);
     EXPECT(!ok && err.code == EXIT_NUMBERS, "an infinite weight was not noticed");
-    EXPECT(!ok && strstr(err.text, "model.layers.2.self_attn.k_proj.lora_A, element 3"), "%s",
-           err.text);
+    EXPECT(!ok && strstr(err.text, "model.layers.2.self_attn.k_proj.lora_A.weight, element 3"),
+           "%s", err.text);
     EXPECT(result.steps == 0, "%d steps were counted", result.steps);
     bench_close(&b);
 }
@@ -204,8 +204,8 @@ static void test_folder(void) {
         Buf before = contents(folder);
         bench_open(&b, i < 2 ? "--max-length 128" : "--max-length 128 --seed 9");
         Adapter *a = lora_at(&b.r.lora, 2, PROJ_K);
-        if (i % 2 == 0) exec_copy_in(&b.r.ex, a->A + 3, &bad, sizeof bad);
-        lora_sync(&b.r.lora);
+        if (i % 2 == 0) exec_copy_in(&b.r.ex, a->A->master + 3, &bad, sizeof bad);
+        params_sync(&b.r.lora.params);
         bool ok = train_folder(&result, &b.r.model, &b.t, folder, "base", &err);
         EXPECT(ok == (i % 2 == 1), "run %d: %s", i, ok ? "no error" : err.text);
         bench_close(&b);

@@ -50,7 +50,7 @@ static Curve train(Golden *g, Recipe r, float **weights) {
     for (int i = 0; i < g->m.c.L * PROJ_COUNT; i++) l.adapter[i].scale *= (float)r.alpha;
     golden_pack(g, &p);
     Acts *a = acts_create(&g->m, p.N, p.nseg, p.nlabel, ACTS_TRAIN);
-    optim_init(&o, &l, r.how);
+    optim_init(&o, &l.params, r.how);
     for (int i = 0; i < c.steps; i++) {
         c.loss[i] = model_loss(&g->m, a, &p, 1.0f / (float)p.nlabel, nll) / p.nlabel;
         model_backward(&g->m, a, &p);
@@ -58,10 +58,10 @@ static Curve train(Golden *g, Recipe r, float **weights) {
         c.lr[i] = schedule_lr(&r.schedule, i);
         optim_step(&o, c.norm[i], c.lr[i], r.clip);
     }
-    elements = l.n;
+    elements = l.params.size;
     if (weights) {
-        *weights = mem_array(l.n, sizeof **weights);
-        exec_copy_out(l.ex, *weights, l.master, l.n * sizeof **weights);
+        *weights = mem_array(elements, sizeof **weights);
+        exec_copy_out(l.ex, *weights, l.params.master, elements * sizeof **weights);
     }
     optim_free(&o);
     acts_destroy(a);
