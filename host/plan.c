@@ -12,6 +12,7 @@
 #include "host/print.h"
 #include "host/scoring.h"
 #include "host/train.h"
+#include "model/grad_tree.h"
 #include "model/score_run.h"
 
 const char *const plan_kind_name[] = {"anonymous", "file", "device"};
@@ -228,8 +229,11 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         TrainSetup t;
         train_setup(&t, s, d->n);
         t.doc = d->doc;
-        PackSize size = train_pack_size(&t);
+        TrainSize most = train_size(&t);
+        PackSize size = most.pack;
         adapter_bytes(p, &b, true);
+        add(p, "gradients of packs", b.kind,
+            (double)grad_tree_levels(most.packs) * (double)b.lora.params.size * sizeof(float));
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));

@@ -11,6 +11,7 @@
 #include "host/numbers.h"
 #include "host/perf.h"
 #include "host/print.h"
+#include "model/grad_tree.h"
 #include "model/optim.h"
 
 void train_setup(TrainSetup *t, const Settings *s, size_t n) {
@@ -38,6 +39,7 @@ typedef struct Loop {
     const TrainSetup *t;
     Model *m;
     Optim optim;
+    GradTree tree;
     Acts *acts;
     Pack pack;
     Metrics metrics;
@@ -69,23 +71,27 @@ static int larger(int a, int b) {
     return a > b ? a : b;
 }
 
-/* Bound without looking at the steps: a full pack, or everything that a batch can hold. */
-static PackSize size_bound(const TrainSetup *t) {
-    size_t longest = 0;
+/* Bound without looking at the steps: a full pack, or everything that a batch can hold; and of any
+ * two packs that first fit has made, the second begins with a document that the first had no room
+ * for. */
+static TrainSize size_bound(const TrainSetup *t) {
+    size_t longest = 0, pack = (size_t)t->pack_tokens;
     for (size_t i = 0; i < t->n; i++)
         if ((size_t)doc_at(t, i)->n > longest) longest = (size_t)doc_at(t, i)->n;
-    size_t batch = longest * (size_t)t->batch;
-    int rows = batch < (size_t)t->pack_tokens ? (int)batch : t->pack_tokens;
-    return (PackSize){rows, t->batch < rows ? t->batch : rows, rows};
+    size_t batch = longest * (size_t)t->batch, packs = 2 * batch / pack + 1;
+    int rows = batch < pack ? (int)batch : t->pack_tokens;
+    return (TrainSize){{rows, t->batch < rows ? t->batch : rows, rows},
+                       packs < (size_t)t->batch ? (int)packs : t->batch};
 }
 
-PackSize train_pack_size(const TrainSetup *t) {
+TrainSize train_size(const TrainSetup *t) {
     enum { STEPS = 20000 }; /* more would take longer than the memory saved is worth */
     if (t->steps > STEPS) return size_bound(t);
     size_t n = (size_t)t->batch;
     int *number = mem_array(n, sizeof(int)), *length = mem_array(n, sizeof(int));
     int *pack_of = mem_array(n, sizeof(int));
     PackSize *pack = mem_array(n, sizeof *pack), most = {1, 1, 1};
+    int most_packs = 1;
     for (int step = 0; step < t->steps; step++) {
         int packs, docs = step_packs(t, step, number, length, pack_of, &packs);
         memset(pack, 0, (size_t)packs * sizeof *pack);
@@ -98,16 +104,19 @@ PackSize train_pack_size(const TrainSetup *t) {
         for (int p = 0; p < packs; p++)
             most = (PackSize){larger(most.rows, pack[p].rows), larger(most.segs, pack[p].segs),
                               larger(most.labels, pack[p].labels)};
+        most_packs = larger(most_packs, packs);
     }
     free(pack), free(pack_of), free(length), free(number);
-    return most;
+    return (TrainSize){most, most_packs};
 }
 
 static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
-    PackSize size = train_pack_size(t);
+    TrainSize most = train_size(t);
+    PackSize size = most.pack;
     l->t = t;
     l->m = m;
     optim_init(&l->optim, &m->lora->params, t->adamw);
+    grad_tree_init(&l->tree, &m->lora->params, most.packs);
     l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
     pack_init(&l->pack, size.rows, size.segs, size.labels);
     l->number = mem_array((size_t)t->batch, sizeof *l->number);
@@ -123,6 +132,7 @@ static void loop_free(Loop *l) {
     free(l->number);
     pack_free(&l->pack);
     acts_destroy(l->acts);
+    grad_tree_free(&l->tree);
     optim_free(&l->optim);
 }
 
@@ -155,6 +165,7 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
         if (interrupted(err)) return false;
         exec_range_push(l->m->ex, "microbatch %d", p + 1);
         s->loss += run_pack(l, l->number, ndocs, p, (float)(1 / labels), &s->flops) / labels;
+        (p + 1 < packs ? grad_tree_add : grad_tree_finish)(&l->tree);
         exec_range_pop(l->m->ex);
     }
     return true;

@@ -34,8 +34,12 @@ typedef struct TrainResult {
     size_t tokens, labels; /* seen, repeats counted */
 } TrainResult;
 
-/* The largest pack of the run. */
-PackSize train_pack_size(const TrainSetup *t);
+/* The largest pack of the run, and the most packs of a step. */
+typedef struct TrainSize {
+    PackSize pack;
+    int packs;
+} TrainSize;
+TrainSize train_size(const TrainSetup *t);
 
 /* What the settings ask for over n documents; fills all but doc, index and metrics_path. */
 void train_setup(TrainSetup *t, const Settings *s, size_t n);

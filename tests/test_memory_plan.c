@@ -5,6 +5,7 @@
 #include "host/adapting.h"
 #include "host/generating.h"
 #include "host/train.h"
+#include "model/grad_tree.h"
 #include "tests/world.h"
 
 extern const Command cmd_generate, cmd_train;
@@ -53,25 +54,33 @@ static void test_train(void) {
     Err err;
     char flags[512];
     snprintf(flags, sizeof flags,
-             "--data %s --init lora --rank 5 --targets q,up --batch 9 --out %s",
+             "--data %s --init lora --rank 5 --targets q,up --batch 9 --max-length 128 "
+             "--pack-tokens 128 --out %s",
              in_world("pairs.jsonl"), in_world("adapter"));
     open_with(&o, &cmd_train, flags);
     const Settings *s = &o.args.s;
     MUST(dataset_load(&d, o.r.tokenizer, s->data.path, SIDE_CHOSEN, 128, 0, &err) &&
              plan_train(&p, s, &o.r.ex, &d, &err) && adapting_fresh(&o.r, s, INIT_LORA, NULL, &err),
          err);
-    near(item(&p, "adapters"), o.r.lora.weights.size, 2);
+    near(item(&p, "adapters"), o.r.lora.params.weights.size, 2);
     near(item(&p, "adapter gradients"), o.r.lora.params.grads.size, 1);
     near(item(&p, "optimiser"), o.r.lora.params.moments.size, 2);
     TEST_DETECTS(near(item(&p, "optimiser") * 0.99, o.r.lora.params.moments.size, 2));
     TrainSetup t;
     train_setup(&t, s, d.n);
     t.doc = d.doc;
-    PackSize size = train_pack_size(&t);
+    TrainSize most = train_size(&t);
+    PackSize size = most.pack;
     size_t before = o.r.ex.bytes_now;
     Acts *acts = acts_create(&o.r.model, size.rows, size.segs, size.labels, ACTS_TRAIN);
     EXPECT(item(&p, "activations") == (double)(o.r.ex.bytes_now - before), "activations");
     acts_destroy(acts);
+    GradTree tree;
+    before = o.r.ex.bytes_now;
+    grad_tree_init(&tree, &o.r.lora.params, most.packs);
+    EXPECT(most.packs > 2, "%d packs a step: the tree needs no room", most.packs);
+    near(item(&p, "gradients of packs"), o.r.ex.bytes_now - before, most.packs);
+    grad_tree_free(&tree);
     /* an F32 file is used in place: all of it is mapped, nothing converted */
     double parameters = (double)tensors_parameters(&o.r.model.c);
     EXPECT(item(&p, "weights, mapped") == 4 * parameters && item(&p, "weights, converted") < 0,
