@@ -12,6 +12,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD JOBS=${JOBS:-$(nproc)}
 export SAILS_FIRST_FAILURE=1 # red is enough
+if command -v ccache >/dev/null; then # what one copy has compiled the others need not
+    export CMAKE_{C,CXX}_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1
+fi
 SAMPLE= WORD=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -32,9 +35,10 @@ fi
 [ ${#mutants[@]} -gt 0 ] || { echo "mutate: no line of tests/mutants.txt contains \"$WORD\"" && exit 2; }
 
 [ "$JOBS" -le ${#mutants[@]} ] || JOBS=${#mutants[@]}
-# Those of one test lie together, so that a copy builds few tests.
-mapfile -t mutants < <(printf '%s\n' "${mutants[@]}" | awk -F ' [|] ' '{ print $NF "\t" $0 }' |
-    sort -s -t $'\t' -k 1,1 | cut -f2-)
+# Those of one test lie together, so that a copy builds few tests; of them, those of one file, which is
+# then compiled once for each: what follows another file's compiles that file's original too.
+mapfile -t mutants < <(printf '%s\n' "${mutants[@]}" |
+    awk -F ' [|] ' '{ print $NF "\t" $1 "\t" $0 }' | sort -s -t $'\t' -k 1,2 | cut -f3-)
 
 test_of() { sed 's/.* | //' <<<"$1"; }
 
@@ -89,25 +93,28 @@ plant() {
     esac
 }
 
-# work N: the mutants of copy N, one line each
+# work N: in copy N the mutants of the tests that no other copy has taken, one line each
 work() {
     local TREE=$ROOT/build-mutants/$1/tree BUILD=$ROOT/build-mutants/$1/build
-    local LOG=$ROOT/build-mutants/$1/log count=${#mutants[@]} i test green=
+    local LOG=$ROOT/build-mutants/$1/log mutant test green=
     update
-    for ((i = $1 * count / JOBS; i < ($1 + 1) * count / JOBS; i++)); do
-        test=$(test_of "${mutants[i]}")
-        if [ "$test" != "$green" ] && ! build_and_test "$test"; then
-            echo "mutate: $test must be green before faults are planted:"
-            tail -n 20 "$LOG"
-            return 1
+    for mutant in "${mutants[@]}"; do
+        test=$(test_of "$mutant")
+        if [ "$test" != "$green" ]; then
+            mkdir "build-mutants/taken/$test" 2>/dev/null || continue
+            if ! build_and_test "$test"; then
+                echo "mutate: $test must be green before faults are planted:"
+                tail -n 20 "$LOG"
+                return 1
+            fi
+            green=$test
         fi
-        green=$test
-        echo "$(plant "${mutants[i]}")  ${mutants[i]}"
+        echo "$(plant "$mutant")  $mutant"
     done
 }
 
-mkdir -p build-mutants
-rm -f build-mutants/verdicts*
+rm -rf build-mutants/verdicts* build-mutants/taken
+mkdir -p build-mutants/taken
 for ((n = 0; n < JOBS; n++)); do work $n >build-mutants/verdicts$n & done
 wait
 cat build-mutants/verdicts*
