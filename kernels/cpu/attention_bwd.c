@@ -252,7 +252,7 @@ static bool plant(Backward *x, int threads) {
 }
 
 static void round_sums(elem *to, const float *sums, float factor, const Attention *t) {
-#pragma omp parallel for
+#pragma omp parallel for if ((size_t)t->N * t->a.K * t->a.E > OP_LIGHT)
     for (int n = 0; n < t->N; n++)
         for (int kv = 0; kv < t->a.K; kv++) {
             const float *from = sums + ((size_t)kv * t->N + n) * t->a.E;

@@ -44,19 +44,19 @@ static int span_bad_f32(const float *x, size_t n) {
 
 void TWIN(cast)(Exec *ex, store *y, const float *x, size_t n) {
     OP_GATE(ex);
-#pragma omp parallel for if (n > OP_SMALL)
+#pragma omp parallel for if (n > OP_LIGHT)
     for (size_t i = 0; i < n; i += OP_SPAN) span_cast(elems(y) + i, x + i, op_span(n, i));
 }
 
 void TWIN(uncast)(Exec *ex, float *y, const store *x, size_t n) {
     OP_GATE(ex);
-#pragma omp parallel for if (n > OP_SMALL)
+#pragma omp parallel for if (n > OP_LIGHT)
     for (size_t i = 0; i < n; i += OP_SPAN) span_uncast(y + i, elems_const(x) + i, op_span(n, i));
 }
 
 void TWIN(add)(Exec *ex, float *y, const float *x, size_t n, float a) {
     OP_GATE(ex);
-#pragma omp parallel for if (n > OP_SMALL)
+#pragma omp parallel for if (n > OP_LIGHT)
     for (size_t i = 0; i < n; i += OP_SPAN) span_add(y + i, x + i, op_span(n, i), a);
 }
 
@@ -64,7 +64,7 @@ void TWIN(sumsq)(Exec *ex, double *sum, const float *x, size_t n) {
     OP_GATE(ex);
     size_t spans = (n + OP_SPAN - 1) / OP_SPAN;
     double *part = exec_scratch(ex, spans * sizeof *part);
-#pragma omp parallel for if (n > OP_SMALL)
+#pragma omp parallel for if (n > OP_LIGHT)
     for (size_t i = 0; i < n; i += OP_SPAN) part[i / OP_SPAN] = span_sumsq(x + i, op_span(n, i));
     double total = 0;
     for (size_t s = 0; s < spans; s++) total += part[s];

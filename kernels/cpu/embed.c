@@ -27,7 +27,7 @@ void TWIN(gather_rows)(Exec *ex, store *y, const store *x, const int32_t *row, i
     OP_GATE(ex);
     CHECK(N >= 0 && D > 0, "N=%d D=%d", N, D);
     check_index("gather_rows", row, N, INT32_MAX);
-#pragma omp parallel for if ((size_t)N * D > OP_SMALL)
+#pragma omp parallel for if ((size_t)N * D > OP_LIGHT)
     for (int n = 0; n < N; n++)
         memcpy(elems(y) + (size_t)n * D, elems_const(x) + (size_t)row[n] * D, D * sizeof(elem));
 }
@@ -36,7 +36,7 @@ void TWIN(scatter_rows)(Exec *ex, store *y, const store *x, const int32_t *row, 
     OP_GATE(ex);
     CHECK(N >= 0 && D > 0, "N=%d D=%d", N, D);
     check_index("scatter_rows", row, N, INT32_MAX);
-#pragma omp parallel for if ((size_t)N * D > OP_SMALL)
+#pragma omp parallel for if ((size_t)N * D > OP_LIGHT)
     for (int n = 0; n < N; n++)
         memcpy(elems(y) + (size_t)row[n] * D, elems_const(x) + (size_t)n * D, D * sizeof(elem));
 }

@@ -10,7 +10,8 @@
 
 #include "kernels/cpu/gemm_pack.h"
 
-enum { ROWS = 1080, MIN_ROWS = 48, RUN = DEPTH * UNIT };
+/* Products of fewer multiplications than SMALL run on one thread (twin.h says why). */
+enum { ROWS = 1080, MIN_ROWS = 48, RUN = DEPTH * UNIT, SMALL = 1 << 20 };
 
 /* What one thread needs. */
 typedef struct Blocks {
@@ -76,7 +77,7 @@ static void run_task(Blocks *b, const Job *j, int t) {
 
 static void pack_left(cell *to, size_t depth, const Product *p) {
     Source left = {p->A, p->a_col, p->a_row};
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if ((size_t)p->M * p->K > OP_LIGHT)
     for (int r = 0; r < p->M; r += PANEL)
         pack_panel((unit *)(to + (size_t)r * depth * UNIT), left, r,
                    p->M - r < PANEL ? p->M - r : PANEL, 0, p->K);
@@ -105,6 +106,6 @@ void TWIN(gemm_tiles)(Exec *ex, const Product *p) {
         pack_left((cell *)(b + threads), j.left_depth, p);
         j.left = (const cell *)(b + threads);
     }
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if ((size_t)p->M * p->N * p->K > SMALL)
     for (int t = 0; t < j.tasks; t++) run_task(b + omp_get_thread_num(), &j, t);
 }

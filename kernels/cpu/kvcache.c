@@ -94,7 +94,10 @@ void TWIN(attn_decode)(Exec *ex, store *o, const store *q, const store *kcache, 
     size_t width = (size_t)a.K * a.E;
     int heads = a.H / a.K;
     Head *scratch = exec_scratch(ex, (size_t)omp_get_max_threads() * heads * sizeof *scratch);
-#pragma omp parallel for schedule(dynamic)
+    int64_t seen = 0; /* elements of the caches, once for every query head */
+    for (int n = 0; n < N; n++)
+        seen += (int64_t)(a.window > 0 && len[n] > a.window ? a.window : len[n]) * a.H * a.E;
+#pragma omp parallel for schedule(dynamic) if (seen > OP_SMALL)
     for (int i = 0; i < N * a.K; i++) {
         int n = i / a.K, kv = i % a.K;
         CHECK(slot[n] >= 0 && len[n] >= 1 && len[n] <= T, "row %d: slot %d, length %d of %d", n,

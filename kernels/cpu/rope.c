@@ -27,7 +27,7 @@ static void rotate(elem *x, const float *cosine, const float *sine, const int32_
                    int H, int E, float sign) {
     int half = E / 2;
     for (int n = 0; n < N; n++) CHECK(pos[n] >= 0, "expected pos >= 0, pos[%d] is %d", n, pos[n]);
-#pragma omp parallel for if ((size_t)N * H * E > OP_SMALL)
+#pragma omp parallel for if ((size_t)N * H * E > OP_LIGHT)
     for (int n = 0; n < N; n++) {
         const float *c = cosine + (size_t)pos[n] * half, *s = sine + (size_t)pos[n] * half;
         for (int h = 0; h < H; h++) {

@@ -32,10 +32,12 @@ static inline elem elem_put(float f) {
 #error "compile with -DTWIN_f32 or -DTWIN_bf16"
 #endif
 
-/* Ops on fewer elements than OP_SMALL run on one thread: waking the others would cost more. Ops
- * without rows work on spans of OP_SPAN elements; what they sum, they sum span by span, so that
- * the bits do not depend on which thread took which span. */
-enum { OP_SMALL = 1 << 15, OP_SPAN = 1 << 12 };
+/* Ops on fewer elements than OP_SMALL run on one thread, and those that hardly do more than move
+ * them on fewer than OP_LIGHT: waking the others and waiting for them costs as much as 10 to 30 us
+ * of work, far more on a busy machine. Ops without rows work on spans of OP_SPAN elements; what
+ * they sum, they sum span by span, so that the bits do not depend on which thread took which
+ * span. */
+enum { OP_SMALL = 1 << 15, OP_LIGHT = 1 << 17, OP_SPAN = 1 << 12 };
 static inline size_t op_span(size_t n, size_t at) {
     return n - at < OP_SPAN ? n - at : OP_SPAN;
 }
