@@ -16,6 +16,7 @@
 #include "host/perf.h"
 #include "host/print.h"
 #include "host/runtime.h"
+#include "host/wait_policy.h"
 
 enum Verdict { GOOD, NOTE, BAD };
 
@@ -52,6 +53,8 @@ static void check_processor(Doctor *d, const Machine *m) {
     say(d, threads > m->processors ? NOTE : GOOD, "threads", "%d worker threads, %d processors%s",
         threads, m->processors,
         threads > m->processors ? ": more threads than processors slow every op down" : "");
+    char policy[WAIT_POLICY_ROOM];
+    say(d, GOOD, "waiting", "%s", wait_policy_name(policy));
 }
 
 static void check_memory(Doctor *d, const Machine *m) {

@@ -7,6 +7,7 @@
 #include "host/base/files.h"
 #include "host/chat_template.h"
 #include "host/machine.h"
+#include "host/wait_policy.h"
 
 enum { CHOSEN_AUTO, CHOSEN_F32, CHOSEN_BF16 }; /* model.dtype */
 
@@ -25,6 +26,7 @@ bool runtime_device(Runtime *r, const Settings *s, Err *err) {
     Machine m;
     machine_read(&m);
     omp_set_num_threads(s->run.threads ? s->run.threads : m.processors);
+    wait_policy_watch(omp_get_max_threads());
     enum DeviceKind kind = (enum DeviceKind)s->model.device;
     if (kind == DEVICE_AUTO) { /* not left to exec_open: the storage type depends on the device */
         if (!exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA))) return true;

@@ -58,6 +58,17 @@ for c in train score align tokenize generate logprob plan bench inspect; do # th
     grep -q "^  instruction, output  .*Alpaca" help || fail "$c --help: $(tail -n 12 help)"
 done
 
+# ------------------------------------------------------------------------ how threads wait --
+waiting() { # NAME=VALUE... : what doctor says of them
+    env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT "$@" "$sails" doctor >out 2>err || fail "doctor: $(cat err)"
+}
+waiting
+has "waiting    threads sleep while other programs want their cores"
+waiting OMP_WAIT_POLICY=active GOMP_SPINCOUNT=7
+has "waiting    as the environment says: OMP_WAIT_POLICY=active GOMP_SPINCOUNT=7"
+waiting GOMP_SPINCOUNT=7
+has "waiting    as the environment says: GOMP_SPINCOUNT=7"
+
 # -------------------------------------------------------------------------- a disk that is full --
 if [ -w /dev/full ]; then
     "$sails" --help >/dev/full 2>err
