@@ -44,6 +44,11 @@ bool test_on_cpu(const Exec *ex) {
     return strcmp(ex->device->name, "cpu") == 0;
 }
 
+bool test_brief(void) {
+    const char *brief = getenv("SAILS_TEST_BRIEF");
+    return brief && strcmp(brief, "1") == 0;
+}
+
 double test_noise(uint64_t seed, uint64_t i) {
     uint64_t z = seed * 0x9e3779b97f4a7c15u + i * 0xbf58476d1ce4e5b9u + 1; /* splitmix64 */
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

@@ -26,6 +26,10 @@ void test_each_exec(void (*body)(Exec *ex));
  * as a reference changed a little, is tried there alone: a simulated device would take minutes. */
 bool test_on_cpu(const Exec *ex);
 
+/* With SAILS_TEST_BRIEF=1: a sanitizer watches, for which code and sizes count and values do not. A
+ * slow test then takes each shape once, and small rows; the release build tries the rest. */
+bool test_brief(void);
+
 /* Reproducible noise in [-1,1) from (seed, i). Same seed, same data, any platform. */
 double test_noise(uint64_t seed, uint64_t i);
 

@@ -44,6 +44,10 @@ static void expect_failed(const char *what, const char *line, const Ended *e, in
 
 static rlim_t file_limit;
 
+static rlim_t next_limit(void) {
+    return file_limit + 1 + (test_brief() ? 2 * file_limit : file_limit / 2);
+}
+
 static void limit_files(void) {
     struct rlimit limit = {file_limit, file_limit};
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(126);
@@ -54,7 +58,7 @@ static void limit_files(void) {
 static void test_file_size(const char *line, const char *file) {
     bool done = false;
     int stopped = 0, failures = test_failures;
-    for (file_limit = 0; !done; file_limit += 1 + file_limit / 2) {
+    for (file_limit = 0; !done; file_limit = next_limit()) {
         Tree before = tree_read(".");
         Program p = program_start(line, limit_files);
         Ended e = program_end(&p);
@@ -139,7 +143,7 @@ static void test_read_only(const char *line) {
 static void test_align(void) {
     bool done = false;
     int stopped = 0, failures = test_failures;
-    for (file_limit = 0; !done; file_limit += 1 + file_limit / 2) {
+    for (file_limit = 0; !done; file_limit = next_limit()) {
         Program p = program_start("align run.yaml", limit_files);
         Ended e = program_end(&p);
         Tree after = tree_read(".");

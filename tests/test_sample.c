@@ -7,12 +7,10 @@
 
 #include "tests/test.h"
 
-/* Rows of several slices. A race shows in small ones as well, and large ones take hours there. */
-#if defined TEST_TSAN
-enum { MANY = 9, WIDE = 9000, WIDER = 9000, WIDEST = 9000 };
-#else
-enum { MANY = 64, WIDE = 33000, WIDER = 70000, WIDEST = 256000 };
-#endif
+/* Rows of several slices, which small ones have as well. */
+static int wide(int V) {
+    return test_brief() ? 9000 : V;
+}
 
 typedef struct Ranked {
     double z, p; /* p: of the kept set, sums to 1 */
@@ -215,7 +213,7 @@ static void test_undrawable(Exec *ex, int V, double value, float cap, Sampling h
 
 static void test_undrawables(Exec *ex) {
     static const double bad[] = {NAN, -NAN, INFINITY, -INFINITY};
-    for (int V = 5; V <= WIDER; V += WIDER - 5)
+    for (int V = 5; V <= wide(70000); V += wide(70000) - 5)
         for (int i = 0; i < 4; i++)
             for (int temperature = 0; temperature < 2; temperature++) {
                 Sampling how = {(float)temperature, 0.9f, 0};
@@ -233,18 +231,18 @@ static void body(Exec *ex) {
         test_draws(ex, 0, 8, 0, 30, how[i]);
         test_draws(ex, 3, 1, 0, 30, how[i]);
         test_draws(ex, 50, 9, 0, 0, how[i]);
-        test_draws(ex, MANY, 1000, 2, 30, how[i]); /* every logit many times */
-        test_draws(ex, 3, WIDE, 0, 30, how[i]);
+        test_draws(ex, test_brief() ? 9 : 64, 1000, 2, 30, how[i]); /* every logit many times */
+        test_draws(ex, 3, wide(33000), 0, 30, how[i]);
     }
-    test_draws(ex, 2, WIDEST, 0, 30, how[5]);
+    test_draws(ex, 2, wide(256000), 0, 30, how[5]);
     test_tied_top_k(ex);
     test_exact_top_p(ex);
     test_greedy(ex, 0, 9);
     test_greedy(ex, 37, 500);
-    test_greedy(ex, 3, WIDER);
+    test_greedy(ex, 3, wide(70000));
     test_contract(ex);
     test_undrawables(ex);
-    test_bits(ex, 5, WIDER);
+    test_bits(ex, 5, wide(70000));
     test_bits(ex, 300, 70);
 }
 

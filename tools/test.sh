@@ -3,31 +3,53 @@
 #
 #   release   what users run; the tests on the CPU device and, label simt, on the simulated CUDA
 #             device; the CUDA plug-in compiled by nvcc for real GPUs
-#   asan      the same tests under AddressSanitizer and UBSan
-#   clang     its warnings are errors too; every fuzzer for ten seconds
+#   asan      the tests under AddressSanitizer and UBSan; on the simulated device fewer shapes, which
+#             still take every kernel's every line
+#   clang     every fuzzer for ten seconds; all but the tests is compiled for them, by Clang
 #   mutants   a few faults of tests/mutants.txt, other ones at every commit
-# --full takes all mutants, fuzzes each parser for a minute, runs the tests labelled slow, and looks
-# for races in the CUDA kernels on the simulated device (tsan).
-# All are entries of one ctest run, the last thing that is printed. It takes about 20 minutes on two
-# cores, more with --full.
+#
+# --full adds what takes long and rarely tells more:
+#   asan      all shapes on the simulated device, and the planted world: the release has checked
+#             their values; another line or size for ASan to see is unlikely
+#   clang     the tests too, as its warnings are errors; each parser is fuzzed for a minute
+#   mutants   all of them
+#   slow      the tests with this label
+#   tsan      looks for races in the CUDA kernels on the simulated device
+# All are entries of one ctest run, the last thing that is printed. ccache is used where it is
+# installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-SAMPLE=(--sample 4) FUZZ_SECONDS=10 SKIP='^slow$' PRESETS=(release asan clang)
+FULL='' PRESETS=(release asan clang)
 case ${1:-} in
 '') ;;
---full) SAMPLE=() FUZZ_SECONDS=60 SKIP='^$' PRESETS+=(tsan) ;;
+--full) FULL=1 PRESETS+=(tsan) ;;
 *) echo "usage: tools/test.sh [--full]" >&2 && exit 2 ;;
 esac
 JOBS=$(nproc)
 
+# How a preset is configured, and what of it is built.
+configure() {
+    case $1 in
+    release) cmake --preset release -DSAILS_CUDA=ON ;; # found or installed: it must compile
+    asan) cmake --preset asan -DSAILS_TEST_BRIEF=$([ "$FULL" ] && echo OFF || echo ON) ;;
+    clang) cmake --preset clang -DSAILS_FUZZ_SECONDS=$([ "$FULL" ] && echo 60 || echo 10) ;;
+    *) cmake --preset "$1" ;;
+    esac
+}
+build() {
+    local targets=()
+    [ "$1" != clang ] || [ "$FULL" ] || targets=(--target fuzzers)
+    cmake --build --preset "$1" "${targets[@]}" -j "$JOBS"
+}
+
 tools/install.sh test
+if command -v ccache >/dev/null; then
+    export CMAKE_{C,CXX,CUDA}_COMPILER_LAUNCHER=ccache
+fi
 for preset in "${PRESETS[@]}"; do
-    options=()
-    [ $preset = release ] && options=(-DSAILS_CUDA=ON) # found or installed: it must compile
-    [ $preset = clang ] && options=(-DSAILS_FUZZ_SECONDS=$FUZZ_SECONDS)
-    cmake --preset $preset "${options[@]}"
+    configure "$preset"
     SECONDS=0
-    cmake --build --preset $preset -j "$JOBS" || { echo "the $preset build failed" >&2 && exit 1; }
+    build "$preset" || { echo "the $preset build failed" >&2 && exit 1; }
     echo "the $preset build took $SECONDS seconds"
 done
 
@@ -35,13 +57,14 @@ done
 mkdir -p build-test
 cat >build-test/CTestTestfile.cmake <<END
 subdirs("$PWD/build" "$PWD/build-asan" "$PWD/build-clang")
-add_test(mutants "$PWD/tools/mutate.sh" ${SAMPLE[*]})
+add_test(mutants "$PWD/tools/mutate.sh" $([ "$FULL" ] || echo --sample 4))
 set_tests_properties(mutants PROPERTIES RUN_SERIAL ON TIMEOUT 7200)
 END
-if [ "${PRESETS[-1]}" = tsan ]; then # of it, too, only a part is run
+if [ "$FULL" ]; then # of it, too, only a part is run
     cat >>build-test/CTestTestfile.cmake <<END
 add_test(tsan ctest --test-dir "$PWD/build-tsan" -j "$JOBS" -L simt --output-on-failure)
 set_tests_properties(tsan PROPERTIES RUN_SERIAL ON TIMEOUT 7200)
 END
 fi
-ctest --test-dir build-test -j "$JOBS" --timeout 900 --output-on-failure -E '^clang\.' -LE "$SKIP"
+ctest --test-dir build-test -j "$JOBS" --timeout 900 --output-on-failure -E '^clang\.' \
+    -LE "$([ "$FULL" ] && echo '^$' || echo '^slow$')"
