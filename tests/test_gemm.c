@@ -90,8 +90,8 @@ typedef struct Case {
     float alpha, beta;
 } Case;
 
-/* first: elements in front of A, and other numbers of them in front of B and C, as columns of a
- * wider matrix have them. */
+/* first: elements in front of C, as columns of a wider matrix have them, and more in front of A and
+ * B: C may be less aligned than they are. */
 static void product(Exec *ex, Case t, int first, enum GemmForm form, bool to_f32, uint64_t seed) {
     char what[128];
     snprintf(what, sizeof what, "%s gemm%s %s %dx%dx%d pad %d at %d alpha %g beta %g", ex->op->name,
@@ -99,9 +99,9 @@ static void product(Exec *ex, Case t, int first, enum GemmForm form, bool to_f32
              (double)t.beta);
     int ldc = t.N + t.pad, rows_b = form == GEMM_NN ? t.K : t.N,
         cols_b = form == GEMM_NN ? t.N : t.K;
-    Matrix a = matrix(ex, seed, t.M, t.K, t.K + 2 * t.pad, first);
+    Matrix a = matrix(ex, seed, t.M, t.K, t.K + 2 * t.pad, 2 * first);
     Matrix b = matrix(ex, seed + 1, rows_b, cols_b, cols_b + 3 * t.pad, 3 * first);
-    size_t n = (size_t)t.M * ldc, at = 2 * (size_t)first;
+    size_t n = (size_t)t.M * ldc, at = (size_t)first;
     double *all = test_noise_array(seed + 2, at + n, 3), *old = all + at;
     for (size_t i = 0; i < at; i++) all[i] = NAN;
     for (size_t i = 0; i < n; i++)
@@ -147,11 +147,11 @@ static void gradient(Exec *ex, int T, int M, int N, int pad, int at, float alpha
     char what[96];
     snprintf(what, sizeof what, "%s gemm_grad %dx%d over %d rows pad %d at %d", ex->op->name, M, N,
              T, pad, at);
-    Matrix a = matrix(ex, seed, T, M, M + pad, at);
+    Matrix a = matrix(ex, seed, T, M, M + pad, 2 * at);
     Matrix b = matrix(ex, seed + 1, T, N, N + 2 * pad, 3 * at);
     size_t n = (size_t)M * N;
-    double *all = test_noise_array(seed + 2, n + 2 * (size_t)at, 3), *old = all + 2 * at;
-    float *c = test_f32(ex, all, n + 2 * (size_t)at);
+    double *all = test_noise_array(seed + 2, n + (size_t)at, 3), *old = all + at;
+    float *c = test_f32(ex, all, n + (size_t)at);
     Expected e = expected_new(n);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
@@ -163,9 +163,9 @@ static void gradient(Exec *ex, int T, int M, int N, int pad, int at, float alpha
             expect_element(&e, (size_t)i * N + j, sum, sum_abs, T, alpha, old[(size_t)i * N + j],
                            0);
         }
-    ex->op->gemm_grad(ex, c + 2 * at, a.p, a.ld, b.p, b.ld, T, M, N, alpha);
-    double *got_all = test_get_f32(ex, c, n + 2 * (size_t)at), *got = got_all + 2 * at;
-    EXPECT(memcmp(got_all, all, 2 * (size_t)at * sizeof *all) == 0, "%s wrote before C", what);
+    ex->op->gemm_grad(ex, c + at, a.p, a.ld, b.p, b.ld, T, M, N, alpha);
+    double *got_all = test_get_f32(ex, c, n + (size_t)at), *got = got_all + at;
+    EXPECT(memcmp(got_all, all, (size_t)at * sizeof *all) == 0, "%s wrote before C", what);
     close_gemm(what, got, &e, M, N, N);
     got[0] = alpha == 0 ? NAN : 2 * got[0] + 1;
     TEST_DETECTS(close_gemm(what, got, &e, M, N, N));
