@@ -31,11 +31,9 @@ static const struct Ceiling {
 };
 
 /* What to expect is less than a ceiling: kernels wait at barriers, begin and end, and their copies
- * do not fill every cycle. products   the table's rates; of cuBLASLt 600 to 700 TFLOP/s are
- * published for large products attention  0.6 of its ceiling: what public kernels of the same kind,
- * mma.sync fed by cp.async, reach of theirs on the card that they were written for other ops  0.87
- * of memory's rate, or of the ceiling: what public kernels that stream reach launches   1.5 us
- * between the end of a kernel and the start of the next */
+ * do not fill every cycle. Estimates, until a card has been measured: of cuBLASLt's large products
+ * 650 TFLOP/s, of attention 0.6 of its ceiling, of all that streams 0.87 of the memory's rate or of
+ * the ceiling, and 1.5 us between the end of a kernel and the start of the next. */
 static const double attention_share = 0.6, stream_share = 0.87, gap = 1.5e-6;
 static const double expected_matmul = 650e12;
 
