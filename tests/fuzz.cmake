@@ -21,7 +21,7 @@ endforeach()
 list(FILTER FUZZ_SRC EXCLUDE REGEX "/main\\.c$")
 add_library(fuzz_code STATIC ${FUZZ_SRC})
 target_compile_options(fuzz_code PRIVATE ${FUZZ_FLAGS} -fsanitize=fuzzer-no-link)
-target_link_libraries(fuzz_code PUBLIC sails_kernels PkgConfig::FILES)
+target_link_libraries(fuzz_code PUBLIC sails_kernels PkgConfig::FILES PkgConfig::PCRE2)
 
 add_custom_target(fuzzers)
 file(GLOB FUZZERS CONFIGURE_DEPENDS fuzz_*.c)
