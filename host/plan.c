@@ -194,10 +194,10 @@ static double decode_bytes(const Base *b, const GenOptions *o) {
     return sizeof(float) * (double)o->slots * b->c.H * ceil(o->max_len / 128.0) * (b->c.E + 2);
 }
 
-/* sae_stats of a TopK encoder: the activations of 64 rows, on a GPU of 256. */
+/* sae_stats of a TopK encoder: the activations of 128 rows, on a GPU of 256. */
 static double topk_bytes(const Base *b, const SaeEncoder *e) {
     if (e->act != SAE_TOPK) return 0;
-    return sizeof(float) * (double)e->S * (b->kind == PLAN_DEVICE ? 256 : 64);
+    return sizeof(float) * (double)e->S * (b->kind == PLAN_DEVICE ? 256 : 128);
 }
 
 static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training, Err *err) {

@@ -151,7 +151,7 @@ static void multiply(float *c, int c_rows, Left left, Panels right, int rows, in
                 Left at = {left.p + r * left.row_step + k * left.k_step, left.row_step,
                            left.k_step};
                 n = tile_rows(c + r * PANEL, at, right.p + (size_t)k * PANEL, run,
-                              k ? TILE_ADD : out, rows - r, vecs);
+                              k ? TILE_ADD : out, soon_none(right.p), rows - r, vecs);
             }
         }
     }

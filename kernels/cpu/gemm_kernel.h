@@ -59,6 +59,19 @@ typedef struct Left {
     size_t row_step, k_step;
 } Left;
 
+/* Rows of PANEL operands, `step` bytes apart, that are to be packed next: for every LINE of depth a
+ * tile asks the memory for SOON_ROWS of them, which come while it computes. */
+typedef struct Soon {
+    const char *p;
+    size_t step;
+} Soon;
+enum { SOON_ROWS = 2 };
+
+/* None: what the cache holds anyway. */
+static inline Soon soon_none(const void *in_cache) {
+    return (Soon){in_cache, 0};
+}
+
 /* Units that n elements fill. */
 static inline int units(int n) {
     return (n + UNIT - 1) / UNIT;
@@ -81,7 +94,7 @@ static inline tile_vec mul_add(tile_vec sum, unit a, unit_vec b) {
 /* c (rows, vecs vectors; PANEL from row to row) = or += left * panel over one run. The rows of the
  * next tile are asked for meanwhile: each is too short a stream to be foreseen. */
 static inline __attribute__((always_inline)) void tile_run(float *c, Left a, const unit *panel,
-                                                           int depth, enum TileOut out,
+                                                           int depth, enum TileOut out, Soon soon,
                                                            const int rows, const int vecs) {
     tile_vec sum[TILE_REGS][VECS];
     TILE_UNROLL
@@ -93,6 +106,9 @@ static inline __attribute__((always_inline)) void tile_run(float *c, Left a, con
         TILE_UNROLL
         for (int r = 0; r < rows; r++)
             __builtin_prefetch(a.p + (rows + r) * a.row_step + k0 * a.k_step);
+        for (int r = 0; r < SOON_ROWS; r++, soon.p += soon.step)
+            for (size_t at = 0; at < PANEL * sizeof(operand); at += 64)
+                __builtin_prefetch(soon.p + at, 0, 2);
         int end = depth - k0 < LINE ? depth : k0 + LINE;
         for (int k = k0; k < end; k++) {
             unit_vec right[VECS];
@@ -116,15 +132,15 @@ static inline __attribute__((always_inline)) void tile_run(float *c, Left a, con
     }
 }
 
-#define TILE_CASE(n, v)                          \
-    if (vecs == (v) && rows >= (n)) {            \
-        tile_run(c, a, panel, depth, out, n, v); \
-        return n;                                \
+#define TILE_CASE(n, v)                                \
+    if (vecs == (v) && rows >= (n)) {                  \
+        tile_run(c, a, panel, depth, out, soon, n, v); \
+        return n;                                      \
     }
 
 /* The same for the first of `rows` rows, as many as the registers hold; returns how many. */
 static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
-                            int rows, int vecs) {
+                            Soon soon, int rows, int vecs) {
 #if VECS_MOST == 4
     TILE_CASE(TILE_REGS / 4, 4);
     TILE_CASE(4, 4);

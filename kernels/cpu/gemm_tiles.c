@@ -68,7 +68,8 @@ static void run_task(Blocks *b, const Job *j, int t) {
             float *sum = b->sum + (r - r0) * PANEL;
             n = end - r;
             Left left = left_at(j, r, k0, &n);
-            n = tile_rows(sum, left, b->panel, units(depth), k0 ? TILE_ADD : TILE_SET, n, vecs);
+            n = tile_rows(sum, left, b->panel, units(depth), k0 ? TILE_ADD : TILE_SET,
+                          soon_none(b->panel), n, vecs);
             if (k0 + depth == p->K)
                 for (int i = 0; i < n; i++) write_row(p, sum + i * PANEL, r + i, c0, cols);
         }

@@ -13,7 +13,8 @@
 #define TILES_OF_F32
 #include "kernels/cpu/gemm_pack.h"
 
-enum { ROW_BLOCK = 512, TOPK_BLOCK = 64 };
+/* A thread takes TURN panels at a time: which one comes next is then known. */
+enum { ROW_BLOCK = 512, TOPK_BLOCK = 128, TURN = 4 };
 
 /* Where activations go: to `a` as they are, or into the statistics. */
 typedef struct Sink {
@@ -76,6 +77,21 @@ static int tile_of(int at, int total, int tile) {
     return total - at < tile ? total - at : tile;
 }
 
+/* One run of all rows. Meanwhile the memory is asked for the rows of w from `next` on, which are
+ * packed after it: no processor foresees them, so far apart. NULL: unknown. */
+static void run_rows(Tiles *t, const float *x, int n, const SaeEncoder *e, int depth,
+                     enum TileOut out, int vecs, const float *next) {
+    size_t step = (size_t)e->S * sizeof *next;
+    int asked = 0;
+    for (int i = 0, rows; i < n; i += rows) {
+        Left left = {x + (size_t)i * e->D, (size_t)e->D, 1};
+        Soon soon = soon_none(t->w);
+        if (next && asked < DEPTH) soon = (Soon){(const char *)next + asked * step, step};
+        asked += tile_pad(depth, LINE) / LINE * SOON_ROWS;
+        rows = tile_rows(t->act + i * PANEL, left, t->w, depth, out, soon, n - i, vecs);
+    }
+}
+
 /* t->act (n,PANEL): pre-activations of the rows of x for features f0 .. f0+nf-1. */
 static void pre_panel(Tiles *t, const float *x, int n, const SaeEncoder *e, int f0, int nf) {
     Source w = {e->w, (size_t)e->S, 1};
@@ -87,11 +103,9 @@ static void pre_panel(Tiles *t, const float *x, int n, const SaeEncoder *e, int 
 #pragma omp simd
             for (int i = 0; i < depth * PANEL; i++) t->w[i] = to_bf16(t->w[i]);
         }
-        for (int i = 0, rows; i < n; i += rows) {
-            Left left = {x + (size_t)i * e->D + d, (size_t)e->D, 1};
-            rows = tile_rows(t->act + i * PANEL, left, t->w, depth, d ? TILE_ADD : TILE_SET, n - i,
-                             vecs);
-        }
+        const float *next = f0 + PANEL < e->S ? e->w + f0 + PANEL : NULL;
+        if (d + depth < e->D) next = e->w + (size_t)(d + depth) * e->S + f0;
+        run_rows(t, x + d, n, e, depth, d ? TILE_ADD : TILE_SET, vecs, next);
     }
     for (int i = 0; i < n; i++) {
         float *r = t->act + i * PANEL;
@@ -178,7 +192,7 @@ static void drain(const Sink *k, const float *act, int ld, int n0, int n, int f0
 
 /* One block of at most ROW_BLOCK rows, panel by panel. */
 static void dense_block(const Sink *sink, const Buffers *b, const SaeEncoder *e, int first, int n) {
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, TURN)
     for (int f0 = 0; f0 < e->S; f0 += PANEL) {
         Tiles *t = b->tiles + omp_get_thread_num();
         int nf = tile_of(f0, e->S, PANEL);
@@ -193,7 +207,7 @@ static void topk_block(const Sink *sink, const Buffers *b, const SaeEncoder *e, 
     int S = e->S;
 #pragma omp parallel
     {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, TURN)
         for (int f0 = 0; f0 < S; f0 += PANEL) {
             Tiles *t = b->tiles + omp_get_thread_num();
             int nf = tile_of(f0, S, PANEL);
