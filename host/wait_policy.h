@@ -32,4 +32,7 @@ typedef struct WaitSwitch {
 } WaitSwitch;
 void wait_policy_step(WaitSwitch *s, double others);
 
+/* This process's threads that run or could; also for the test. They are no neighbours. */
+int wait_policy_runnable(void);
+
 #endif

@@ -91,6 +91,26 @@ static void test_room(void) {
     expect_gone(before);
 }
 
+/* Three threads count, the main thread looks. */
+static void test_own(void) {
+    int most = 0, done = 0;
+#pragma omp parallel num_threads(4)
+    if (omp_get_thread_num() == 0) {
+        for (int i = 0; i < 200; i++) {
+            int n = wait_policy_runnable();
+            if (n > most) most = n;
+        }
+#pragma omp atomic write
+        done = 1;
+    } else {
+        for (int end = 0; !end;) {
+#pragma omp atomic read
+            end = done;
+        }
+    }
+    EXPECT(most >= 4 && most <= tasks(), "4 threads run, %d were seen", most);
+}
+
 static void test_choice(void) {
     int before = tasks();
     setenv("GOMP_SPINCOUNT", "5", 1);
@@ -126,6 +146,7 @@ static void test_watch(void) {
 int main(void) {
     if (omp_get_num_procs() > 1) test_switch(); /* with one processor a team always sleeps */
     test_room();
+    test_own();
     test_choice();
     test_watch();
     return test_done("wait_policy");
