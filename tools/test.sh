@@ -3,8 +3,7 @@
 #
 #   release   what users run; the tests on the CPU device and, label simt, on the simulated CUDA
 #             device; the CUDA plug-in compiled by nvcc for real GPUs
-#   asan      the tests under AddressSanitizer and UBSan; on the simulated device fewer shapes, which
-#             still take every kernel's every line
+#   asan      the tests under AddressSanitizer and UBSan; on the simulated device fewer shapes
 #   clang     every fuzzer for ten seconds; all but the tests is compiled for them, by Clang
 #   mutants   a few faults of tests/mutants.txt, other ones at every commit
 #
