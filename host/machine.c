@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cblas.h>
 #include <yaml.h>
 #include <zip.h>
 #include <zlib.h>
+
+#include "kernels/lapack.h"
 
 /* The value behind "NAME   :" in a /proc file of such lines; "" when it is not there. */
 static void proc_value(const char *path, const char *name, char *value, size_t room) {

@@ -1,5 +1,4 @@
 /* Factorisations: their defining properties, checked in double. */
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -174,7 +173,6 @@ static void thread_bits(Exec *ex) {
     double *a = sample(3, M, N, M), *first = NULL;
     for (int threads = 1; threads <= 4; threads *= 2) {
         omp_set_num_threads(threads);
-        openblas_set_num_threads(threads); /* its threads may not be OpenMP's */
         double *A = f64_in(ex, a, M * N), *U = test_alloc(ex, M * N * 8);
         double *s = test_alloc(ex, N * 8), *Vt = test_alloc(ex, N * N * 8);
         ex->op->svd(ex, U, s, Vt, A, M, N);

@@ -130,7 +130,7 @@ static void test_watch(void) {
             for (volatile int busy = 1; busy;) {
             }
         }
-    int before = tasks(); /* a fork ends OpenBLAS's */
+    int before = tasks();
     wait_policy_watch(2);
     wait_policy_watch(2);
     for (int i = 0; i < 2000 && tasks() < before + 3; i++) usleep(10000);

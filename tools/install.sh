@@ -11,8 +11,8 @@
 set -euo pipefail
 
 WHAT=${1:-run}
-BUILD=(build-essential cmake ninja-build pkg-config liblapacke-dev libopenblas-dev libjansson-dev
-    libzip-dev zlib1g-dev libyaml-dev libpcre2-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev)
+BUILD=(build-essential cmake ninja-build pkg-config libopenblas-serial-dev libjansson-dev libzip-dev
+    zlib1g-dev libyaml-dev libpcre2-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev)
 TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv)
 CUDA_FOLDER=$HOME/.cache/sails/cuda
 CUDA_VERSION=13.0

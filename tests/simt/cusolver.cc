@@ -5,14 +5,13 @@
  * is queued on the handle's stream, which must have been set. Signs of factors are mixed, by
  * position alone, so that equal inputs still give equal bits; workspaces, and inputs that a call
  * destroys, are left full of NaN. */
-#include <cblas.h>
 #include <cusolverDn.h>
-#include <lapacke.h>
 #include <string.h>
 
 #include <initializer_list>
 #include <vector>
 
+#include "kernels/lapack.h"
 #include "tests/simt/simt.h"
 
 struct cusolverDnContext { /* the library's name for what a handle points to */
@@ -63,15 +62,25 @@ void poison(void *p, size_t bytes) {
 }
 
 bool ready(cusolverDnHandle_t h) {
-    openblas_set_num_threads(1); /* equal bits for any number of them */
     return h && h->has_stream;
+}
+
+/* Calls a function of LAPACK twice: for the size of its workspace, and with one. */
+template <class F>
+void with_workspace(F call) {
+    double wanted;
+    int lwork = -1;
+    call(&wanted, &lwork);
+    std::vector<double> work((size_t)wanted);
+    lwork = (int)wanted;
+    call(work.data(), &lwork);
 }
 
 void compute_svd(int m, int n, double *A, int lda, double *S, double *U, int ldu, double *VT,
                  int ldvt, int *info) {
-    std::vector<double> unconverged((size_t)n);
-    *info = LAPACKE_dgesvd(LAPACK_COL_MAJOR, 'S', 'S', m, n, A, lda, S, U, ldu, VT, ldvt,
-                           unconverged.data());
+    with_workspace([&](double *work, const int *lwork) {
+        dgesvd_("S", "S", &m, &n, A, &lda, S, U, &ldu, VT, &ldvt, work, lwork, info, 1, 1);
+    });
     for (int i = 0; i < n; i++) {
         for (int row = 0; row < m; row++) U[(size_t)i * ldu + row] *= sign(i);
         for (int col = 0; col < n; col++) VT[(size_t)col * ldvt + i] *= sign(i);
@@ -81,7 +90,9 @@ void compute_svd(int m, int n, double *A, int lda, double *S, double *U, int ldu
 
 /* Another sign of a column of Q belongs to other reflectors, with the same span. */
 void compute_q(int m, int n, int k, double *A, int lda, const double *tau, int *info) {
-    *info = LAPACKE_dorgqr(LAPACK_COL_MAJOR, m, n, k, A, lda, tau);
+    with_workspace([&](double *work, const int *lwork) {
+        dorgqr_(&m, &n, &k, A, &lda, tau, work, lwork, info);
+    });
     for (int col = 0; col < n; col++)
         for (int row = 0; row < m; row++) A[(size_t)col * lda + row] *= sign(col);
 }
@@ -148,7 +159,9 @@ cusolverStatus_t cusolverDnDgeqrf(cusolverDnHandle_t h, int m, int n, double *A,
             {{A, span(m, n, lda)}, {tau, span(n)}, {work, span(lwork)}, {info, sizeof *info}}))
         return CUSOLVER_STATUS_INVALID_VALUE;
     enqueue(h->stream, [=] {
-        *info = LAPACKE_dgeqrf(LAPACK_COL_MAJOR, m, n, A, lda, tau);
+        with_workspace([&](double *mine, const int *size) {
+            dgeqrf_(&m, &n, A, &lda, tau, mine, size, info);
+        });
         poison(work, span(lwork));
     });
     return CUSOLVER_STATUS_SUCCESS;
