@@ -6,8 +6,8 @@
 # (SAILS_SEED=n for a given choice). JOBS copies (default: one per processor) share the work. They
 # and their builds stay in build-mutants/, so that a second run is fast. Reports CAUGHT, or why not:
 # MISSED (the test stayed green), TIMEOUT (it did not end in five minutes: on a busy machine that
-# shows nothing), NOT APPLIED (the line does not change its file), BROKEN (does not compile), and
-# exits 1 if any fault was not caught.
+# shows nothing), BROKEN (does not compile), and exits 1 if any fault was not caught. Before that, and
+# whatever was asked for, it says which lines of the whole list no longer change their file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD JOBS=${JOBS:-$(nproc)}
@@ -15,6 +15,18 @@ export SAILS_FIRST_FAILURE=1 # red is enough
 if command -v ccache >/dev/null; then # what one copy has compiled the others need not
     export CMAKE_{C,CXX}_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1
 fi
+
+# Nobody would miss a fault that is not planted.
+stale=0
+while IFS= read -r mutant; do
+    file=${mutant%% | *} command=${mutant#* | }
+    if [ ! -e "$file" ] || sed "${command% | *}" "$file" | cmp -s - "$file"; then
+        echo "NOT APPLIED  $mutant"
+        stale=1
+    fi
+done < <(grep -vE '^ *(#|$)' tests/mutants.txt)
+[ $stale -eq 0 ] || exit 1
+
 SAMPLE= WORD=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -79,10 +91,6 @@ plant() {
     local file=${1%% | *} command=${1#* | } status=0
     command=${command% | *}
     sed "$command" "$ROOT/$file" >"$TREE/$file"
-    if cmp -s "$ROOT/$file" "$TREE/$file"; then
-        echo "NOT APPLIED"
-        return
-    fi
     build_and_test "$(test_of "$1")" || status=$?
     cp "$ROOT/$file" "$TREE/$file"
     case $status in
