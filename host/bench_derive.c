@@ -42,7 +42,7 @@ static const double expected_matmul = 650e12;
 static const struct Launches {
     const char *op;
     int kernels;
-} launches[] = {{"attn_bwd", 2}, {"xent", 3}, {"sumsq", 2}, {"find_bad", 2}, {"find_bad_f32", 2}};
+} launches[] = {{"attn_bwd", 2}, {"xent", 3}, {"find_bad", 2}, {"find_bad_f32", 2}};
 enum { GRAD_ROWS = 1024 };
 
 static int launches_of(const OpSum *o) {

@@ -1,6 +1,7 @@
 /* bench_rows.c - ops on rows and on elements, bound by memory. */
 #include "host/base/mem.h"
 #include "host/bench_ops.h"
+#include "model/optim.h"
 
 static void row_numbers(OpsBench *o, int32_t **variable, int stride, int below) {
     int32_t *host = mem_array((size_t)o->N, sizeof *host);
@@ -79,19 +80,34 @@ static void geglu(OpsBench *o) {
     bench_free(o);
 }
 
+/* The blocks of one tensor's norm. */
+static int norm_blocks(OpsBench *o, Span **variable, size_t n) {
+    int blocks = (int)((n + OPTIM_BLOCK - 1) / OPTIM_BLOCK);
+    Span *host = mem_array((size_t)blocks, sizeof *host);
+    for (int i = 0; i < blocks; i++) {
+        size_t at = (size_t)i * OPTIM_BLOCK;
+        host[i] = (Span){at, n - at < OPTIM_BLOCK ? n - at : OPTIM_BLOCK};
+    }
+    bench_copy(o, variable, host, (size_t)blocks * sizeof *host);
+    free(host);
+    return blocks;
+}
+
 /* As many elements as adapters of 9B have, at 1024 rows. */
 static void elements(OpsBench *o) {
     size_t n = (size_t)o->N << 14;
     float *x, *m, *v, *g;
     store *y;
     double *sum;
+    Span *block;
     int64_t *index;
     bench_f32(o, &x, n, 1);
     bench_f32(o, &m, n, 0);
     bench_f32(o, &v, n, 0);
     bench_f32(o, &g, n, 1);
     bench_blank_store(o, &y, n);
-    bench_copy(o, &sum, &(double){0}, sizeof *sum);
+    int blocks = norm_blocks(o, &block, n);
+    bench_blank(o, &sum, (size_t)blocks * sizeof *sum);
     bench_blank(o, &index, sizeof *index);
     AdamW adamw = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .step = 1};
     BENCH_OP(o, cast, OUT_STORE(y, n), y, x, n);
@@ -99,7 +115,7 @@ static void elements(OpsBench *o) {
     BENCH_OP(o, find_bad, OUT_OTHER, index, y, n);
     BENCH_OP(o, find_bad_f32, OUT_OTHER, index, x, n);
     BENCH_OP(o, add, OUT_F32(x, n), x, g, n, 1e-6f);
-    BENCH_OP(o, sumsq, OUT_OTHER, sum, x, n);
+    BENCH_OP(o, sumsq, OUT_OTHER, sum, x, block, blocks, n);
     BENCH_OP(o, adamw, OUT_F32(x, n), x, m, v, g, n, 1, adamw);
     BENCH_OP(o, uncast, OUT_F32(g, n), g, y, n);
     bench_free(o);

@@ -13,6 +13,7 @@
 #include "host/scoring.h"
 #include "host/train.h"
 #include "model/grad_tree.h"
+#include "model/optim.h"
 #include "model/score_run.h"
 
 const char *const plan_kind_name[] = {"anonymous", "file", "device"};
@@ -157,6 +158,7 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
     if (!training) return;
     add(p, "adapter gradients", b->kind, n * sizeof(float));
     add(p, "optimiser", b->kind, 2 * n * sizeof(float));
+    add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
 }
 
 /* Workspace, of which one op needs `need` bytes. A GPU's was taken when it was opened: counted is

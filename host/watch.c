@@ -178,8 +178,8 @@ WATCHED(uncast, (Exec * ex, float *y, const store *x, size_t n), (ex, y, x, n),
         (4 + size) * (double)n, 0, UNIT_VECTOR, "%zu", n)
 WATCHED(add, (Exec * ex, float *y, const float *x, size_t n, float a), (ex, y, x, n, a),
         12.0 * (double)n, 2.0 * (double)n, UNIT_VECTOR, "%zu", n)
-WATCHED(sumsq, (Exec * ex, double *sum, const float *x, size_t n), (ex, sum, x, n), 4.0 * (double)n,
-        2.0 * (double)n, UNIT_VECTOR, "%zu", n)
+WATCHED(sumsq, (Exec * ex, double *sum, const float *x, const Span *span, int spans, size_t n),
+        (ex, sum, x, span, spans, n), 4.0 * (double)n, 2.0 * (double)n, UNIT_VECTOR, "%zu", n)
 WATCHED(adamw,
         (Exec * ex, float *p, float *m, float *v, const float *g, size_t n, float gscale, AdamW a),
         (ex, p, m, v, g, n, gscale, a), 28.0 * (double)n, 15.0 * (double)n, UNIT_VECTOR, "%zu", n)

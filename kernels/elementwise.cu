@@ -1,13 +1,13 @@
 /* elementwise.cu - casts, sums and the search for bad numbers. Contracts: ops.h.
  *
- * Math: cast, uncast  y = x;   add  y += a x;   sumsq  sum += sum of x^2;   find_bad  the first i
- *   with x[i] NaN or infinite.
+ * Math: cast, uncast  y = x;   add  y += a x;   sumsq  sum of x^2 over each span;   find_bad  the
+ *   first i with x[i] NaN or infinite.
  *
  * Work split: one thread per pack, the last pack element by element; casts take as many elements as
  *   fill 16 bytes of storage. Slices that start between packs go element by element. sumsq: a block
- *   per SPAN elements, whose threads each add up their own in double and then each other's in a
- * fixed tree; a last block adds up the spans' sums in order. find_bad: threads that see a bad
- * number lower the index to it, by an integer atomic: the lowest wins, in whatever order they come.
+ *   per span, whose threads each add up their own in double and then each other's in a fixed tree.
+ *   find_bad: threads that see a bad number lower the index to it, by an integer atomic: the lowest
+ *   wins, in whatever order they come.
  * Traffic, and derived time on an H100 (3.35 TB/s) for n = 17.9M, the adapters of 9B at rank 16,
  *   with s bytes of storage, 2 for bf16:
  *   cast, uncast   (4 + s) n bytes           32 us
@@ -20,7 +20,7 @@
 #include "kernels/gpu.h"
 #include "kernels/scalar.h"
 
-enum { THREADS = 256, SPAN = 1 << 13 };
+enum { THREADS = 256 };
 
 template <class T>
 static __global__ void __launch_bounds__(THREADS) k_cast(T *y, const float *x, size_t n) {
@@ -58,28 +58,22 @@ static __global__ void __launch_bounds__(THREADS)
     pack_store(y + i, c, left, left >= W);
 }
 
-/* Elements beyond n read as 0 and add nothing. */
+/* Elements beyond the span read as 0 and add nothing. A thread takes the same ones wherever the
+ * span lies: as a pack, or one by one. */
 static __global__ void __launch_bounds__(THREADS)
-    k_sumsq(double *part, const float *x, size_t n, bool aligned) {
+    k_sumsq(double *sum, const float *x, const Span *span) {
     __shared__ double warp_part[THREADS / WARP];
     constexpr int W = pack_len<float>;
-    size_t first = (size_t)blockIdx.x * SPAN;
+    Span mine = span[blockIdx.x];
+    x += mine.at;
+    bool aligned = reinterpret_cast<uintptr_t>(x) % PACK_BYTES == 0;
     double s = 0;
-    for (size_t i = first + threadIdx.x * W; i < first + SPAN && i < n; i += THREADS * W) {
-        Pack<float> a = pack_load<W>(x + i, n - i, aligned && n - i >= W);
+    for (size_t i = threadIdx.x * W; i < mine.n; i += THREADS * W) {
+        Pack<float> a = pack_load<W>(x + i, mine.n - i, aligned && mine.n - i >= W);
         for (int k = 0; k < W; k++) s += (double)a.v[k] * a.v[k];
     }
     s = block_sum(s, warp_part);
-    if (threadIdx.x == 0) part[blockIdx.x] = s;
-}
-
-static __global__ void __launch_bounds__(THREADS)
-    k_sumsq_total(double *sum, const double *part, int parts) {
-    __shared__ double warp_part[THREADS / WARP];
-    double s = 0;
-    for (int i = threadIdx.x; i < parts; i += THREADS) s += part[i];
-    s = block_sum(s, warp_part);
-    if (threadIdx.x == 0) sum[0] += s;
+    if (threadIdx.x == 0) sum[blockIdx.x] = s;
 }
 
 static __device__ inline bool is_bad(float f) {
@@ -123,12 +117,9 @@ static void add(Exec *ex, float *y, const float *x, size_t n, float a) {
 }
 
 template <class T>
-static void sumsq(Exec *ex, double *sum, const float *x, size_t n) {
-    if (n == 0) return;
-    int parts = (int)pack_blocks<SPAN>(n, 1);
-    double *part = (double *)exec_scratch(ex, (size_t)parts * sizeof *part);
-    GPU_LAUNCH(ex, k_sumsq, parts, THREADS, 0, part, x, n, pack_aligned({x}));
-    GPU_LAUNCH(ex, k_sumsq_total, 1, THREADS, 0, sum, part, parts);
+static void sumsq(Exec *ex, double *sum, const float *x, const Span *span, int spans, size_t) {
+    if (spans == 0) return;
+    GPU_LAUNCH(ex, k_sumsq, (unsigned)spans, THREADS, 0, sum, x, span);
 }
 
 template <class T>

@@ -225,9 +225,15 @@ typedef void op_uncast(Exec *ex, float *y, const store *x, size_t n);
 /* y += a x.   y, x (n) f32 in/out, in. */
 typedef void op_add(Exec *ex, float *y, const float *x, size_t n, float a);
 
-/* sum[0] += sum of x^2, in double, in a fixed order.   sum (1) f64 out +=;  x (n) f32 in: a slice
- * may begin at any element. */
-typedef void op_sumsq(Exec *ex, double *sum, const float *x, size_t n);
+/* Elements at, at + 1, ... at + n - 1 of a tensor. */
+typedef struct Span {
+    size_t at, n;
+} Span;
+
+/* sum[i] = sum of x^2 over span[i], in double, in an order that its n alone decides.
+ *   sum (spans) f64 out =;  x f32 in;  span (spans) in: they may begin at any element.
+ *   n: elements of all spans together. */
+typedef void op_sumsq(Exec *ex, double *sum, const float *x, const Span *span, int spans, size_t n);
 
 typedef struct AdamW {
     double lr, beta1, beta2, eps, weight_decay; /* double: 1 - 0.999f is off by 1e-5 */

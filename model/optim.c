@@ -13,13 +13,39 @@ static void find_ranges(Optim *o) {
     bool open = false; /* the tensor before this one is trained */
     for (const Param *t = p->param; t < p->param + p->n; t++) {
         if (t->trained && open) {
-            OptimRange *last = &o->range[o->nrange - 1];
-            last->n = t->at + t->n - last->first;
+            Span *last = &o->range[o->nrange - 1];
+            last->n = t->at + t->n - last->at;
         } else if (t->trained) {
-            o->range[o->nrange++] = (OptimRange){t->at, t->n};
+            o->range[o->nrange++] = (Span){t->at, t->n};
         }
         open = t->trained;
     }
+}
+
+static size_t count_blocks(const Params *p) {
+    size_t blocks = 0;
+    for (const Param *t = p->param; t < p->param + p->n; t++)
+        blocks += (t->n + OPTIM_BLOCK - 1) / OPTIM_BLOCK;
+    return blocks;
+}
+
+size_t optim_bytes(const Params *p) {
+    return count_blocks(p) * (sizeof(Span) + sizeof(double));
+}
+
+static void make_blocks(Optim *o) {
+    const Params *p = o->params;
+    size_t most = count_blocks(p);
+    Span *block = mem_array(most, sizeof *block);
+    CHECK(most <= INT32_MAX, "%zu blocks of gradients", most);
+    for (const Param *t = p->param; t < p->param + p->n; t++)
+        for (size_t i = 0; t->trained && i < t->n; i += OPTIM_BLOCK)
+            block[o->nblock++] = (Span){t->at + i, t->n - i < OPTIM_BLOCK ? t->n - i : OPTIM_BLOCK};
+    o->host = mem_array(most, sizeof *o->host);
+    o->block = exec_alloc(p->ex, most * sizeof *block, "gradient norm");
+    o->square = exec_alloc(p->ex, most * sizeof *o->square, "gradient norm");
+    exec_copy_in(p->ex, o->block, block, (size_t)o->nblock * sizeof *block);
+    free(block);
 }
 
 void optim_init(Optim *o, Params *p, AdamW how) {
@@ -27,24 +53,25 @@ void optim_init(Optim *o, Params *p, AdamW how) {
     *o = (Optim){.params = p, .how = how};
     o->range = mem_array((size_t)p->n, sizeof *o->range);
     find_ranges(o);
-    o->sum = exec_alloc(p->ex, sizeof *o->sum, "gradient norm");
+    make_blocks(o);
 }
 
 void optim_free(Optim *o) {
-    if (o->params) exec_free(o->params->ex, o->sum);
+    if (o->params) exec_free(o->params->ex, o->square);
+    if (o->params) exec_free(o->params->ex, o->block);
+    free(o->host);
     free(o->range);
     memset(o, 0, sizeof *o);
 }
 
 double optim_norm(Optim *o) {
-    Exec *ex = o->params->ex;
-    double sum;
-    exec_range_push(ex, "norm");
-    exec_zero(ex, o->sum, sizeof *o->sum);
-    for (int i = 0; i < o->nrange; i++)
-        ex->op->sumsq(ex, o->sum, o->params->grad + o->range[i].first, o->range[i].n);
-    exec_copy_out(ex, &sum, o->sum, sizeof sum);
-    exec_range_pop(ex);
+    Params *p = o->params;
+    double sum = 0;
+    exec_range_push(p->ex, "norm");
+    p->ex->op->sumsq(p->ex, o->square, p->grad, o->block, o->nblock, params_trained(p));
+    exec_copy_out(p->ex, o->host, o->square, (size_t)o->nblock * sizeof *o->host);
+    for (int i = 0; i < o->nblock; i++) sum += o->host[i];
+    exec_range_pop(p->ex);
     return sqrt(sum);
 }
 
@@ -56,7 +83,7 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     how.step = ++o->step;
     exec_range_push(p->ex, "adamw");
     for (int i = 0; i < o->nrange; i++) {
-        size_t at = o->range[i].first;
+        size_t at = o->range[i].at;
         p->ex->op->adamw(p->ex, p->master + at, p->m + at, p->v + at, p->grad + at, o->range[i].n,
                          (float)fmin(coef, 1), how);
     }

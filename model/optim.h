@@ -9,25 +9,31 @@
 
 #include "model/params.h"
 
-typedef struct OptimRange { /* elements of the blocks that are trained, one run */
-    size_t first, n;
-} OptimRange;
+/* The norm is summed by blocks of so many elements, counted from the start of each tensor. */
+enum { OPTIM_BLOCK = 1 << 16 };
 
 typedef struct Optim {
     Params *params; /* borrowed; allocated with training */
-    OptimRange *range;
+    Span *range;    /* (nrange) elements of the blocks that are trained, each one run */
     int nrange;
-    double *sum; /* (1) device */
-    AdamW how;   /* lr and step are set at each step */
-    int step;    /* updates done; a resumed run sets it */
+    Span *block;    /* (nblock) device: of all trained tensors, in their order */
+    double *square; /* (nblock) device: sums of squares */
+    double *host;   /* (nblock) the same */
+    int nblock;
+    AdamW how; /* lr and step are set at each step */
+    int step;  /* updates done; a resumed run sets it */
 } Optim;
 
 /* After it is final which tensors are trained. `how` gives betas, eps and weight decay. */
 void optim_init(Optim *o, Params *p, AdamW how);
 void optim_free(Optim *o); /* accepts a zeroed Optim */
 
-/* Euclidean norm of all trained gradients, summed in double. NaN or infinite when one of them is:
- * then do not step. */
+/* Device bytes that optim_init takes for the norm over trained tensors of these sizes. */
+size_t optim_bytes(const Params *p);
+
+/* Euclidean norm of all trained gradients: each block's sum of squares, added in the order of
+ * tensors and blocks, all in double. So the bits are the same wherever the blocks were summed, on
+ * how many devices. NaN or infinite when a gradient is: then do not step. */
 double optim_norm(Optim *o);
 
 /* AdamW with gradients scaled by min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_

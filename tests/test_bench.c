@@ -336,7 +336,7 @@ static void test_derived(void) {
                       : strcmp(op, "xent") == 0     ? 3
                                                     : 1;
         if (strcmp(op, "step") == 0) break;
-        if (strcmp(op, "sumsq") != 0) EXPECT(each == want, "%s launches %g kernels", op, each);
+        EXPECT(each == want, "%s launches %g kernels", op, each);
         if (strcmp(op, "attn_fwd") == 0) /* 64 FLOP for each byte at 5.5 TB/s */
             EXPECT(fabs(number(c, i, "GFLOP") / number(c, i, "ceiling_ms") / 352 - 1) < 1e-3,
                    "attention's ceiling");

@@ -66,45 +66,53 @@ static void test_add(Exec *ex, size_t n) {
     free(X), free(Y), free(tol), free(got);
 }
 
-/* The slice begins `at` elements into its memory, behind NaN. */
+/* Three spans of one tensor, NaN between them: n elements from `at` on, none, and the same n
+ * elements elsewhere, whose sum has the same bits. */
 static void test_sumsq(Exec *ex, size_t n, size_t at) {
-    double *all = test_noise_array(6, n + at, 1), *X = all + at, want = 0.625, start = 0.625;
-    for (size_t i = 0; i < at; i++) all[i] = NAN;
+    size_t second = at + n + 3;
+    double *all = test_noise_array(6, second + n, 1), *X = all + at, want[3] = {0};
     if (n > 1)
         X[n - 1] = 1e18; /* beyond f32 when squared: 1e36 fits, its sum does in double only */
     if (n > 2) X[1] = 1e-30;
-    float *whole = test_f32(ex, all, n + at), *x = whole + at;
-    for (size_t i = 0; i < n; i++) want += X[i] * X[i];
-    double *sum = test_alloc(ex, sizeof *sum), *again = test_alloc(ex, sizeof *again);
+    memcpy(all + second, X, n * sizeof *X);
+    for (size_t i = 0; i < second; i++) all[i] = i < at || i >= at + n ? NAN : all[i];
+    float *x = test_f32(ex, all, second + n);
+    for (size_t i = 0; i < n; i++) want[0] += X[i] * X[i];
+    want[2] = want[0];
+    Span host[] = {{at, n}, {at, 0}, {second, n}}, *span = test_alloc(ex, sizeof host);
+    exec_copy_in(ex, span, host, sizeof host);
+    double *sum = test_alloc(ex, sizeof want), *again = test_alloc(ex, sizeof want);
     char what[96];
     snprintf(what, sizeof what, "%s sumsq n=%zu at %zu", ex->op->name, n, at);
     for (int threads = 1; threads <= 4; threads *= 2) {
         omp_set_num_threads(threads);
-        exec_copy_in(ex, again, &start, sizeof start);
-        ex->op->sumsq(ex, again, x, n);
-        if (threads == 1) exec_copy(ex, sum, again, sizeof *sum);
-        test_same(what, ex, sum, again, sizeof *sum);
+        ex->op->sumsq(ex, threads == 1 ? sum : again, x, span, 3, 2 * n);
+        if (threads > 1) test_same(what, ex, sum, again, sizeof want);
     }
-    double *got = test_get_f64(ex, sum, 1), rtol = ((double)n + 2) * 0x1p-53;
-    test_close(what, got, &want, 1, 0, rtol);
-    got[0] *= 1 + 1e-9;
-    TEST_DETECTS(test_close(what, got, &want, 1, 0, rtol));
-    test_free(ex, whole), test_free(ex, sum), test_free(ex, again);
+    double *got = test_get_f64(ex, sum, 3), rtol = ((double)n + 1) * 0x1p-53;
+    test_close(what, got, want, 3, 0, rtol);
+    EXPECT(got[0] == got[2], "%s: %.17g and %.17g of equal spans", what, got[0], got[2]);
+    got[2] = got[2] * (1 + 1e-9) + 1e-300;
+    TEST_DETECTS(test_close(what, got, want, 3, 0, rtol));
+    test_free(ex, x), test_free(ex, span), test_free(ex, sum), test_free(ex, again);
     free(all), free(got);
 }
 
-/* The sum must see each element; with a common size, so that none hides in rounding. */
+/* The sums must see each element; with a common size, so that none hides in rounding. */
 static void test_sumsq_all(Exec *ex) {
-    enum { N = (1 << 21) + 9000 }; /* more spans than a GPU adds up at once */
-    double *X = test_noise_array(7, N, 0), want = 0;
-    for (int i = 0; i < N; i++) X[i] = 1 + i % 7, want += X[i] * X[i];
+    enum { EACH = 1 << 16, LAST = 9001, SPANS = 6, N = (SPANS - 1) * EACH + LAST };
+    double *X = test_noise_array(7, N, 0), want[SPANS] = {0};
+    Span host[SPANS], *span = test_alloc(ex, sizeof host);
+    for (int i = 0; i < N; i++) X[i] = 1 + i % 7, want[i / EACH] += X[i] * X[i];
+    for (size_t i = 0; i < SPANS; i++) host[i] = (Span){i * EACH, i < SPANS - 1 ? EACH : LAST};
+    exec_copy_in(ex, span, host, sizeof host);
     float *x = test_f32(ex, X, N);
-    double *sum = test_alloc(ex, sizeof *sum), zero = 0;
-    exec_copy_in(ex, sum, &zero, sizeof zero);
-    ex->op->sumsq(ex, sum, x, N);
-    double *got = test_get_f64(ex, sum, 1);
-    EXPECT(got[0] == want, "sum of whole squares %.17g, want %.17g", got[0], want);
-    test_free(ex, x), test_free(ex, sum);
+    double *sum = test_alloc(ex, sizeof want);
+    ex->op->sumsq(ex, sum, x, span, SPANS, N);
+    double *got = test_get_f64(ex, sum, SPANS);
+    for (int i = 0; i < SPANS; i++)
+        EXPECT(got[i] == want[i], "span %d: %.17g, want %.17g", i, got[i], want[i]);
+    test_free(ex, x), test_free(ex, span), test_free(ex, sum);
     free(X), free(got);
 }
 

@@ -93,7 +93,50 @@ static void test_clip(Exec *ex, double max_norm) {
     lora_free(&l);
 }
 
+/* The norm is the blocks' sums in order, where a tensor longer than one is cut and no block holds
+ * two tensors: all in the bits. */
+static void test_blocks(Exec *ex) {
+    enum { WIDTH = 7000, RANK = 13 }; /* 91,000 elements */
+    const Config wide = {.L = 1, .D = WIDTH, .F = 8, .V = 8, .H = 2, .K = 1, .E = 4};
+    Lora l;
+    Optim o;
+    LoraShape shape;
+    lora_shape_init(&shape, &wide);
+    shape.rank[PROJ_O] = RANK, shape.alpha[PROJ_O] = 1;
+    shape.rank[PROJ_DOWN] = RANK, shape.alpha[PROJ_DOWN] = 1;
+    lora_init(&l, ex, &wide, &shape, true);
+    lora_shape_free(&shape);
+    Params *p = &l.params;
+    double *noise = test_noise_array(11, p->size, 1);
+    float *g = test_f32(ex, noise, p->size);
+    exec_copy(ex, p->grad, g, p->size * sizeof *g);
+    double sum = 0, one;
+    int blocks = 0;
+    Span *span = test_alloc(ex, sizeof *span);
+    double *square = test_alloc(ex, sizeof *square);
+    for (int i = 0; i < p->n; i++) {
+        const Param *t = &p->param[i];
+        for (size_t at = 0; at < t->n; at += 65536, blocks++) {
+            Span here = {t->at + at, t->n - at < 65536 ? t->n - at : 65536};
+            exec_copy_in(ex, span, &here, sizeof here);
+            ex->op->sumsq(ex, square, p->grad, span, 1, here.n);
+            exec_copy_out(ex, &one, square, sizeof one);
+            sum += one;
+        }
+    }
+    EXPECT(blocks == 6, "%d blocks in %d tensors", blocks, p->n);
+    optim_init(&o, p, (AdamW){.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8});
+    EXPECT(optim_bytes(p) == 6 * (sizeof *span + sizeof *square), "%zu bytes", optim_bytes(p));
+    double norm = optim_norm(&o);
+    EXPECT(norm == sqrt(sum), "norm %.17g, blocks %.17g", norm, sqrt(sum));
+    optim_free(&o);
+    test_free(ex, square), test_free(ex, span), test_free(ex, g);
+    free(noise);
+    lora_free(&l);
+}
+
 static void body(Exec *ex) {
+    test_blocks(ex);
     test_clip(ex, 0);
     test_clip(ex, 1e-6);
     test_clip(ex, 1);

@@ -60,15 +60,10 @@ void TWIN(add)(Exec *ex, float *y, const float *x, size_t n, float a) {
     for (size_t i = 0; i < n; i += OP_SPAN) span_add(y + i, x + i, op_span(n, i), a);
 }
 
-void TWIN(sumsq)(Exec *ex, double *sum, const float *x, size_t n) {
+void TWIN(sumsq)(Exec *ex, double *sum, const float *x, const Span *span, int spans, size_t n) {
     OP_GATE(ex);
-    size_t spans = (n + OP_SPAN - 1) / OP_SPAN;
-    double *part = exec_scratch(ex, spans * sizeof *part);
 #pragma omp parallel for if (n > OP_LIGHT)
-    for (size_t i = 0; i < n; i += OP_SPAN) part[i / OP_SPAN] = span_sumsq(x + i, op_span(n, i));
-    double total = 0;
-    for (size_t s = 0; s < spans; s++) total += part[s];
-    sum[0] += total;
+    for (int i = 0; i < spans; i++) sum[i] = span_sumsq(x + span[i].at, span[i].n);
 }
 
 /* Spans are tested without a branch per element; only the first bad one is searched. */
