@@ -22,7 +22,7 @@ static size_t number(const Measure *w, size_t i) {
 /* Runs the pack and hands on its documents, positions first..end of the index. */
 static bool flush(Measure *w, size_t first, size_t end, Err *err) {
     Pack *p = &w->pack;
-    if (p->nlabel > 0) model_loss(w->m, w->acts, p, 1, w->nll);
+    if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
     bool ok = true;
     int at = 0;
     for (size_t i = first; i < end && ok; i++) {

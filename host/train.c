@@ -136,8 +136,8 @@ static void loop_free(Loop *l) {
     optim_free(&l->optim);
 }
 
-/* Forward and backward of one pack; returns its sum of -log p. */
-static double run_pack(Loop *l, const int *number, int ndocs, int which, float gscale,
+/* Forward and backward of one pack; returns its part of the batch's loss. */
+static double run_pack(Loop *l, const int *number, int ndocs, int which, const Objective *o,
                        double *flops) {
     pack_clear(&l->pack);
     for (int i = 0; i < ndocs; i++) {
@@ -146,10 +146,10 @@ static double run_pack(Loop *l, const int *number, int ndocs, int which, float g
         pack_add(&l->pack, d->token, d->label, d->n, number[i]);
     }
     if (l->pack.nlabel == 0) return 0; /* nothing to learn from */
-    double sum = model_loss(l->m, l->acts, &l->pack, gscale, l->nll);
+    double loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
     model_backward(l->m, l->acts, &l->pack);
     *flops += perf_flops(&l->m->c, l->m->lora, &l->pack);
-    return sum;
+    return loss;
 }
 
 /* Gradients of one global batch; fills tokens, labels, loss and flops. */
@@ -160,11 +160,11 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
         s->tokens += (size_t)l->length[i];
         s->labels += (size_t)labels_of(doc_at(t, (size_t)l->number[i]));
     }
-    double labels = s->labels ? (double)s->labels : 1;
+    Objective objective = objective_sft((double)s->labels);
     for (int p = 0; p < packs; p++) {
         if (interrupted(err)) return false;
         exec_range_push(l->m->ex, "microbatch %d", p + 1);
-        s->loss += run_pack(l, l->number, ndocs, p, (float)(1 / labels), &s->flops) / labels;
+        s->loss += run_pack(l, l->number, ndocs, p, &objective, &s->flops);
         (p + 1 < packs ? grad_tree_add : grad_tree_finish)(&l->tree);
         exec_range_pop(l->m->ex);
     }

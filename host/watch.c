@@ -158,9 +158,9 @@ WATCHED(gemm_grad,
 /* A softcap, an exponential and their derivatives: some 40 operations. Sampling needs a softcap,
  * and an exponential only where something is drawn. */
 WATCHED(xent,
-        (Exec * ex, store *dlogits, float *nll, const float *logits, const int32_t *target, int N,
-         int V, float cap, float gscale),
-        (ex, dlogits, nll, logits, target, N, V, cap, gscale),
+        (Exec * ex, store *dlogits, float *nll, const float *logits, const int32_t *target,
+         const float *weight, int N, int V, float cap),
+        (ex, dlogits, nll, logits, target, weight, N, V, cap),
         (4 + (dlogits ? size : 0)) * (double)N * V, 40.0 * N * V, UNIT_VECTOR, "%dx%d%s", N, V,
         dlogits ? "" : " forward")
 WATCHED(sample,

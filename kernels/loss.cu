@@ -2,8 +2,8 @@
  *
  * Math, with a reference `top` near the largest z:
  *   others = sum of exp(z_i - top), i != target;   sum = others + exp(z_t - top)
- *   nll = log sum + top - z_t;   dlogits_i = gscale exp(z_i - top) / sum (1 - (z_i/cap)^2), and
- *   dlogits_t = -gscale others / sum (1 - (z_t/cap)^2): nothing cancels where p_t is close to 1.
+ *   nll = log sum + top - z_t;   dlogits_i = weight exp(z_i - top) / sum (1 - (z_i/cap)^2), and
+ *   dlogits_t = -weight others / sum (1 - (z_t/cap)^2): nothing cancels where p_t is close to 1.
  *
  * Work split: three kernels, a block per CHUNK elements of a row in the first and the last.
  *   k_xent_sum   reads the logits once: each thread keeps its own `top` and sum. `top` follows the
@@ -35,7 +35,7 @@ typedef struct Part {
     float top;
 } Part;
 
-/* What the gradient needs of a row: its reference, gscale / sum, and the target's own gradient. */
+/* What the gradient needs of a row: its reference, weight / sum, and the target's own gradient. */
 typedef struct RowGrad {
     float top, scale, target;
 } RowGrad;
@@ -82,7 +82,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 static __global__ void __launch_bounds__(ROW_THREADS)
     k_xent_row(float *nll, RowGrad *grad, const Part *part, const float *logits,
-               const int32_t *target, int N, int V, int chunks, float cap, float gscale) {
+               const int32_t *target, const float *weight, int N, int V, int chunks, float cap) {
     int row = blockIdx.x * ROWS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (row >= N) return; /* whole warps leave together */
     float zt = capped(logits[(size_t)row * V + target[row]], cap), top = zt;
@@ -95,7 +95,8 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     if (lane != 0) return;
     double sum = others + scalar_exp(zt - top);
     nll[row] = (float)(log(sum) + ((double)top - zt));
-    grad[row] = {top, (float)(gscale / sum), (float)(-gscale * (others / sum) * slope(zt, cap))};
+    float w = weight ? weight[row] : 0;
+    grad[row] = {top, (float)(w / sum), (float)(-w * (others / sum) * slope(zt, cap))};
 }
 
 template <class T, bool WHOLE>
@@ -120,7 +121,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <class T>
 static void xent(Exec *ex, store *dlogits, float *nll, const float *logits, const int32_t *target,
-                 int N, int V, float cap, float gscale) {
+                 const float *weight, int N, int V, float cap) {
     CHECK(N >= 0 && V > 0 && cap >= 0, "N=%d V=%d cap=%g", N, V, (double)cap);
     if (N == 0) return; /* an empty grid is a launch error */
     int chunks = ceil_div(V, CHUNK);
@@ -131,7 +132,7 @@ static void xent(Exec *ex, store *dlogits, float *nll, const float *logits, cons
     GPU_LAUNCH(ex, (whole ? k_xent_sum<true> : k_xent_sum<false>), N * chunks, THREADS, 0, part,
                logits, target, V, chunks, cap);
     GPU_LAUNCH(ex, k_xent_row, ceil_div(N, ROWS), ROW_THREADS, 0, nll, grad, part, logits, target,
-               N, V, chunks, cap, gscale);
+               dlogits ? weight : nullptr, N, V, chunks, cap);
     if (!dlogits) return;
     whole = pack_rows<T>(V, {dlogits, logits});
     GPU_LAUNCH(ex, (whole ? k_xent_grad<T, true> : k_xent_grad<T, false>), N * chunks, THREADS, 0,

@@ -195,7 +195,7 @@ typedef void op_gemm_grad(Exec *ex, float *C, const store *A, int lda, const sto
  *   dlogits (N,V) store out =, NULL: not wanted; in an f32 table it may alias logits;
  *   nll (N) f32 out =;  logits (N,V) f32 in;  target (N) i32 in, 0 <= target < V. */
 typedef void op_xent(Exec *ex, store *dlogits, float *nll, const float *logits,
-                     const int32_t *target, int N, int V, float cap, float gscale);
+                     const int32_t *target, const float *weight, int N, int V, float cap);
 
 /* How the next token is drawn. temperature 0: the largest logit, lowest index on ties. Else from
  * softmax(z / temperature) restricted to the top_k largest (0: all), then to the smallest set

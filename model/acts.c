@@ -51,6 +51,7 @@ static void carve_head(Acts *a, const Config *c) {
     a->target = arena_i32(r, "target", n, 1);
     a->label_h = arena_store(r, "label_h", n, (size_t)c->D);
     a->nll = arena_f32(r, "nll", n, 1);
+    a->weight = arena_f32(r, "weight", n, 1);
     a->logits = arena_f32(r, "logits", rows, V);
     a->drawn = arena_i32(r, "drawn", rows, 1);
     a->one = arena_store(r, "one", 1, 1);
@@ -149,7 +150,8 @@ Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, en
     a->host_row = mem_array(n, sizeof *a->host_row);
     a->host_target = mem_array(n, sizeof *a->host_target);
     a->host_at = mem_array(n, sizeof *a->host_at);
-    a->host_nll = mem_array(n, sizeof *a->host_nll);
+    a->host_label = mem_array(n, sizeof *a->host_label);
+    a->host_weight = mem_array(n, sizeof *a->host_weight);
     a->seen = mem_array((size_t)max_rows, sizeof *a->seen);
     return a;
 }
@@ -157,7 +159,7 @@ Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, en
 void acts_destroy(Acts *a) {
     if (!a) return;
     free(a->host_last), free(a->host_row), free(a->host_target), free(a->host_at);
-    free(a->host_nll), free(a->seen);
+    free(a->host_label), free(a->host_weight), free(a->seen);
     arena_free(&a->arena);
     free(a->layer);
     free(a);

@@ -49,13 +49,14 @@ struct Acts {
     int nlabel;
     int32_t *row, *target; /* (max_labels) */
     store *label_h;        /* (max_labels,D) hidden states, overwritten by their gradients */
-    float *logits, *nll;   /* (chunk,V), (max_labels) */
+    float *logits;         /* (chunk,V) */
+    float *nll, *weight;   /* (max_labels) */
     store *dlogits;        /* (chunk,V); the logits themselves in f32 */
     store *one;            /* a 1, to add rows with */
     int32_t *drawn;        /* (chunk) */
     int32_t *host_last, *host_row, *host_target, *host_at; /* (max_labels) */
-    float *host_nll;                                       /* (max_labels) */
-    int32_t *seen;                                         /* (max_rows) */
+    float *host_label, *host_weight; /* (max_labels) in order of the labels here; in the pack's */
+    int32_t *seen;                   /* (max_rows) */
 
     /* Gradients, ACTS_TRAIN only; dh also receives the head's. */
     store *dx, *dp, *dh;

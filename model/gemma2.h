@@ -13,6 +13,7 @@
 #include "host/base/safetensors.h"
 #include "model/config.h"
 #include "model/lora.h"
+#include "model/objective.h"
 
 typedef struct LayerWeights {      /* storage type, names of the checkpoint */
     const store *norm[NORM_COUNT]; /* (D) */
@@ -79,11 +80,14 @@ void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, c
 /* Final hidden states after a forward of all layers, (N,D) store. */
 const store *acts_hidden(const Acts *a);
 
-/* Forward, and the head on the pack's label rows only, in chunks: nll (nlabel) f32 to host memory.
- * Returns their sum in double. With ACTS_TRAIN it also leaves the gradient of gscale * sum for
- * model_backward: with gscale = 1 / (label tokens of the whole global batch), the gradients of all
- * its packs add up to the gradient of its mean loss. */
-double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float *nll);
+/* Forward, and the head on the pack's label rows only, in chunks: -log p of each label, nll
+ * (nlabel) f32 to host memory, in the pack's order. */
+void model_nll(const Model *m, Acts *a, const Pack *pack, float *nll);
+
+/* The same, and the gradient of the objective's loss over this pack for model_backward. Returns the
+ * loss. The gradients of all packs of a global batch, which share its denominator, add up to the
+ * gradient of its loss. ACTS_TRAIN only. */
+double model_loss(const Model *m, Acts *a, const Pack *pack, const Objective *o, float *nll);
 
 /* Adds the gradients of all trained adapter matrices. After model_loss of the same pack, once: it
  * uses up what forward saved. */

@@ -1,5 +1,6 @@
 /* head.c - tied head, final softcap and cross entropy, on label rows only and a chunk of logits at
- * a time:  z = cap tanh(h E^T / cap),  nll = log sum exp z - z[target],  dh = dz E.
+ * a time:  z = cap tanh(h E^T / cap),  nll = log sum exp z - z[target],  dh = dz E, where dz bears
+ * the weight that the objective gives to the label.
  *
  * The full (N,V) logits never exist. */
 #include <string.h>
@@ -47,37 +48,76 @@ static void sum_gradients(const Model *m, Acts *a, int distinct) {
     }
 }
 
-double model_loss(const Model *m, Acts *a, const Pack *pack, float gscale, float *nll) {
+/* Forward to the hidden states of the label rows, in a->label_h. Returns how many rows are
+ * distinct.
+ */
+static int label_rows_fwd(const Model *m, Acts *a, const Pack *pack) {
     Exec *ex = m->ex;
-    const Config *c = &m->c;
-    bool train = a->use == ACTS_TRAIN;
     CHECK(pack->nlabel <= a->max_labels && pack->N <= a->max_rows,
           "expected at most %d labels and %d rows, got %d and %d", a->max_labels, a->max_rows,
           pack->nlabel, pack->N);
-    int n = a->nlabel = pack->nlabel, distinct = order_labels(a, pack);
-    model_forward_rows(m, a, pack, c->L, a->host_last, distinct, NULL, NULL);
+    size_t n = (size_t)pack->nlabel;
+    int distinct = order_labels(a, pack);
+    a->nlabel = pack->nlabel;
+    model_forward_rows(m, a, pack, m->c.L, a->host_last, distinct, NULL, NULL);
+    exec_copy_in(ex, a->row, a->host_row, n * sizeof *a->row);
+    exec_copy_in(ex, a->target, a->host_target, n * sizeof *a->target);
+    ex->op->gather_rows(ex, a->label_h, a->h, a->row, a->nlabel, m->c.D);
+    return distinct;
+}
 
-    exec_range_push(ex, "head");
-    exec_copy_in(ex, a->row, a->host_row, (size_t)n * sizeof *a->row);
-    exec_copy_in(ex, a->target, a->host_target, (size_t)n * sizeof *a->target);
-    ex->op->gather_rows(ex, a->label_h, a->h, a->row, n, c->D);
-    for (int at = 0; at < n; at += a->chunk) {
-        int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_fwd(m, a, label_row(a, c->D, at), rows, GEMM_NT);
-        ex->op->xent(ex, a->dlogits, a->nll + at, a->logits, a->target + at, rows, c->V,
-                     c->final_cap, gscale);
-        if (train) /* the gradient takes the place of the hidden states */
-            ex->op->gemm(ex, label_row(a, c->D, at), c->D, a->dlogits, c->V, m->embed, c->D, rows,
-                         c->D, c->V, GEMM_NN, 1, 0);
+/* The chunk of labels from `at` on: logits, if they are not there yet; -log p; and, if wanted, the
+ * gradient of the hidden states in their place. */
+enum ChunkLogits { LOGITS_NEW, LOGITS_THERE };
+enum ChunkGradient { NLL_ALONE, NLL_AND_GRADIENT };
+static void chunk_loss(const Model *m, Acts *a, int at, enum ChunkLogits logits,
+                       enum ChunkGradient gradient) {
+    const Config *c = &m->c;
+    int n = a->nlabel - at < a->chunk ? a->nlabel - at : a->chunk;
+    store *h = label_row(a, c->D, at), *dlogits = gradient == NLL_ALONE ? NULL : a->dlogits;
+    if (logits == LOGITS_NEW) logits_fwd(m, a, h, n, GEMM_NT);
+    m->ex->op->xent(m->ex, dlogits, a->nll + at, a->logits, a->target + at, a->weight + at, n, c->V,
+                    c->final_cap);
+    if (dlogits)
+        m->ex->op->gemm(m->ex, h, c->D, dlogits, c->V, m->embed, c->D, n, c->D, c->V, GEMM_NN, 1,
+                        0);
+}
+
+static void get_nll(const Acts *a, float *nll) {
+    exec_copy_out(a->ex, a->host_label, a->nll, (size_t)a->nlabel * sizeof *a->nll);
+    for (int i = 0; i < a->nlabel; i++) nll[a->host_at[i]] = a->host_label[i];
+}
+
+static void put_weights(const Acts *a, const Objective *o, const Pack *pack, const float *nll) {
+    o->weigh(o, pack, nll, a->host_weight);
+    for (int i = 0; i < a->nlabel; i++) a->host_label[i] = a->host_weight[a->host_at[i]];
+    exec_copy_in(a->ex, a->weight, a->host_label, (size_t)a->nlabel * sizeof *a->weight);
+}
+
+void model_nll(const Model *m, Acts *a, const Pack *pack, float *nll) {
+    label_rows_fwd(m, a, pack);
+    exec_range_push(m->ex, "head");
+    for (int at = 0; at < a->nlabel; at += a->chunk) chunk_loss(m, a, at, LOGITS_NEW, NLL_ALONE);
+    get_nll(a, nll);
+    exec_range_pop(m->ex);
+}
+
+double model_loss(const Model *m, Acts *a, const Pack *pack, const Objective *o, float *nll) {
+    CHECK(a->use == ACTS_TRAIN, "expected activations for training");
+    int distinct = label_rows_fwd(m, a, pack), last = (a->nlabel - 1) / a->chunk * a->chunk;
+    exec_range_push(m->ex, "head");
+    if (o->ahead) put_weights(a, o, pack, NULL);
+    for (int at = 0; at < a->nlabel; at += a->chunk)
+        chunk_loss(m, a, at, LOGITS_NEW, o->ahead ? NLL_AND_GRADIENT : NLL_ALONE);
+    get_nll(a, nll);
+    if (!o->ahead) {
+        put_weights(a, o, pack, nll);
+        for (int at = last; at >= 0; at -= a->chunk) /* the last chunk's logits are still there */
+            chunk_loss(m, a, at, at == last ? LOGITS_THERE : LOGITS_NEW, NLL_AND_GRADIENT);
     }
-    if (train) sum_gradients(m, a, distinct);
-    exec_copy_out(ex, a->host_nll, a->nll, (size_t)n * sizeof *a->nll);
-    exec_range_pop(ex);
-
-    double sum = 0;
-    for (int i = 0; i < n; i++) nll[a->host_at[i]] = a->host_nll[i];
-    for (int i = 0; i < n; i++) sum += nll[i]; /* in the pack's order, whatever ours was */
-    return sum;
+    sum_gradients(m, a, distinct);
+    exec_range_pop(m->ex);
+    return o->loss(o, pack, nll);
 }
 
 void head_sample(const Model *m, Acts *a, int32_t *token, int n, const float *u, Sampling how) {

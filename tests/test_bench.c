@@ -52,9 +52,9 @@ static void test_calls(enum Dtype dtype) {
     costs("gemm_grad", 32 * s + 120, 120, UNIT_PRODUCT);
     ex.op->rope_fwd(&ex, x, f, g, (int32_t *)y, 2, 3, 8); /* 48 elements, 8 f32 of angles a row */
     costs("rope_fwd", 96 * s + 64, 144, UNIT_VECTOR);
-    ex.op->xent(&ex, y, g, f, (int32_t *)x, 2, 7, 30, 1);
+    ex.op->xent(&ex, y, g, f, (int32_t *)x, f, 2, 7, 30);
     costs("xent", 14 * (4 + s), 560, UNIT_VECTOR);
-    ex.op->xent(&ex, NULL, g, f, (int32_t *)x, 2, 7, 30, 1);
+    ex.op->xent(&ex, NULL, g, f, (int32_t *)x, NULL, 2, 7, 30);
     costs("xent", 14 * 4, 560, UNIT_VECTOR);
     ex.op->adamw(&ex, f, g, g, f, 10, 1, (AdamW){.eps = 1, .step = 1}); /* 4 read, 3 written */
     costs("adamw", 280, 150, UNIT_VECTOR);
@@ -154,7 +154,8 @@ static void test_pass(void) {
     Acts *a = acts_create(&m, N, 2, p.nlabel, ACTS_TRAIN);
     float nll[N];
     watch_begin(&ex, add_products, NULL);
-    model_loss(&m, a, &p, 1, nll);
+    Objective sft = objective_sft(1);
+    model_loss(&m, a, &p, &sft, nll);
     model_backward(&m, a, &p);
     watch_end(&ex);
     double in = m.c.D, out = m.c.H * m.c.E; /* of q, which the last rows of both documents have */

@@ -31,9 +31,10 @@ static void run_close(Run *r) {
 /* Adds the gradients of one pack; returns its part of the mean loss. nll (labels of the pack). */
 static double pass_nll(Run *r, const Pack *p, float *nll) {
     const Model *m = &r->g.m;
-    double sum = model_loss(m, r->a, p, (float)(1.0 / r->labels), nll);
+    Objective sft = objective_sft(r->labels);
+    double loss = model_loss(m, r->a, p, &sft, nll);
     model_backward(m, r->a, p);
-    return sum / r->labels;
+    return loss;
 }
 
 static double pass(Run *r, const Pack *p) {

@@ -26,16 +26,16 @@ static double ref_nll(const double *x, int target, int V, double cap) {
  * value of up to zmax) and of exp; 1 - (z/cap)^2 by those of z/cap; the rest are products. p - 1 of
  * the target is -(others / sum), which loses no more where p is close to 1. */
 static void ref_grad(double *d, double *tol, const double *x, int target, int V, double cap,
-                     double gscale, double round) {
+                     double weight, double round) {
     double nll = ref_nll(x, target, V, cap), zt = ref_cap(x[target], cap), zmax = 0;
     for (int i = 0; i < V; i++) zmax = fmax(zmax, fabs(ref_cap(x[i], cap)));
     for (int i = 0; i < V; i++) {
         double z = ref_cap(x[i], cap), p = exp(z - zt - nll), u = cap > 0 ? z / cap : 0;
         double miss = i == target ? -expm1(-nll) : p; /* |p - onehot| */
         double slope = 1 - u * u, lost = (8 * zmax + 8) * E32;
-        d[i] = gscale * (i == target ? -miss : miss) * slope;
+        d[i] = weight * (i == target ? -miss : miss) * slope;
         tol[i] =
-            round * fabs(d[i]) + fabs(gscale) * (lost * (i == target ? fmin(p, miss) : p) * slope +
+            round * fabs(d[i]) + fabs(weight) * (lost * (i == target ? fmin(p, miss) : p) * slope +
                                                  miss * (cap > 0 ? 8 * E32 : 0) + 4 * E32 * miss);
         tol[i] += 0x1p-126; /* f32 keeps no more of a denormal */
     }
@@ -59,8 +59,8 @@ static void test_reference(int V, int target, double cap) {
 
 typedef struct Case {
     int N, V;
-    double cap, scale, gscale;
-    double peak; /* added to the target's logit: how sure the model is */
+    double cap, scale, weight; /* of rows 0, 2, ..; the others have -3 times it */
+    double peak;               /* added to the target's logit: how sure the model is */
 } Case;
 
 static void test_xent(Exec *ex, Case c) {
@@ -75,38 +75,41 @@ static void test_xent(Exec *ex, Case c) {
     float *x = test_f32(ex, X, n), *nll = test_alloc(ex, N * 4), *nll2 = test_alloc(ex, N * 4);
     store *d = test_alloc(ex, bytes);
     int32_t *target = test_i32(ex, t, (size_t)N);
+    double *W = test_noise_array(16, N, 0);
+    for (int i = 0; i < N; i++) W[i] = (float)(i % 2 ? -3 * c.weight : c.weight);
+    float *weight = test_f32(ex, W, N);
     for (int i = 0; i < N; i++) {
         const double *row = X + (size_t)i * V;
-        ref_grad(D + (size_t)i * V, tol + (size_t)i * V, row, t[i], V, c.cap, (float)c.gscale,
+        ref_grad(D + (size_t)i * V, tol + (size_t)i * V, row, t[i], V, c.cap, W[i],
                  test_roundoff(ex->dtype));
         L[i] = ref_nll(row, t[i], V, c.cap);
         double zmax = 0;
         for (int j = 0; j < V; j++) zmax = fmax(zmax, fabs(ref_cap(row[j], c.cap)));
         tl[i] = -expm1(-L[i]) * (8 * zmax + 8) * E32 + 2 * E32 * L[i];
     }
-    ex->op->xent(ex, d, nll, x, target, N, V, (float)c.cap, (float)c.gscale);
+    ex->op->xent(ex, d, nll, x, target, weight, N, V, (float)c.cap);
     double *gd = test_get_store(ex, d, n), *gl = test_get_f32(ex, nll, N);
     char what[128];
     snprintf(what, sizeof what, "%s xent N=%d V=%d cap=%g peak=%g", ex->op->name, N, V, c.cap,
              c.peak);
     test_close_each(what, gl, L, tl, N);
     test_close_each(what, gd, D, tol, n);
-    ex->op->xent(ex, NULL, nll2, x, target, N, V, (float)c.cap, (float)c.gscale);
+    ex->op->xent(ex, NULL, nll2, x, target, NULL, N, V, (float)c.cap);
     test_same(what, ex, nll, nll2, N * 4);
     if (N > 0 && V > 1) {
         gl[N - 1] *= 1 + 1e-4;
         TEST_DETECTS(test_close_each(what, gl, L, tl, N));
-        gd[t[0]] += c.gscale; /* the onehot forgotten */
+        gd[t[0]] += W[0]; /* the onehot forgotten */
         TEST_DETECTS(test_close_each(what, gd, D, tol, n));
     }
     if (ex->dtype == DTYPE_F32) {
-        ex->op->xent(ex, (store *)x, nll2, x, target, N, V, (float)c.cap, (float)c.gscale);
+        ex->op->xent(ex, (store *)x, nll2, x, target, weight, N, V, (float)c.cap);
         test_same(what, ex, nll, nll2, N * 4);
         test_same(what, ex, x, d, bytes);
     }
     test_free(ex, x), test_free(ex, nll), test_free(ex, nll2), test_free(ex, d);
-    test_free(ex, target);
-    free(X), free(D), free(tol), free(L), free(tl), free(t), free(gd), free(gl);
+    test_free(ex, target), test_free(ex, weight);
+    free(X), free(D), free(tol), free(L), free(tl), free(t), free(gd), free(gl), free(W);
 }
 
 /* A row's bits do not depend on the other rows, nor on the number of threads. */
@@ -117,18 +120,20 @@ static void test_bits(Exec *ex, int N, int V) {
     float *x = test_f32(ex, X, n), *nll = test_alloc(ex, N * 4), *one = test_alloc(ex, N * 4);
     int32_t *target = test_i32(ex, t, N);
     store *d = test_alloc(ex, n * dtype_size(ex->dtype)), *d1 = test_alloc(ex, row);
+    double *W = test_noise_array(22, N, 1);
+    float *weight = test_f32(ex, W, N);
     for (int threads = 1; threads <= 4; threads *= 2) {
         omp_set_num_threads(threads);
-        ex->op->xent(ex, d, nll, x, target, N, V, 30, 1);
+        ex->op->xent(ex, d, nll, x, target, weight, N, V, 30);
         for (int i = 0; i < N; i += N - 1) {
-            ex->op->xent(ex, d1, one, x + (size_t)i * V, target, 1, V, 30, 1);
+            ex->op->xent(ex, d1, one, x + (size_t)i * V, target, weight + i, 1, V, 30);
             test_same("xent, nll of a row alone", ex, one, nll + i, 4);
             test_same("xent, a row alone", ex, d1, store_at(ex->dtype, d, (size_t)i * V), row);
         }
     }
     test_free(ex, x), test_free(ex, nll), test_free(ex, one), test_free(ex, target);
-    test_free(ex, d), test_free(ex, d1);
-    free(X), free(t);
+    test_free(ex, d), test_free(ex, d1), test_free(ex, weight);
+    free(X), free(t), free(W);
 }
 
 static void test_contract(Exec *ex) {
@@ -136,8 +141,8 @@ static void test_contract(Exec *ex) {
     int32_t ids[2] = {4, -1};
     float *x = test_f32(ex, v, 4), *nll = test_f32(ex, v, 1);
     int32_t *target = test_i32(ex, ids, 2);
-    TEST_DIES(ex, ex->op->xent(ex, NULL, nll, x, target, 1, 4, 30, 1));
-    TEST_DIES(ex, ex->op->xent(ex, NULL, nll, x, target + 1, 1, 4, 30, 1));
+    TEST_DIES(ex, ex->op->xent(ex, NULL, nll, x, target, NULL, 1, 4, 30));
+    TEST_DIES(ex, ex->op->xent(ex, NULL, nll, x, target + 1, NULL, 1, 4, 30));
     test_free(ex, x), test_free(ex, nll), test_free(ex, target);
 }
 

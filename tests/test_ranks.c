@@ -56,7 +56,8 @@ static Result run(Golden *g, const int own[PROJ_COUNT], bool wide) {
     float nll[GOLDEN_ROWS];
     golden_pack(g, &p);
     Acts *a = acts_create(&g->m, p.N, p.nseg, p.nlabel, ACTS_TRAIN);
-    res.loss = model_loss(&g->m, a, &p, 1.0f / (float)p.nlabel, nll) / p.nlabel;
+    Objective sft = objective_sft(p.nlabel);
+    res.loss = model_loss(&g->m, a, &p, &sft, nll);
     model_backward(&g->m, a, &p);
     res.grad = mem_array(res.l.params.size, sizeof *res.grad);
     exec_copy_out(g->m.ex, res.grad, res.l.params.grad, res.l.params.size * sizeof *res.grad);

@@ -51,8 +51,9 @@ static Curve train(Golden *g, Recipe r, float **weights) {
     golden_pack(g, &p);
     Acts *a = acts_create(&g->m, p.N, p.nseg, p.nlabel, ACTS_TRAIN);
     optim_init(&o, &l.params, r.how);
+    Objective sft = objective_sft(p.nlabel);
     for (int i = 0; i < c.steps; i++) {
-        c.loss[i] = model_loss(&g->m, a, &p, 1.0f / (float)p.nlabel, nll) / p.nlabel;
+        c.loss[i] = model_loss(&g->m, a, &p, &sft, nll);
         model_backward(&g->m, a, &p);
         c.norm[i] = optim_norm(&o);
         c.lr[i] = schedule_lr(&r.schedule, i);

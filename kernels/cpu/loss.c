@@ -17,8 +17,9 @@ typedef struct Xent {
     float *nll;
     const float *logits;
     const int32_t *target;
+    const float *weight;
     int V, chunks;
-    float cap, gscale;
+    float cap;
     /* Scratch, by slot: a row that is being worked on. */
     double *sum;  /* (slots, chunks) of exp(z - zmax) */
     float *z;     /* (slots, V) */
@@ -87,13 +88,13 @@ static void chunk_grad(const Xent *t, int slot, int row, int c) {
     const float *z = t->z + (size_t)slot * t->V + c * CHUNK;
     float cap = t->cap, zmax = row_max(t, slot);
     double sum = row_sum(t, slot);
-    float scale = (float)(t->gscale / sum);
+    float w = t->weight[row], scale = (float)(w / sum);
     int n = chunk_len(t, c), hit = t->target[row] - c * CHUNK;
 #pragma omp simd
     for (int i = 0; i < n; i++) d[i] = elem_put(scale * scalar_exp(z[i] - zmax) * slope(z[i], cap));
     if (hit >= 0 && hit < n) { /* p - 1 in double: p may be close to 1 */
         double p = (double)scalar_exp(z[hit] - zmax) / sum;
-        d[hit] = elem_put((float)(t->gscale * (p - 1) * slope(z[hit], cap)));
+        d[hit] = elem_put((float)(w * (p - 1) * slope(z[hit], cap)));
     }
 }
 
@@ -124,7 +125,7 @@ static void shared_rows(const Xent *t, int N) {
 }
 
 void TWIN(xent)(Exec *ex, store *dlogits, float *nll, const float *logits, const int32_t *target,
-                int N, int V, float cap, float gscale) {
+                const float *weight, int N, int V, float cap) {
     OP_GATE(ex);
     CHECK(N >= 0 && V > 0 && cap >= 0, "N=%d V=%d cap=%g", N, V, cap);
     for (int n = 0; n < N; n++)
@@ -132,7 +133,7 @@ void TWIN(xent)(Exec *ex, store *dlogits, float *nll, const float *logits, const
               n, target[n]);
     int chunks = (V + CHUNK - 1) / CHUNK, threads = omp_get_max_threads(), share = N < 4 * threads;
     size_t slots = share ? N : threads, room = slots * chunks;
-    Xent t = {elems(dlogits), nll, logits, target, V, chunks, cap, gscale, NULL, NULL, NULL};
+    Xent t = {elems(dlogits), nll, logits, target, weight, V, chunks, cap, NULL, NULL, NULL};
     t.sum = exec_scratch(ex, room * (sizeof *t.sum + sizeof *t.max) + slots * V * sizeof *t.z);
     t.z = (float *)(t.sum + room);
     t.max = (int32_t *)(t.z + slots * V);
