@@ -10,28 +10,29 @@
  * therefore the next layer's first, or the final one. Every W stands for W + scale B A. */
 #include "kernels/check.h"
 #include "model/acts.h"
+#include "model/linear.h"
 
 /* y[p] = x W^T + scale (x A^T) B^T for the projections of group g, which all read x (N,in). */
 static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store *const *y,
                       const store *x, int N) {
     Exec *ex = m->ex;
-    const struct Ops *op = ex->op;
-    const LayerWeights *w = &m->layer[l];
+    int in = proj_in(&m->c, group_first[g]);
     store *xa = a->layer[l].xa[g];
     LoraGroup lora = m->lora ? lora_group(m->lora, l, g) : (LoraGroup){.R = 0};
     enum GemmForm form = a->decoding ? GEMM_NT_FEW : GEMM_NT;
     CHECK(lora.R <= a->max_R[g], "layer %d: expected rank <= %d, got %d", l, a->max_R[g], lora.R);
-    if (lora.R > 0) {
-        int in = proj_in(&m->c, group_first[g]);
-        op->gemm(ex, xa, lora.R, x, in, lora.a, in, N, lora.R, in, GEMM_NT, 1, 0);
-    }
+    if (lora.R > 0)
+        linear(ex, (Rows){xa, lora.R}, (RowsIn){x, in}, (Linear){lora.a, in, lora.R}, N, GEMM_NT, 1,
+               SUM_SET);
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++, y++) {
-        int in = proj_in(&m->c, p), out = proj_out(&m->c, p);
-        op->gemm(ex, *y, out, x, in, w->proj[p], in, N, out, in, form, 1, 0);
+        int out = proj_out(&m->c, p);
+        Linear W = {m->layer[l].proj[p], in, out};
+        linear(ex, (Rows){*y, out}, (RowsIn){x, in}, W, N, form, 1, SUM_SET);
         const Adapter *d = lora.R > 0 ? lora_at(m->lora, l, p) : NULL;
-        if (d && d->R > 0)
-            op->gemm(ex, *y, out, store_at(ex->dtype, xa, (size_t)d->column), lora.R, d->B->copy,
-                     d->R, N, out, d->R, GEMM_NT, d->scale, 1);
+        if (!d || d->R == 0) continue;
+        RowsIn mine = {store_at_const(ex->dtype, xa, (size_t)d->column), lora.R};
+        linear(ex, (Rows){*y, out}, mine, (Linear){d->B->copy, d->R, out}, N, GEMM_NT, d->scale,
+               SUM_ADD);
     }
 }
 
