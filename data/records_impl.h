@@ -4,6 +4,7 @@
  *   records_csv.c      CSV rows, as the JSON objects that they stand for
  *   records_json.c     one JSON object to one Record
  *   records_fields.c   the table of forms; which fields of an object have been read
+ *   records_turns.c    a conversation, turn by turn
  *   records_chat.c     texts and lists of messages to a conversation
  *   records_hh.c       HH-RLHF text to a conversation
  *   records.c          files to Records */

@@ -17,16 +17,10 @@
 #include <stdint.h>
 
 #include "data/buf.h"
+#include "data/ids.h"
 #include "host/base/err.h"
 
 typedef struct Tokenizer Tokenizer;
-
-typedef struct Ids { /* a growing array of token ids; zero-initialise, ids_free at the end */
-    int32_t *id;
-    size_t n, capacity;
-} Ids;
-void ids_add(Ids *ids, int32_t id);
-void ids_free(Ids *ids);
 
 /* `path` is a tokenizer.json or a folder that holds one. */
 bool tokenizer_open(Tokenizer **t, const char *path, Err *err);
