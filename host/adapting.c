@@ -4,7 +4,6 @@
 
 #include "host/base/files.h"
 #include "host/base/mem.h"
-#include "model/init.h"
 #include "model/sae.h"
 
 /* ------------------------------------------------------------------------ scores to a basis -- */
@@ -73,11 +72,11 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
         }
         to->n++;
     }
-    static const char *const by[] = {"delta", "signed", "relative", "t"};
-    char made[256];
+    char made[256], by[SETTING_KEY];
+    setting_choice_name(CHOICES(SCORE_KINDS), s->subspace.by, by);
     snprintf(made, sizeof made, "top %d by %s, variance %g, rank %d%s, seed %d", s->subspace.top_k,
-             by[s->subspace.by], s->subspace.variance, s->train.rank,
-             s->subspace.center ? ", centred" : "", s->run.seed);
+             by, s->subspace.variance, s->train.rank, s->subspace.center ? ", centred" : "",
+             s->run.seed);
     to->made = mem_string(made);
     return true;
 }
@@ -98,47 +97,38 @@ void adapting_print(FILE *f, const Subspace *subspace) {
 
 /* ---------------------------------------------------------------------- basis to an adapter -- */
 
-static InitOptions options(const Settings *s, enum InitKind kind) {
-    InitOptions o = {.rank = s->train.rank,
-                     .alpha = (float)s->train.alpha,
-                     .only_scored = s->train.only_scored,
-                     .freeze_basis = s->train.freeze_basis && kind == INIT_SAILS,
-                     .gain = (enum InitGain)s->train.gain,
-                     .basis_scale = s->train.basis_scale,
-                     .seed = (uint64_t)s->run.seed};
-    static const char choices[] = "q|k|v|o|gate|up|down"; /* the order of enum Proj */
+static StartOptions options(const Settings *s, enum StartKind kind) {
+    StartOptions o = {.kind = kind,
+                      .rank = s->train.rank,
+                      .alpha = (float)s->train.alpha,
+                      .seed = (uint64_t)s->run.seed,
+                      .only_scored = s->train.only_scored,
+                      .freeze_basis = s->train.freeze_basis,
+                      .gain = (enum StartGain)s->train.gain,
+                      .basis_scale = s->train.basis_scale};
     for (int i = 0; i < list_count(s->train.targets); i++) {
         char item[8];
         list_item(s->train.targets, i, item, sizeof item);
-        o.target[setting_choice(choices, item, strlen(item))] = true;
+        o.target[setting_choice(CHOICES(PROJECTIONS), item, strlen(item))] = true;
     }
     return o;
 }
 
-bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum InitKind kind,
+bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum StartKind kind,
                     const Subspace *subspace, Err *err) {
-    InitOptions o = options(s, kind);
-    if (kind == INIT_LORA && o.rank == 0)
-        return err_set(err, EXIT_USAGE,
-                       "--rank auto takes the rank from a subspace; --init lora needs a number");
-    return init_shape(shape, c, &o, kind == INIT_SAILS ? subspace : NULL, err);
+    StartOptions o = options(s, kind);
+    return adapter_start_shape(shape, c, &o, subspace, err);
 }
 
-bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Subspace *subspace,
+bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
                     Err *err) {
-    CHECK(kind == INIT_LORA || subspace, "sails needs a subspace");
-    InitOptions o = options(s, kind);
-    const Subspace *basis = kind == INIT_SAILS ? subspace : NULL;
+    StartOptions o = options(s, kind);
     LoraShape shape;
-    if (!adapting_shape(&shape, &r->model.c, s, kind, subspace, err)) return false;
+    if (!adapter_start_shape(&shape, &r->model.c, &o, subspace, err)) return false;
     lora_init(&r->lora, &r->ex, &r->model.c, &shape, true);
     lora_shape_free(&shape);
     r->model.lora = &r->lora;
-    bool ok = true;
-    if (basis)
-        ok = init_sails(&r->lora, &r->model, &o, basis, err);
-    else
-        init_lora(&r->lora, o.seed);
+    bool ok = adapter_start_fill(&r->lora, &r->model, &o, subspace, err);
     if (!ok) runtime_drop_adapter(r);
     return ok;
 }

@@ -5,10 +5,8 @@
 #include <stdio.h>
 
 #include "host/runtime.h"
+#include "model/adapter_start.h"
 #include "model/score.h"
-#include "model/subspace.h"
-
-enum InitKind { INIT_LORA, INIT_SAILS }; /* the order of train.init */
 
 /* What can be asked of the basis of a layer whose stream has width D and whose SAE has S features:
  * no more features, no more columns than that. */
@@ -21,12 +19,13 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
                        const Settings *s, Err *err);
 void adapting_print(FILE *f, const Subspace *subspace);
 
-/* Ranks and alphas of such an adapter; to be freed by lora_shape_free. */
-bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum InitKind kind,
+/* Ranks and alphas of an adapter that starts in this way; the subspace, where that needs one. To be
+ * freed by lora_shape_free. */
+bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum StartKind kind,
                     const Subspace *subspace, Err *err);
 
-/* Gives r->model a fresh adapter with gradients and moments. INIT_SAILS needs the subspace. */
-bool adapting_fresh(Runtime *r, const Settings *s, enum InitKind kind, const Subspace *subspace,
+/* Gives r->model such an adapter, with gradients and moments. */
+bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
                     Err *err);
 
 /* Elements that are trained, and their share of the base model's parameters in percent. */

@@ -1,3 +1,4 @@
+/* align.c - score, subspace, and for each method train, generate, eval and perplexity. */
 #include "host/align.h"
 
 #include <stdio.h>
@@ -12,21 +13,42 @@
 #include "host/scoring.h"
 #include "host/summary.h"
 
+/* The word was checked by args_set. */
+static Method method_named(const char *word) {
+    for (int k = 0; k < START_COUNT; k++)
+        if (strcmp(adapter_start[k].name, word) == 0)
+            return (Method){adapter_start[k].name, &adapter_start[k]};
+    return (Method){"base", NULL};
+}
+
 static bool read_methods(Methods *m, const Settings *s, Err *err) {
     *m = (Methods){0};
     int n = list_count(s->train.methods);
     if (n == 0) return err_set(err, EXIT_USAGE, "train.methods: expected at least one method");
     for (int i = 0; i < n; i++) {
-        char item[METHOD];
-        list_item(s->train.methods, i, item, sizeof item); /* checked by args_set */
+        char word[SETTING_KEY];
+        list_item(s->train.methods, i, word, sizeof word);
         for (int j = 0; j < m->n; j++)
-            if (strcmp(m->name[j], item) == 0)
-                return err_set(err, EXIT_USAGE, "train.methods: %s is there twice", item);
-        memcpy(m->name[m->n++], item, sizeof item);
-        m->sails = m->sails || strcmp(item, "sails") == 0;
-        m->trained = m->trained || !align_is_base(item);
+            if (strcmp(m->row[j].name, word) == 0)
+                return err_set(err, EXIT_USAGE, "train.methods: %s is there twice", word);
+        const Method *row = &m->row[m->n];
+        m->row[m->n++] = method_named(word);
+        m->subspace = m->subspace || (row->start && row->start->subspace);
+        m->trained = m->trained || row->start;
     }
     return true;
+}
+
+/* What a method needs that the recipe does not give. */
+static bool check_method(const Method *m, const Settings *s, Err *err) {
+    if (!m->start) return true;
+    if (m->start->subspace && (!*s->score.sae || !*s->score.layers))
+        return err_set(err, EXIT_USAGE, "score.sae and score.layers: the method %s needs both",
+                       m->name);
+    return m->start->subspace || s->train.rank > 0 ||
+           err_set(err, EXIT_USAGE,
+                   "--rank auto takes the rank from a subspace; the method %s needs a number",
+                   m->name);
 }
 
 static bool check_saes(const Align *w, int D, Err *err) {
@@ -44,13 +66,8 @@ static bool check(Align *w, Err *err) {
     const Settings *s = w->s;
     const Methods *m = &w->methods;
     if (!settings_check_packs(s, err)) return false;
-    if (m->sails && (!*s->score.sae || !*s->score.layers))
-        return err_set(err, EXIT_USAGE, "score.sae and score.layers: the method sails needs both");
-    for (int i = 0; i < m->n && s->train.rank == 0; i++)
-        if (strcmp(m->name[i], "lora") == 0)
-            return err_set(
-                err, EXIT_USAGE,
-                "--rank auto takes the rank from a subspace; the method lora needs a number");
+    for (int i = 0; i < m->n; i++)
+        if (!check_method(&m->row[i], s, err)) return false;
     if ((*s->score.aligned != 0) != (*s->score.unaligned != 0))
         return err_set(err, EXIT_USAGE, "score.aligned and score.unaligned: both or neither");
     const char *const path[] = {s->data.path,       s->data.text,        s->score.aligned,
@@ -60,7 +77,7 @@ static bool check(Align *w, Err *err) {
         if (*path[i] && !run_hash(&w->run, hex, path[i], err)) return false;
     Config c;
     if (!config_load(&c, s->model.path, err)) return false;
-    bool ok = !m->sails ||
+    bool ok = !m->subspace ||
               (layers_parse(&w->layers, s->score.layers, c.L, err) && check_saes(w, c.D, err));
     config_free(&c);
     return ok;
@@ -76,11 +93,11 @@ static bool gather_metrics(Align *w, Err *err) {
         char name[128];
         json_t *lines, *line;
         size_t k;
-        snprintf(name, sizeof name, "adapters/%s/metrics.jsonl", m->name[i]);
+        snprintf(name, sizeof name, "adapters/%s/metrics.jsonl", m->row[i].name);
         char *from = run_path(&w->run, name);
         if (files_exists(from) && (ok = json_lines_read(&lines, from, err))) {
             json_array_foreach(lines, k, line) {
-                json_object_set_new(line, "method", json_string(m->name[i]));
+                json_object_set_new(line, "method", json_string(m->row[i].name));
                 ok = ok && json_lines_put(&out, json_incref(line), err);
             }
             json_decref(lines);
@@ -111,17 +128,16 @@ static json_t *make_row(const char *method, json_t *train, json_t *eval, json_t 
     return row;
 }
 
-static bool run_method(Align *w, const char *method, json_t *rows, Err *err) {
+static bool run_method(Align *w, const Method *m, json_t *rows, Err *err) {
     static const char *const counts[] = {"documents", "dropped"}; /* that training was given */
     json_t *trained = NULL, *eval = NULL, *perplexity = NULL;
     bool ok = true;
-    if (!align_is_base(method))
-        ok = align_train(w, method, &trained, err) && gather_metrics(w, err);
+    if (m->start) ok = align_train(w, m, &trained, err) && gather_metrics(w, err);
     for (int i = 0; i < 2 && trained; i++)
         json_object_set(w->run.manifest, counts[i], json_object_get(trained, counts[i]));
-    ok = ok && align_generate(w, method, err) && align_eval(w, method, &eval, err) &&
-         align_perplexity(w, method, &perplexity, err);
-    if (ok) json_array_append_new(rows, make_row(method, trained, eval, perplexity));
+    ok = ok && align_generate(w, m, err) && align_eval(w, m, &eval, err) &&
+         align_perplexity(w, m, &perplexity, err);
+    if (ok) json_array_append_new(rows, make_row(m->name, trained, eval, perplexity));
     json_decref(perplexity);
     json_decref(eval);
     json_decref(trained);
@@ -130,11 +146,11 @@ static bool run_method(Align *w, const char *method, json_t *rows, Err *err) {
 
 static bool run_stages(Align *w, Err *err) {
     const Methods *m = &w->methods;
-    if (m->sails && !(align_score(w, err) && align_subspace(w, err))) return false;
+    if (m->subspace && !(align_score(w, err) && align_subspace(w, err))) return false;
     json_t *summary = json_pack("{s:[]}", "rows");
     bool ok = true;
     for (int i = 0; i < m->n && ok; i++)
-        ok = run_method(w, m->name[i], json_object_get(summary, "rows"), err);
+        ok = run_method(w, &m->row[i], json_object_get(summary, "rows"), err);
     char *path = run_path(&w->run, "summary.json");
     ok = ok && align_begin_run(w, err) && files_write_json(path, summary, err) &&
          run_write_manifest(&w->run, err);

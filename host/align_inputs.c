@@ -5,10 +5,6 @@
 #include "host/align_stages.h"
 #include "host/plan.h"
 
-bool align_is_base(const char *method) {
-    return strcmp(method, "base") == 0;
-}
-
 static bool read_data(Align *w, Err *err) {
     const Settings *s = w->s;
     if (!dataset_load_training(&w->data, w->r.tokenizer, s->data.path, SIDE_CHOSEN,
@@ -44,7 +40,7 @@ static bool plan(Plan *p, Align *w, int which, Err *err) {
         case SCORE:
             return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
         case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
-            s.train.init = INIT_LORA;
+            s.train.init = START_LORA;
             s.train.only_scored = false;
             if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
             return plan_train(p, &s, ex, &w->data, err);
@@ -59,7 +55,7 @@ static bool plan(Plan *p, Align *w, int which, Err *err) {
  * after hours of scoring that the training does not fit. */
 static bool fits(Align *w, Err *err) {
     static const char *const name[PLANS] = {"score", "train", "generate", "perplexity"};
-    const bool asked[PLANS] = {w->methods.sails, w->methods.trained, true, true};
+    const bool asked[PLANS] = {w->methods.subspace, w->methods.trained, true, true};
     Plan open = {0};
     plan_measured(&open, "program, tokenizer, data and prompts");
     for (int i = 0; i < PLANS; i++) {
@@ -76,11 +72,11 @@ bool align_need_model(Align *w, Err *err) {
            fits(w, err) && runtime_model(&w->r, w->s, 0, err);
 }
 
-bool align_wear(Align *w, const char *method, Err *err) {
+bool align_wear(Align *w, const Method *m, Err *err) {
     char name[128];
     runtime_drop_adapter(&w->r);
-    if (align_is_base(method)) return true;
-    snprintf(name, sizeof name, "adapters/%s", method);
+    if (!m->start) return true;
+    snprintf(name, sizeof name, "adapters/%s", m->name);
     char *folder = run_path(&w->run, name);
     bool ok = runtime_adapter(&w->r, folder, false, err);
     free(folder);

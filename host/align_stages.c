@@ -1,3 +1,4 @@
+/* align_stages.c - the stages of align, each with the key that tells whether it must run again. */
 #include "host/align_stages.h"
 
 #include <math.h>
@@ -30,9 +31,9 @@ static const char *named(char path[128], const char *format, const char *method)
     return path;
 }
 
-void align_begin(Align *w, Stage *st, const char *name, const char *method) {
+void align_begin(Align *w, Stage *st, const char *name, const Method *m) {
     char full[64];
-    snprintf(full, sizeof full, "%s%s%s", name, *method ? "-" : "", method);
+    snprintf(full, sizeof full, "%s%s%s", name, m ? "-" : "", m ? m->name : "");
     stage_begin(st, &w->run, full);
     stage_text(st, "device", w->r.ex.op->name);
 }
@@ -65,16 +66,15 @@ static bool key_model(Align *w, Stage *st, Err *err) {
 }
 
 static bool key_data(Align *w, Stage *st, Err *err) {
-    stage_settings(
-        st, w->s,
-        KEYS("data.limit", "data.max-length", "data.pack-tokens", "data.heldout", "seed"));
+    stage_section(st, w->s, "data", KEYS("data.side")); /* it is the chosen one */
+    stage_setting(st, w->s, "seed");
     stage_text(st, "data.text", *w->s->data.text ? "given" : "");
     return stage_file(st, &w->run, "data", w->s->data.path, err);
 }
 
 /* The two files that stand in for the pairs; nothing of them is held out. */
 static bool key_corpora(Align *w, Stage *st, Err *err) {
-    stage_settings(st, w->s, KEYS("data.limit", "data.max-length", "data.pack-tokens"));
+    stage_section(st, w->s, "data", KEYS("data.side", "data.heldout"));
     return stage_file(st, &w->run, "aligned", w->s->score.aligned, err) &&
            stage_file(st, &w->run, "unaligned", w->s->score.unaligned, err);
 }
@@ -86,11 +86,11 @@ static bool key_output(Align *w, Stage *st, const char *name, Err *err) {
     return ok;
 }
 
-static bool key_adapter(Align *w, Stage *st, const char *method, Err *err) {
+static bool key_adapter(Align *w, Stage *st, const Method *m, Err *err) {
     char name[128];
-    if (align_is_base(method)) return true;
-    return key_output(w, st, named(name, "adapters/%s/adapter_model.safetensors", method), err) &&
-           key_output(w, st, named(name, "adapters/%s/adapter_config.json", method), err);
+    return !m->start ||
+           (key_output(w, st, named(name, "adapters/%s/adapter_model.safetensors", m->name), err) &&
+            key_output(w, st, named(name, "adapters/%s/adapter_config.json", m->name), err));
 }
 
 /* An SAE's weights, and in a SAELens folder what says how to read them. */
@@ -157,8 +157,8 @@ static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
 bool align_score(Align *w, Err *err) {
     const Settings *s = w->s;
     Stage st;
-    align_begin(w, &st, "score", "");
-    stage_settings(&st, s, KEYS("score.layers", "score.tokens", "score.pool", "score.products"));
+    align_begin(w, &st, "score", NULL);
+    stage_section(&st, s, "score", KEYS(NULL));
     bool corpora = *s->score.aligned;
     bool ok = key_model(w, &st, err) && key_saes(w, &st, err) &&
               (corpora ? key_corpora(w, &st, err) : key_data(w, &st, err));
@@ -189,10 +189,10 @@ static bool make_subspace(Align *w, const char *scores_path, const char *path, E
 
 bool align_subspace(Align *w, Err *err) {
     Stage st;
-    align_begin(w, &st, "subspace", "");
-    stage_settings(&st, w->s,
-                   KEYS("subspace.by", "subspace.top-k", "subspace.variance", "subspace.center",
-                        "train.rank", "seed"));
+    align_begin(w, &st, "subspace", NULL);
+    stage_section(&st, w->s, "subspace", KEYS(NULL));
+    stage_setting(&st, w->s, "train.rank");
+    stage_setting(&st, w->s, "seed");
     const char *const *out = OUTPUTS("subspace.safetensors");
     bool ok = key_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
     bool kept = false;
@@ -209,24 +209,23 @@ bool align_subspace(Align *w, Err *err) {
 
 /* -------------------------------------------------------------------------------- train -- */
 
-static bool fresh_adapter(Align *w, const char *method, Err *err) {
-    if (strcmp(method, "sails") != 0) return adapting_fresh(&w->r, w->s, INIT_LORA, NULL, err);
+static bool fresh_adapter(Align *w, const Method *m, Err *err) {
     Subspace subspace = {0};
     char *path = run_path(&w->run, "subspace.safetensors");
-    bool ok = subspace_load(&subspace, path, err) &&
-              adapting_fresh(&w->r, w->s, INIT_SAILS, &subspace, err);
+    bool ok =
+        (!m->start->subspace || subspace_load(&subspace, path, err)) &&
+        adapting_fresh(&w->r, w->s, (enum StartKind)(m->start - adapter_start), &subspace, err);
     subspace_free(&subspace);
     free(path);
     return ok;
 }
 
-static bool make_adapter(Align *w, const char *method, const char *folder, json_t **result,
-                         Err *err) {
+static bool make_adapter(Align *w, const Method *m, const char *folder, json_t **result, Err *err) {
     const Settings *s = w->s;
     TrainSetup t;
     TrainResult r;
     runtime_drop_adapter(&w->r);
-    if (!fresh_adapter(w, method, err)) return false;
+    if (!fresh_adapter(w, m, err)) return false;
     train_setup(&t, s, w->split.ntrain);
     t.doc = w->data.doc;
     t.index = w->split.train;
@@ -242,31 +241,28 @@ static bool make_adapter(Align *w, const char *method, const char *folder, json_
     return true;
 }
 
-bool align_train(Align *w, const char *method, json_t **result, Err *err) {
+/* Settings of section train that do not act on what an adapter becomes here. */
+#define NOT_TRAINING "train.methods", "train.method", "train.init"
+#define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
+
+bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
     Stage st;
     char config[128], weights[128], metrics[128], folder_name[128];
-    align_begin(w, &st, "train", method);
-    stage_settings(&st, w->s,
-                   KEYS("train.rank", "train.alpha", "train.targets", "train.batch", "train.epochs",
-                        "train.steps", "train.lr", "train.warmup", "train.schedule", "train.clip",
-                        "train.beta1", "train.beta2", "train.eps", "train.weight-decay"));
-    bool sails = strcmp(method, "sails") == 0;
-    if (sails)
-        stage_settings(
-            &st, w->s,
-            KEYS("train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"));
+    align_begin(w, &st, "train", m);
+    stage_section(&st, w->s, "train",
+                  m->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
     bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
-              (!sails || key_output(w, &st, "subspace.safetensors", err));
+              (!m->start->subspace || key_output(w, &st, "subspace.safetensors", err));
     const char *const *out =
-        OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", method),
-                named(config, "adapters/%s/adapter_config.json", method),
-                named(metrics, "adapters/%s/metrics.jsonl", method));
+        OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", m->name),
+                named(config, "adapters/%s/adapter_config.json", m->name),
+                named(metrics, "adapters/%s/metrics.jsonl", m->name));
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
-        char *folder = run_path(&w->run, named(folder_name, "adapters/%s", method));
-        ok = make_adapter(w, method, folder, &made, err) && finish(w, &st, out, made, err);
+        char *folder = run_path(&w->run, named(folder_name, "adapters/%s", m->name));
+        ok = make_adapter(w, m, folder, &made, err) && finish(w, &st, out, made, err);
         free(folder);
     }
     if (ok) *result = json_incref(st.result);
@@ -276,42 +272,40 @@ bool align_train(Align *w, const char *method, json_t **result, Err *err) {
 
 /* ---------------------------------------------------------------- generate, eval, perplexity -- */
 
-bool align_generate(Align *w, const char *method, Err *err) {
+bool align_generate(Align *w, const Method *m, Err *err) {
     const Settings *s = w->s;
     Stage st;
     char name[128];
-    align_begin(w, &st, "generate", method);
-    stage_settings(&st, s,
-                   KEYS("generate.limit", "generate.max-new-tokens", "generate.temperature",
-                        "generate.top-k", "generate.top-p", "seed"));
-    bool ok = key_model(w, &st, err) && key_adapter(w, &st, method, err) &&
+    align_begin(w, &st, "generate", m);
+    stage_section(&st, s, "generate", KEYS("generate.batch")); /* replies do not depend on it */
+    stage_setting(&st, s, "seed");
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) &&
               stage_file(&st, &w->run, "prompts", s->generate.prompts, err) &&
               (!*s->generate.benign || stage_file(&st, &w->run, "benign", s->generate.benign, err));
-    const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", method));
+    const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", m->name));
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         GeneratingWork work;
         char *path = run_path(&w->run, out[0]);
-        ok =
-            align_wear(w, method, err) && generating_run(&work, &w->r, s, &w->prompts, path, err) &&
-            finish(
-                w, &st, out,
-                json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds", work.seconds),
-                err);
+        ok = align_wear(w, m, err) && generating_run(&work, &w->r, s, &w->prompts, path, err) &&
+             finish(w, &st, out,
+                    json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
+                              work.seconds),
+                    err);
         free(path);
     }
     stage_free(&st);
     return ok;
 }
 
-bool align_eval(Align *w, const char *method, json_t **result, Err *err) {
+bool align_eval(Align *w, const Method *m, json_t **result, Err *err) {
     Stage st;
     char from_name[128], to_name[128];
-    align_begin(w, &st, "eval", method);
-    stage_settings(&st, w->s, KEYS("eval.judge", "eval.benign-categories"));
-    named(from_name, "responses/%s.jsonl", method);
-    const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", method));
+    align_begin(w, &st, "eval", m);
+    stage_section(&st, w->s, "eval", KEYS(NULL));
+    named(from_name, "responses/%s.jsonl", m->name);
+    const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", m->name));
     bool ok = key_output(w, &st, from_name, err);
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
@@ -333,19 +327,19 @@ bool align_eval(Align *w, const char *method, json_t **result, Err *err) {
     return ok;
 }
 
-bool align_perplexity(Align *w, const char *method, json_t **result, Err *err) {
+bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err) {
     const Settings *s = w->s;
     Stage st;
-    align_begin(w, &st, "perplexity", method);
+    align_begin(w, &st, "perplexity", m);
     bool text = *s->data.text;
-    bool ok = key_model(w, &st, err) && key_adapter(w, &st, method, err) && key_data(w, &st, err) &&
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) && key_data(w, &st, err) &&
               (!text || stage_file(&st, &w->run, "text", s->data.text, err));
     const char *const none[] = {NULL};
     bool kept = false;
     ok = ok && begin(w, &st, none, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         NllSum sum = {0};
-        ok = align_wear(w, method, err) &&
+        ok = align_wear(w, m, err) &&
              measure_sum(&sum, &w->r.model, text ? w->text.doc : w->data.doc,
                          text ? NULL : w->split.held, text ? w->text.n : w->split.nheld,
                          settings_pack_tokens(s), s->run.json ? NULL : "perplexity", err);

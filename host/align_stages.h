@@ -10,14 +10,19 @@
 #include "host/layers.h"
 #include "host/run.h"
 #include "host/runtime.h"
+#include "model/adapter_start.h"
 
-enum { METHOD = 16, METHODS = 16 };
+/* A row of the table: the base model, or an adapter that starts in this way. */
+typedef struct Method {
+    const char *name;
+    const AdapterStart *start; /* NULL: nothing is trained */
+} Method;
 
 /* The rows that the recipe asks for, each once. */
 typedef struct Methods {
-    char name[METHODS][METHOD];
+    Method row[1 + START_COUNT];
     int n;
-    bool sails, trained; /* is there such a row */
+    bool subspace, trained; /* does a row need the subspace, is one trained */
 } Methods;
 
 typedef struct Align {
@@ -33,29 +38,27 @@ typedef struct Align {
     Prompts prompts;
 } Align;
 
-bool align_is_base(const char *method); /* is nothing trained? */
-
 /* Reads all inputs, checks that every stage to come fits (EXIT_MEMORY), and opens the model. Done
  * already: fine. */
 bool align_need_model(Align *w, Err *err);
 
-/* Puts the finished adapter of a method on the open model; base: none. */
-bool align_wear(Align *w, const char *method, Err *err);
+/* Puts the finished adapter of a method on the open model, if there is one. */
+bool align_wear(Align *w, const Method *m, Err *err);
 
 bool align_score(Align *w, Err *err);
 bool align_subspace(Align *w, Err *err);
 
 /* Of one method; the result's reference goes to the caller. */
-bool align_train(Align *w, const char *method, json_t **result, Err *err);
-bool align_generate(Align *w, const char *method, Err *err);
-bool align_eval(Align *w, const char *method, json_t **result, Err *err);
-bool align_perplexity(Align *w, const char *method, json_t **result, Err *err);
+bool align_train(Align *w, const Method *m, json_t **result, Err *err);
+bool align_generate(Align *w, const Method *m, Err *err);
+bool align_eval(Align *w, const Method *m, json_t **result, Err *err);
+bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err);
 
 /* Makes the run folder, before the first output. */
 bool align_begin_run(Align *w, Err *err);
 
 /* Opens a stage's key with what all stages depend on: device and storage type. */
-void align_begin(Align *w, Stage *st, const char *name, const char *method);
+void align_begin(Align *w, Stage *st, const char *name, const Method *m); /* m NULL: of all */
 
 /* One line of progress on stdout: what was done or kept. */
 void align_say(const Align *w, const Stage *st, bool kept);

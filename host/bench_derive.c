@@ -298,7 +298,7 @@ bool bench_derive(const Settings *s, Err *err) {
     Derived d = {.sums = {.by_shape = true, .peak = &h100}};
     paper_open(&d.r.ex);
     paper_model(&d.r.model, &d.r.ex, &c);
-    bool ok = adapting_fresh(&d.r, s, INIT_LORA, NULL, err) && take_steps(&d, s, err);
+    bool ok = adapting_fresh(&d.r, s, START_LORA, NULL, err) && take_steps(&d, s, err);
     if (ok) print(&d, s);
     runtime_drop_adapter(&d.r);
     watch_end(&d.r.ex);

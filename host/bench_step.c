@@ -133,7 +133,7 @@ bool bench_step(const Bench *b, Err *err) {
     Plan plan = {0};
     if (ok) plan_measured(&plan, "program, tokenizer and data");
     ok = ok && plan_train(&plan, s, &r->ex, &d, err) && plan_fits(&plan, &r->ex, err) &&
-         runtime_model(r, s, (int)d.longest, err) && adapting_fresh(r, s, INIT_LORA, NULL, err) &&
+         runtime_model(r, s, (int)d.longest, err) && adapting_fresh(r, s, START_LORA, NULL, err) &&
          run_steps(b, &d, err);
     dataset_free(&d);
     return ok;

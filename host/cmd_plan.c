@@ -8,8 +8,6 @@
 #include "host/print.h"
 #include "host/runtime.h"
 
-enum { STAGE_SCORE, STAGE_TRAIN, STAGE_GENERATE, STAGE_LOGPROB }; /* plan.stage */
-
 /* docs: NULL for a stage that reads none. */
 static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *docs) {
     double anonymous = plan_total(p, PLAN_ANONYMOUS), file = plan_total(p, PLAN_FILE);

@@ -11,11 +11,13 @@
 static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
     if (*s->train.init_adapter) return runtime_adapter(r, s->train.init_adapter, true, err);
     Subspace subspace = {0};
-    if (s->train.init == INIT_SAILS && !*s->train.subspace)
+    const AdapterStart *start = &adapter_start[s->train.init];
+    if (start->subspace && !*s->train.subspace)
         return err_set(err, EXIT_USAGE,
-                       "--init sails: --subspace is needed: a file written by sails subspace");
-    bool ok = s->train.init != INIT_SAILS || subspace_load(&subspace, s->train.subspace, err);
-    ok = ok && adapting_fresh(r, s, (enum InitKind)s->train.init, &subspace, err);
+                       "--init %s: --subspace is needed: a file written by sails subspace",
+                       start->name);
+    bool ok = !start->subspace || subspace_load(&subspace, s->train.subspace, err);
+    ok = ok && adapting_fresh(r, s, (enum StartKind)s->train.init, &subspace, err);
     subspace_free(&subspace);
     return ok;
 }

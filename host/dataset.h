@@ -7,8 +7,6 @@
 #include "data/chat.h"
 #include "host/settings.h"
 
-enum Side { SIDE_CHOSEN, SIDE_REJECTED }; /* of pairs; the order of settings.h */
-
 typedef struct Dataset {
     Records records;
     Doc *doc; /* one per record, in order */

@@ -9,8 +9,6 @@
 #include "host/judge.h"
 #include "host/prompts.h"
 
-enum { JUDGE_REFUSAL, JUDGE_FILE }; /* eval.judge */
-
 /* Is `category`, up to its first '/', an element of the comma-joined list? */
 static bool category_in(const char *list, const char *category) {
     size_t n = strcspn(category, "/");

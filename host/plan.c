@@ -141,10 +141,12 @@ static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, b
     if (*folder) return lora_load(lora, cpu, c, folder, false, err);
     if (!training) return true;
     Subspace subspace = {0};
-    bool sails = s->train.init == INIT_SAILS && *s->train.subspace;
-    if (sails && !subspace_load(&subspace, s->train.subspace, err)) return false;
+    enum StartKind start = (enum StartKind)s->train.init;
+    if (adapter_start[start].subspace && !*s->train.subspace) start = START_LORA; /* of this rank */
+    if (adapter_start[start].subspace && !subspace_load(&subspace, s->train.subspace, err))
+        return false;
     LoraShape shape;
-    bool ok = adapting_shape(&shape, c, s, sails ? INIT_SAILS : INIT_LORA, &subspace, err);
+    bool ok = adapting_shape(&shape, c, s, start, &subspace, err);
     subspace_free(&subspace);
     if (!ok) return false;
     lora_declare(lora, cpu, c, &shape);

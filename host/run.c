@@ -197,19 +197,31 @@ void stage_free(Stage *st) {
     *st = (Stage){0};
 }
 
-void stage_settings(Stage *st, const Settings *s, const char *const *keys) {
-    json_t *to = json_object_get(st->key, "settings");
-    Use use[16];
-    int n = 0;
-    for (; keys[n]; n++) use[n] = (Use){keys[n], USE_OPTIONAL};
-    use[n] = (Use){NULL, USE_OPTIONAL};
-    Command as_command = {.use = use};
-    for (int i = 0; i < SETTINGS_COUNT; i++) {
-        if (!command_uses(&as_command, i)) continue;
-        char key[SETTING_KEY], text[SETTING_KEY];
-        setting_key(&settings_table[i], key);
-        json_object_set_new(to, key, json_string(setting_text(&settings_table[i], s, text)));
+static void add_setting(Stage *st, const Settings *s, const Setting *row) {
+    char key[SETTING_KEY], text[SETTING_KEY];
+    setting_key(row, key);
+    json_object_set_new(json_object_get(st->key, "settings"), key,
+                        json_string(setting_text(row, s, text)));
+}
+
+static bool among(const char *key, const char *const *keys) {
+    for (; *keys; keys++)
+        if (strcmp(key, *keys) == 0) return true;
+    return false;
+}
+
+void stage_section(Stage *st, const Settings *s, const char *section, const char *const *except) {
+    for (const Setting *row = settings_table; row < settings_table + SETTINGS_COUNT; row++) {
+        char key[SETTING_KEY];
+        setting_key(row, key);
+        if (strcmp(row->section, section) == 0 && setting_role(row) == ROLE_NONE &&
+            row->mark != DISPLAY && !among(key, except))
+            add_setting(st, s, row);
     }
+}
+
+void stage_setting(Stage *st, const Settings *s, const char *key) {
+    add_setting(st, s, setting_find(key));
 }
 
 void stage_text(Stage *st, const char *name, const char *value) {

@@ -56,9 +56,11 @@ typedef struct Stage {
 void stage_begin(Stage *st, const Run *r, const char *name);
 void stage_free(Stage *st); /* accepts a zeroed Stage */
 
-/* Adds to the key: settings by their keys ("train.*", "seed"; NULL ends), a text, an input file in
- * its role ("data"), the configuration and the weights of a model folder. */
-void stage_settings(Stage *st, const Settings *s, const char *const *keys);
+/* Adds to the key: the settings of a section, save those by which files are named (their contents
+ * count) or results shown, and the keys in `except` (NULL ends); one setting by its key ("seed"); a
+ * text; an input file in its role ("data"); the configuration and the weights of a model folder. */
+void stage_section(Stage *st, const Settings *s, const char *section, const char *const *except);
+void stage_setting(Stage *st, const Settings *s, const char *key);
 void stage_text(Stage *st, const char *name, const char *value);
 bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err);
 bool stage_model(Stage *st, Run *r, const char *folder, Err *err);

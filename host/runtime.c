@@ -9,17 +9,9 @@
 #include "host/machine.h"
 #include "host/wait_policy.h"
 
-enum { CHOSEN_AUTO, CHOSEN_F32, CHOSEN_BF16 }; /* model.dtype */
-
 static enum Dtype dtype_for(const Settings *s, enum DeviceKind kind) {
-    switch (s->model.dtype) {
-        case CHOSEN_F32:
-            return DTYPE_F32;
-        case CHOSEN_BF16:
-            return DTYPE_BF16;
-        default:
-            return machine_auto_dtype(kind);
-    }
+    return s->model.dtype ? (enum Dtype)(s->model.dtype - 1) /* auto stands before them */
+                          : machine_auto_dtype(kind);
 }
 
 bool runtime_device(Runtime *r, const Settings *s, Err *err) {

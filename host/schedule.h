@@ -2,7 +2,13 @@
 #ifndef SAILS_SCHEDULE_H
 #define SAILS_SCHEDULE_H
 
-enum ScheduleKind { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
+#include "kernels/choices.h"
+
+#define SCHEDULES(X)             \
+    X(SCHEDULE_COSINE, "cosine") \
+    X(SCHEDULE_LINEAR, "linear") \
+    X(SCHEDULE_CONSTANT, "constant")
+enum ScheduleKind { SCHEDULES(CHOICE_ENUM) };
 
 typedef struct Schedule {
     enum ScheduleKind kind;

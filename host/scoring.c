@@ -9,8 +9,6 @@
 #include "host/numbers.h"
 #include "host/print.h"
 
-enum { COUNT_REPLY, COUNT_LAST, COUNT_ALL }; /* score.tokens */
-
 bool saes_open(SaeSet *set, Exec *ex, const Settings *s, const Layers *layers, int width,
                Err *err) {
     *set = (SaeSet){.sae = mem_array((size_t)layers->n, sizeof *set->sae)};

@@ -1,8 +1,11 @@
+/* settings.c - the table of settings, and its rows as text. */
 #include "host/settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "kernels/check.h"
 
 #define ROW(section, TYPE, field, fallback, least, most, detail, mark, help)                 \
     {#section, #field, SET_##TYPE, offsetof(Settings, section.field), fallback, least, most, \
@@ -34,6 +37,15 @@ void setting_flag(const Setting *s, char flag[SETTING_KEY]) {
         snprintf(flag, SETTING_KEY, "%s", s->section);
     else
         setting_name(s, flag);
+}
+
+const Setting *setting_find(const char *key) {
+    for (const Setting *s = settings_table; s < settings_table + SETTINGS_COUNT; s++) {
+        char own[SETTING_KEY];
+        setting_key(s, own);
+        if (strcmp(own, key) == 0) return s;
+    }
+    die(__FILE__, __LINE__, __func__, "no setting %s", key);
 }
 
 enum SettingRole setting_role(const Setting *s) {

@@ -22,10 +22,30 @@
 #include <stddef.h>
 
 #include "host/base/err.h"
+#include "host/schedule.h"
+#include "kernels/choices.h"
+#include "kernels/ops.h"
+#include "model/adapter_start.h"
+#include "model/score.h"
+
+/* Enums of what only settings name; the others stand where they are used. */
+#define SIDES(X) X(SIDE_CHOSEN, "chosen") X(SIDE_REJECTED, "rejected") /* of a pair */
+enum Side { SIDES(CHOICE_ENUM) };
+#define COUNTED_TOKENS(X) X(COUNT_REPLY, "reply") X(COUNT_LAST, "last") X(COUNT_ALL, "all")
+enum CountedTokens { COUNTED_TOKENS(CHOICE_ENUM) };
+#define JUDGES(X) X(JUDGE_REFUSAL, "refusal") X(JUDGE_FILE, "file")
+enum JudgeKind { JUDGES(CHOICE_ENUM) };
+#define PLAN_STAGES(X)            \
+    X(STAGE_SCORE, "score")       \
+    X(STAGE_TRAIN, "train")       \
+    X(STAGE_GENERATE, "generate") \
+    X(STAGE_LOGPROB, "logprob")
+enum PlanStage { PLAN_STAGES(CHOICE_ENUM) };
 
 enum SettingType { SET_INT, SET_REAL, SET_FLAG, SET_TEXT, SET_CHOICE, SET_LIST };
 enum SettingMark { PLAIN, OURS, DISPLAY };
 
+#define START_ABOUT(value, name, about, ...) "; " name ": " about
 #define PRESET_NAMES "2b|9b|27b" /* the published shapes: presets.h */
 
 /* clang-format off */
@@ -41,15 +61,15 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(model, TEXT, adapter, "", 0, 0, "folder", PLAIN, "PEFT LoRA adapter put on the model") \
     X(model, TEXT, tokenizer, "", 0, 0, "path", PLAIN, \
       "tokenizer.json or its folder; the model's where there is one") \
-    X(model, CHOICE, device, "auto", 0, 0, "auto|cpu|cuda", PLAIN, "where the numbers are made") \
-    X(model, CHOICE, dtype, "auto", 0, 0, "auto|f32|bf16", PLAIN, \
+    X(model, CHOICE, device, "auto", 0, 0, CHOICES(DEVICE_KINDS), PLAIN, "where the numbers are made") \
+    X(model, CHOICE, dtype, "auto", 0, 0, "auto" DTYPES(CHOICE_WORD), PLAIN, \
       "storage type; auto: bf16 where the device computes in it, else f32")
 
 #define SETTINGS_DATA(X) \
     X(data, TEXT, path, "", 0, 0, "file", PLAIN, \
       "JSONL, JSON or CSV, plain or .gz: pairs, chats, prompts, texts or tokens") \
     X(data, INT, limit, "0", 0, 2147483647, "records", PLAIN, "read at most so many; 0: all") \
-    X(data, CHOICE, side, "chosen", 0, 0, "chosen|rejected", PLAIN, \
+    X(data, CHOICE, side, "chosen", 0, 0, CHOICES(SIDES), PLAIN, \
       "which reply of a pair is the document") \
     X(data, INT, max_length, "1024", 2, 1048576, "tokens", OURS, \
       "longer documents are cut at the end and counted") \
@@ -67,17 +87,17 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(score, TEXT, aligned, "", 0, 0, "file", PLAIN, "aligned corpus, in place of chosen replies") \
     X(score, TEXT, unaligned, "", 0, 0, "file", PLAIN, \
       "unaligned corpus, in place of rejected replies") \
-    X(score, CHOICE, tokens, "reply", 0, 0, "reply|last|all", OURS, \
+    X(score, CHOICE, tokens, "reply", 0, 0, CHOICES(COUNTED_TOKENS), OURS, \
       "which tokens count: the final reply, its last token, or all but BOS and markers") \
-    X(score, CHOICE, pool, "token", 0, 0, "token|document", OURS, \
+    X(score, CHOICE, pool, "token", 0, 0, CHOICES(SCORE_POOLS), OURS, \
       "means over all tokens, or over the documents' means") \
-    X(score, CHOICE, products, "exact", 0, 0, "exact|fast", PLAIN, \
+    X(score, CHOICE, products, "exact", 0, 0, CHOICES(SAE_PRODUCTS), PLAIN, \
       "of the SAEs' encoders; fast: in bf16, and what that switches is sampled and reported") \
     X(score, TEXT, out, "", 0, 0, "file", PLAIN, "scores to write (safetensors)")
 
 #define SETTINGS_SUBSPACE(X) \
     X(subspace, TEXT, scores, "", 0, 0, "file", PLAIN, "scores written by sails score") \
-    X(subspace, CHOICE, by, "delta", 0, 0, "delta|signed|relative|t", OURS, \
+    X(subspace, CHOICE, by, "delta", 0, 0, CHOICES(SCORE_KINDS), OURS, \
       "statistic that ranks the features") \
     X(subspace, INT, top_k, "20", 1, 65536, "features", OURS, "decoder directions per layer") \
     X(subspace, REAL, variance, "0.8", 0, 1, "share", PLAIN, \
@@ -86,22 +106,22 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(subspace, TEXT, out, "", 0, 0, "file", PLAIN, "subspace to write (safetensors)")
 
 #define SETTINGS_TRAIN(X) \
-    X(train, LIST, methods, "base,lora,sails", 0, 0, "base|lora|sails", PLAIN, \
+    X(train, LIST, methods, "base,lora,sails", 0, 0, "base" ADAPTER_STARTS(CHOICE_WORD), PLAIN, \
       "rows of the table: each is trained, generates and is judged") \
     X(train, CHOICE, method, "lora", 0, 0, "lora", PLAIN, "what is trained") \
-    X(train, CHOICE, init, "sails", 0, 0, "lora|sails", PLAIN, \
-      "start of the adapter: A random and B zero, or the SAE subspace") \
+    X(train, CHOICE, init, "sails", 0, 0, CHOICES(ADAPTER_STARTS), PLAIN, \
+      "start of the adapter" ADAPTER_STARTS(START_ABOUT)) \
     X(train, TEXT, init_adapter, "", 0, 0, "folder", PLAIN, "start from this PEFT LoRA instead") \
     X(train, TEXT, subspace, "", 0, 0, "file", PLAIN, "subspace written by sails subspace") \
     X(train, INT, rank, "16", 0, 4096, "auto|columns", OURS, \
       "of the adapters and of the basis; auto: what the variance asks for, layer by layer") \
     X(train, REAL, alpha, "32", 0.0001, 1000000, "", OURS, "adapter output is scaled by alpha/rank") \
-    X(train, LIST, targets, "q,k,v,o", 0, 0, "q|k|v|o|gate|up|down", PLAIN, \
+    X(train, LIST, targets, "q,k,v,o", 0, 0, CHOICES(PROJECTIONS), PLAIN, \
       "projections that get an adapter") \
     X(train, FLAG, only_scored, "false", 0, 0, "", OURS, "adapt only the layers that have an SAE") \
     X(train, FLAG, freeze_basis, "false", 0, 0, "", OURS, \
       "train only the factor that starts at zero") \
-    X(train, CHOICE, gain, "none", 0, 0, "none|norm", OURS, \
+    X(train, CHOICE, gain, "none", 0, 0, CHOICES(START_GAINS), OURS, \
       "correct the basis for the gains of the norms around each sub-layer") \
     X(train, REAL, basis_scale, "1", 0.000001, 1000000, "", OURS, "multiplies the basis") \
     X(train, INT, batch, "64", 1, 1048576, "documents", OURS, "of one step") \
@@ -109,7 +129,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, INT, steps, "0", 0, 2147483647, "steps", PLAIN, "in place of epochs when not 0") \
     X(train, REAL, lr, "2e-4", 0, 100, "", OURS, "peak learning rate") \
     X(train, REAL, warmup, "0.03", 0, 1, "share", OURS, "of the steps, with a rising rate") \
-    X(train, CHOICE, schedule, "cosine", 0, 0, "cosine|linear|constant", OURS, \
+    X(train, CHOICE, schedule, "cosine", 0, 0, CHOICES(SCHEDULES), OURS, \
       "learning rate after the warm-up") \
     X(train, REAL, clip, "1.0", 0, 1000000, "", OURS, "largest gradient norm; 0: no clipping") \
     X(train, REAL, beta1, "0.9", 0, 0.999999, "", OURS, "AdamW, mean of gradients") \
@@ -132,7 +152,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_EVAL(X) \
     X(eval, TEXT, responses, "", 0, 0, "file", PLAIN, "responses written by sails generate") \
-    X(eval, CHOICE, judge, "refusal", 0, 0, "refusal|file", PLAIN, \
+    X(eval, CHOICE, judge, "refusal", 0, 0, CHOICES(JUDGES), PLAIN, \
       "deterministic rules, or scores 1..5 read from a file") \
     X(eval, TEXT, judgements, "", 0, 0, "file", PLAIN, \
       "for judge file: JSONL {\"id\",\"score\"}, ids as in the responses") \
@@ -150,7 +170,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(merge, TEXT, out, "", 0, 0, "folder", PLAIN, "merged model to write")
 
 #define SETTINGS_PLAN(X) \
-    X(plan, CHOICE, stage, "train", 0, 0, "score|train|generate|logprob", PLAIN, \
+    X(plan, CHOICE, stage, "train", 0, 0, CHOICES(PLAN_STAGES), PLAIN, \
       "what is going to run")
 
 #define SETTINGS_INIT(X) \
@@ -168,7 +188,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(init, INT, positions, "0", 0, 1048576, "tokens", PLAIN, "longest text") \
     X(init, REAL, std, "0.02", 0, 10, "", PLAIN, "of the normal weights") \
     X(init, REAL, norm_std, "0.05", 0, 10, "", PLAIN, "of the norms' offsets") \
-    X(init, CHOICE, dtype, "bf16", 0, 0, "f32|bf16", PLAIN, "of the file") \
+    X(init, CHOICE, dtype, "bf16", 0, 0, CHOICES(DTYPES), PLAIN, "of the file") \
     X(init, REAL, shard, "5", 0.00001, 1000, "GB", PLAIN, "largest file") \
     X(init, TEXT, out, "", 0, 0, "folder", PLAIN, "model to write")
 
@@ -250,6 +270,8 @@ void setting_key(const Setting *s, char key[SETTING_KEY]);
 void setting_name(const Setting *s, char name[SETTING_KEY]);
 void setting_flag(const Setting *s, char flag[SETTING_KEY]);
 bool setting_top_level(const Setting *s);
+
+const Setting *setting_find(const char *key); /* "train.rank", "seed"; it must be there */
 
 /* What a setting does with the file or folder that it names: one called `out` is written. */
 enum SettingRole { ROLE_NONE, ROLE_INPUT, ROLE_OUTPUT };

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "kernels/choices.h"
 #include "kernels/store.h"
 
 #ifdef __cplusplus
@@ -25,7 +26,8 @@ extern "C" {
 struct Ops;
 struct Device;
 
-enum DeviceKind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
+#define DEVICE_KINDS(X) X(DEVICE_AUTO, "auto") X(DEVICE_CPU, "cpu") X(DEVICE_CUDA, "cuda")
+enum DeviceKind { DEVICE_KINDS(CHOICE_ENUM) };
 
 typedef struct Exec {
     const struct Ops *op;        /* the device's ops in this storage type: ex->op->rmsnorm_fwd */

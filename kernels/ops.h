@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/choices.h"
 #include "kernels/exec.h"
 #include "kernels/store.h"
 
@@ -191,9 +192,10 @@ typedef void op_gemm_grad(Exec *ex, float *C, const store *A, int lda, const sto
 
 /* Softcap, cross entropy and its gradient. With z = cap tanh(logits / cap) (cap 0: z = logits):
  *   nll[n] = log sum exp z[n] - z[n][target[n]]
- *   dlogits = gscale (softmax(z) - onehot(target)) (1 - (z/cap)^2)
+ *   dlogits[n] = weight[n] (softmax(z) - onehot(target)) (1 - (z/cap)^2)
  *   dlogits (N,V) store out =, NULL: not wanted; in an f32 table it may alias logits;
- *   nll (N) f32 out =;  logits (N,V) f32 in;  target (N) i32 in, 0 <= target < V. */
+ *   nll (N) f32 out =;  logits (N,V) f32 in;  target (N) i32 in, 0 <= target < V;
+ *   weight (N) f32 in, not read without dlogits. */
 typedef void op_xent(Exec *ex, store *dlogits, float *nll, const float *logits,
                      const int32_t *target, const float *weight, int N, int V, float cap);
 
@@ -259,7 +261,8 @@ enum SaeAct { SAE_RELU, SAE_JUMPRELU, SAE_TOPK };
 
 /* EXACT: products as f32 has them.  FAST: of x and w rounded to bf16, summed in f32: a GPU
  * then has a third of the work, in a table of f32 a sixth. On a CPU it saves nothing. */
-enum SaeProducts { SAE_EXACT, SAE_FAST };
+#define SAE_PRODUCTS(X) X(SAE_EXACT, "exact") X(SAE_FAST, "fast")
+enum SaeProducts { SAE_PRODUCTS(CHOICE_ENUM) };
 
 /* An SAE encoder as ops see it.   w (D,S), b (S), threshold (S; NULL unless JumpReLU) f32.
  *   pre = x w + b;   ReLU: a = max(pre, 0);   JumpReLU: a = pre (pre > threshold);

@@ -8,9 +8,12 @@
 
 #include <stddef.h>
 
+#include "kernels/choices.h"
+
 typedef struct store store;
 
-enum Dtype { DTYPE_F32, DTYPE_BF16, DTYPE_COUNT };
+#define DTYPES(X) X(DTYPE_F32, "f32") X(DTYPE_BF16, "bf16")
+enum Dtype { DTYPES(CHOICE_ENUM) DTYPE_COUNT };
 
 static inline size_t dtype_size(enum Dtype t) {
     return t == DTYPE_F32 ? 4 : 2;

@@ -14,10 +14,12 @@
 #define SAILS_SCORE_H
 
 #include "host/base/err.h"
+#include "kernels/choices.h"
 #include "kernels/ops.h"
 
 enum { SCORE_GROUPS = 64 };
-enum ScorePool { POOL_TOKEN, POOL_DOCUMENT };
+#define SCORE_POOLS(X) X(POOL_TOKEN, "token") X(POOL_DOCUMENT, "document")
+enum ScorePool { SCORE_POOLS(CHOICE_ENUM) };
 
 typedef struct ScoreLayer {
     int layer, S;
@@ -62,7 +64,9 @@ int score_group(const int32_t *token0, int n0, const int32_t *token1, int n1);
  *   SIGNED    mean0 - mean1, largest first
  *   RELATIVE  SIGNED / the layer's largest mean1
  *   T         |t| */
-enum ScoreKind { SCORE_DELTA, SCORE_SIGNED, SCORE_RELATIVE, SCORE_T };
+#define SCORE_KINDS(X) \
+    X(SCORE_DELTA, "delta") X(SCORE_SIGNED, "signed") X(SCORE_RELATIVE, "relative") X(SCORE_T, "t")
+enum ScoreKind { SCORE_KINDS(CHOICE_ENUM) };
 
 /* With mean_c = sum_g sum[c][g] / sum_g W[c][g], W the tokens or documents of a group, the
  * standard error of mean0 - mean1 is that of a difference of two ratios over n groups:

@@ -5,9 +5,16 @@
 #ifndef SAILS_TENSORS_H
 #define SAILS_TENSORS_H
 
+#include "kernels/choices.h"
 #include "model/config.h"
 
-enum Proj { PROJ_Q, PROJ_K, PROJ_V, PROJ_O, PROJ_GATE, PROJ_UP, PROJ_DOWN, PROJ_COUNT };
+/* With the word that options call it by. */
+/* clang-format off */
+#define PROJECTIONS(X) \
+    X(PROJ_Q, "q") X(PROJ_K, "k") X(PROJ_V, "v") X(PROJ_O, "o") X(PROJ_GATE, "gate") \
+    X(PROJ_UP, "up") X(PROJ_DOWN, "down")
+/* clang-format on */
+enum Proj { PROJECTIONS(CHOICE_ENUM) PROJ_COUNT };
 extern const char *const proj_name[PROJ_COUNT]; /* "q_proj", ... */
 extern const char *const proj_path[PROJ_COUNT]; /* "self_attn.q_proj", ..., "mlp.down_proj" */
 int proj_in(const Config *c, enum Proj p);      /* width read */

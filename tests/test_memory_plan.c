@@ -60,7 +60,8 @@ static void test_train(void) {
     open_with(&o, &cmd_train, flags);
     const Settings *s = &o.args.s;
     MUST(dataset_load(&d, o.r.tokenizer, s->data.path, SIDE_CHOSEN, 128, 0, &err) &&
-             plan_train(&p, s, &o.r.ex, &d, &err) && adapting_fresh(&o.r, s, INIT_LORA, NULL, &err),
+             plan_train(&p, s, &o.r.ex, &d, &err) &&
+             adapting_fresh(&o.r, s, START_LORA, NULL, &err),
          err);
     near(item(&p, "adapters"), o.r.lora.params.weights.size, 2);
     near(item(&p, "adapter gradients"), o.r.lora.params.grads.size, 1);

@@ -13,7 +13,7 @@
 #include "host/base/files.h"
 #include "host/base/mem.h"
 #include "host/scoring.h"
-#include "model/init.h"
+#include "model/adapter_start.h"
 #include "model/subspace.h"
 #include "tests/test.h"
 
@@ -178,14 +178,14 @@ static void open_world(Args *a, Runtime *r, SaeSet *saes, Records *records, cons
 /* q of the layer behind a scored one reads it, o of the scored layer writes to it. */
 static void check_adapters(Runtime *r, const Subspace *s, int rank) {
     const Config *c = &r->model.c;
-    InitOptions o = {.rank = rank, .alpha = 32, .basis_scale = 1};
+    StartOptions o = {.kind = START_SAILS, .rank = rank, .alpha = 32, .basis_scale = 1};
     o.target[PROJ_Q] = o.target[PROJ_O] = true;
     LoraShape shape;
     Lora lora;
     Err err;
-    MUST(init_shape(&shape, c, &o, s, &err), err);
+    MUST(adapter_start_shape(&shape, c, &o, s, &err), err);
     lora_init(&lora, &r->ex, c, &shape, true);
-    MUST(init_sails(&lora, &r->model, &o, s, &err), err);
+    MUST(adapter_start_fill(&lora, &r->model, &o, s, &err), err);
     double *U = mem_array((size_t)c->D * (size_t)rank, sizeof *U);
     for (int i = 0; i < s->n; i++) {
         int layer = s->basis[i].layer;

@@ -1,4 +1,5 @@
-#include "model/init.h"
+/* adapter_start.c - the ways in which adapters start, and the table of them. */
+#include "model/adapter_start.h"
 
 #include <math.h>
 
@@ -32,7 +33,7 @@ static bool has_basis(const Subspace *s, int layer) {
     return s->basis[subspace_nearest(s, layer)].layer == layer;
 }
 
-static bool check_basis(const Config *c, const InitOptions *o, const Basis *b, Err *err) {
+static bool check_basis(const Config *c, const StartOptions *o, const Basis *b, Err *err) {
     if (b->D != c->D)
         return err_set(err, EXIT_INPUT,
                        "the subspace has width %d, the model %d; make one for this model", b->D,
@@ -48,28 +49,44 @@ static bool check_basis(const Config *c, const InitOptions *o, const Basis *b, E
                    b->layer, b->R, o->rank);
 }
 
-static bool check_subspace(const Config *c, const InitOptions *o, const Subspace *s, Err *err) {
+static bool check_subspace(const Config *c, const StartOptions *o, const Subspace *s, Err *err) {
     for (int i = 0; i < s->n; i++)
         if (!check_basis(c, o, &s->basis[i], err))
             return s->file ? err_prefix(err, "%s", s->file) : false;
     return true;
 }
 
-bool init_shape(LoraShape *shape, const Config *c, const InitOptions *o, const Subspace *s,
-                Err *err) {
-    if (!s && o->rank <= 0)
-        return err_set(err, EXIT_USAGE, "--rank auto needs a subspace, plain LoRA a rank");
-    if (s && !check_subspace(c, o, s, err)) return false;
+bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *o,
+                         const Subspace *s, Err *err) {
+    const AdapterStart *start = &adapter_start[o->kind];
+    if (!start->subspace && o->rank <= 0)
+        return err_set(err, EXIT_USAGE, "--rank auto needs a subspace, --init %s a rank",
+                       start->name);
+    if (start->subspace && !check_subspace(c, o, s, err)) return false;
     lora_shape_init(shape, c);
     shape->rslora = o->rslora;
     for (int l = 0; l < c->L; l++)
         for (int p = 0; p < PROJ_COUNT; p++) {
             size_t i = (size_t)l * PROJ_COUNT + (size_t)p;
-            if (!o->target[p] || (s && o->only_scored && !has_basis(s, l))) continue;
-            shape->rank[i] = s ? basis_for(s, l, (enum Proj)p)->R : o->rank;
+            if (!o->target[p]) continue;
+            shape->rank[i] = start->rank(o, s, l, (enum Proj)p);
             shape->alpha[i] = o->alpha;
         }
     return true;
+}
+
+bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
+                        Err *err) {
+    exec_zero(l->ex, l->params.master, l->params.size * sizeof *l->params.master);
+    if (!adapter_start[o->kind].fill(l, m, o, s, err)) return false;
+    params_sync(&l->params);
+    return true;
+}
+
+/* --------------------------------------------------------------------------------- sails -- */
+
+static int sails_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p) {
+    return o->only_scored && !has_basis(s, layer) ? 0 : basis_for(s, layer, p)->R;
 }
 
 /* U with row d multiplied (reading) or divided (writing) by 1 + w[d], orthonormal again. */
@@ -116,12 +133,8 @@ static void put_basis(Lora *l, Adapter *a, const double *U, enum Proj p, double 
     free(f);
 }
 
-static void zero(Lora *l) {
-    exec_zero(l->ex, l->params.master, l->params.size * sizeof *l->params.master);
-}
-
-static bool init_one(Lora *l, const Model *m, const InitOptions *o, const Subspace *s, int layer,
-                     enum Proj p, Err *err) {
+static bool sails_adapter(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
+                          int layer, enum Proj p, Err *err) {
     Adapter *a = lora_at(l, layer, p);
     const Basis *b = basis_for(s, layer, p);
     if (a->R == 0) return true;
@@ -137,17 +150,23 @@ static bool init_one(Lora *l, const Model *m, const InitOptions *o, const Subspa
     return ok;
 }
 
-bool init_sails(Lora *l, const Model *m, const InitOptions *o, const Subspace *s, Err *err) {
-    zero(l);
+static bool sails_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
+                       Err *err) {
     for (int layer = 0; layer < m->c.L; layer++)
         for (int p = 0; p < PROJ_COUNT; p++)
-            if (!init_one(l, m, o, s, layer, (enum Proj)p, err)) return false;
-    params_sync(&l->params);
+            if (!sails_adapter(l, m, o, s, layer, (enum Proj)p, err)) return false;
     return true;
 }
 
-void init_lora(Lora *l, uint64_t seed) {
-    zero(l);
+/* ---------------------------------------------------------------------------------- lora -- */
+
+static int lora_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p) {
+    (void)s, (void)layer, (void)p;
+    return o->rank;
+}
+
+static bool lora_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err) {
+    (void)m, (void)s, (void)err;
     for (int i = 0; i < l->c->L * PROJ_COUNT; i++) {
         const Adapter *a = &l->adapter[i];
         size_t n = (size_t)a->R * (size_t)a->in;
@@ -155,9 +174,14 @@ void init_lora(Lora *l, uint64_t seed) {
         if (n == 0) continue;
         float *A = mem_array(n, sizeof *A);
         for (size_t j = 0; j < n; j++)
-            A[j] = (float)(bound * (2 * rng_uniform(seed, (uint64_t)i, j) - 1));
+            A[j] = (float)(bound * (2 * rng_uniform(o->seed, (uint64_t)i, j) - 1));
         exec_copy_in(l->ex, a->A->master, A, n * sizeof *A);
         free(A);
     }
-    params_sync(&l->params);
+    return true;
 }
+
+/* ----------------------------------------------------------------------------- the table -- */
+
+#define ROW(value, name, about, subspace, rank, fill) [value] = {name, subspace, rank, fill},
+const AdapterStart adapter_start[START_COUNT] = {ADAPTER_STARTS(ROW)};

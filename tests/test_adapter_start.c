@@ -1,6 +1,6 @@
 /* Adapter starts: which basis goes where, what the factors hold, and that the model does not
  * change. The golden model has three layers; its norms' offsets are not zero. */
-#include "model/init.h"
+#include "model/adapter_start.h"
 
 #include <math.h>
 
@@ -9,8 +9,12 @@
 
 enum { R = 4 };
 
-static const InitOptions PLAIN = {
-    .rank = R, .alpha = 2 * R, .target = {true, true, true, true}, .basis_scale = 1, .seed = 11};
+static const StartOptions PLAIN = {.kind = START_SAILS,
+                                   .rank = R,
+                                   .alpha = 2 * R,
+                                   .target = {true, true, true, true},
+                                   .basis_scale = 1,
+                                   .seed = 11};
 
 static Basis random_basis(Exec *ex, int layer, int D, int rank) {
     Basis b = {.layer = layer, .D = D, .R = rank, .m = 1, .k = 1};
@@ -27,17 +31,16 @@ static Subspace bases(Exec *ex, int D, int n, const int *layer, const int *rank)
     return s;
 }
 
-static Lora start(const Model *m, const InitOptions *o, const Subspace *s) {
+static Lora start(const Model *m, const StartOptions *o, const Subspace *s) {
     Lora l;
     LoraShape shape;
     Err err;
-    CHECK(init_shape(&shape, &m->c, o, s, &err), "%s", err.text);
+    StartOptions kind = *o;
+    kind.kind = s ? START_SAILS : START_LORA;
+    CHECK(adapter_start_shape(&shape, &m->c, &kind, s, &err), "%s", err.text);
     lora_init(&l, m->ex, &m->c, &shape, true);
     lora_shape_free(&shape);
-    if (s)
-        CHECK(init_sails(&l, m, o, s, &err), "%s", err.text);
-    else
-        init_lora(&l, o->seed);
+    CHECK(adapter_start_fill(&l, m, &kind, s, &err), "%s", err.text);
     return l;
 }
 
@@ -77,7 +80,7 @@ static int is_basis(const Lora *l, int layer, int p, const Basis *b, double scal
 }
 
 /* Which basis (index) each layer's reading and writing projections take. */
-static void expect_map(const Model *m, const Subspace *s, const InitOptions *o, const int reads[3],
+static void expect_map(const Model *m, const Subspace *s, const StartOptions *o, const int reads[3],
                        const int writes[3]) {
     Lora l = start(m, o, s);
     for (int layer = 0; layer < 3; layer++)
@@ -102,7 +105,7 @@ static void expect_map(const Model *m, const Subspace *s, const InitOptions *o, 
 }
 
 static void test_map(const Model *m) {
-    InitOptions o = PLAIN;
+    StartOptions o = PLAIN;
     int rank[3] = {R, R, R};
     Subspace s = bases(m->ex, m->c.D, 2, (int[]){0, 2}, rank);
     expect_map(m, &s, &o, (int[]){0, 0, 0}, (int[]){0, 0, 1}); /* 1 lies between: down */
@@ -156,7 +159,7 @@ static const char *norm_name(int p) {
 /* With norm gains the factor spans diag(1 + w) U, or diag(1 / (1 + w)) U, and is orthonormal. The
  * gains come from the checkpoint itself; in bf16 as the model holds them. */
 static void test_gain(Golden *g) {
-    InitOptions o = PLAIN;
+    StartOptions o = PLAIN;
     o.gain = GAIN_NORM;
     for (int p = 0; p < PROJ_COUNT; p++) o.target[p] = true;
     int D = g->m.c.D;
@@ -198,7 +201,7 @@ static void test_gain(Golden *g) {
 
 /* A uniform in (-bound, bound): variance bound^2 / 3; four standard errors of each moment. */
 static void test_lora(const Model *m) {
-    InitOptions o = PLAIN;
+    StartOptions o = PLAIN;
     Lora l = start(m, &o, NULL), again = start(m, &o, NULL);
     o.seed++;
     Lora other = start(m, &o, NULL);
@@ -235,21 +238,24 @@ static void test_lora(const Model *m) {
 static void test_refused(const Model *m) {
     LoraShape shape;
     Err err;
-    InitOptions o = PLAIN;
+    StartOptions o = PLAIN;
     Subspace s = bases(m->ex, m->c.D + 1, 1, (int[]){1}, (int[]){R});
-    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT,
+    EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT,
                    "the subspace has width");
     s.file = mem_string("some.file");
-    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT, "some.file: the sub");
+    EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT,
+                   "some.file: the sub");
     subspace_free(&s);
     s = bases(m->ex, m->c.D, 1, (int[]){3}, (int[]){R});
-    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT, "only 0 to 2");
+    EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT,
+                   "only 0 to 2");
     subspace_free(&s);
     s = bases(m->ex, m->c.D, 1, (int[]){2}, (int[]){R + 1});
-    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT, "has rank 5");
+    EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT, "has rank 5");
     subspace_free(&s);
-    o.rank = 0;
-    EXPECT_REFUSED(init_shape(&shape, &m->c, &o, NULL, &err), err, EXIT_USAGE, "plain LoRA a rank");
+    o.rank = 0, o.kind = START_LORA;
+    EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, NULL, &err), err, EXIT_USAGE,
+                   "--init lora a rank");
 }
 
 static void body(Exec *ex) {
@@ -265,5 +271,5 @@ static void body(Exec *ex) {
 
 int main(void) {
     test_each_exec(body);
-    return test_done("test_init");
+    return test_done("test_adapter_start");
 }

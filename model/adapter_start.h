@@ -1,0 +1,67 @@
+/* adapter_start.h - how adapters start: a table with a row for each way. All leave W as it is,
+ * because one of the two factors is zero.
+ *
+ * Another way is a line in ADAPTER_STARTS and a function for its row in adapter_start.c: options,
+ * help, plan, align and train read the table. */
+#ifndef SAILS_ADAPTER_START_H
+#define SAILS_ADAPTER_START_H
+
+#include "kernels/choices.h"
+#include "model/gemma2.h"
+#include "model/subspace.h"
+
+/* X(value, name, what it does, does it need a subspace, rank rule, fill) */
+/* clang-format off */
+#define ADAPTER_STARTS(X) \
+    X(START_LORA, "lora", "A random and B zero", false, lora_rank, lora_fill) \
+    X(START_SAILS, "sails", "the SAE subspace in A or B", true, sails_rank, sails_fill)
+/* clang-format on */
+enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
+
+/* NONE: the basis as it is. NORM: corrected for the RMSNorm between stream and projection: a
+ * direction d that is read appears behind the pre-norm as d (1 + w_pre); to write d, the
+ * projection must give d / (1 + w_post). The corrected columns are made orthonormal again, so that
+ * only the span differs. */
+#define START_GAINS(X) X(GAIN_NONE, "none") X(GAIN_NORM, "norm")
+enum StartGain { START_GAINS(CHOICE_ENUM) };
+
+typedef struct StartOptions {
+    enum StartKind kind;
+    int rank;    /* 0 with a subspace: the rank of each layer's basis */
+    float alpha; /* adapter output is scaled by alpha / rank */
+    bool rslora; /* ... by alpha / sqrt(rank) */
+    bool target[PROJ_COUNT];
+    uint64_t seed;
+    /* Of starts with a subspace: */
+    bool only_scored;  /* adapters only on layers that have a basis of their own */
+    bool freeze_basis; /* train only the factor that starts at zero */
+    enum StartGain gain;
+    double basis_scale;
+} StartOptions;
+
+typedef struct AdapterStart {
+    const char *name;
+    bool subspace;
+    /* Rank of the adapter of (layer, p), which is a target; 0: none. */
+    int (*rank)(const StartOptions *o, const Subspace *s, int layer, enum Proj p);
+    /* Fills masters, which are zero, and says which factors are not trained. */
+    bool (*fill)(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
+} AdapterStart;
+extern const AdapterStart adapter_start[START_COUNT];
+
+/* Ranks and alphas for lora_alloc. The subspace, where the start needs one, must fit the model:
+ * refused are another width than its own, layers that it does not have, and a rank asked for that
+ * differs from the bases'. NULL otherwise. To be freed by lora_shape_free. */
+bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *o,
+                         const Subspace *s, Err *err);
+
+/* Fills adapters of that shape: masters, their copies, and which factors are trained.
+ *   lora    A uniform in (-1/sqrt(in), 1/sqrt(in)), B = 0: PEFT's default
+ *   sails   reading (q, k, v, gate, up): A = scale U^T, B = 0, with the basis U nearest to the
+ *           layer below, whose stream enters; writing (o, down): A = 0, B = scale U, with the
+ *           nearest to the layer itself. Ties go down. Refused: with GAIN_NORM, a norm gain of 0.
+ */
+bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
+                        Err *err);
+
+#endif
