@@ -9,7 +9,7 @@
 #
 # Every WORK (default: all) runs as whole programs, alone ("quiet"), with one busy loop on each core,
 # beside a twin that is started over and over with the same policy, and beside another OpenMP
-# program, training with libgomp's default. Policies: sails's own (host/wait_policy.h), passive,
+# program, training with libgomp's default. Policies: sails's own (host/stage/wait_policy.h), passive,
 # active, libgomp's default. They take turns, ROUNDS (5) times, so that all meet the same machine.
 #
 # Prints CSV: work, policy, median ms alone, then how many times longer the others take, each

@@ -1,7 +1,8 @@
+/* batch.c - a permutation by hashing, and first fit. */
 #include "data/batch.h"
 
-#include "host/base/mem.h"
-#include "host/base/rng.h"
+#include "data/base/mem.h"
+#include "data/base/rng.h"
 
 /* Keeps these numbers apart from other uses of the same seed. */
 static const uint64_t ORDER_STREAM = 0x6f72646572000000u;

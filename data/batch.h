@@ -3,7 +3,7 @@
 #define SAILS_BATCH_H
 
 #include "data/chat.h"
-#include "host/base/pack.h"
+#include "data/base/pack.h"
 
 /* The documents of global batch `step` (from 0): a permutation of all documents for each epoch,
  * drawn from (seed, epoch); the last batch of an epoch may be smaller. Fills doc[batch] and

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 /* Bytes; zero-initialise, buf_free at the end. p is NULL until something was added. */
 typedef struct Buf {

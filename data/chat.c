@@ -1,3 +1,4 @@
+/* chat.c - the template's markers around each turn, and which tokens are labels. */
 #include "data/chat.h"
 
 #include <limits.h>

@@ -1,7 +1,7 @@
 /* ids.c - a growing array of token ids. */
 #include "data/ids.h"
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 void ids_add(Ids *ids, int32_t id) {
     if (ids->n == ids->capacity)

@@ -1,3 +1,4 @@
+/* records.c - a data file from its first record to its last, and what was left out. */
 #include "data/records.h"
 
 #include "data/records_impl.h"

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "host/base/err.h"
+#include "data/base/err.h"
 
 enum RecordForm { RECORD_PAIR, RECORD_CHAT, RECORD_PROMPT, RECORD_TEXT, RECORD_TOKENS };
 

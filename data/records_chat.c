@@ -144,7 +144,8 @@ static bool add_message(Chat *chat, const json_t *message, const char *field, si
 bool chat_add_messages(Chat *chat, const json_t *list, const char *field, const Fields *f) {
     size_t i;
     const json_t *message;
-    json_array_foreach(list, i, message) if (!add_message(chat, message, field, i, f)) return false;
+    json_array_foreach (list, i, message)
+        if (!add_message(chat, message, field, i, f)) return false;
     return true;
 }
 
@@ -189,7 +190,7 @@ bool chat_add_history(Chat *chat, const json_t *history, const Fields *f) {
     if (!json_is_array(history))
         return fields_fail(f, "history",
                            "expected a list of [user, assistant] texts; mend the record");
-    json_array_foreach(history, i, turns) {
+    json_array_foreach (history, i, turns) {
         const json_t *user = json_array_get(turns, 0), *model = json_array_get(turns, 1);
         char where[64];
         snprintf(where, sizeof where, "history[%zu]", i);

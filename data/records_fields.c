@@ -102,7 +102,7 @@ bool fields_open(Fields *f, const json_t *object, Records *all, Source *s, size_
     const char *key;
     json_t *value;
     bool ok = true;
-    json_object_foreach((json_t *)object, key, value) {
+    json_object_foreach ((json_t *)object, key, value) {
         char *name = lower(key);
         if (ok && json_object_get(f->object, name))
             ok = fields_fail(f, key, "the same field is there in another case; remove one");
@@ -158,7 +158,7 @@ static void note_ignored(Records *all, const char *name) {
 bool fields_check_rest(const Fields *f) {
     const char *key;
     json_t *value;
-    json_object_foreach(f->object, key, value) {
+    json_object_foreach (f->object, key, value) {
         if (listed(f->taken, (size_t)f->ntaken, key) || fields_blank(value)) continue;
         if (LISTS(system_fields, key))
             return fields_fail(f, key,

@@ -250,15 +250,13 @@ static void read_names(Record *r, Fields *f) {
 static bool no_form(const Fields *f) {
     const char *key;
     json_t *value;
-    json_object_foreach(
-        f->object, key,
-        value) if (json_object_size(f->object) == 1 &&
-                   json_is_object(json_array_get(
-                       value, 0))) return fields_fail(f, key,
-                                                      "expected records, not a list of them; take "
-                                                      "them out: jq -c "
-                                                      "'.[] | .[]' %s > records.jsonl",
-                                                      f->s->path);
+    json_object_foreach (f->object, key, value)
+        if (json_object_size(f->object) == 1 && json_is_object(json_array_get(value, 0)))
+            return fields_fail(f, key,
+                               "expected records, not a list of them; take "
+                               "them out: jq -c "
+                               "'.[] | .[]' %s > records.jsonl",
+                               f->s->path);
     return source_fail(f->s, f->line,
                        "expected one of \"chosen\" and \"rejected\", \"messages\", \"prompt\", "
                        "\"instruction\", \"text\", \"tokens\", \"goal\"; rename its key, or see "

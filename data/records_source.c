@@ -8,8 +8,8 @@
 #include <zlib.h>
 
 #include "data/records_impl.h"
-#include "host/base/files.h"
-#include "host/base/interrupt.h"
+#include "data/base/files.h"
+#include "data/base/interrupt.h"
 
 enum {
     BUFFER = 1 << 16,

@@ -18,7 +18,7 @@
 
 #include "data/buf.h"
 #include "data/ids.h"
-#include "host/base/err.h"
+#include "data/base/err.h"
 
 typedef struct Tokenizer Tokenizer;
 

@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 
 #include "data/tokenizer_impl.h"
-#include "host/base/files.h"
+#include "data/base/files.h"
 
 enum {
     FILE_LIMIT = 1 << 28, /* bytes; Gemma's file has 17 to 34 MB */
@@ -28,10 +28,10 @@ static bool check_ids(Tokenizer *t, const json_t *vocab, const json_t *added, Er
         return err_set(err, EXIT_INPUT, "%s: model.vocab: expected an object", t->path);
     if (added && !json_is_array(added))
         return err_set(err, EXIT_INPUT, "%s: added_tokens: expected a list", t->path);
-    json_object_foreach((json_t *)vocab, key,
-                        value) if (!check_id(t, value, "model.vocab", err)) return false;
-    json_array_foreach((json_t *)added, i, value) if (!check_id(t, json_object_get(value, "id"),
-                                                                "added_tokens", err)) return false;
+    json_object_foreach ((json_t *)vocab, key, value)
+        if (!check_id(t, value, "model.vocab", err)) return false;
+    json_array_foreach ((json_t *)added, i, value)
+        if (!check_id(t, json_object_get(value, "id"), "added_tokens", err)) return false;
     return true;
 }
 
@@ -53,7 +53,7 @@ static bool load_vocab(Tokenizer *t, const json_t *vocab, Err *err) {
     for (int i = 0; i < t->npieces; i++) t->piece[i] = (Piece){.len = -1};
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)vocab, key, value) {
+    json_object_foreach ((json_t *)vocab, key, value) {
         size_t len = strlen(key); /* the parser lets no key hold a NUL */
         int32_t id = (int32_t)json_integer_value(value);
         if (!add_piece(t, id, key, len, err)) return false;
@@ -158,7 +158,7 @@ static bool load_merges(Tokenizer *t, const json_t *merges, Err *err) {
     for (i = 0; i <= t->merge_mask; i++) t->merge[i].pair = EMPTY_PAIR;
     t->split_at_marks = marks_are_plain(t);
     const json_t *merge, *block[MERGE_BLOCK];
-    json_array_foreach(merges, i, merge) {
+    json_array_foreach (merges, i, merge) {
         const char *s = json_string_value(merge);
         if (s && strncmp(s, "#version", 8) == 0) continue; /* a header line of old files */
         block[waiting++] = merge;
@@ -215,7 +215,7 @@ static bool load_added(Tokenizer *t, const json_t *added, const json_t *model, E
     /* The library numbers tokens that the model lacks itself, behind all others. */
     int32_t next = (int32_t)json_object_size(json_object_get(model, "vocab"));
     const json_t *one;
-    json_array_foreach(added, i, one) {
+    json_array_foreach (added, i, one) {
         if (!tokenizer_keys(t, one, "added_tokens", keys, err)) return false;
         const json_t *content = json_object_get(one, "content");
         const char *s = json_string_value(content);

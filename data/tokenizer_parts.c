@@ -12,7 +12,7 @@ bool tokenizer_keys(const Tokenizer *t, const json_t *object, const char *where,
         return err_set(err, EXIT_INPUT, "%s: %s: expected an object", t->path, where);
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)object, key, value) {
+    json_object_foreach ((json_t *)object, key, value) {
         int i = 0;
         while (known[i] && strcmp(known[i], key) != 0) i++;
         if (!known[i])
@@ -125,7 +125,7 @@ static bool load_post_processor(Tokenizer *t, const json_t *part, Err *err) {
     if (strcmp(type_of(part), "TemplateProcessing") != 0 || !json_is_array(single))
         return refuse(t, "post_processor", part, expected, err);
     size_t i, last = json_array_size(single) - 1;
-    json_array_foreach(single, i, piece) {
+    json_array_foreach (single, i, piece) {
         bool text = json_object_get(piece, "Sequence") != NULL;
         if (text != (i == last) || i > 1) return refuse(t, "post_processor", part, expected, err);
     }

@@ -1,3 +1,4 @@
+/* utf8.c - one code point at a time. */
 #include "data/utf8.h"
 
 #include <string.h>

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "host/command.h"
-#include "host/base/interrupt.h"
+#include "host/cli/command.h"
+#include "data/base/interrupt.h"
 
 extern const Command cmd_align, cmd_bench, cmd_doctor, cmd_eval, cmd_generate, cmd_init,
     cmd_inspect, cmd_logprob, cmd_merge, cmd_plan, cmd_score, cmd_subspace, cmd_tokenize, cmd_train;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 /* The head's logits exist for a chunk of label rows at a time. A chunk this large (250 rows of
  * 256,000 in bf16) keeps the embedding matrix, read twice per chunk, from being the bottleneck: the

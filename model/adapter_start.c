@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-#include "host/base/mem.h"
-#include "host/base/rng.h"
+#include "data/base/mem.h"
+#include "data/base/rng.h"
 
 static bool writes(enum Proj p) {
     return p == PROJ_O || p == PROJ_DOWN;

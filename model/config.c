@@ -6,9 +6,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "host/base/files.h"
-#include "host/base/foreign.h"
-#include "host/base/mem.h"
+#include "data/base/files.h"
+#include "data/base/foreign.h"
+#include "data/base/mem.h"
 
 enum { CONFIG_BYTES = 16 << 20 };
 
@@ -98,7 +98,7 @@ static double read_rope(Reader *r, const char *key, const json_t *rope, double t
     }
     const char *name;
     const json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)rope, name, v) {
+    json_object_foreach ((json_t *)(uintptr_t)rope, name, v) {
         bool type = strcmp(name, "rope_type") == 0 || strcmp(name, "type") == 0;
         if (json_is_null(v)) continue;
         if (type && json_is_string(v) && strcmp(json_string_value(v), "default") == 0) continue;

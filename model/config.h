@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "host/base/err.h"
+#include "data/base/err.h"
 #include "kernels/ops.h"
 
 typedef struct Config {

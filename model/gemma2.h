@@ -1,6 +1,6 @@
 /* gemma2.h - Gemma-2 with LoRA: weights, forward and backward over packs. Knows only the ops.
  *
- *   model_open; lora_load or lora_init, m.lora = &lora; acts_create;
+ *   model_open; lora_load or lora_alloc, m.lora = &lora; acts_create;
  *   per pack: model_loss, model_backward
  *
  * Every result is a function of the pack alone: documents in one pack do not influence each
@@ -8,9 +8,9 @@
 #ifndef SAILS_GEMMA2_H
 #define SAILS_GEMMA2_H
 
-#include "host/base/arena.h"
-#include "host/base/pack.h"
-#include "host/base/safetensors.h"
+#include "data/base/arena.h"
+#include "data/base/pack.h"
+#include "data/base/safetensors.h"
 #include "model/config.h"
 #include "model/lora.h"
 #include "model/objective.h"

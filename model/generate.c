@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "host/base/mem.h"
-#include "host/base/rng.h"
+#include "data/base/mem.h"
+#include "data/base/rng.h"
 #include "model/acts.h"
 
 typedef struct Slot {

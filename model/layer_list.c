@@ -1,8 +1,9 @@
+/* layer_list.c - lists of layer numbers as text, and back. */
 #include "model/layer_list.h"
 
 #include <stdio.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 const char *layer_key(char key[LAYER_KEY], int layer, const char *what) {
     snprintf(key, LAYER_KEY, "layer.%d.%s", layer, what);

@@ -2,8 +2,8 @@
 #ifndef SAILS_LAYER_LIST_H
 #define SAILS_LAYER_LIST_H
 
-#include "host/base/err.h"
-#include "host/base/safetensors.h"
+#include "data/base/err.h"
+#include "data/base/safetensors.h"
 
 enum { LAYER_KEY = 64, LAYER_LIMIT = 100000 };
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 Adapter *lora_at(const Lora *l, int layer, enum Proj p) {
     return &l->adapter[(size_t)layer * PROJ_COUNT + p];
@@ -72,7 +72,7 @@ void lora_declare(Lora *l, Exec *ex, const Config *c, const LoraShape *shape) {
         for (int g = 0; g < GROUP_COUNT; g++) add_group(l, layer, (enum Group)g);
 }
 
-void lora_init(Lora *l, Exec *ex, const Config *c, const LoraShape *shape, bool training) {
+void lora_alloc(Lora *l, Exec *ex, const Config *c, const LoraShape *shape, bool training) {
     lora_declare(l, ex, c, shape);
     params_allocate(&l->params, training);
 }

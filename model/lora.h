@@ -52,7 +52,7 @@ void lora_shape_free(LoraShape *s);
 void lora_declare(Lora *l, Exec *ex, const Config *c, const LoraShape *shape);
 
 /* The same with memory, all zero; with `training` every factor is trained (params.h). */
-void lora_init(Lora *l, Exec *ex, const Config *c, const LoraShape *shape, bool training);
+void lora_alloc(Lora *l, Exec *ex, const Config *c, const LoraShape *shape, bool training);
 void lora_free(Lora *l); /* accepts a zeroed Lora */
 
 /* PEFT adapter folders: adapter_config.json + adapter_model.safetensors. Load takes any LoRA of

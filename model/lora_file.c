@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
-#include "host/base/safetensors.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "data/base/safetensors.h"
 #include "model/peft.h"
 
 /* --------------------------------------------------------------------------------- load -- */

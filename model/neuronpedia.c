@@ -1,8 +1,9 @@
+/* neuronpedia.c - the names by which published SAEs go there. */
 #include "model/neuronpedia.h"
 
 #include <stdio.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 /* Average L0 of the SAE that Neuronpedia shows under the plain name, by layer; others of the same
  * layer and width carry their L0 in the id. */

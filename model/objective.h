@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#include "host/base/pack.h"
+#include "data/base/pack.h"
 
 typedef struct Objective Objective;
 struct Objective {

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 /* Between two tensors that follow each other lies at most padding, which is zero and stays zero:
  * they make one range, whatever their size. */

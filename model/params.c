@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 /* Aligned places are multiples of this many elements: 32 bytes in the narrowest type. */
 enum { BLOCK = 16 };

@@ -12,7 +12,7 @@
 #ifndef SAILS_PARAMS_H
 #define SAILS_PARAMS_H
 
-#include "host/base/arena.h"
+#include "data/base/arena.h"
 #include "kernels/ops.h"
 
 typedef struct Param {

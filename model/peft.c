@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
 #include "model/pattern.h"
 
 enum { CONFIG_BYTES = 16 << 20, MAX_RANK = 1 << 16, MODULE_NAME = 96 };
@@ -92,11 +92,9 @@ static bool check_keys(const Reader *r) {
         return refuse(r, "bias", "expected \"none\": Gemma-2 has no biases");
     const char *key;
     const json_t *v;
-    json_object_foreach(
-        (json_t *)(uintptr_t)r->json, key,
-        v) if (!is_fine(key) &&
-               !is_off(v)) return refuse(r, key,
-                                         "this option is not supported; expected it off or absent");
+    json_object_foreach ((json_t *)(uintptr_t)r->json, key, v)
+        if (!is_fine(key) && !is_off(v))
+            return refuse(r, key, "this option is not supported; expected it off or absent");
     return check_init(r);
 }
 
@@ -160,7 +158,7 @@ static bool read_map(const Reader *r, const char *key, RuleList *list) {
     if (!map || json_is_null(map)) return true;
     if (!json_is_object(map)) return refuse(r, key, "expected an object");
     const char *name;
-    json_object_foreach((json_t *)(uintptr_t)map, name, v) {
+    json_object_foreach ((json_t *)(uintptr_t)map, name, v) {
         if (!add_rule(r, key, list, name, PATTERN_END, v)) return false;
     }
     return true;

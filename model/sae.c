@@ -1,11 +1,12 @@
+/* sae.c - encoders on the device, rows of the decoder read when asked for. */
 #include "model/sae.h"
 
 #include <glob.h>
 #include <math.h>
 #include <stdio.h>
 
-#include "host/base/foreign.h"
-#include "host/base/mem.h"
+#include "data/base/foreign.h"
+#include "data/base/mem.h"
 #include "model/neuronpedia.h"
 #include "model/sae_file.h"
 

@@ -7,7 +7,7 @@
 #ifndef SAILS_SAE_H
 #define SAILS_SAE_H
 
-#include "host/base/err.h"
+#include "data/base/err.h"
 #include "kernels/ops.h"
 
 typedef struct Sae {

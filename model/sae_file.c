@@ -1,12 +1,13 @@
+/* sae_file.c - Gemma Scope's params.npz and SAELens's folders. */
 #include "model/sae_file.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "host/base/files.h"
-#include "host/base/interrupt.h"
-#include "host/base/mem.h"
+#include "data/base/files.h"
+#include "data/base/interrupt.h"
+#include "data/base/mem.h"
 
 enum { CFG_LIMIT = 1 << 24 };
 

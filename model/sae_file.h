@@ -2,8 +2,8 @@
 #ifndef SAILS_SAE_FILE_H
 #define SAILS_SAE_FILE_H
 
-#include "host/base/npz.h"
-#include "host/base/safetensors.h"
+#include "data/base/npz.h"
+#include "data/base/safetensors.h"
 #include "kernels/ops.h"
 
 typedef struct SaeFile {

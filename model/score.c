@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 #include "model/layer_list.h"
 
 static const char FORMAT[] = "sails scores 1";

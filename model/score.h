@@ -13,7 +13,7 @@
 #ifndef SAILS_SCORE_H
 #define SAILS_SCORE_H
 
-#include "host/base/err.h"
+#include "data/base/err.h"
 #include "kernels/choices.h"
 #include "kernels/ops.h"
 

@@ -1,8 +1,8 @@
 /* score_rank.c - ranking, standard errors and stability from the grouped sums. */
 #include <math.h>
 
-#include "host/base/mem.h"
-#include "host/base/rng.h"
+#include "data/base/mem.h"
+#include "data/base/rng.h"
 #include "model/score.h"
 
 /* One view of a layer: its groups, each taken times[g] times. */

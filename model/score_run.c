@@ -1,8 +1,9 @@
+/* score_run.c - packs through the layers that have an SAE, and the sums of what fires there. */
 #include "model/score_run.h"
 
 #include <math.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 
 /* Fast products are checked on the first SAMPLE_ROWS counted rows of one pack in SAMPLE_PACKS: 2 %
  * of the time on a GPU, where a pack has 2048 rows and 64 cost as much as 256 do. */

@@ -1,9 +1,10 @@
+/* subspace.c - PCA of decoder rows, and the orthonormal basis of what it keeps. */
 #include "model/subspace.h"
 
 #include <math.h>
 
-#include "host/base/mem.h"
-#include "host/base/rng.h"
+#include "data/base/mem.h"
+#include "data/base/rng.h"
 
 /* --------------------------------------------------------------------- factorisations by the ops
  */

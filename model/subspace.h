@@ -3,7 +3,7 @@
 #ifndef SAILS_SUBSPACE_H
 #define SAILS_SUBSPACE_H
 
-#include "host/base/err.h"
+#include "data/base/err.h"
 #include "kernels/ops.h"
 
 typedef struct Basis {

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 #include "model/layer_list.h"
 #include "model/subspace.h"
 

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "host/base/interrupt.h"
-#include "host/base/mem.h"
+#include "data/base/interrupt.h"
+#include "data/base/mem.h"
 #include "kernels/bf16.h"
 #include "model/gemma2.h"
 

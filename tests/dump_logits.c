@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 #include "model/gemma2.h"
 
 #define MUST(call, err) CHECK(call, "%s", (err).text)

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host/base/files.h"
+#include "data/base/files.h"
 #include "kernels/check.h"
 #include "tests/test.h"
 

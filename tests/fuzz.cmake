@@ -13,12 +13,8 @@ endif()
 # Instrumented loops do not become vectors as their pragmas ask: no reason to warn.
 set(FUZZ_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
                -Wno-pass-failed)
-set(FUZZ_SRC)
-foreach(folder data model host host/base)
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.c)
-  list(APPEND FUZZ_SRC ${sources})
-endforeach()
-list(FILTER FUZZ_SRC EXCLUDE REGEX "/main\\.c$")
+file(GLOB FUZZ_SRC CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/data/base/*.c
+     ${PROJECT_SOURCE_DIR}/data/*.c ${PROJECT_SOURCE_DIR}/model/*.c ${PROJECT_SOURCE_DIR}/host/*/*.c)
 add_library(fuzz_code STATIC ${FUZZ_SRC})
 target_compile_options(fuzz_code PRIVATE ${FUZZ_FLAGS} -fsanitize=fuzzer-no-link)
 target_link_libraries(fuzz_code PUBLIC sails_kernels PkgConfig::FILES PkgConfig::PCRE2)

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "host/base/err.h"
+#include "data/base/err.h"
 #include "kernels/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

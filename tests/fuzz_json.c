@@ -2,10 +2,10 @@
  * c config.json, a adapter_config.json, s an SAE's cfg.json, i an index of shards, r responses. */
 #include <stdlib.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
-#include "host/base/safetensors.h"
-#include "host/evaluate.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "data/base/safetensors.h"
+#include "host/stage/evaluate.h"
 #include "model/config.h"
 #include "model/peft.h"
 #include "model/sae_file.h"

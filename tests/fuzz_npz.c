@@ -1,6 +1,6 @@
 /* Fuzzing of the npz reader: any bytes as an archive with members a and b. */
-#include "host/base/mem.h"
-#include "host/base/npz.h"
+#include "data/base/mem.h"
+#include "data/base/npz.h"
 #include "tests/fuzz.h"
 
 static FuzzFile file;

@@ -2,9 +2,9 @@
  * must read back the same from the recipe that sails writes of it. */
 #include <stdlib.h>
 
-#include "host/command.h"
-#include "host/paths.h"
-#include "host/recipe.h"
+#include "host/cli/command.h"
+#include "host/cli/paths.h"
+#include "host/cli/recipe.h"
 #include "tests/fuzz.h"
 
 static const Use everything[] = {

@@ -1,8 +1,8 @@
 /* Fuzzing of the safetensors reader: any bytes as a file, or, so that the fuzzer need not guess the
  * length in front, as a header and its data. What is accepted must keep the reader's promises, and
  * is then read as scores and as a subspace, the two files whose numbers sails trusts. */
-#include "host/base/mem.h"
-#include "host/base/safetensors.h"
+#include "data/base/mem.h"
+#include "data/base/safetensors.h"
 #include "model/score.h"
 #include "model/subspace.h"
 #include "tests/fuzz.h"

@@ -7,7 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 #include "model/gemma2.h"
 #include "tests/test.h"
 

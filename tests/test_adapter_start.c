@@ -38,7 +38,7 @@ static Lora start(const Model *m, const StartOptions *o, const Subspace *s) {
     StartOptions kind = *o;
     kind.kind = s ? START_SAILS : START_LORA;
     CHECK(adapter_start_shape(&shape, &m->c, &kind, s, &err), "%s", err.text);
-    lora_init(&l, m->ex, &m->c, &shape, true);
+    lora_alloc(&l, m->ex, &m->c, &shape, true);
     lora_shape_free(&shape);
     CHECK(adapter_start_fill(&l, m, &kind, s, &err), "%s", err.text);
     return l;

@@ -4,10 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "host/args.h"
+#include "host/cli/args.h"
 
-#include "host/command.h"
-#include "host/paths.h"
+#include "host/cli/command.h"
+#include "host/cli/paths.h"
 #include "tests/files.h"
 
 static const Use some_use[] = {{"out", USE_OPTIONAL},      {"run.none", USE_OPTIONAL},

@@ -1,6 +1,6 @@
 /* Outputs that cannot be written: the size of files is limited, the disk is full, the folder is
  * not the user's. The program says so in one line, and its folder is as it was. */
-#include "host/command.h"
+#include "host/cli/command.h"
 
 #include <grp.h>
 #include <sched.h>

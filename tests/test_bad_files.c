@@ -1,6 +1,6 @@
 /* Bad files of the binary formats and the JSON beside them: models, tokenizers, adapters, SAEs,
  * scores and subspaces. What a row means: bad_rows.h. */
-#include "host/command.h"
+#include "host/cli/command.h"
 
 #include <math.h>
 #include <zip.h>

@@ -1,6 +1,6 @@
 /* Bad data files in every record form, responses, judgements, recipes, and what is in a run folder.
  * What a row means: bad_rows.h. */
-#include "host/command.h"
+#include "host/cli/command.h"
 
 #include <zlib.h>
 

@@ -1,6 +1,6 @@
 /* Settings that cannot be: flags and keys that nobody knows, values out of range, and sound files
  * that do not fit each other. Each ends in one line and leaves the world as it was. */
-#include "host/command.h"
+#include "host/cli/command.h"
 
 #include "tests/bad_rows.h"
 

@@ -107,7 +107,7 @@ static void test_golden(void) {
     json_t *root = json_load_file("tests/golden/chat_cases.json", JSON_ALLOW_NUL, &e), *row;
     CHECK(root, "chat_cases.json:%d: %s", e.line, e.text);
     size_t i;
-    json_array_foreach(json_object_get(root, "encode"), i, row) check_golden(row, i);
+    json_array_foreach (json_object_get(root, "encode"), i, row) check_golden(row, i);
     EXPECT(i > 50, "only %zu cases", i);
     json_decref(root);
 }

@@ -2,7 +2,7 @@
  * by its name, and checkpoints with something missing, added or changed. */
 #include <jansson.h>
 
-#include "host/base/files.h"
+#include "data/base/files.h"
 #include "model/config.h"
 #include "model/gemma2.h"
 #include "tests/golden.h"

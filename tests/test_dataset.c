@@ -1,7 +1,7 @@
 /* Data sets as documents, and the split that keeps records out of training. */
 #include <string.h>
 
-#include "host/dataset.h"
+#include "host/stage/dataset.h"
 #include "tests/files.h"
 #include "tests/world.h"
 

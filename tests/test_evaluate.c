@@ -1,9 +1,9 @@
 /* Rates from judged responses, against counts done here by hand; and who counts as harmless. */
-#include "host/evaluate.h"
+#include "host/stage/evaluate.h"
 
 #include <math.h>
 
-#include "host/args.h"
+#include "host/cli/args.h"
 #include "tests/files.h"
 
 /* Scores of all five kinds; two of the categories are harmless. */

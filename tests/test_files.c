@@ -1,11 +1,11 @@
 /* files.h and sha256.h: writes that appear whole or not at all, strict JSON, known digests. */
-#include "host/base/files.h"
+#include "data/base/files.h"
 
 #include <dirent.h>
 #include <sys/wait.h>
 
-#include "host/base/out_folder.h"
-#include "host/base/sha256.h"
+#include "data/base/out_folder.h"
+#include "data/base/sha256.h"
 #include "tests/files.h"
 
 static int entries(const char *folder) {

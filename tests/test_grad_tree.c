@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 #include "tests/test.h"
 
 enum { ELEMENTS = 37, MOST = 19 };

@@ -1,7 +1,7 @@
 /* Ctrl-C, SIGTERM and SIGHUP at any moment: the program says so in one line, dies by the signal
  * within a step, and leaves what was there and nothing else. Each long command is stopped at
  * moments spread over its run, and align in each of its stages, until all are done. */
-#include "host/command.h"
+#include "host/cli/command.h"
 
 #include <signal.h>
 #include <time.h>

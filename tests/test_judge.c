@@ -1,7 +1,7 @@
 /* The refusal rules on sentences written for this test, both ways, and in awkward bytes. */
 #include <string.h>
 
-#include "host/judge.h"
+#include "host/stage/judge.h"
 #include "tests/test.h"
 
 typedef struct Case {

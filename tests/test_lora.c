@@ -2,7 +2,7 @@
  * what sails cannot honour is refused by its key. */
 #include <jansson.h>
 
-#include "host/base/files.h"
+#include "data/base/files.h"
 #include "model/lora.h"
 #include "model/pattern.h"
 #include "model/peft.h"

@@ -1,10 +1,10 @@
 /* The plan's items against what the program really allocates, byte for byte where it is device
  * memory. That the sum is near the process's peak: test_plan.sh. */
-#include "host/plan.h"
+#include "host/stage/plan.h"
 
-#include "host/adapting.h"
-#include "host/generating.h"
-#include "host/train.h"
+#include "host/stage/adapting.h"
+#include "host/stage/generating.h"
+#include "host/stage/train.h"
 #include "model/grad_tree.h"
 #include "tests/world.h"
 

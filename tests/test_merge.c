@@ -3,7 +3,7 @@
  */
 #include <math.h>
 
-#include "host/model_files.h"
+#include "host/stage/model_files.h"
 #include "kernels/bf16.h"
 #include "model/lora.h"
 #include "tests/world.h"
@@ -198,7 +198,7 @@ static void test_ties(enum StType type, const char *name) {
     MUST(files_write(in_world("even/config.json"), config, bytes, &err), err);
     lora_shape_init(&shape, &c);
     shape.rank[PROJ_Q] = 1, shape.alpha[PROJ_Q] = 2;
-    lora_init(&l, &ex, &c, &shape, false);
+    lora_alloc(&l, &ex, &c, &shape, false);
     Adapter *a = lora_at(&l, 0, PROJ_Q);
     float half = type == ST_F16 ? 0x1p-12f : 0x1p-9f, one = 1; /* alpha doubles it */
     for (int i = 0; i < a->in; i++) exec_copy_in(&ex, a->A->master + i, &half, sizeof half);

@@ -1,6 +1,6 @@
 /* npz: archives made here with chosen header bytes, stored and deflated; the fixture of
  * test_sae_files comes from NumPy itself. */
-#include "host/base/npz.h"
+#include "data/base/npz.h"
 
 #include <math.h>
 

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 #include "tests/test.h"
 
 /* Widths so small that a whole matrix is shorter than the padding between two of them. */
@@ -37,7 +37,7 @@ static void test_step(Exec *ex, uint64_t seed) {
     size_t trained = 0;
     lora_shape_init(&shape, &config);
     for (int i = 0; i < factors / 2; i++) shape.rank[i] = 1 + i % 2, shape.alpha[i] = 1;
-    lora_init(&l, ex, &config, &shape, true);
+    lora_alloc(&l, ex, &config, &shape, true);
     lora_shape_free(&shape);
     for (int i = 0; i < factors; i++) {
         Param *p = factor(&l, i);
@@ -74,7 +74,7 @@ static void test_clip(Exec *ex, double max_norm) {
     float g = 1e-6f, m;
     lora_shape_init(&shape, &config);
     shape.rank[PROJ_O] = 2, shape.alpha[PROJ_O] = 1;
-    lora_init(&l, ex, &config, &shape, true);
+    lora_alloc(&l, ex, &config, &shape, true);
     lora_shape_free(&shape);
     for (int i = 2 * PROJ_O; i < 2 * PROJ_O + 2; i++) {
         const Param *p = factor(&l, i);
@@ -104,7 +104,7 @@ static void test_blocks(Exec *ex) {
     lora_shape_init(&shape, &wide);
     shape.rank[PROJ_O] = RANK, shape.alpha[PROJ_O] = 1;
     shape.rank[PROJ_DOWN] = RANK, shape.alpha[PROJ_DOWN] = 1;
-    lora_init(&l, ex, &wide, &shape, true);
+    lora_alloc(&l, ex, &wide, &shape, true);
     lora_shape_free(&shape);
     Params *p = &l.params;
     double *noise = test_noise_array(11, p->size, 1);

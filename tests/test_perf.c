@@ -1,5 +1,5 @@
 /* The FLOPs that a training pass needs, against a count made by hand. */
-#include "host/perf.h"
+#include "host/stage/flops.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,12 +17,12 @@ static double count(Exec *ex, const bool *target, int layers) {
     for (int i = 0; i < layers * PROJ_COUNT; i++)
         if (target[i % PROJ_COUNT]) shape.rank[i] = R, shape.alpha[i] = 1;
     Lora lora;
-    lora_init(&lora, ex, &c, &shape, true);
+    lora_alloc(&lora, ex, &c, &shape, true);
     Segment seg[] = {{.row = 0, .len = 3}, {.row = 3, .len = 2}};
     int32_t pos[ROWS] = {0, 1, 2, 0, 1}, label_row[LABELS] = {1, 2, 3};
     Pack p = {.N = ROWS, .nseg = 2, .nlabel = LABELS, .seg = seg, .pos = pos};
     p.label_row = label_row;
-    double flops = perf_flops(&c, &lora, &p);
+    double flops = flops_pack(&c, &lora, &p);
     lora_free(&lora);
     lora_shape_free(&shape);
     return flops;
@@ -59,7 +59,7 @@ static void test_peak(Exec *ex) {
     real_ops = ex->op;
     table.gemm = spy;
     ex->op = &table;
-    double rate = perf_peak(ex);
+    double rate = flops_peak(ex);
     ex->op = real_ops;
     EXPECT(products > 0 && rate > 1e6 && isfinite(rate), "%d products, %g FLOP/s", products, rate);
 }

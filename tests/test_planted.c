@@ -9,10 +9,10 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "host/args.h"
-#include "host/base/files.h"
-#include "host/base/mem.h"
-#include "host/scoring.h"
+#include "host/cli/args.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "host/stage/scoring.h"
 #include "model/adapter_start.h"
 #include "model/subspace.h"
 #include "tests/test.h"
@@ -87,9 +87,9 @@ static void check_counts(const Scores *s, double tolerance) {
             EXPECT(tokens[c] == integer(t, "tokens", (size_t)c),
                    "corpus %d: %ld tokens counted, expected %ld", c, (long)tokens[c],
                    integer(t, "tokens", (size_t)c));
-        json_array_foreach(json_object_get(t, "separating"), j, f)
+        json_array_foreach (json_object_get(t, "separating"), j, f)
             check_feature(&s->layer[i], f, tokens, tolerance);
-        json_array_foreach(json_object_get(t, "others"), j, f)
+        json_array_foreach (json_object_get(t, "others"), j, f)
             check_feature(&s->layer[i], f, tokens, tolerance);
     }
 }
@@ -98,8 +98,8 @@ static void check_counts(const Scores *s, double tolerance) {
 static const json_t *find_separating(const json_t *t, int feature) {
     const json_t *f;
     size_t j;
-    json_array_foreach(json_object_get(t, "separating"), j,
-                       f) if (json_integer_value(json_object_get(f, "index")) == feature) return f;
+    json_array_foreach (json_object_get(t, "separating"), j, f)
+        if (json_integer_value(json_object_get(f, "index")) == feature) return f;
     return NULL;
 }
 
@@ -129,7 +129,7 @@ static double *planted_directions(int layer, int D, int *k) {
     *k = (int)json_array_size(list);
     double *v = mem_array((size_t)D * (size_t)*k, sizeof *v);
     size_t j;
-    json_array_foreach(list, j, f) {
+    json_array_foreach (list, j, f) {
         const json_t *direction = json_object_get(f, "direction");
         CHECK((int)json_array_size(direction) == D, "direction of %zu numbers",
               json_array_size(direction));
@@ -184,7 +184,7 @@ static void check_adapters(Runtime *r, const Subspace *s, int rank) {
     Lora lora;
     Err err;
     MUST(adapter_start_shape(&shape, c, &o, s, &err), err);
-    lora_init(&lora, &r->ex, c, &shape, true);
+    lora_alloc(&lora, &r->ex, c, &shape, true);
     MUST(adapter_start_fill(&lora, &r->model, &o, s, &err), err);
     double *U = mem_array((size_t)c->D * (size_t)rank, sizeof *U);
     for (int i = 0; i < s->n; i++) {

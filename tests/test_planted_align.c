@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
-#include "host/command.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "host/cli/command.h"
 #include "model/lora.h"
 #include "tests/test.h"
 
@@ -79,7 +79,7 @@ static void test_table(void) {
 static void test_kept(void) {
     json_t *manifest = read_json("manifest.json"), *stage;
     const char *name;
-    json_object_foreach(json_object_get(manifest, "stages"), name, stage) {
+    json_object_foreach (json_object_get(manifest, "stages"), name, stage) {
         const char *state = json_string_value(json_object_get(stage, "state"));
         EXPECT(state && strcmp(state, "kept") == 0, "second run: stage %s was %s", name,
                state ? state : "lost");

@@ -2,8 +2,8 @@
  * shapes and ids are what the flags and the tokenizer say. */
 #include <math.h>
 
-#include "host/base/rng.h"
-#include "host/command.h"
+#include "data/base/rng.h"
+#include "host/cli/command.h"
 #include "model/config.h"
 #include "tests/world.h"
 

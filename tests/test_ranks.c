@@ -47,7 +47,7 @@ static Result run(Golden *g, const int own[PROJ_COUNT], bool wide) {
         shape.rank[i] = wide ? WIDE : own[i % PROJ_COUNT];
         shape.alpha[i] = 2.0f * (float)shape.rank[i];
     }
-    lora_init(&res.l, g->m.ex, &g->m.c, &shape, true);
+    lora_alloc(&res.l, g->m.ex, &g->m.c, &shape, true);
     lora_shape_free(&shape);
     for (int i = 0; i < g->m.c.L * PROJ_COUNT; i++) fill(&res.l, i, own[i % PROJ_COUNT]);
     params_sync(&res.l.params);

@@ -1,7 +1,7 @@
 /* The recipe's YAML subset: what it reads, and that everything else is refused with its line. */
 #include <string.h>
 
-#include "host/recipe.h"
+#include "host/cli/recipe.h"
 #include "tests/test.h"
 
 static bool parse(Recipe *r, const char *text, Err *err) {

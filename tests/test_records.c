@@ -3,7 +3,7 @@
 
 #include <zlib.h>
 
-#include "host/base/mem.h"
+#include "data/base/mem.h"
 #include "tests/files.h"
 
 static bool read_text(Records *r, const char *text, Err *err) {

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "host/base/safetensors.h"
+#include "data/base/safetensors.h"
 #include "model/neuronpedia.h"
 #include "tests/files.h"
 

@@ -1,6 +1,6 @@
 /* safetensors: files written byte by byte here, so that reader and writer cannot share a mistake;
  * a table of hostile headers, each with the message that it must get. */
-#include "host/base/safetensors.h"
+#include "data/base/safetensors.h"
 
 #include <math.h>
 

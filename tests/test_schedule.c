@@ -1,6 +1,6 @@
 /* Learning rates by step, against transformers' get_cosine_, get_linear_schedule_with_warmup and
  * get_constant_schedule_with_warmup written out here. */
-#include "host/schedule.h"
+#include "model/schedule.h"
 
 #include <math.h>
 

@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-#include "host/base/mem.h"
-#include "host/base/safetensors.h"
+#include "data/base/mem.h"
+#include "data/base/safetensors.h"
 #include "tests/files.h"
 
 enum { S = 12, LAYER = 5 };

@@ -1,7 +1,7 @@
 /* Which tokens score counts, and for which corpus: markers never, wherever they stand. */
 #include <math.h>
 
-#include "host/command.h"
+#include "host/cli/command.h"
 #include "model/score.h"
 #include "tests/world.h"
 

@@ -2,7 +2,7 @@
  * alone gives what all together gave, under its own id and in the order of the file. */
 #include <math.h>
 
-#include "host/json_lines.h"
+#include "host/cli/json_lines.h"
 #include "tests/world.h"
 
 extern const Command cmd_generate, cmd_logprob;

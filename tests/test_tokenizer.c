@@ -86,7 +86,7 @@ static void check_cases(const char *tokenizer, const char *cases) {
     size_t i, n = 0;
     static const char *const lists[] = {"encode", "decode"};
     for (int k = 0; k < 2; k++) {
-        json_array_foreach(json_object_get(root, lists[k]), i, row) {
+        json_array_foreach (json_object_get(root, lists[k]), i, row) {
             const json_t *text = json_object_get(row, "text");
             const json_t *decoded = json_object_get(row, "decoded");
             const json_t *plain = json_object_get(row, "plain");

@@ -5,10 +5,10 @@
 #include <omp.h>
 
 #include "data/buf.h"
-#include "host/adapting.h"
-#include "host/dataset.h"
-#include "host/json_lines.h"
-#include "host/train.h"
+#include "host/stage/adapting.h"
+#include "host/stage/dataset.h"
+#include "host/cli/json_lines.h"
+#include "host/stage/train.h"
 #include "tests/world.h"
 
 enum { STEPS = 5 };
@@ -80,18 +80,19 @@ static Curve run(const char *flags, int threads) {
     MUST(json_lines_read(&lines, in_world("metrics.jsonl"), &err), err);
     EXPECT(json_array_size(lines) == STEPS, "%zu lines of metrics", json_array_size(lines));
     double tokens = 0;
-    json_array_foreach(lines, i, line) if (i < STEPS) {
-        c.loss[i] = number(line, "loss");
-        c.norm[i] = number(line, "grad_norm");
-        tokens += number(line, "step_tokens");
-        EXPECT(number(line, "step") == (double)i + 1, "step %g", number(line, "step"));
-        EXPECT(number(line, "num_tokens") == tokens && tokens > 0, "%g tokens so far, not %g",
-               number(line, "num_tokens"), tokens);
-        EXPECT(number(line, "learning_rate") == schedule_lr(&b.t.schedule, (int)i), "rate %g",
-               number(line, "learning_rate"));
-        EXPECT(fabs(number(line, "epoch") - ((double)i + 1) * 7 / 28) < 1e-12, "epoch %g",
-               number(line, "epoch")); /* 23 pairs: 4 steps of 7 */
-    }
+    json_array_foreach (lines, i, line)
+        if (i < STEPS) {
+            c.loss[i] = number(line, "loss");
+            c.norm[i] = number(line, "grad_norm");
+            tokens += number(line, "step_tokens");
+            EXPECT(number(line, "step") == (double)i + 1, "step %g", number(line, "step"));
+            EXPECT(number(line, "num_tokens") == tokens && tokens > 0, "%g tokens so far, not %g",
+                   number(line, "num_tokens"), tokens);
+            EXPECT(number(line, "learning_rate") == schedule_lr(&b.t.schedule, (int)i), "rate %g",
+                   number(line, "learning_rate"));
+            EXPECT(fabs(number(line, "epoch") - ((double)i + 1) * 7 / 28) < 1e-12, "epoch %g",
+                   number(line, "epoch")); /* 23 pairs: 4 steps of 7 */
+        }
     EXPECT(tokens == (double)result.tokens, "%zu tokens in all", result.tokens);
     json_decref(lines);
     return c;

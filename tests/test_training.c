@@ -3,7 +3,7 @@
  * little must break the bound, else the bound would prove nothing. */
 #include <omp.h>
 
-#include "host/schedule.h"
+#include "model/schedule.h"
 #include "model/gemma2.h"
 #include "model/optim.h"
 #include "tests/golden.h"

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host/wait_policy.h"
+#include "host/stage/wait_policy.h"
 #include "kernels/check.h"
 #include "tests/test.h"
 

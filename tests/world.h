@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
-#include "host/base/safetensors.h"
-#include "host/command.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "data/base/safetensors.h"
+#include "host/cli/command.h"
 #include "tests/test.h"
 
 #define MUST(call, err) CHECK(call, "%s", (err).text)

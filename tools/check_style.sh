@@ -10,20 +10,26 @@ complain() {
 }
 
 if git rev-parse --git-dir >/dev/null 2>&1; then
-    mapfile -t files < <(git ls-files -co --exclude-standard -- '*.c' '*.h' '*.cc' '*.cu')
+    mapfile -t files < <(git ls-files -co --exclude-standard -- '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
 else # an unpacked archive
     mapfile -t files < <(find bench data host kernels model tests tools -name '*.[ch]' -o \
-        -name '*.cc' -o -name '*.cu')
+        -name '*.cc' -o -name '*.cu' -o -name '*.cuh')
 fi
 
-# Which folders a file of each layer may include from (README, "layers"): its own and to the right.
+# Which folders a file of each floor may include from: its own and those below (README, "Where things
+# are"). The rooms of host/ are floors too.
 layer_of() {
+    local below='model/ data/ kernels/'
     case $1 in
-    tests/* | bench/* | tools/*) echo 'tests/ bench/ tools/ host/ model/ data/ kernels/' ;;
-    host/base/*) echo 'host/base/ kernels/' ;;
-    host/*) echo 'host/ model/ data/ kernels/' ;;
-    model/*) echo 'model/ host/base/ kernels/' ;;
-    data/*) echo 'data/ host/base/ kernels/' ;;
+    tests/* | bench/* | tools/*) echo "tests/ bench/ tools/ host/ $below" ;;
+    host/main.c | host/cmd/*) echo "host/cmd/ host/bench/ host/align/ host/stage/ host/cli/ $below" ;;
+    host/bench/*) echo "host/bench/ host/stage/ host/cli/ $below" ;;
+    host/align/*) echo "host/align/ host/stage/ host/cli/ $below" ;;
+    host/stage/*) echo "host/stage/ host/cli/ $below" ;;
+    host/cli/*) echo "host/cli/ $below" ;;
+    model/*) echo "$below" ;;
+    data/base/*) echo 'data/base/ kernels/' ;;
+    data/*) echo 'data/ kernels/' ;;
     kernels/*) echo 'kernels/' ;;
     *) echo "" ;;
     esac

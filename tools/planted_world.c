@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
 #include "tools/planted/planted.h"
 
 /* The paths of a recipe are seen from its folder. */

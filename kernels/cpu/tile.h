@@ -1,9 +1,9 @@
 /* tile.h - vectors, as wide as the processor's, and the instructions that multiply them.
  *
  * With vector types, not intrinsics: the compiler makes AVX-512, AVX2 or SSE of them. Decided here
- * alone, for the kernels, for the peaks that they are measured against (host/peak.c) and for the
- * tests' tolerances: TILE_PAIRS, that bf16 is multiplied in pairs (vdpbf16ps; all else is f32), and
- * TILE_FMA, that an f32 product and its addition are one instruction. */
+ * alone, for the kernels, for the peaks that they are measured against (host/bench/device_peak.c)
+ * and for the tests' tolerances: TILE_PAIRS, that bf16 is multiplied in pairs (vdpbf16ps; all else
+ * is f32), and TILE_FMA, that an f32 product and its addition are one instruction. */
 #ifndef SAILS_TILE_H
 #define SAILS_TILE_H
 

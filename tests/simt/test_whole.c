@@ -149,7 +149,7 @@ static size_t logprobs(double *value, const char *device, const char *dtype) {
     for (json_t *doc; (doc = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL)); json_decref(doc)) {
         size_t i;
         json_t *each;
-        json_array_foreach(json_object_get(doc, "logprobs"), i, each) {
+        json_array_foreach (json_object_get(doc, "logprobs"), i, each) {
             CHECK(n < MAX_TOKENS, "more than %d tokens", MAX_TOKENS);
             value[n++] = json_number_value(each);
         }

@@ -17,9 +17,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
-#include "host/base/safetensors.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "data/base/safetensors.h"
 #include "kernels/check.h"
 #include "tools/planted/planted.h"
 

@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "host/base/err.h"
+#include "data/base/err.h"
 
 enum { D = 160, NA = 64, NB = 56, NS = 39, AT_A = 1, AT_B = AT_A + NA, AT_S = AT_B + NB };
 enum { LAYERS = 5, HEADS = 4, KV_HEADS = 2, HEAD_WIDTH = 32, FFN = 64, WINDOW = 24 };

@@ -1,5 +1,5 @@
 /* random.c - random numbers of the planted world. */
-#include "host/base/rng.h"
+#include "data/base/rng.h"
 #include "kernels/check.h"
 #include "tools/planted/planted.h"
 

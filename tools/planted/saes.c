@@ -12,8 +12,8 @@
 
 #include <zip.h>
 
-#include "host/base/files.h"
-#include "host/base/mem.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
 #include "kernels/check.h"
 #include "tools/planted/planted.h"
 

@@ -2,7 +2,7 @@
  * use the same verbs, and three ways to answer. */
 #include <string.h>
 
-#include "host/base/files.h"
+#include "data/base/files.h"
 #include "kernels/check.h"
 #include "tools/planted/planted.h"
 

@@ -6,7 +6,7 @@
  * of a text are different pieces, as in the original. */
 #include <string.h>
 
-#include "host/base/files.h"
+#include "data/base/files.h"
 #include "kernels/check.h"
 #include "tools/planted/planted.h"
 

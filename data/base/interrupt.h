@@ -1,0 +1,25 @@
+/* interrupt.h - stopping on a signal without leaving anything half written.
+ *
+ * Ctrl-C, SIGTERM, a terminal that closes (SIGHUP), and a reader of stdout that went away (SIGPIPE)
+ * stop the program. The first signal only sets a flag. Loops ask interrupted() between two pieces
+ * of work and return its error, so that temporaries are removed by the code that made them. A
+ * second signal ends the process at once (outputs are renamed into place, so even then none is
+ * torn). */
+#ifndef SAILS_INTERRUPT_H
+#define SAILS_INTERRUPT_H
+
+#include "data/base/err.h"
+
+void interrupt_catch(void);
+
+/* True when a signal came; then err is set. */
+bool interrupted(Err *err);
+bool interrupt_came(void); /* the same question without an err */
+
+/* True when the reader of stdout went away: a pipe into `head` needs no line of error. */
+bool interrupt_unread(void);
+
+/* After the error line: if a signal came, dies by it, so that shells and schedulers see it. */
+void interrupt_end(void);
+
+#endif

@@ -1,0 +1,19 @@
+/* align.h - the whole method in one run folder, stage by stage:
+ *
+ *   score -> subspace           when a method needs them
+ *   per method: train -> generate -> eval, and the perplexity on held-out text
+ *   summary.json                one row per method
+ *
+ * Each stage is skipped when its outputs are there and its inputs have not changed (run.h). All
+ * inputs are read, and every stage is planned, before the first one that must be made.
+ *
+ *   scores.safetensors  subspace.safetensors  adapters/METHOD/  responses/METHOD.jsonl
+ *   eval/METHOD.json  metrics.jsonl (the steps of all methods)  summary.json */
+#ifndef SAILS_ALIGN_H
+#define SAILS_ALIGN_H
+
+#include "host/cli/args.h"
+
+bool align_run(const Args *a, Err *err);
+
+#endif

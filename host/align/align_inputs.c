@@ -1,0 +1,84 @@
+/* align_inputs.c - what the stages of align work on, and whether that fits into this machine. */
+#include <string.h>
+
+#include "host/stage/adapting.h"
+#include "host/align/align_stages.h"
+#include "host/stage/plan.h"
+
+static bool read_data(Align *w, Err *err) {
+    const Settings *s = w->s;
+    if (!dataset_load_training(&w->data, w->r.tokenizer, s->data.path, SIDE_CHOSEN,
+                               s->data.max_length, (size_t)s->data.limit, err))
+        return false;
+    if (!s->run.json) dataset_print_notes(stdout, "", &w->data);
+    bool text = *s->data.text;
+    if (text && !dataset_load(&w->text, w->r.tokenizer, s->data.text, SIDE_CHOSEN,
+                              s->data.max_length, (size_t)s->data.limit, err))
+        return false;
+    split_make(&w->split, w->data.n, text ? 0 : s->data.heldout, (uint64_t)s->run.seed);
+    return w->split.ntrain > 0 ||
+           err_set(err, EXIT_INPUT, "%s: nothing is left to train on", s->data.path);
+}
+
+static bool read_prompts(Align *w, Err *err) {
+    Config c;
+    if (!config_load(&c, w->s->model.path, err)) return false;
+    int positions = c.max_positions;
+    config_free(&c);
+    return prompts_read(&w->prompts, w->r.tokenizer, w->s, positions, err);
+}
+
+/* ------------------------------------------------------------------------------ the plan -- */
+
+enum { SCORE, TRAIN, GENERATE, PERPLEXITY, PLANS };
+
+static bool plan(Plan *p, Align *w, int which, Err *err) {
+    Exec *ex = &w->r.ex;
+    Settings s = *w->s;
+    GenOptions o = generating_options(w->s, &w->prompts);
+    switch (which) {
+        case SCORE:
+            return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
+        case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
+            s.train.init = START_LORA;
+            s.train.only_scored = false;
+            if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
+            return plan_train(p, &s, ex, &w->data, err);
+        case GENERATE:
+            return plan_generate(p, w->s, ex, &o, err);
+        default:
+            return plan_logprob(p, w->s, ex, *s.data.text ? &w->text : &w->data, err);
+    }
+}
+
+/* Every stage that the methods ask for, before the first of them: it would be a pity to find out
+ * after hours of scoring that the training does not fit. */
+static bool fits(Align *w, Err *err) {
+    static const char *const name[PLANS] = {"score", "train", "generate", "perplexity"};
+    const bool asked[PLANS] = {w->methods.subspace, w->methods.trained, true, true};
+    Plan open = {0};
+    plan_measured(&open, "program, tokenizer, data and prompts");
+    for (int i = 0; i < PLANS; i++) {
+        Plan p = open;
+        if (asked[i] && !(plan(&p, w, i, err) && plan_fits(&p, &w->r.ex, err)))
+            return err_prefix(err, "%s", name[i]);
+    }
+    return true;
+}
+
+bool align_need_model(Align *w, Err *err) {
+    if (w->r.model.ex) return true;
+    return runtime_tokenizer(&w->r, w->s, err) && read_data(w, err) && read_prompts(w, err) &&
+           fits(w, err) && runtime_model(&w->r, w->s, 0, err);
+}
+
+bool align_wear(Align *w, const Method *m, Err *err) {
+    char name[128];
+    runtime_drop_adapter(&w->r);
+    if (!m->start) return true;
+    snprintf(name, sizeof name, "adapters/%s", m->name);
+    char *folder = run_path(&w->run, name);
+    bool ok = runtime_adapter(&w->r, folder, false, err);
+    free(folder);
+    return ok;
+}

@@ -1,0 +1,356 @@
+/* align_stages.c - the stages of align, each with the key that tells whether it must run again. */
+#include "host/align/align_stages.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "host/stage/adapting.h"
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "host/stage/evaluate.h"
+#include "host/stage/generating.h"
+#include "host/cli/json_lines.h"
+#include "host/stage/nll.h"
+#include "host/stage/bad_tensor.h"
+#include "host/cli/print.h"
+#include "host/stage/scoring.h"
+#include "host/stage/train.h"
+
+#define KEYS(...)           \
+    (const char *const[]) { \
+        __VA_ARGS__, NULL   \
+    }
+#define OUTPUTS(...)        \
+    (const char *const[]) { \
+        __VA_ARGS__, NULL   \
+    }
+
+/* A path within the run folder for one method: "adapters/%s". */
+static const char *named(char path[128], const char *format, const char *method) {
+    snprintf(path, 128, format, method);
+    return path;
+}
+
+void align_begin(Align *w, Stage *st, const char *name, const Method *m) {
+    char full[64];
+    snprintf(full, sizeof full, "%s%s%s", name, m ? "-" : "", m ? m->name : "");
+    stage_begin(st, &w->run, full);
+    stage_text(st, "device", w->r.ex.op->name);
+}
+
+bool align_begin_run(Align *w, Err *err) {
+    static const char *const folders[] = {"adapters", "responses", "eval", NULL};
+    return run_begin(&w->run, folders, err);
+}
+
+void align_say(const Align *w, const Stage *st, bool kept) {
+    if (w->s->run.json) return;
+    char took[PRINT_ROOM];
+    if (kept)
+        printf("%-20s kept\n", st->name);
+    else
+        printf("%-20s %s\n", st->name, print_seconds(took, clock_seconds() - st->start));
+    fflush(stdout);
+}
+
+/* ------------------------------------------------------------------------------- inputs -- */
+
+static bool key_model(Align *w, Stage *st, Err *err) {
+    const Settings *s = w->s;
+    const char *tokenizer = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
+    char *within = files_join(tokenizer, "tokenizer.json"); /* may be given as a file */
+    bool ok = stage_model(st, &w->run, s->model.path, err) &&
+              stage_file(st, &w->run, "tokenizer", files_exists(within) ? within : tokenizer, err);
+    free(within);
+    return ok;
+}
+
+static bool key_data(Align *w, Stage *st, Err *err) {
+    stage_section(st, w->s, "data", KEYS("data.side")); /* it is the chosen one */
+    stage_setting(st, w->s, "seed");
+    stage_text(st, "data.text", *w->s->data.text ? "given" : "");
+    return stage_file(st, &w->run, "data", w->s->data.path, err);
+}
+
+/* The two files that stand in for the pairs; nothing of them is held out. */
+static bool key_corpora(Align *w, Stage *st, Err *err) {
+    stage_section(st, w->s, "data", KEYS("data.side", "data.heldout"));
+    return stage_file(st, &w->run, "aligned", w->s->score.aligned, err) &&
+           stage_file(st, &w->run, "unaligned", w->s->score.unaligned, err);
+}
+
+static bool key_output(Align *w, Stage *st, const char *name, Err *err) {
+    char *path = run_path(&w->run, name);
+    bool ok = stage_file(st, &w->run, name, path, err);
+    free(path);
+    return ok;
+}
+
+static bool key_adapter(Align *w, Stage *st, const Method *m, Err *err) {
+    char name[128];
+    return !m->start ||
+           (key_output(w, st, named(name, "adapters/%s/adapter_model.safetensors", m->name), err) &&
+            key_output(w, st, named(name, "adapters/%s/adapter_config.json", m->name), err));
+}
+
+/* An SAE's weights, and in a SAELens folder what says how to read them. */
+static bool key_sae(Align *w, Stage *st, const Sae *sae, Err *err) {
+    char weights[48], reading[48], *config = files_join(sae->path, "cfg.json");
+    snprintf(weights, sizeof weights, "sae/%d", sae->layer);
+    snprintf(reading, sizeof reading, "sae/%d/cfg.json", sae->layer);
+    bool ok = stage_file(st, &w->run, weights, sae->file, err) &&
+              (!files_exists(config) || stage_file(st, &w->run, reading, config, err));
+    free(config);
+    return ok;
+}
+
+/* The files behind --sae; opened without their weights. */
+static bool key_saes(Align *w, Stage *st, Err *err) {
+    SaeSet saes;
+    if (!saes_open(&saes, NULL, w->s, &w->layers, 0, err)) return false;
+    bool ok = true;
+    for (int i = 0; i < saes.n && ok; i++) ok = key_sae(w, st, &saes.sae[i], err);
+    saes_close(&saes);
+    return ok;
+}
+
+/* Is the stage done? If not, what its work needs is opened and the run folder begun. */
+enum Needs { NEEDS_NOTHING, NEEDS_MODEL };
+static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs needs, bool *kept,
+                  Err *err) {
+    *kept = stage_done(st, &w->run, outputs);
+    if (*kept) align_say(w, st, true);
+    return *kept ||
+           ((needs == NEEDS_NOTHING || align_need_model(w, err)) && align_begin_run(w, err));
+}
+
+/* Ends a stage: stamp, line, and what was opened. */
+static bool finish(Align *w, Stage *st, const char *const *outputs, json_t *result, Err *err) {
+    bool ok = stage_finish(st, &w->run, outputs, result, err);
+    if (ok) align_say(w, st, false);
+    return ok;
+}
+
+/* --------------------------------------------------------------------- score and subspace -- */
+
+static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
+    const Settings *s = w->s;
+    bool corpora = *s->score.aligned;
+    SaeSet saes = {0};
+    Scores scores = {0};
+    ScoringWork work;
+    runtime_drop_adapter(&w->r);
+    bool ok = saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
+              scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
+                          w->split.train, w->split.ntrain, err) &&
+              scores_save(&scores, path, err);
+    if (ok)
+        *result = json_pack("{s:f, s:I, s:I, s:I, s:I, s:I}", "seconds", work.seconds, "tokens",
+                            (json_int_t)work.pass.tokens, "rows", (json_int_t)work.pass.rows,
+                            "counted", (json_int_t)work.pass.counted, "sampled_fires",
+                            (json_int_t)work.pass.fires, "flips", (json_int_t)work.pass.flips);
+    scores_free(&scores);
+    saes_close(&saes);
+    return ok;
+}
+
+bool align_score(Align *w, Err *err) {
+    const Settings *s = w->s;
+    Stage st;
+    align_begin(w, &st, "score", NULL);
+    stage_section(&st, s, "score", KEYS(NULL));
+    bool corpora = *s->score.aligned;
+    bool ok = key_model(w, &st, err) && key_saes(w, &st, err) &&
+              (corpora ? key_corpora(w, &st, err) : key_data(w, &st, err));
+    const char *const *out = OUTPUTS("scores.safetensors");
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
+    if (ok && !kept) {
+        json_t *result = NULL;
+        char *path = run_path(&w->run, out[0]);
+        ok = make_scores(w, path, &result, err) && finish(w, &st, out, result, err);
+        free(path);
+    }
+    stage_free(&st);
+    return ok;
+}
+
+static bool make_subspace(Align *w, const char *scores_path, const char *path, Err *err) {
+    Scores scores = {0};
+    Subspace subspace = {0};
+    bool ok = scores_load(&scores, scores_path, err) &&
+              adapting_subspace(&subspace, &w->r.ex, &scores, w->s->score.sae, w->s, err) &&
+              subspace_save(&subspace, path, err);
+    if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
+    subspace_free(&subspace);
+    scores_free(&scores);
+    return ok;
+}
+
+bool align_subspace(Align *w, Err *err) {
+    Stage st;
+    align_begin(w, &st, "subspace", NULL);
+    stage_section(&st, w->s, "subspace", KEYS(NULL));
+    stage_setting(&st, w->s, "train.rank");
+    stage_setting(&st, w->s, "seed");
+    const char *const *out = OUTPUTS("subspace.safetensors");
+    bool ok = key_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
+    if (ok && !kept) {
+        char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
+        ok = make_subspace(w, from, to, err) && finish(w, &st, out, NULL, err);
+        free(to);
+        free(from);
+    }
+    stage_free(&st);
+    return ok;
+}
+
+/* -------------------------------------------------------------------------------- train -- */
+
+static bool fresh_adapter(Align *w, const Method *m, Err *err) {
+    Subspace subspace = {0};
+    char *path = run_path(&w->run, "subspace.safetensors");
+    bool ok =
+        (!m->start->subspace || subspace_load(&subspace, path, err)) &&
+        adapting_fresh(&w->r, w->s, (enum StartKind)(m->start - adapter_start), &subspace, err);
+    subspace_free(&subspace);
+    free(path);
+    return ok;
+}
+
+static bool make_adapter(Align *w, const Method *m, const char *folder, json_t **result, Err *err) {
+    const Settings *s = w->s;
+    TrainSetup t;
+    TrainResult r;
+    runtime_drop_adapter(&w->r);
+    if (!fresh_adapter(w, m, err)) return false;
+    train_setup(&t, s, w->split.ntrain);
+    t.doc = w->data.doc;
+    t.index = w->split.train;
+    double percent;
+    size_t trainable = adapting_trainable(&w->r.model, &percent);
+    if (!train_folder(&r, &w->r.model, &t, folder, s->model.path, err)) return false;
+    *result =
+        json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:f}", "documents",
+                  (json_int_t)w->split.ntrain, "dropped", (json_int_t)w->data.dropped, "trainable",
+                  (json_int_t)trainable, "trainable_percent", percent, "seconds", r.seconds,
+                  "tokens_per_second", r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps",
+                  r.steps, "train_loss", r.steps ? r.mean_loss : 0);
+    return true;
+}
+
+/* Settings of section train that do not act on what an adapter becomes here. */
+#define NOT_TRAINING "train.methods", "train.method", "train.init"
+#define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
+
+bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
+    Stage st;
+    char config[128], weights[128], metrics[128], folder_name[128];
+    align_begin(w, &st, "train", m);
+    stage_section(&st, w->s, "train",
+                  m->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
+    bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
+              (!m->start->subspace || key_output(w, &st, "subspace.safetensors", err));
+    const char *const *out =
+        OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", m->name),
+                named(config, "adapters/%s/adapter_config.json", m->name),
+                named(metrics, "adapters/%s/metrics.jsonl", m->name));
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
+    if (ok && !kept) {
+        json_t *made = NULL;
+        char *folder = run_path(&w->run, named(folder_name, "adapters/%s", m->name));
+        ok = make_adapter(w, m, folder, &made, err) && finish(w, &st, out, made, err);
+        free(folder);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}
+
+/* ---------------------------------------------------------------- generate, eval, perplexity -- */
+
+bool align_generate(Align *w, const Method *m, Err *err) {
+    const Settings *s = w->s;
+    Stage st;
+    char name[128];
+    align_begin(w, &st, "generate", m);
+    stage_section(&st, s, "generate", KEYS("generate.batch")); /* replies do not depend on it */
+    stage_setting(&st, s, "seed");
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) &&
+              stage_file(&st, &w->run, "prompts", s->generate.prompts, err) &&
+              (!*s->generate.benign || stage_file(&st, &w->run, "benign", s->generate.benign, err));
+    const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", m->name));
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
+    if (ok && !kept) {
+        GeneratingWork work;
+        char *path = run_path(&w->run, out[0]);
+        ok = align_wear(w, m, err) && generating_run(&work, &w->r, s, &w->prompts, path, err) &&
+             finish(w, &st, out,
+                    json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
+                              work.seconds),
+                    err);
+        free(path);
+    }
+    stage_free(&st);
+    return ok;
+}
+
+bool align_eval(Align *w, const Method *m, json_t **result, Err *err) {
+    Stage st;
+    char from_name[128], to_name[128];
+    align_begin(w, &st, "eval", m);
+    stage_section(&st, w->s, "eval", KEYS(NULL));
+    named(from_name, "responses/%s.jsonl", m->name);
+    const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", m->name));
+    bool ok = key_output(w, &st, from_name, err);
+    bool kept = false;
+    ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
+    if (ok && !kept) {
+        Evaluation e = {0};
+        char *from = run_path(&w->run, from_name), *to = run_path(&w->run, out[0]);
+        ok = evaluate(&e, from, w->s, err) && files_write_json(to, e.json, err);
+        if (ok) {
+            json_t *rates = json_copy(e.json);
+            json_object_del(rates, "responses");
+            ok = finish(w, &st, out, rates, err);
+        }
+        evaluation_free(&e);
+        free(to);
+        free(from);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}
+
+bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err) {
+    const Settings *s = w->s;
+    Stage st;
+    align_begin(w, &st, "perplexity", m);
+    bool text = *s->data.text;
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) && key_data(w, &st, err) &&
+              (!text || stage_file(&st, &w->run, "text", s->data.text, err));
+    const char *const none[] = {NULL};
+    bool kept = false;
+    ok = ok && begin(w, &st, none, NEEDS_MODEL, &kept, err);
+    if (ok && !kept) {
+        NllSum sum = {0};
+        ok = align_wear(w, m, err) &&
+             nll_sum(&sum, &w->r.model, text ? w->text.doc : w->data.doc,
+                     text ? NULL : w->split.held, text ? w->text.n : w->split.nheld,
+                     settings_pack_tokens(s), s->run.json ? NULL : "perplexity", err);
+        double mean = sum.labels ? sum.sum / (double)sum.labels : 0;
+        if (ok && !isfinite(mean)) ok = bad_tensor_find(&w->r.model, "perplexity", err);
+        json_t *value = sum.labels ? json_real(exp(mean)) : json_null();
+        json_t *made =
+            json_pack("{s:o, s:I}", "perplexity", value, "labels", (json_int_t)sum.labels);
+        ok = ok ? finish(w, &st, none, made, err) : (json_decref(made), false);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}

@@ -1,0 +1,66 @@
+/* align_stages.h - the state of an align run and its stages; private to align*.c.
+ *
+ * A stage function makes its outputs or finds them kept, and leaves what later stages and the
+ * summary need: files in the run folder, and its result object. */
+#ifndef SAILS_ALIGN_STAGES_H
+#define SAILS_ALIGN_STAGES_H
+
+#include "host/stage/dataset.h"
+#include "host/stage/generating.h"
+#include "host/stage/layers.h"
+#include "host/align/run_folder.h"
+#include "host/stage/runtime.h"
+#include "model/adapter_start.h"
+
+/* A row of the table: the base model, or an adapter that starts in this way. */
+typedef struct Method {
+    const char *name;
+    const AdapterStart *start; /* NULL: nothing is trained */
+} Method;
+
+/* The rows that the recipe asks for, each once. */
+typedef struct Methods {
+    Method row[1 + START_COUNT];
+    int n;
+    bool subspace, trained; /* does a row need the subspace, is one trained */
+} Methods;
+
+typedef struct Align {
+    const Args *args;
+    const Settings *s;
+    Run run;
+    Methods methods;
+    Runtime r; /* the device is open from the start, the rest from the first stage that needs it */
+    Layers layers;
+    Dataset data; /* s->data.path */
+    Dataset text; /* s->data.text */
+    Split split;
+    Prompts prompts;
+} Align;
+
+/* Reads all inputs, checks that every stage to come fits (EXIT_MEMORY), and opens the model. Done
+ * already: fine. */
+bool align_need_model(Align *w, Err *err);
+
+/* Puts the finished adapter of a method on the open model, if there is one. */
+bool align_wear(Align *w, const Method *m, Err *err);
+
+bool align_score(Align *w, Err *err);
+bool align_subspace(Align *w, Err *err);
+
+/* Of one method; the result's reference goes to the caller. */
+bool align_train(Align *w, const Method *m, json_t **result, Err *err);
+bool align_generate(Align *w, const Method *m, Err *err);
+bool align_eval(Align *w, const Method *m, json_t **result, Err *err);
+bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err);
+
+/* Makes the run folder, before the first output. */
+bool align_begin_run(Align *w, Err *err);
+
+/* Opens a stage's key with what all stages depend on: device and storage type. */
+void align_begin(Align *w, Stage *st, const char *name, const Method *m); /* m NULL: of all */
+
+/* One line of progress on stdout: what was done or kept. */
+void align_say(const Align *w, const Stage *st, bool kept);
+
+#endif

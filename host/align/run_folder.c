@@ -1,0 +1,320 @@
+/* run_folder.c - recipe, manifest, hashes of inputs, and the stamps of stages. */
+#include "host/align/run_folder.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "data/base/files.h"
+#include "data/base/interrupt.h"
+#include "data/base/mem.h"
+#include "host/cli/command.h"
+#include "host/stage/machine.h"
+#include "host/cli/print.h"
+
+enum { STAMP_BYTES = 64 << 20 };
+
+char *run_path(const Run *r, const char *name) {
+    return files_join(r->folder, name);
+}
+
+/* ------------------------------------------------------------------------------ opening -- */
+
+static bool write_recipe(const Run *r, Err *err) {
+    char *path = run_path(r, "recipe.yaml");
+    OutFile *f;
+    bool ok = files_create(&f, path, err);
+    if (ok) {
+        args_write_recipe(r->args, files_stream(f));
+        ok = files_commit(f, err);
+    }
+    free(path);
+    return ok;
+}
+
+/* A folder that exists must be empty or a run: a mistyped --out must not be filled up. */
+static bool usable_folder(const Run *r, Err *err) {
+    struct stat st;
+    if (stat(r->folder, &st) != 0) return true;
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, EXIT_USAGE, "%s: expected a folder for the run, found a file",
+                       r->folder);
+    char *stamp = run_path(r, "recipe.yaml");
+    bool is_run = files_exists(stamp);
+    free(stamp);
+    DIR *d = is_run ? NULL : opendir(r->folder);
+    bool empty = true;
+    for (struct dirent *e; d && (e = readdir(d));)
+        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    if (d) closedir(d);
+    return empty ||
+           err_set(err, EXIT_USAGE, "%s: holds files but no run; choose another out", r->folder);
+}
+
+static json_t *our_choices(const Args *a) {
+    json_t *choices = json_object();
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const Setting *s = &settings_table[i];
+        if (s->mark != OURS || !command_uses(a->command, i)) continue;
+        char key[SETTING_KEY], text[SETTING_KEY];
+        setting_key(s, key);
+        json_object_set_new(choices, key,
+                            json_pack("{s:s, s:b}", "value", setting_text(s, &a->s, text),
+                                      "default", a->source[i] == FROM_DEFAULT));
+    }
+    return choices;
+}
+
+static void new_manifest(Run *r, const Args *a) {
+    Machine m;
+    machine_read(&m);
+    char when[32];
+    time_t now = time(NULL);
+    struct tm utc;
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    r->manifest = json_pack(
+        "{s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:i, s:i, s:o, s:O, s:{}}", "format", "sails run 1",
+        "started", when, "command", a->command->name, "versions", machine_versions(), "program",
+        r->program, "plugin", r->plugin, "cpu", m.cpu, "processors", m.processors, "seed",
+        a->s.run.seed, "our_choices", our_choices(a), "inputs", r->hashes, "stages");
+    CHECK(r->manifest, "a JSON value could not be made");
+}
+
+bool run_open(Run *r, const Args *a, const char *plugin, Err *err) {
+    *r = (Run){.args = a, .folder = a->s.run.out};
+    if (!usable_folder(r, err) || !files_sha256(r->program, "/proc/self/exe", err) ||
+        (plugin && !files_sha256(r->plugin, plugin, err)))
+        return false;
+    char *manifest = run_path(r, "manifest.json");
+    json_t *old = NULL;
+    Err ignored; /* a broken manifest costs nothing but hashing again */
+    if (files_exists(manifest)) files_read_json(&old, manifest, STAMP_BYTES, &ignored);
+    json_t *inputs = old ? json_object_get(old, "inputs") : NULL;
+    r->hashes = json_is_object(inputs) ? json_incref(inputs) : json_object();
+    json_decref(old);
+    free(manifest);
+    new_manifest(r, a);
+    return true;
+}
+
+static bool make_folder(const Run *r, const char *name, Err *err) {
+    char *path = run_path(r, name);
+    bool ok = files_mkdirs(path, err);
+    free(path);
+    return ok;
+}
+
+bool run_begin(Run *r, const char *const *subfolders, Err *err) {
+    if (r->begun) return true;
+    bool made = !files_exists(r->folder);
+    if (!files_mkdirs(r->folder, err)) return false;
+    bool ok = write_recipe(r, err); /* first: it is what makes the folder a run */
+    if (!ok && made) rmdir(r->folder);
+    ok = ok && make_folder(r, "stages", err);
+    for (; ok && *subfolders; subfolders++) ok = make_folder(r, *subfolders, err);
+    return r->begun = ok && run_write_manifest(r, err);
+}
+
+bool run_write_manifest(Run *r, Err *err) {
+    char *path = run_path(r, "manifest.json");
+    bool ok = files_write_json(path, r->manifest, err);
+    free(path);
+    return ok;
+}
+
+void run_close(Run *r) {
+    json_decref(r->manifest);
+    json_decref(r->hashes);
+    *r = (Run){0};
+}
+
+/* ------------------------------------------------------------------------------- hashes -- */
+
+static json_int_t nanoseconds(struct timespec t) {
+    return (json_int_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* What tells, without reading it, that a file is the one that was hashed. Size and time of change
+ * alone do not: two files may have both in common, and a link may lead to the one, then to the
+ * other. Only the system sets ctime. */
+static json_t *file_state(const char *path, const struct stat *st) {
+    char *real = realpath(path, NULL);
+    json_t *state = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "file", real ? real : path,
+                              "device", (json_int_t)st->st_dev, "inode", (json_int_t)st->st_ino,
+                              "size", (json_int_t)st->st_size, "mtime", nanoseconds(st->st_mtim),
+                              "ctime", nanoseconds(st->st_ctim));
+    CHECK(state, "%s: not UTF-8", path);
+    free(real);
+    return state;
+}
+
+/* A file written again within a tick of the file system's clock keeps its times: what was hashed
+ * so soon after it was written may be something else by now. */
+static bool still_good(const json_t *known, const json_t *state) {
+    static const json_int_t TICK = 2000000000; /* of the coarsest file systems, nanoseconds */
+    json_int_t written = json_integer_value(json_object_get(state, "ctime"));
+    const char *sha = json_string_value(json_object_get(known, "sha256"));
+    return sha && strlen(sha) == 64 && json_equal(json_object_get(known, "state"), state) &&
+           json_integer_value(json_object_get(known, "hashed")) - written > TICK;
+}
+
+bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
+    struct stat st;
+    struct timespec now;
+    if (stat(path, &st) != 0) return files_sha256(hex, path, err); /* which says what is wrong */
+    json_t *state = file_state(path, &st); /* before it is read: what comes later will show */
+    json_t *known = json_object_get(r->hashes, path);
+    bool kept = still_good(known, state);
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (kept)
+        memcpy(hex, json_string_value(json_object_get(known, "sha256")), 65);
+    else if (interrupted(err) || !files_sha256(hex, path, err))
+        return json_decref(state), false;
+    else
+        json_object_set_new(r->hashes, path,
+                            json_pack("{s:s, s:O, s:I}", "sha256", hex, "state", state, "hashed",
+                                      nanoseconds(now)));
+    json_decref(state);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------- stages -- */
+
+void stage_begin(Stage *st, const Run *r, const char *name) {
+    *st = (Stage){.start = clock_seconds()};
+    snprintf(st->name, sizeof st->name, "%s", name);
+    st->key = json_pack("{s:s, s:s, s:s, s:{}, s:{}}", "stage", name, "program", r->program,
+                        "plugin", r->plugin, "settings", "inputs");
+    CHECK(st->key, "a JSON value could not be made");
+}
+
+void stage_free(Stage *st) {
+    json_decref(st->key);
+    json_decref(st->result);
+    *st = (Stage){0};
+}
+
+static void add_setting(Stage *st, const Settings *s, const Setting *row) {
+    char key[SETTING_KEY], text[SETTING_KEY];
+    setting_key(row, key);
+    json_object_set_new(json_object_get(st->key, "settings"), key,
+                        json_string(setting_text(row, s, text)));
+}
+
+static bool among(const char *key, const char *const *keys) {
+    for (; *keys; keys++)
+        if (strcmp(key, *keys) == 0) return true;
+    return false;
+}
+
+void stage_section(Stage *st, const Settings *s, const char *section, const char *const *except) {
+    for (const Setting *row = settings_table; row < settings_table + SETTINGS_COUNT; row++) {
+        char key[SETTING_KEY];
+        setting_key(row, key);
+        if (strcmp(row->section, section) == 0 && setting_role(row) == ROLE_NONE &&
+            row->mark != DISPLAY && !among(key, except))
+            add_setting(st, s, row);
+    }
+}
+
+void stage_setting(Stage *st, const Settings *s, const char *key) {
+    add_setting(st, s, setting_find(key));
+}
+
+void stage_text(Stage *st, const char *name, const char *value) {
+    json_object_set_new(json_object_get(st->key, "settings"), name, json_string(value));
+}
+
+bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err) {
+    char hex[65];
+    if (!run_hash(r, hex, path, err)) return false;
+    json_object_set_new(json_object_get(st->key, "inputs"), role, json_string(hex));
+    return true;
+}
+
+/* What makes up a model, its tokenizer aside; other files of the folder do not matter. */
+static bool matters(const char *name) {
+    const char *dot = strrchr(name, '.');
+    return strcmp(name, "config.json") == 0 || strcmp(name, "generation_config.json") == 0 ||
+           (dot && strcmp(dot, ".safetensors") == 0) || strstr(name, ".safetensors.index.json");
+}
+
+bool stage_model(Stage *st, Run *r, const char *folder, Err *err) {
+    DIR *d = opendir(folder);
+    if (!d) return err_set(err, EXIT_INPUT, "%s: expected a folder", folder);
+    bool ok = true;
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        if (!matters(e->d_name)) continue;
+        char *path = files_join(folder, e->d_name), *role = files_join("model", e->d_name);
+        ok = stage_file(st, r, role, path, err);
+        free(role);
+        free(path);
+    }
+    closedir(d);
+    return ok;
+}
+
+static char *stamp_path(const Stage *st, const Run *r) {
+    char name[96];
+    snprintf(name, sizeof name, "stages/%s.json", st->name);
+    return run_path(r, name);
+}
+
+static bool output_hash(Run *r, char hex[65], const char *output, Err *err) {
+    char *path = run_path(r, output);
+    bool ok = files_sha256(hex, path, err);
+    free(path);
+    return ok;
+}
+
+/* Notes in the manifest how the stage was met, and how long its making took. */
+static void note_stage(Run *r, const Stage *st, const char *how, double seconds) {
+    json_object_set_new(json_object_get(r->manifest, "stages"), st->name,
+                        json_pack("{s:s, s:f}", "state", how, "seconds", seconds));
+}
+
+bool stage_done(Stage *st, Run *r, const char *const *outputs) {
+    char *path = stamp_path(st, r);
+    json_t *stamp = NULL;
+    Err ignored; /* a stamp that cannot be read is no stamp */
+    if (!files_exists(path) || !files_read_json(&stamp, path, STAMP_BYTES, &ignored)) stamp = NULL;
+    free(path);
+    bool done = stamp && json_equal(json_object_get(stamp, "key"), st->key);
+    for (; done && *outputs; outputs++) {
+        char hex[65];
+        const char *want =
+            json_string_value(json_object_get(json_object_get(stamp, "outputs"), *outputs));
+        done = want && output_hash(r, hex, *outputs, &ignored) && strcmp(hex, want) == 0;
+    }
+    if (done) {
+        st->result = json_incref(json_object_get(stamp, "result"));
+        note_stage(r, st, "kept", json_number_value(json_object_get(stamp, "seconds")));
+    }
+    json_decref(stamp);
+    return done;
+}
+
+bool stage_finish(Stage *st, Run *r, const char *const *outputs, json_t *result, Err *err) {
+    st->result = result ? result : json_object();
+    json_t *hashes = json_object();
+    bool ok = true;
+    for (; ok && *outputs; outputs++) {
+        char hex[65];
+        ok = output_hash(r, hex, *outputs, err);
+        if (ok) json_object_set_new(hashes, *outputs, json_string(hex));
+    }
+    double seconds = clock_seconds() - st->start;
+    json_t *stamp = json_pack("{s:O, s:O, s:O, s:f}", "key", st->key, "outputs", hashes, "result",
+                              st->result, "seconds", seconds);
+    json_decref(hashes);
+    char *path = stamp_path(st, r);
+    ok = ok && files_write_json(path, stamp, err);
+    free(path);
+    json_decref(stamp);
+    note_stage(r, st, "made", seconds);
+    return ok && run_write_manifest(r, err);
+}

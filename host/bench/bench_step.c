@@ -1,0 +1,182 @@
+/* bench_step.c - `sails bench --step` and `--score`: the very loops of train and score, timed as a
+ * whole, and then once more with every op watched. Watching waits for each op, which the timed
+ * passes do not. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "host/stage/adapting.h"
+#include "data/base/mem.h"
+#include "host/bench/bench.h"
+#include "host/stage/dataset.h"
+#include "host/stage/machine.h"
+#include "host/stage/plan.h"
+#include "host/cli/print.h"
+#include "host/stage/scoring.h"
+#include "host/stage/train.h"
+
+/* One kind of pass: what was timed, and the sums of the watched one. */
+typedef struct Passes {
+    const Bench *b;
+    const char *what; /* "step" */
+    double *seconds;  /* (runs) of the timed ones */
+    int done;         /* the one that warms up and the watched one counted */
+    double flops;     /* of one pass; 0: what its ops add up to */
+    int64_t tokens;   /* of one pass */
+    double watched;   /* seconds */
+    OpSums ops;
+} Passes;
+
+static void passes_init(Passes *p, const Bench *b, const char *what) {
+    *p = (Passes){.b = b, .what = what, .ops.peak = &b->peak};
+    p->seconds = mem_array((size_t)b->s->bench.runs, sizeof *p->seconds);
+}
+
+/* A pass has ended; the next one may be the one to watch. */
+static void passes_add(Passes *p, double seconds) {
+    int runs = p->b->s->bench.runs, i = p->done++;
+    if (i >= 1 && i <= runs) p->seconds[i - 1] = seconds;
+    if (i == runs) op_cost_begin(&p->b->r->ex, op_sums_add, &p->ops);
+    if (i == runs + 1) p->watched = seconds, op_cost_end(&p->b->r->ex);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_sum(const Table *t, const char *first, const OpSum *o, double whole) {
+    char row[256];
+    snprintf(row, sizeof row, "%s,%zu,%s,%s,%s,%s,%s,", o->op, o->calls,
+             table_number(1e3 * o->seconds), table_number(100 * o->seconds / whole),
+             table_number(1e-9 * o->bytes / o->seconds), table_number(1e-9 * o->flops / o->seconds),
+             table_number(100 * o->least / o->seconds));
+    table_row(t, first, row);
+}
+
+static void passes_print(Passes *p) {
+    static const int width[] = {-18, 8, 11, 17, 10, 11, 17, 12};
+    const Bench *b = p->b;
+    Table t = {b->s->bench.csv, width, sizeof width / sizeof *width};
+    char first[192], row[256];
+    snprintf(first, sizeof first, "%s,%s", b->machine, b->r->ex.op->name);
+    qsort(p->seconds, (size_t)b->s->bench.runs, sizeof *p->seconds, by_value);
+    double median = p->seconds[b->s->bench.runs / 2], inside = 0, bytes = 0, flops = 0;
+    for (int i = 0; i < p->ops.n; i++) {
+        inside += p->ops.sum[i].seconds;
+        bytes += p->ops.sum[i].bytes;
+        flops += p->ops.sum[i].flops;
+    }
+    if (p->flops > 0) flops = p->flops;
+    table_row(&t, "device,twin",
+              "op,calls,ms,percent_of_time,GB/s,GFLOP/s,percent_of_peak,tokens/s");
+    double share = b->peak.products > 0 ? flops / median / b->peak.products : 0;
+    snprintf(row, sizeof row, "%s,1,%s,100,%s,%s,%s,%s", p->what, table_number(1e3 * median),
+             table_number(1e-9 * bytes / median), table_number(1e-9 * flops / median),
+             table_number(100 * share), table_number((double)p->tokens / median));
+    table_row(&t, first, row);
+    op_sums_sort(&p->ops, BY_SECONDS);
+    for (int i = 0; i < p->ops.n; i++) print_sum(&t, first, &p->ops.sum[i], p->watched);
+    snprintf(row, sizeof row, "outside of ops,,%s,%s,,,,",
+             table_number(1e3 * (p->watched - inside)),
+             table_number(100 * (1 - inside / p->watched)));
+    table_row(&t, first, row);
+}
+
+/* What was measured, for people. */
+static void say(const Bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(const Bench *b, const char *fmt, ...) {
+    va_list ap;
+    if (b->s->bench.csv) return;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+}
+
+/* ----------------------------------------------------------------------------------- step -- */
+
+static void step_done(void *context, const StepMetrics *s) {
+    Passes *p = context;
+    p->tokens = (int64_t)s->tokens;
+    p->flops = s->flops;
+    passes_add(p, s->seconds);
+}
+
+/* Every step has the same documents, as many as a batch has. */
+static bool run_steps(const Bench *b, const Dataset *d, Err *err) {
+    TrainSetup t;
+    TrainResult result;
+    Passes p;
+    Settings s = *b->s;
+    s.train.steps = s.bench.runs + 2;
+    train_setup(&t, &s, d->n);
+    passes_init(&p, b, "step");
+    t.doc = d->doc;
+    t.sink = step_done, t.sink_context = &p;
+    bool ok = train(&result, &b->r->model, &t, err);
+    if (ok) {
+        say(b, "%zu documents, %lld tokens, %zu labels a step, loss %.4f, peak memory %.0f MB\n",
+            d->n, (long long)p.tokens, result.labels / (size_t)t.steps, result.first_loss,
+            1e-6 * machine_memory_use().peak);
+        passes_print(&p);
+    }
+    free(p.seconds);
+    return ok;
+}
+
+bool bench_step(const Bench *b, Err *err) {
+    const Settings *s = b->s;
+    Runtime *r = b->r;
+    Dataset d = {0};
+    bool ok = dataset_load_training(&d, r->tokenizer, s->data.path, (enum Side)s->data.side,
+                                    s->data.max_length, (size_t)s->train.batch, err);
+    if (ok && !s->bench.csv) dataset_print_notes(stdout, "", &d);
+    Plan plan = {0};
+    if (ok) plan_measured(&plan, "program, tokenizer and data");
+    ok = ok && plan_train(&plan, s, &r->ex, &d, err) && plan_fits(&plan, &r->ex, err) &&
+         runtime_model(r, s, (int)d.longest, err) && adapting_fresh(r, s, START_LORA, NULL, err) &&
+         run_steps(b, &d, err);
+    dataset_free(&d);
+    return ok;
+}
+
+/* ---------------------------------------------------------------------------------- score -- */
+
+static bool run_scores(const Bench *b, const SaeSet *saes, Err *err) {
+    Records records = {0};
+    Passes p;
+    ScoringWork work = {0};
+    bool ok = records_read(&records, b->s->data.path, (size_t)b->s->data.limit, err);
+    passes_init(&p, b, "score");
+    for (int i = 0; i < b->s->bench.runs + 2 && ok; i++) {
+        Scores scores = {0};
+        ok = scoring_run(&scores, &work, b->r, saes, b->s, &records, NULL, records.n, err);
+        if (ok) passes_add(&p, work.seconds);
+        scores_free(&scores);
+    }
+    if (ok) {
+        p.tokens = work.pass.tokens;
+        say(b, "%zu pairs, %lld tokens (%lld computed, %lld counted) a pass, peak memory %.0f MB\n",
+            records.n, (long long)work.pass.tokens, (long long)work.pass.rows,
+            (long long)work.pass.counted, 1e-6 * machine_memory_use().peak);
+        passes_print(&p);
+    }
+    free(p.seconds);
+    records_free(&records);
+    return ok;
+}
+
+bool bench_score(const Bench *b, Err *err) {
+    const Settings *s = b->s;
+    Runtime *r = b->r;
+    Layers layers = {0};
+    SaeSet saes = {0};
+    Plan plan = {0};
+    plan_measured(&plan, "program and tokenizer");
+    bool ok = plan_score(&plan, s, &r->ex, NULL, err) && plan_fits(&plan, &r->ex, err) &&
+              runtime_model(r, s, s->data.max_length, err) &&
+              layers_parse(&layers, s->score.layers, r->model.c.L, err) &&
+              saes_open(&saes, &r->ex, s, &layers, r->model.c.D, err) && run_scores(b, &saes, err);
+    saes_close(&saes);
+    layers_free(&layers);
+    return ok;
+}

@@ -1,0 +1,149 @@
+/* cmd_plan.c - memory before the start. */
+#include <stdio.h>
+
+#include "host/cli/command.h"
+#include "host/stage/generating.h"
+#include "host/stage/machine.h"
+#include "host/stage/plan.h"
+#include "host/cli/print.h"
+#include "host/stage/runtime.h"
+
+/* docs: NULL for a stage that reads none. */
+static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *docs) {
+    double anonymous = plan_total(p, PLAN_ANONYMOUS), file = plan_total(p, PLAN_FILE);
+    double device = plan_total(p, PLAN_DEVICE);
+    size_t device_available = 0, all;
+    Machine m;
+    machine_read(&m);
+    double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
+    bool apart = exec_memory(ex, &device_available, &all);
+    if (s->run.json) {
+        json_t *items = json_array();
+        for (int i = 0; i < p->n; i++)
+            json_array_append_new(
+                items, json_pack("{s:s, s:s, s:f}", "name", p->item[i].name, "kind",
+                                 plan_kind_name[p->item[i].kind], "bytes", p->item[i].bytes));
+        json_t *result =
+            json_pack("{s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "items", items, "anonymous", anonymous,
+                      "file", file, "total", anonymous + file, "available", limit, "device", device,
+                      "device_available", (double)device_available);
+        if (docs) {
+            json_object_set_new(result, "documents", json_integer((json_int_t)docs->n));
+            json_object_set_new(result, "dropped", json_integer((json_int_t)docs->dropped));
+        }
+        print_json(result);
+        return;
+    }
+    char size[PRINT_ROOM];
+    if (docs) {
+        printf("%zu documents\n", docs->n);
+        dataset_print_notes(stdout, "  ", docs);
+    }
+    for (int i = 0; i < p->n; i++)
+        printf("%-34s %10s  %s\n", p->item[i].name, print_bytes(size, p->item[i].bytes),
+               plan_kind_name[p->item[i].kind]);
+    printf("%-34s %10s\n", "anonymous memory", print_bytes(size, anonymous));
+    printf("%-34s %10s\n", "resident file pages", print_bytes(size, file));
+    printf("%-34s %10s\n", "total", print_bytes(size, anonymous + file));
+    printf("%-34s %10s\n", "available", print_bytes(size, limit));
+    if (!apart) return;
+    printf("%-34s %10s\n", "device memory", print_bytes(size, device));
+    printf("%-34s %10s\n", "available on the device", print_bytes(size, (double)device_available));
+}
+
+static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
+    Config c;
+    Prompts prompts;
+    if (!*s->generate.prompts)
+        return err_set(err, EXIT_USAGE, "plan: --prompts is needed for generate");
+    if (!config_load(&c, s->model.path, err)) return false;
+    bool ok = prompts_read(&prompts, r->tokenizer, s, c.max_positions, err);
+    config_free(&c);
+    if (!ok) return false;
+    plan_measured(p, "prompts");
+    GenOptions o = generating_options(s, &prompts);
+    prompts_free(&prompts);
+    return plan_generate(p, s, &r->ex, &o, err);
+}
+
+static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, Err *err) {
+    bool score = s->plan.stage == STAGE_SCORE;
+    const char *path = score && *s->score.aligned ? s->score.aligned : s->data.path;
+    if (!*path)
+        return err_set(err, EXIT_USAGE, "plan: --data is needed%s",
+                       score ? ", or --aligned and --unaligned" : "");
+    if (score && (!*s->score.sae || !*s->score.layers))
+        return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
+    bool train = s->plan.stage == STAGE_TRAIN;
+    if (!(train ? dataset_load_training : dataset_load)(d, r->tokenizer, path,
+                                                        (enum Side)s->data.side, s->data.max_length,
+                                                        (size_t)s->data.limit, err))
+        return false;
+    plan_measured(p, "data");
+    return train   ? plan_train(p, s, &r->ex, d, err)
+           : score ? plan_score(p, s, &r->ex, d, err)
+                   : plan_logprob(p, s, &r->ex, d, err);
+}
+
+static bool run(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    Runtime r = {0};
+    Plan p = {0};
+    Dataset d = {0};
+    bool prompts = s->plan.stage == STAGE_GENERATE;
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err);
+    if (ok) plan_measured(&p, "program and libraries");
+    ok = ok && (prompts ? runtime_tokenizer : runtime_ids)(&r, s, err);
+    if (ok) plan_measured(&p, "tokenizer");
+    ok = ok && (prompts ? plan_generation(&p, &r, s, err) : plan_over_data(&p, &d, &r, s, err));
+    if (ok) report(&p, s, &r.ex, prompts ? NULL : &d);
+    ok = ok && plan_fits(&p, &r.ex, err);
+    dataset_free(&d);
+    runtime_close(&r);
+    return ok;
+}
+
+static const Use use[] = {ONLY("plan.*"),
+                          {"model.path", USE_NEEDED},
+                          ONLY("model.*"),
+                          ONLY("data.path"),
+                          ONLY("data.limit"),
+                          ONLY("data.side"),
+                          ONLY("data.max-length"),
+                          ONLY("data.pack-tokens"),
+                          ONLY("score.sae"),
+                          ONLY("score.layers"),
+                          ONLY("score.aligned"),
+                          ONLY("score.unaligned"),
+                          ONLY("score.tokens"),
+                          ONLY("score.pool"),
+                          ONLY("score.products"),
+                          ONLY("train.method"),
+                          ONLY("train.init"),
+                          ONLY("train.init-adapter"),
+                          ONLY("train.subspace"),
+                          USE_TRAINING,
+                          ONLY("generate.prompts"),
+                          ONLY("generate.benign"),
+                          ONLY("generate.limit"),
+                          ONLY("generate.max-new-tokens"),
+                          ONLY("generate.batch"),
+                          ONLY("generate.temperature"),
+                          ONLY("generate.top-k"),
+                          ONLY("generate.top-p"),
+                          ONLY("seed"),
+                          ONLY("threads"),
+                          ONLY("json"),
+                          {NULL, USE_OPTIONAL}};
+
+const Command cmd_plan = {
+    .name = "plan",
+    .summary = "the memory that a stage will need, by class, before it starts",
+    .about =
+        "Takes the flags of the stage that --stage names, but for --out. Two of the stages have a\n"
+        "--batch and a --limit: write --train.batch or --generate.batch. Exit code 4 when it does\n"
+        "not fit.",
+    .positional = POSITIONAL_RECIPE,
+    .use = use,
+    .run = run,
+};

@@ -1,0 +1,119 @@
+/* cmd_train.c - fine-tuning of an adapter. */
+#include <stdio.h>
+
+#include "host/stage/adapting.h"
+#include "host/cli/command.h"
+#include "host/stage/dataset.h"
+#include "host/stage/plan.h"
+#include "host/cli/print.h"
+#include "host/stage/train.h"
+
+static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
+    if (*s->train.init_adapter) return runtime_adapter(r, s->train.init_adapter, true, err);
+    Subspace subspace = {0};
+    const AdapterStart *start = &adapter_start[s->train.init];
+    if (start->subspace && !*s->train.subspace)
+        return err_set(err, EXIT_USAGE,
+                       "--init %s: --subspace is needed: a file written by sails subspace",
+                       start->name);
+    bool ok = !start->subspace || subspace_load(&subspace, s->train.subspace, err);
+    ok = ok && adapting_fresh(r, s, (enum StartKind)s->train.init, &subspace, err);
+    subspace_free(&subspace);
+    return ok;
+}
+
+/* What is about to run, before the first step. */
+static void announce(const Runtime *r, const Settings *s, const Dataset *d, const TrainSetup *t) {
+    if (s->run.json) return;
+    char trained[PRINT_ROOM], all[PRINT_ROOM], tokens[PRINT_ROOM];
+    double percent;
+    size_t n = adapting_trainable(&r->model, &percent);
+    printf("trainable params: %s || base params: %s || trainable%%: %.4f\n",
+           print_count(trained, (double)n),
+           print_count(all, (double)tensors_parameters(&r->model.c)), percent);
+    printf("%zu documents, %s tokens, %d steps of %d documents, %s\n", d->n,
+           print_count(tokens, (double)d->tokens), t->steps, t->batch, r->ex.op->name);
+    dataset_print_notes(stdout, "", d);
+    fflush(stdout);
+}
+
+static void report(const TrainResult *t, const Settings *s, const Dataset *d) {
+    double rate = t->seconds > 0 ? (double)t->tokens / t->seconds : 0;
+    if (s->run.json) {
+        print_json(json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:I, s:f}", "out", s->train.out,
+                             "documents", (json_int_t)d->n, "dropped", (json_int_t)d->dropped,
+                             "steps", t->steps, "train_loss", t->steps ? t->mean_loss : 0,
+                             "train_runtime", t->seconds, "num_tokens", (json_int_t)t->tokens,
+                             "tokens_per_second", rate));
+        return;
+    }
+    char took[PRINT_ROOM], count[PRINT_ROOM];
+    printf("%s: %d steps in %s, %s tok/s", s->train.out, t->steps, print_seconds(took, t->seconds),
+           print_count(count, rate));
+    if (t->steps) printf(", loss %.4f -> %.4f", t->first_loss, t->last_loss);
+    putchar('\n');
+}
+
+static bool train_and_save(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
+    TrainSetup t;
+    TrainResult result;
+    train_setup(&t, s, d->n);
+    t.doc = d->doc;
+    announce(r, s, d, &t);
+    if (!train_folder(&result, &r->model, &t, s->train.out, s->model.path, err)) return false;
+    report(&result, s, d);
+    return true;
+}
+
+static bool fits(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
+    Plan p = {0};
+    plan_measured(&p, "program, tokenizer and data");
+    return plan_train(&p, s, &r->ex, d, err) && plan_fits(&p, &r->ex, err);
+}
+
+static bool run(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    Runtime r = {0};
+    Dataset d = {0};
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err) &&
+              runtime_ids(&r, s, err) &&
+              dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
+                                    s->data.max_length, (size_t)s->data.limit, err) &&
+              fits(&r, s, &d, err) && runtime_model(&r, s, (int)d.longest, err) &&
+              make_adapter(&r, s, err) && train_and_save(&r, s, &d, err);
+    dataset_free(&d);
+    runtime_close(&r);
+    return ok;
+}
+
+static const Use use[] = {{"model.path", USE_NEEDED},
+                          {"data.path", USE_NEEDED},
+                          {"train.out", USE_NEEDED},
+                          ONLY("model.tokenizer"),
+                          ONLY("model.device"),
+                          ONLY("model.dtype"),
+                          ONLY("data.limit"),
+                          ONLY("data.side"),
+                          ONLY("data.max-length"),
+                          ONLY("data.pack-tokens"),
+                          ONLY("train.method"),
+                          ONLY("train.init"),
+                          ONLY("train.init-adapter"),
+                          ONLY("train.subspace"),
+                          USE_TRAINING,
+                          ONLY("seed"),
+                          ONLY("threads"),
+                          ONLY("json"),
+                          {NULL, USE_OPTIONAL}};
+
+const Command cmd_train = {
+    .name = "train",
+    .summary = "fine-tune an adapter; writes a PEFT folder and metrics.jsonl",
+    .about =
+        "Documents are packed without padding and never see each other; the loss of a step is\n"
+        "the mean over all target tokens of its batch. Loss: the final reply's tokens with\n"
+        "<end_of_turn> and newline.",
+    .positional = POSITIONAL_RECIPE,
+    .use = use,
+    .run = run,
+};

@@ -1,0 +1,34 @@
+/* adapting.h - from scores to a basis, and from a basis to an adapter ready to train. */
+#ifndef SAILS_ADAPTING_H
+#define SAILS_ADAPTING_H
+
+#include <stdio.h>
+
+#include "host/stage/runtime.h"
+#include "model/adapter_start.h"
+#include "model/score.h"
+
+/* What can be asked of the basis of a layer whose stream has width D and whose SAE has S features:
+ * no more features, no more columns than that. */
+bool adapting_check(const Settings *s, int layer, int D, int S, Err *err);
+
+/* A basis for each scored layer, as s->subspace and s->train.rank say. `pattern` names the SAEs;
+ * "": those that the scores name. An SAE whose weights are not those that were scored is refused.
+ */
+bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
+                       const Settings *s, Err *err);
+void adapting_print(FILE *f, const Subspace *subspace);
+
+/* Ranks and alphas of an adapter that starts in this way; the subspace, where that needs one. To be
+ * freed by lora_shape_free. */
+bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum StartKind kind,
+                    const Subspace *subspace, Err *err);
+
+/* Gives r->model such an adapter, with gradients and moments. */
+bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
+                    Err *err);
+
+/* Elements that are trained, and their share of the base model's parameters in percent. */
+size_t adapting_trainable(const Model *m, double *percent);
+
+#endif

@@ -1,0 +1,92 @@
+/* flops.c - operations of a pack, and the rate of a large product. */
+#include "host/stage/flops.h"
+
+#include <math.h>
+
+#include "host/stage/noise.h"
+
+double flops_pairs(const Segment *seg, int nseg, int window) {
+    double pairs = 0;
+    for (const Segment *s = seg; s < seg + nseg; s++)
+        for (int i = 0; i < s->len; i++) { /* row i sees its prefix and itself, in the window */
+            int seen = s->prefix_len + i + 1;
+            pairs += window && seen > window ? window : seen;
+        }
+    return pairs;
+}
+
+/* Pairs of positions that see each other, over all layers; in the last, those that labels see. */
+static double pairs_of_layers(const Config *c, const Pack *p) {
+    double all = flops_pairs(p->seg, p->nseg, 0), near = flops_pairs(p->seg, p->nseg, c->window);
+    double pairs = 0;
+    for (int l = 0; l + 1 < c->L; l++) pairs += c->sliding[l] ? near : all;
+    for (int i = 0; i < p->nlabel; i++) {
+        int seen = p->pos[p->label_row[i]] + 1;
+        pairs += c->sliding[c->L - 1] && seen > c->window ? c->window : seen;
+    }
+    return pairs;
+}
+
+/* Multiply-adds of one group of projections: of the weights, forward and, when something below it
+ * is trained, backward into its input; and of its adapters. */
+static double group_madds(const Config *c, const Lora *lora, const Pack *pack, int l, enum Group g,
+                          bool below) {
+    double madds = 0;
+    for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++) {
+        double in = proj_in(c, p), out = proj_out(c, p);
+        bool all = l + 1 < c->L || p == PROJ_K || p == PROJ_V;
+        const Adapter *a = lora_at(lora, l, p);
+        double rows = all ? pack->N : pack->nlabel;
+        madds += in * out * (1 + below) * rows;
+        if (a->R == 0) continue;
+        bool A = a->A->trained, B = a->B->trained;
+        int into_a = 1 + A + below, into_b = 1 + B + (A || below);
+        madds += a->R * (in * into_a + out * into_b) * rows;
+    }
+    return madds;
+}
+
+double flops_pack(const Config *c, const Lora *lora, const Pack *p) {
+    double madds = 0, attention = 2.0 * c->H * c->E * pairs_of_layers(c, p);
+    bool below = false;
+    for (int l = 0; l < c->L; l++)
+        for (int g = 0; g < GROUP_COUNT; g++) {
+            madds += group_madds(c, lora, p, l, (enum Group)g, below);
+            below = below || lora_group(lora, l, (enum Group)g).train_any;
+        }
+    return 2 * (madds + 3 * attention + 2.0 * c->D * c->V * p->nlabel);
+}
+
+/* Seconds of the fastest of some products of n x n matrices: s holds A and B and has room for C. At
+ * least a few, and for long enough that the clock is up and another program's burst is over. */
+static double product_seconds(Exec *ex, store *s, int n) {
+    enum { RUNS = 5 };
+    const double long_enough = 0.05;
+    size_t size = (size_t)n * (size_t)n;
+    store *b = store_at(ex->dtype, s, size), *c = store_at(ex->dtype, s, 2 * size);
+    double best = INFINITY, spent = 0;
+    for (int i = 0; i < RUNS || spent < long_enough; i++) {
+        exec_timer_start(ex);
+        ex->op->gemm(ex, c, n, s, n, b, n, n, n, n, GEMM_NT, 1, 0);
+        double seconds = exec_timer_stop(ex);
+        best = fmin(best, seconds);
+        spent += seconds;
+    }
+    return best;
+}
+
+double flops_peak(Exec *ex) {
+    enum { LEAST = 1024, MOST = 8192 };
+    const double enough = 1e-3; /* seconds: a launch is then nothing beside it */
+    double rate = 0;
+    for (int n = LEAST; n <= MOST; n *= 2) {
+        size_t bytes = 3 * (size_t)n * (size_t)n * dtype_size(ex->dtype);
+        store *s = exec_alloc(ex, bytes, "peak measurement");
+        noise_fill(ex, s, 2 * (size_t)n * (size_t)n, ex->dtype, 1);
+        double seconds = product_seconds(ex, s, n);
+        rate = fmax(rate, 2.0 * n * n * n / seconds);
+        exec_free(ex, s);
+        if (seconds >= enough) break;
+    }
+    return rate;
+}

@@ -1,0 +1,72 @@
+/* metrics.c - the step line and metrics.jsonl. */
+#include "host/stage/metrics.h"
+
+#include <jansson.h>
+
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "host/cli/print.h"
+
+bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err) {
+    *m = (Metrics){.json = json, .peak = peak};
+    if (!path) return true;
+    m->file = fopen(path, "w");
+    if (!m->file) return files_failed(err, path, "write");
+    m->path = mem_string(path);
+    return true;
+}
+
+static json_t *step_json(const Metrics *m, const StepMetrics *s) {
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "step", s->step,
+                     "loss", s->loss, "grad_norm", s->grad_norm, "learning_rate", s->learning_rate,
+                     "epoch", s->epoch, "num_tokens", (json_int_t)m->tokens, "step_tokens",
+                     (json_int_t)s->tokens, "label_tokens", (json_int_t)s->labels, "ms",
+                     1e3 * s->seconds, "tokens_per_second", (double)s->tokens / s->seconds, "flops",
+                     s->flops);
+}
+
+static void print_step(const Metrics *m, const StepMetrics *s) {
+    char left[PRINT_ROOM], rate[PRINT_ROOM], label_rate[PRINT_ROOM];
+    printf("step %d/%d | loss %.4f | grad %.4f | lr %.2e | %.0f ms | %s tok/s (%s label)", s->step,
+           s->total, s->loss, s->grad_norm, s->learning_rate, 1e3 * s->seconds,
+           print_count(rate, (double)s->tokens / s->seconds),
+           print_count(label_rate, (double)s->labels / s->seconds));
+    if (m->peak > 0) printf(" | %.0f%% of peak", 100 * s->flops / s->seconds / m->peak);
+    printf(" | ETA %s\n", print_seconds(left, m->mean_step * (s->total - s->step)));
+    fflush(stdout);
+}
+
+bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
+    m->steps++;
+    m->seconds += s->seconds;
+    m->loss_sum += s->loss;
+    m->tokens += s->tokens;
+    m->labels += s->labels;
+    m->mean_step = m->steps == 1 ? s->seconds : 0.9 * m->mean_step + 0.1 * s->seconds;
+    json_t *line = step_json(m, s);
+    CHECK(line, "a JSON value could not be made");
+    bool ok = true;
+    if (m->file) {
+        json_dumpf(line, m->file, JSON_COMPACT);
+        putc('\n', m->file);
+        if (fflush(m->file) != 0) ok = files_failed(err, m->path, "write");
+    }
+    if (m->json && !m->sink)
+        print_json(line);
+    else
+        json_decref(line);
+    if (m->sink)
+        m->sink(m->sink_context, s);
+    else if (!m->json)
+        print_step(m, s);
+    return ok;
+}
+
+bool metrics_close(Metrics *m, Err *err) {
+    bool ok = true;
+    if (m->file && fclose(m->file) != 0) ok = files_failed(err, m->path, "write");
+    m->file = NULL;
+    free(m->path);
+    m->path = NULL;
+    return ok;
+}

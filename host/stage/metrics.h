@@ -1,0 +1,39 @@
+/* metrics.h - the record of a training run: one line per step for people, one JSON object per
+ * step in metrics.jsonl under the names that TRL uses. */
+#ifndef SAILS_METRICS_H
+#define SAILS_METRICS_H
+
+#include <stdio.h>
+
+#include "data/base/err.h"
+
+typedef struct StepMetrics {
+    int step, total; /* from 1 */
+    double loss, grad_norm, learning_rate, epoch;
+    double seconds;        /* of this step */
+    size_t tokens, labels; /* of this step */
+    double flops;          /* of this step */
+} StepMetrics;
+
+/* Gets each step's record in place of its line on stdout. */
+typedef void step_sink(void *context, const StepMetrics *s);
+
+typedef struct Metrics {
+    FILE *file; /* NULL: none kept */
+    char *path;
+    bool json;                 /* step lines on stdout are JSON too */
+    step_sink *sink;           /* NULL: lines on stdout */
+    void *sink_context;        /* borrowed */
+    double peak;               /* flops per second; 0: unknown */
+    double seconds, mean_step; /* in all; moving average of one step */
+    double loss_sum;
+    size_t tokens, labels, steps;
+} Metrics;
+
+/* Starts a new file; path NULL keeps none. Lines reach the file at once, so that it can be
+ * watched. */
+bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err);
+bool metrics_step(Metrics *m, const StepMetrics *s, Err *err);
+bool metrics_close(Metrics *m, Err *err); /* accepts a zeroed struct */
+
+#endif

@@ -1,0 +1,36 @@
+/* model_files.h - writing a Hugging Face model folder, one tensor at a time. */
+#ifndef SAILS_MODEL_FILES_H
+#define SAILS_MODEL_FILES_H
+
+#include "data/base/safetensors.h"
+#include "model/tensors.h"
+
+/* A tensor and how it is stored. */
+typedef struct OutTensor {
+    Tensor tensor;
+    enum StType type;
+} OutTensor;
+
+/* All tensors of a model (malloc). */
+OutTensor *model_files_tensors(const Config *c, enum StType type, int *n);
+
+/* Writes the data of one tensor with st_writer_data. */
+typedef bool tensor_source(void *context, const OutTensor *t, StWriter *w, Err *err);
+
+/* Writes model.safetensors, or, when all tensors exceed shard_bytes, numbered shards and
+ * model.safetensors.index.json (a tensor larger than that has a shard of its own). Only what
+ * `source` holds is in memory. A folder that has a model already is refused: a rest of it would be
+ * read with the new one. */
+bool model_files_write(const char *folder, const OutTensor *t, int n, size_t shard_bytes,
+                       tensor_source *source, void *context, Err *err);
+bool model_files_refuse_existing(const char *folder, Err *err);
+
+/* Copies what a model folder holds beside its weights: configurations, and every file of the
+ * tokenizer and of its chat templates that is there. */
+bool model_files_copy(const char *folder, const char *from, Err *err);
+
+/* Of these the tokenizer's and the templates': tokenizer.json, which must be there, and what else
+ * is. `from` is a folder or the .json. */
+bool model_files_copy_tokenizer(const char *folder, const char *from, Err *err);
+
+#endif

@@ -1,0 +1,33 @@
+/* nll.h - log-probabilities of documents under a model: perplexity, parity, multiple choice. */
+#ifndef SAILS_NLL_H
+#define SAILS_NLL_H
+
+#include "data/chat.h"
+#include "model/gemma2.h"
+
+/* What the largest of some packs holds. */
+typedef struct PackSize {
+    int rows, segs, labels;
+} PackSize;
+
+/* -log p of the n labelled tokens of document number `doc`, in order; n may be 0. Called for each
+ * document, in the order of the index. */
+typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
+
+/* Runs documents index[0..n) (NULL: the first n) in packs of pack_tokens rows. What is in a pack
+ * does not change a document's numbers. `progress` names the bar; NULL: none. */
+bool nll_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
+              const char *progress, nll_sink *sink, void *context, Err *err);
+
+/* The largest pack that it will make of these documents. */
+PackSize nll_pack_size(const Doc *doc, const size_t *index, size_t n, int pack_tokens);
+
+/* Sum of -log p over all labels and their number. */
+typedef struct NllSum {
+    double sum;
+    size_t labels;
+} NllSum;
+bool nll_sum(NllSum *sum, const Model *m, const Doc *doc, const size_t *index, size_t n,
+             int pack_tokens, const char *progress, Err *err);
+
+#endif

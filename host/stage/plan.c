@@ -1,0 +1,315 @@
+/* plan.c - the memory of a stage, item by item, from shapes alone. */
+#include "host/stage/plan.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+
+#include "host/stage/adapting.h"
+#include "data/base/mem.h"
+#include "data/base/safetensors.h"
+#include "host/stage/machine.h"
+#include "host/stage/nll.h"
+#include "host/cli/print.h"
+#include "host/stage/scoring.h"
+#include "host/stage/train.h"
+#include "model/grad_tree.h"
+#include "model/optim.h"
+#include "model/score_run.h"
+
+const char *const plan_kind_name[] = {"anonymous", "file", "device"};
+
+static void add(Plan *p, const char *name, enum PlanKind kind, double bytes) {
+    if (bytes <= 0) return;
+    CHECK(p->n < PLAN_ITEMS, "%d items", p->n);
+    p->item[p->n++] = (PlanItem){name, kind, bytes};
+}
+
+void plan_measured(Plan *p, const char *name) {
+    MemoryUse use = machine_memory_use();
+    add(p, name, PLAN_ANONYMOUS, use.anonymous + use.shared - p->seen[PLAN_ANONYMOUS]);
+    add(p, name, PLAN_FILE, use.file - p->seen[PLAN_FILE]);
+    p->seen[PLAN_ANONYMOUS] = use.anonymous + use.shared;
+    p->seen[PLAN_FILE] = use.file;
+}
+
+double plan_total(const Plan *p, enum PlanKind kind) {
+    double sum = 0;
+    for (int i = 0; i < p->n; i++)
+        if (p->item[i].kind == kind) sum += p->item[i].bytes;
+    return sum;
+}
+
+/* The refusal, unless `more` bytes of one kind fit into the `limit` that is available. */
+static bool fits(const Plan *p, enum PlanKind kind, double more, double limit, Err *err) {
+    if (more <= limit) return true;
+    const PlanItem *largest = NULL;
+    for (int i = 0; i < p->n; i++)
+        if (p->item[i].kind == kind && (!largest || p->item[i].bytes > largest->bytes))
+            largest = &p->item[i];
+    char need[PRINT_ROOM], have[PRINT_ROOM], most[PRINT_ROOM];
+    return err_set(
+        err, EXIT_MEMORY,
+        "does not fit: %s more %sare needed, %s are available; the largest part is %s, %s; "
+        "see sails plan, or lower --pack-tokens, --max-length or --batch",
+        print_bytes(need, more), kind == PLAN_DEVICE ? "of the GPU's memory " : "",
+        print_bytes(have, limit), largest->name, print_bytes(most, largest->bytes));
+}
+
+bool plan_fits(const Plan *p, Exec *ex, Err *err) {
+    Machine m;
+    machine_read(&m);
+    MemoryUse use = machine_memory_use();
+    size_t available, all;
+    double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
+    double more = plan_total(p, PLAN_ANONYMOUS) - use.anonymous;
+    if (limit > 0 && !fits(p, PLAN_ANONYMOUS, more, limit, err)) return false;
+    return !exec_memory(ex, &available, &all) ||
+           fits(p, PLAN_DEVICE, plan_total(p, PLAN_DEVICE), (double)available, err);
+}
+
+/* ------------------------------------------------------------------------------- weights -- */
+
+/* Bytes of the embedding that looking up the documents' tokens maps: the kernel maps cached file
+ * pages in aligned windows around the one that is touched. */
+static double embedding_windows(const StTensor *t, const Dataset *d) {
+    enum { WINDOW = 1 << 16 };
+    size_t row = t->bytes / t->dim[0], windows = t->bytes / WINDOW + 2, count = 0;
+    bool *seen = mem_array(windows, sizeof *seen);
+    for (size_t i = 0; i < d->n; i++)
+        for (int j = 0; j < d->doc[i].n; j++) {
+            size_t at = (size_t)d->doc[i].token[j] * row;
+            for (size_t w = at / WINDOW; w <= (at + row - 1) / WINDOW && w < windows; w++) {
+                count += !seen[w];
+                seen[w] = true;
+            }
+        }
+    free(seen);
+    double bytes = (double)count * WINDOW;
+    return bytes < (double)t->bytes ? bytes : (double)t->bytes;
+}
+
+/* Is this tensor of one of the layers that run, or of none? */
+static bool runs(const char *name, int layers) {
+    int layer;
+    return sscanf(name, "model.layers.%d.", &layer) != 1 || layer < layers;
+}
+
+/* What every stage begins with. */
+typedef struct Base {
+    Config c;
+    Exec cpu; /* for what only measures */
+    Lora lora;
+    Exec *ex;           /* that will run the stage, borrowed */
+    enum PlanKind kind; /* of what its ops work in */
+} Base;
+
+/* layers < c->L: the lower layers alone, without the head; then the embedding counts by the tokens
+ * of d. */
+static bool weights(Plan *p, const Base *b, const char *folder, int positions, int layers,
+                    const Dataset *d, Err *err) {
+    const Config *c = &b->c;
+    StSet *set;
+    if (!st_open_folder(&set, folder, "model", err)) return false;
+    double mapped = 0, placed = 0;
+    for (size_t i = 0; i < st_count(set); i++) {
+        const StTensor *t = st_at(set, i);
+        bool in_place = st_stores(t, b->ex->dtype) && exec_reads(b->ex, t->data);
+        bool embed = strstr(t->name, "embed_tokens") != NULL;
+        if (strcmp(t->name, "lm_head.weight") == 0) continue;
+        if (!in_place)
+            placed += (double)t->count * (double)dtype_size(b->ex->dtype);
+        else if (embed && layers < c->L && d)
+            mapped += embedding_windows(t, d);
+        else if (runs(t->name, layers))
+            mapped += (double)t->bytes;
+    }
+    st_close(set);
+    add(p, "weights, mapped", PLAN_FILE, mapped);
+    add(p, b->kind == PLAN_DEVICE ? "weights" : "weights, converted", b->kind, placed);
+    int rows = positions ? positions : c->max_positions;
+    add(p, "rope table", b->kind, (double)rows * c->E * sizeof(float));
+    return true;
+}
+
+/* ------------------------------------------------------------------- adapters, activations -- */
+
+/* The form of the adapters; masters have memory only where they come from a folder. */
+static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, bool training,
+                    Err *err) {
+    *lora = (Lora){0};
+    const char *folder = training ? s->train.init_adapter : s->model.adapter;
+    if (*folder) return lora_load(lora, cpu, c, folder, false, err);
+    if (!training) return true;
+    Subspace subspace = {0};
+    enum StartKind start = (enum StartKind)s->train.init;
+    if (adapter_start[start].subspace && !*s->train.subspace) start = START_LORA; /* of this rank */
+    if (adapter_start[start].subspace && !subspace_load(&subspace, s->train.subspace, err))
+        return false;
+    LoraShape shape;
+    bool ok = adapting_shape(&shape, c, s, start, &subspace, err);
+    subspace_free(&subspace);
+    if (!ok) return false;
+    lora_declare(lora, cpu, c, &shape);
+    lora_shape_free(&shape);
+    return true;
+}
+
+static void adapter_bytes(Plan *p, const Base *b, bool training) {
+    double n = (double)b->lora.params.size;
+    add(p, "adapters", b->kind, n * (double)(sizeof(float) + dtype_size(b->ex->dtype)));
+    if (!training) return;
+    add(p, "adapter gradients", b->kind, n * sizeof(float));
+    add(p, "optimiser", b->kind, 2 * n * sizeof(float));
+    add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
+}
+
+/* Workspace, of which one op needs `need` bytes. A GPU's was taken when it was opened: counted is
+ * what it must grow by, doubling, and what a few allocations lose to whole pages of 2 MB. On the
+ * CPU each thread has tiles of its own. */
+static void workspace(Plan *p, const Base *b, double need) {
+    enum { FIXED = 22 << 20, EACH_THREAD = 1 << 20, PAGES = 8 << 20 };
+    double bytes = need + FIXED + (double)omp_get_max_threads() * EACH_THREAD;
+    if (b->kind == PLAN_DEVICE) {
+        double held = (double)b->ex->scratch_bytes, room = fmax(held, SCRATCH_MIN);
+        while (room < need) room *= 2;
+        bytes = room - held + PAGES;
+    }
+    add(p, "workspace", b->kind, bytes);
+}
+
+/* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
+ * a process plans its second stage: then it is counted twice. */
+static void code(Plan *p, const Base *b) {
+    size_t kernels, libraries;
+    exec_lazy(b->ex, &kernels, &libraries);
+    add(p, "kernels, at most", b->kind, (double)kernels);
+    add(p, "libraries' kernels, estimated", b->kind, (double)libraries);
+}
+
+/* attn_bwd: a GPU keeps a number for each row and head, the CPU the f32 sums of dk and dv. */
+static double backward_bytes(const Base *b, int rows) {
+    const Config *c = &b->c;
+    return sizeof(float) * (double)rows * (b->kind == PLAN_DEVICE ? c->H : 2.0 * c->K * c->E);
+}
+
+/* attn_decode: a GPU keeps o and two numbers of each head for every run of 128 keys. */
+static double decode_bytes(const Base *b, const GenOptions *o) {
+    if (b->kind != PLAN_DEVICE) return 0;
+    return sizeof(float) * (double)o->slots * b->c.H * ceil(o->max_len / 128.0) * (b->c.E + 2);
+}
+
+/* sae_stats of a TopK encoder: the activations of 128 rows, on a GPU of 256. */
+static double topk_bytes(const Base *b, const SaeEncoder *e) {
+    if (e->act != SAE_TOPK) return 0;
+    return sizeof(float) * (double)e->S * (b->kind == PLAN_DEVICE ? 256 : 128);
+}
+
+static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
+    size_t available, all;
+    *b = (Base){.ex = ex, .kind = PLAN_ANONYMOUS};
+    if (exec_memory(ex, &available, &all)) b->kind = PLAN_DEVICE;
+    if (!config_load(&b->c, s->model.path, err)) return false;
+    const char *why = exec_open(&b->cpu, DEVICE_CPU, DTYPE_F32);
+    CHECK(!why, "%s", why);
+    code(p, b);
+    return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
+}
+
+static void base_close(Base *b) {
+    lora_free(&b->lora);
+    exec_close(&b->cpu);
+    config_free(&b->c);
+}
+
+static const Lora *lora_of(const Base *b) {
+    return b->lora.params.n ? &b->lora : NULL;
+}
+
+bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
+    Base b;
+    bool ok = base_open(p, &b, s, ex, true, err) &&
+              weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
+    if (ok) {
+        TrainSetup t;
+        train_setup(&t, s, d->n);
+        t.doc = d->doc;
+        TrainSize most = train_size(&t);
+        PackSize size = most.pack;
+        adapter_bytes(p, &b, true);
+        add(p, "gradients of packs", b.kind,
+            (double)grad_tree_levels(most.packs) * (double)b.lora.params.size * sizeof(float));
+        add(p, "activations", b.kind,
+            (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
+                               ACTS_TRAIN));
+        workspace(p, &b, backward_bytes(&b, size.rows));
+    }
+    base_close(&b);
+    return ok;
+}
+
+bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
+    Base b;
+    bool ok = base_open(p, &b, s, ex, false, err) &&
+              weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
+    if (ok) {
+        PackSize size = nll_pack_size(d->doc, NULL, d->n, settings_pack_tokens(s));
+        int measured = size.rows - 1; /* at most: all tokens but the first of each document */
+        adapter_bytes(p, &b, false);
+        add(p, "activations", b.kind,
+            (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs, measured,
+                               ACTS_INFER));
+        workspace(p, &b, 0);
+    }
+    base_close(&b);
+    return ok;
+}
+
+bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err) {
+    Base b;
+    bool ok =
+        base_open(p, &b, s, ex, false, err) && weights(p, &b, s->model.path, 0, b.c.L, NULL, err);
+    if (ok) {
+        adapter_bytes(p, &b, false);
+        add(p, "key/value cache and activations", b.kind,
+            (double)gen_bytes(&b.c, lora_of(&b), ex->dtype, o));
+        workspace(p, &b, decode_bytes(&b, o));
+    }
+    base_close(&b);
+    return ok;
+}
+
+static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
+    SaeSet saes;
+    if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
+    double encoders = 0, results = 0, need = 0;
+    for (int i = 0; i < saes.n; i++) {
+        encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
+        results += (double)score_layer_bytes(saes.sae[i].enc.S);
+        need = fmax(need, topk_bytes(b, &saes.sae[i].enc));
+    }
+    add(p, "SAE encoders", b->kind, encoders);
+    add(p, "results", PLAN_ANONYMOUS, results);
+    add(p, "statistics and activations", b->kind,
+        (double)score_run_bytes(&b->c, lora_of(b), b->ex->dtype, saes.sae, saes.n,
+                                settings_pack_tokens(s)));
+    workspace(p, b, need);
+    saes_close(&saes);
+    return true;
+}
+
+bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
+    Base b;
+    Layers layers = {0};
+    bool ok =
+        base_open(p, &b, s, ex, false, err) && layers_parse(&layers, s->score.layers, b.c.L, err);
+    int top = ok ? layers.layer[layers.n - 1] + 1 : 0;
+    ok = ok && weights(p, &b, s->model.path, s->data.max_length, top, d, err) &&
+         score_sums(p, &b, s, &layers, err);
+    if (ok) {
+        adapter_bytes(p, &b, false);
+    }
+    layers_free(&layers);
+    base_close(&b);
+    return ok;
+}

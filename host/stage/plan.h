@@ -1,0 +1,56 @@
+/* plan.h - the memory that a stage will need, by class, before anything large is allocated.
+ *
+ * What is small and would be guesswork is measured: the program with its libraries, the tokenizer
+ * and the data are opened in earnest. What is large is computed by the code that will allocate it,
+ * in a pass that only measures. Two kinds are kept apart, because a process that needs more
+ * anonymous memory than there is dies, while mapped file pages can be read again:
+ *
+ *   anonymous   activations, adapters, optimiser, converted weights, tokenizer, data ...
+ *   file        mapped weights that will be touched, code of program and libraries
+ *
+ * On a GPU weights, adapters and activations are a third kind, `device`: what they need is held
+ * against the memory that the card has left. So is the code that it loads when an op is first
+ * called, by a bound and by an estimate, which the items' names say. The file's pages are let go of
+ * as they are read. */
+#ifndef SAILS_PLAN_H
+#define SAILS_PLAN_H
+
+#include "host/stage/dataset.h"
+#include "host/cli/settings.h"
+#include "model/config.h"
+#include "model/generate.h"
+
+enum PlanKind { PLAN_ANONYMOUS, PLAN_FILE, PLAN_DEVICE, PLAN_KINDS };
+extern const char *const plan_kind_name[PLAN_KINDS];
+enum { PLAN_ITEMS = 20 };
+
+typedef struct PlanItem {
+    const char *name; /* static */
+    enum PlanKind kind;
+    double bytes;
+} PlanItem;
+
+/* Zero-initialise. */
+typedef struct Plan {
+    PlanItem item[PLAN_ITEMS];
+    int n;
+    double seen[PLAN_DEVICE]; /* of this process by kind, at the last plan_measured */
+} Plan;
+
+/* Adds what this process has grown by since the last call; the first time all that it has. */
+void plan_measured(Plan *p, const char *name);
+
+/* What a stage adds to a process that has its inputs open already: weights, adapters, activations,
+ * workspace. Only file headers are read. `ex` is the device that will run it. */
+bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err);
+
+double plan_total(const Plan *p, enum PlanKind kind);
+
+/* EXIT_MEMORY when the anonymous memory is more than this machine, or the container, has left, or
+ * the device's memory more than ex has. */
+bool plan_fits(const Plan *p, Exec *ex, Err *err);
+
+#endif

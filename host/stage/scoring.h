@@ -1,0 +1,36 @@
+/* scoring.h - the score stage: data and SAEs to Scores. */
+#ifndef SAILS_SCORING_H
+#define SAILS_SCORING_H
+
+#include <stdio.h>
+
+#include "data/records.h"
+#include "host/stage/layers.h"
+#include "host/stage/runtime.h"
+#include "model/sae.h"
+#include "model/score_run.h"
+
+/* The recipe's SAEs of the listed layers, rising. */
+typedef struct SaeSet {
+    Sae *sae;
+    int n;
+} SaeSet;
+bool saes_open(SaeSet *set, Exec *ex, const Settings *s, const Layers *layers, int width, Err *err);
+void saes_close(SaeSet *set); /* accepts a zeroed struct */
+
+typedef struct ScoringWork {
+    double seconds;
+    int64_t truncated; /* documents */
+    ScoreWork pass;
+} ScoringWork;
+
+/* Scores pairs records[index[i]], i < n (index NULL: the first n), or, when records is NULL, the
+ * corpora s->score.aligned and .unaligned. r has device, tokenizer and model open. */
+bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *saes,
+                 const Settings *s, const Records *records, const size_t *index, size_t n,
+                 Err *err);
+
+/* For each layer its `k` best features, as a table; chosen on the device. */
+void scoring_print(FILE *f, Exec *ex, const Scores *scores, enum ScoreKind by, int k);
+
+#endif

@@ -1,0 +1,59 @@
+/* train.h - the training loop: global batches, packs, gradients, AdamW, one line per step. */
+#ifndef SAILS_TRAIN_H
+#define SAILS_TRAIN_H
+
+#include "data/chat.h"
+#include "host/stage/nll.h"
+#include "host/stage/metrics.h"
+#include "model/schedule.h"
+#include "host/cli/settings.h"
+#include "model/gemma2.h"
+
+typedef struct TrainSetup {
+    const Doc *doc;
+    const size_t *index; /* (n) which documents; NULL: the first n */
+    size_t n;
+    int batch; /* documents of a step */
+    int steps; /* in all */
+    double steps_per_epoch;
+    int pack_tokens;
+    uint64_t seed; /* of the order */
+    Schedule schedule;
+    double clip;              /* 0: none */
+    AdamW adamw;              /* betas, eps, weight decay */
+    const char *metrics_path; /* NULL: no file */
+    bool json;
+    step_sink *sink; /* gets the steps in place of stdout; NULL: none */
+    void *sink_context;
+} TrainSetup;
+
+typedef struct TrainResult {
+    int steps;
+    double seconds; /* of the steps */
+    double first_loss, last_loss, mean_loss;
+    size_t tokens, labels; /* seen, repeats counted */
+} TrainResult;
+
+/* The largest pack of the run, and the most packs of a step. */
+typedef struct TrainSize {
+    PackSize pack;
+    int packs;
+} TrainSize;
+TrainSize train_size(const TrainSetup *t);
+
+/* What the settings ask for over n documents; fills all but doc, index and metrics_path. */
+void train_setup(TrainSetup *t, const Settings *s, size_t n);
+
+/* Trains m->lora (made with training, flags final). The loss of a step is the mean over all
+ * label tokens of its global batch, however it falls into packs. A loss or gradient that is not
+ * finite ends the run with EXIT_NUMBERS and the first bad tensor's name; the adapter is then as
+ * the last good step left it. */
+bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
+
+/* The same into a PEFT folder: adapter, model card and metrics.jsonl (t->metrics_path is set here).
+ * They appear together at the end (out_folder.h), so that a run that fails leaves what was there.
+ * `base_model` is what the adapter says it belongs to. */
+bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
+                  const char *base_model, Err *err);
+
+#endif
