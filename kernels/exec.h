@@ -59,9 +59,10 @@ bool exec_reads(const Exec *ex, const void *p);
  * nothing is set, where it has none: ops then work in the host's. */
 bool exec_memory(Exec *ex, size_t *available, size_t *all);
 
-/* What of the device's own memory goes to code, beyond exec_alloc's, as ops are called for the
- * first time: `kernels` is a bound, from the device's own code; `libraries`, of those that it
- * calls, an estimate (exec_cuda.c). Both 0 where ops work in the host's. */
+/* Bytes of the device's own memory that code takes, beside exec_alloc's, when ops are called for
+ * the first time: `kernels` is an upper bound for the device's own, `libraries` an estimate for
+ * those of the libraries that it calls (exec_cuda.c). Both are 0 where ops work in the host's
+ * memory. */
 void exec_lazy(const Exec *ex, size_t *kernels, size_t *libraries);
 
 /* copy_in has taken the host bytes when it returns: the caller may change them at once. */
@@ -81,17 +82,15 @@ void *exec_scratch(Exec *ex, size_t bytes);
 /* The file of the plug-in that the device came from, NULL for the CPU's, which is linked in. */
 const char *exec_plugin(const Exec *ex);
 
-/* A stopwatch: seconds that the device works from the start to the stop, which stand between other
- * work in call order, by its own clock where it has one. Starting does not wait; stopping waits for
- * the work before it. */
+/* A stopwatch: the seconds that the device needs for the work called between start and stop, by its
+ * own clock where it has one. Starting does not wait; stopping waits until that work is done. */
 void exec_timer_start(Exec *ex);
 double exec_timer_stop(Exec *ex);
 
-/* Bytes of the device's last cache: what an op left there, the next need not fetch from memory. */
+/* Bytes of the device's last-level cache: what one op leaves there, the next need not fetch. */
 size_t exec_cache(Exec *ex);
 
-/* The name of the card, borrowed from the device; NULL: work is done by this machine's processor.
- */
+/* The card's name, borrowed from the device; NULL if this machine's processor does the work. */
 const char *exec_card(Exec *ex);
 
 /* Named ranges for profilers: NVTX in the domain "sails" on CUDA, nothing on the CPU. They nest,

@@ -1,7 +1,8 @@
-/* score_run.h - the one pass that fills Scores: documents in, statistics out. Activations of
- * features are never written, layers above the highest scored one never run, that one runs above
- * its attention for the rows that count alone, and what the two replies of a pair share is computed
- * once. */
+/* score_run.h - the one pass that fills Scores: documents in, statistics out.
+ *
+ * It leaves out what nobody needs: activations of features are never stored; layers above the
+ * highest scored one do not run; in that one, the rows that do not count stop at the attention; and
+ * a prefix that the two replies of a pair share is computed once. */
 #ifndef SAILS_SCORE_RUN_H
 #define SAILS_SCORE_RUN_H
 
@@ -9,8 +10,9 @@
 #include "model/sae.h"
 #include "model/score.h"
 
-/* A pair, or a single document (the other n is 0): whole documents, corpus 0 and corpus 1.
- * counted[c][t] != 0: token t counts. A document without counted tokens is let pass uncounted. */
+/* A pair of whole documents, the first of corpus 0, the second of corpus 1; or one document alone
+ * (the other n is 0). counted[c][t] != 0: token t counts. A document without counted tokens adds
+ * nothing. */
 typedef struct ScoreItem {
     const int32_t *token[2];
     const uint8_t *counted[2];
@@ -29,22 +31,24 @@ ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
 size_t score_run_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const Sae *sae,
                        int nsae, int max_rows);
 
-/* Documents are collected and passed on when max_rows would be exceeded. */
+/* Documents are collected; a pass runs when the next one would exceed max_rows. */
 void score_run_add(ScoreRun *r, const ScoreItem *item);
 
-/* True when the stream that a pass scored was not finite: score_run_finish will refuse, so that
- * further documents are wasted. (A JumpReLU makes 0 of NaN: the sums would not show it.) */
+/* True once a pass met a stream that was not finite: score_run_finish is going to refuse, and
+ * further documents are wasted. (JumpReLU turns NaN into 0, so the sums alone would not show it.)
+ */
 bool score_run_bad(const ScoreRun *r);
 
-/* Runs what is left and gives the statistics, texts empty but for the SAEs' path and id; r starts
- * anew. Refused: a corpus without a counted token, and sums that are not finite. */
+/* Runs the documents that are left and returns the statistics; of their texts only path and id of
+ * the SAEs are filled in. r is empty then and can be used again. Refused: a corpus without a
+ * counted token, and sums that are not finite. */
 bool score_run_finish(ScoreRun *r, Scores *s, Err *err);
 void score_run_close(ScoreRun *r); /* NULL is allowed */
 
-/* Since score_run_open: tokens given, rows computed (fewer, where prefixes were shared), and rows
- * that counted. Where SAEs have fast products, some rows of some packs are encoded exactly too:
- * `fires` exact activations above 0 among them, and `flips` that are not so in the fast ones, or
- * in these alone. */
+/* Work since score_run_open: tokens that were given, rows that were computed (fewer where prefixes
+ * were shared), and rows that counted. With fast products some rows of some packs are encoded
+ * exactly as well: `fires` of their exact activations are above 0, and `flips` are above 0 in only
+ * one of the two encodings. */
 typedef struct ScoreWork {
     int64_t tokens, rows, counted, fires, flips;
 } ScoreWork;

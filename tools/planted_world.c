@@ -55,7 +55,8 @@ static bool write_recipe(const char *out, Err *err) {
 
 static bool write_world(World *w, const char *out, Err *err) {
     char *model = files_join(out, "model");
-    vocabulary_build(w);
+    vocabulary_begin(w);
+    texts_words(w);
     texts_classes(w);
     texts_build(w);
     geometry_build(w);

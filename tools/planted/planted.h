@@ -111,14 +111,16 @@ extern const char SPACE[];                                  /* the piece that st
 int piece_id(const World *w, const char *piece);            /* CHECKs that it is there */
 int special(const World *w, const char *name);              /* the same: readability */
 int text_pieces(const World *w, int *id, const char *text); /* returns how many; all words known */
-void vocabulary_build(World *w);
+void vocabulary_begin(World *w);                            /* what no text is needed for */
+enum WordKind { WORDS_SPACED, WORDS_OTHER };                /* with a space in front, without */
+void vocabulary_add(World *w, enum WordKind kind, const char *text); /* its words of this kind */
 bool vocabulary_write(const World *w, const char *folder, Err *err);
 
 /* texts.c */
 enum { COMPLIANCE, REFUSAL, CHAINS };
 /* The words of an answer, returning how many. The noun in it is one with the class TOPIC. */
 int chain_pieces(const World *w, int chain, int id[MAX_DOC]);
-void texts_words(void (*add)(World *w, const char *text), World *w); /* every text's words, once */
+void texts_words(World *w); /* every text's words into the vocabulary, spaced ones first */
 void texts_classes(World *w);
 void texts_build(World *w);
 bool texts_write(const World *w, const char *folder, Err *err);

@@ -116,25 +116,30 @@ static void fill(char to[MAX_TEXT], const char *text, const char *verb, const ch
     }
 }
 
-void texts_words(void (*add)(World *w, const char *text), World *w) {
+static void add_words(World *w, enum WordKind kind) {
     char text[MAX_TEXT];
     for (int c = 0; c < CATEGORIES; c++)
         for (int i = 0; i < 3 * NOUNS; i++) {
             fill(text, request[(c + i) % REQUESTS], category[c].verb[i / NOUNS],
                  category[c].noun[i % NOUNS]);
-            add(w, text);
+            vocabulary_add(w, kind, text);
         }
     for (int h = 0; h < HARMLESS; h++)
         for (int v = 0; v < 2; v++) {
             fill(text, request[(h + v) % REQUESTS], harmless[h].verb[v], harmless[h].noun);
-            add(w, text);
+            vocabulary_add(w, kind, text);
         }
     fill(text, COMPLY, "", harmless[0].noun);
-    add(w, text);
-    add(w, REFUSE);
-    add(w, RUDE);
-    add(w, "user");
-    add(w, "model");
+    vocabulary_add(w, kind, text);
+    vocabulary_add(w, kind, REFUSE);
+    vocabulary_add(w, kind, RUDE);
+    vocabulary_add(w, kind, "user");
+    vocabulary_add(w, kind, "model");
+}
+
+void texts_words(World *w) {
+    add_words(w, WORDS_SPACED);
+    add_words(w, WORDS_OTHER);
 }
 
 int chain_pieces(const World *w, int chain, int id[MAX_DOC]) {

@@ -96,16 +96,10 @@ static void add_word(World *w, const char *word) {
     }
 }
 
-static void add_spaced(World *w, const char *text) {
+void vocabulary_add(World *w, enum WordKind kind, const char *text) {
     char word[MAX_PIECE];
     while (next_word(word, &text))
-        if (!strncmp(word, SPACE, strlen(SPACE))) add_word(w, word);
-}
-
-static void add_unspaced(World *w, const char *text) {
-    char word[MAX_PIECE];
-    while (next_word(word, &text))
-        if (strncmp(word, SPACE, strlen(SPACE))) add_word(w, word);
+        if ((strncmp(word, SPACE, strlen(SPACE)) == 0) == (kind == WORDS_SPACED)) add_word(w, word);
 }
 
 int text_pieces(const World *w, int *id, const char *text) {
@@ -118,7 +112,7 @@ int text_pieces(const World *w, int *id, const char *text) {
     return n;
 }
 
-void vocabulary_build(World *w) {
+void vocabulary_begin(World *w) {
     char name[8];
     for (int i = 0; i < SPECIALS; i++) add(w, specials[i], -1, -1);
     for (int byte = 0; byte < 256; byte++) {
@@ -127,8 +121,6 @@ void vocabulary_build(World *w) {
     }
     add(w, SPACE, -1, -1);
     for (int c = '!'; c <= '~'; c++) add(w, (char[]){(char)c, 0}, -1, -1);
-    texts_words(add_spaced, w);
-    texts_words(add_unspaced, w);
 }
 
 /* ------------------------------------------------------------------------------- files -- */
