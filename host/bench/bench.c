@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "data/base/mem.h"
-#include "host/stage/presets.h"
+#include "model/presets.h"
 
 /* One column of a table for people; returns what follows it. */
 static const char *print_cell(const char *p, int width) {
@@ -72,7 +72,7 @@ void op_sums_sort(OpSums *s, enum OpOrder order) {
 
 bool bench_config(Config *c, const Settings *s, Err *err) {
     if (*s->model.path) return config_load(c, s->model.path, err);
-    json_t *json = preset_config(s->bench.shape);
+    json_t *json = preset_config((enum Preset)s->bench.shape);
     bool ok = config_parse(c, json, "--shape", err);
     json_decref(json);
     return ok;

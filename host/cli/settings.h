@@ -22,10 +22,10 @@
 #include <stddef.h>
 
 #include "data/base/err.h"
-#include "model/schedule.h"
-#include "kernels/choices.h"
 #include "kernels/ops.h"
 #include "model/adapter_start.h"
+#include "model/presets.h"
+#include "model/schedule.h"
 #include "model/score.h"
 
 /* Enums of what only settings name; the others stand where they are used. */
@@ -45,8 +45,8 @@ enum PlanStage { PLAN_STAGES(CHOICE_ENUM) };
 enum SettingType { SET_INT, SET_REAL, SET_FLAG, SET_TEXT, SET_CHOICE, SET_LIST };
 enum SettingMark { PLAIN, OURS, DISPLAY };
 
+/* "; lora: A random ...": each way to start, for the help. */
 #define START_ABOUT(value, name, about, ...) "; " name ": " about
-#define PRESET_NAMES "2b|9b|27b" /* the published shapes: presets.h */
 
 /* clang-format off */
 #define SETTINGS_RUN(X) \
@@ -175,7 +175,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_INIT(X) \
     X(init, TEXT, config, "", 0, 0, "path", PLAIN, "config.json (or its folder) to start from") \
-    X(init, CHOICE, preset, "2b", 0, 0, PRESET_NAMES, PLAIN, \
+    X(init, CHOICE, preset, "2b", 0, 0, CHOICES(PRESETS), PLAIN, \
       "shape to start from without a config") \
     X(init, INT, layers, "0", 0, 1024, "", PLAIN, "decoder layers; 0 here and below: as the start") \
     X(init, INT, hidden, "0", 0, 65536, "", PLAIN, "model width") \
@@ -201,7 +201,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "time scoring passes: --model, --data with pairs, --sae and --layers") \
     X(bench, FLAG, derive, "false", 0, 0, "", PLAIN, \
       "work out the training step of --shape on an H100; nothing is measured") \
-    X(bench, CHOICE, shape, "2b", 0, 0, PRESET_NAMES, PLAIN, \
+    X(bench, CHOICE, shape, "2b", 0, 0, CHOICES(PRESETS), PLAIN, \
       "of ops and of the derived step, where there is no --model") \
     X(bench, TEXT, filter, "", 0, 0, "text", PLAIN, "only the ops whose names hold it") \
     X(bench, INT, rows, "1024", 16, 1048576, "tokens", PLAIN, \

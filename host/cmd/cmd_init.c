@@ -14,7 +14,7 @@
 #include "host/cli/command.h"
 #include "data/base/interrupt.h"
 #include "host/stage/model_files.h"
-#include "host/stage/presets.h"
+#include "model/presets.h"
 #include "host/cli/print.h"
 #include "kernels/bf16.h"
 
@@ -92,9 +92,9 @@ static bool apply_tokenizer(json_t *config, json_t *generation, const Settings *
 static bool make_configs(json_t **config, json_t **generation, Config *c, const Settings *s,
                          Err *err) {
     char preset[SETTING_KEY], from[600];
-    setting_choice_name(PRESET_NAMES, s->init.preset, preset);
+    setting_choice_name(CHOICES(PRESETS), s->init.preset, preset);
     if (!*s->init.config)
-        *config = preset_config(s->init.preset);
+        *config = preset_config((enum Preset)s->init.preset);
     else if (!read_config(config, s->init.config, err))
         return false;
     *generation = json_pack("{s:i, s:[i,i], s:i}", "bos_token_id", 2, "eos_token_id", EOS,

@@ -1,18 +1,18 @@
 /* presets.c - the published configurations. */
-#include "host/stage/presets.h"
+#include "model/presets.h"
 
 /* What the shapes do not share; the rest is in preset_config. */
-typedef struct Preset {
+typedef struct Shape {
     int hidden, layers, heads, kv_heads, head_dim, ffn, query_scalar;
-} Preset;
-static const Preset presets[] = {
-    {2304, 26, 8, 4, 256, 9216, 256},
-    {3584, 42, 16, 8, 256, 14336, 256},
-    {4608, 46, 32, 16, 128, 36864, 144},
+} Shape;
+static const Shape shape[] = {
+    [PRESET_2B] = {2304, 26, 8, 4, 256, 9216, 256},
+    [PRESET_9B] = {3584, 42, 16, 8, 256, 14336, 256},
+    [PRESET_27B] = {4608, 46, 32, 16, 128, 36864, 144},
 };
 
-json_t *preset_config(int preset) {
-    const Preset *p = &presets[preset];
+json_t *preset_config(enum Preset preset) {
+    const Shape *p = &shape[preset];
     return json_pack(
         "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f,"
         " s:s, s:s, s:b, s:f, s:b, s:i, s:i, s:i}",
