@@ -164,8 +164,3 @@ void acts_destroy(Acts *a) {
     free(a->layer);
     free(a);
 }
-
-const store *acts_hidden(const Acts *a) {
-    CHECK(a->complete, "expected model_forward of all layers before");
-    return a->h;
-}

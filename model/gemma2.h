@@ -72,13 +72,10 @@ void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_
                    void *context);
 
 /* The same for callers who need few rows of the last of these layers: above its attention it is
- * computed for the rows row[0..n) (host, distinct) alone. Its tap, acts_hidden and head_sample then
+ * computed for the rows row[0..n) (host, distinct) alone. Its tap and head_sample then
  * see n rows, in this order. */
 void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, const int32_t *row,
                         int n, model_tap *tap, void *context);
-
-/* Final hidden states after a forward of all layers, (N,D) store. */
-const store *acts_hidden(const Acts *a);
 
 /* Forward, and the head on the pack's label rows only, in chunks: -log p of each label, nll
  * (nlabel) f32 to host memory, in the pack's order. */

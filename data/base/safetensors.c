@@ -44,7 +44,7 @@ const char *st_type_name(enum StType t) {
 size_t st_type_size(enum StType t) {
     return TYPE[t].size;
 }
-bool st_is_float(enum StType t) {
+static bool is_float(enum StType t) {
     return t == ST_F64 || t == ST_F32 || t == ST_F16 || t == ST_BF16;
 }
 
@@ -432,7 +432,7 @@ bool st_need(const StSet *set, const StTensor **t, const char *name, int rank, c
     if (!find_shape(set, t, name, rank, dim, err))
         return err_remedy(err, "is this another model's file?");
     enum StType type = (*t)->type;
-    if (st_is_float(type)) return true;
+    if (is_float(type)) return true;
     return err_set(
         err, EXIT_INPUT,
         "%s: tensor %.200s: expected F32, BF16, F16 or F64, found %s: quantised; give the "

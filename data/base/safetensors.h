@@ -37,7 +37,6 @@ enum StType {
 };
 const char *st_type_name(enum StType t); /* "F32": as in the file */
 size_t st_type_size(enum StType t);      /* bytes of an element */
-bool st_is_float(enum StType t);         /* one that st_read_f32 reads */
 
 typedef struct StTensor {
     const char *name, *file; /* borrowed from the set */

@@ -31,7 +31,8 @@ static const char *named(char path[128], const char *format, const char *method)
     return path;
 }
 
-void align_begin(Align *w, Stage *st, const char *name, const Method *m) {
+/* Opens a key with what all stages depend on: device and storage type. m NULL: no method's own. */
+static void open_stage(Align *w, Stage *st, const char *name, const Method *m) {
     char full[64];
     snprintf(full, sizeof full, "%s%s%s", name, m ? "-" : "", m ? m->name : "");
     stage_begin(st, &w->run, full);
@@ -43,7 +44,8 @@ bool align_begin_run(Align *w, Err *err) {
     return run_begin(&w->run, folders, err);
 }
 
-void align_say(const Align *w, const Stage *st, bool kept) {
+/* One line of progress: what was done or kept. */
+static void say(const Align *w, const Stage *st, bool kept) {
     if (w->s->run.json) return;
     char took[PRINT_ROOM];
     if (kept)
@@ -119,7 +121,7 @@ enum Needs { NEEDS_NOTHING, NEEDS_MODEL };
 static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs needs, bool *kept,
                   Err *err) {
     *kept = stage_done(st, &w->run, outputs);
-    if (*kept) align_say(w, st, true);
+    if (*kept) say(w, st, true);
     return *kept ||
            ((needs == NEEDS_NOTHING || align_need_model(w, err)) && align_begin_run(w, err));
 }
@@ -127,7 +129,7 @@ static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs ne
 /* Ends a stage: stamp, line, and what was opened. */
 static bool finish(Align *w, Stage *st, const char *const *outputs, json_t *result, Err *err) {
     bool ok = stage_finish(st, &w->run, outputs, result, err);
-    if (ok) align_say(w, st, false);
+    if (ok) say(w, st, false);
     return ok;
 }
 
@@ -157,7 +159,7 @@ static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
 bool align_score(Align *w, Err *err) {
     const Settings *s = w->s;
     Stage st;
-    align_begin(w, &st, "score", NULL);
+    open_stage(w, &st, "score", NULL);
     stage_section(&st, s, "score", KEYS(NULL));
     bool corpora = *s->score.aligned;
     bool ok = key_model(w, &st, err) && key_saes(w, &st, err) &&
@@ -189,7 +191,7 @@ static bool make_subspace(Align *w, const char *scores_path, const char *path, E
 
 bool align_subspace(Align *w, Err *err) {
     Stage st;
-    align_begin(w, &st, "subspace", NULL);
+    open_stage(w, &st, "subspace", NULL);
     stage_section(&st, w->s, "subspace", KEYS(NULL));
     stage_setting(&st, w->s, "train.rank");
     stage_setting(&st, w->s, "seed");
@@ -248,7 +250,7 @@ static bool make_adapter(Align *w, const Method *m, const char *folder, json_t *
 bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
     Stage st;
     char config[128], weights[128], metrics[128], folder_name[128];
-    align_begin(w, &st, "train", m);
+    open_stage(w, &st, "train", m);
     stage_section(&st, w->s, "train",
                   m->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
     bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
@@ -276,7 +278,7 @@ bool align_generate(Align *w, const Method *m, Err *err) {
     const Settings *s = w->s;
     Stage st;
     char name[128];
-    align_begin(w, &st, "generate", m);
+    open_stage(w, &st, "generate", m);
     stage_section(&st, s, "generate", KEYS("generate.batch")); /* replies do not depend on it */
     stage_setting(&st, s, "seed");
     bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) &&
@@ -302,7 +304,7 @@ bool align_generate(Align *w, const Method *m, Err *err) {
 bool align_eval(Align *w, const Method *m, json_t **result, Err *err) {
     Stage st;
     char from_name[128], to_name[128];
-    align_begin(w, &st, "eval", m);
+    open_stage(w, &st, "eval", m);
     stage_section(&st, w->s, "eval", KEYS(NULL));
     named(from_name, "responses/%s.jsonl", m->name);
     const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", m->name));
@@ -330,7 +332,7 @@ bool align_eval(Align *w, const Method *m, json_t **result, Err *err) {
 bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err) {
     const Settings *s = w->s;
     Stage st;
-    align_begin(w, &st, "perplexity", m);
+    open_stage(w, &st, "perplexity", m);
     bool text = *s->data.text;
     bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) && key_data(w, &st, err) &&
               (!text || stage_file(&st, &w->run, "text", s->data.text, err));

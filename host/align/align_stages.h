@@ -57,10 +57,4 @@ bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err);
 /* Makes the run folder, before the first output. */
 bool align_begin_run(Align *w, Err *err);
 
-/* Opens a stage's key with what all stages depend on: device and storage type. */
-void align_begin(Align *w, Stage *st, const char *name, const Method *m); /* m NULL: of all */
-
-/* One line of progress on stdout: what was done or kept. */
-void align_say(const Align *w, const Stage *st, bool kept);
-
 #endif

@@ -153,37 +153,6 @@ int args_find(const char *key) {
     return -1;
 }
 
-bool command_uses(const Command *c, int setting) {
-    char key[SETTING_KEY];
-    setting_key(&settings_table[setting], key);
-    for (const Use *u = c->use; u->key; u++) {
-        size_t n = strlen(u->key);
-        if (strcmp(u->key, key) == 0) return true;
-        if (u->key[n - 1] == '*' && strncmp(u->key, key, n - 1) == 0) return true;
-    }
-    return false;
-}
-
-/* The command's setting whose flag is `name`, or whose dotted key is. */
-enum { NOT_FOUND = -1, AMBIGUOUS = -2 };
-static int find_flag(const Command *c, const char *name) {
-    int found = NOT_FOUND;
-    char text[SETTING_KEY];
-    for (int i = 0; i < SETTINGS_COUNT; i++) {
-        if (!command_uses(c, i)) continue;
-        setting_key(&settings_table[i], text);
-        if (strcmp(text, name) == 0) return i; /* a top-level name wins over those in sections */
-        setting_flag(&settings_table[i], text);
-        if (strcmp(text, name) == 0) found = found == NOT_FOUND ? i : AMBIGUOUS;
-    }
-    return found;
-}
-
-void command_flag(const Command *c, int setting, char flag[SETTING_KEY]) {
-    setting_flag(&settings_table[setting], flag);
-    if (find_flag(c, flag) != setting) setting_key(&settings_table[setting], flag);
-}
-
 /* "--NAME is a key of several sections; write --A.NAME or --B.NAME" */
 static bool ambiguous(const Command *c, const char *name, Err *err) {
     char text[256] = "";
@@ -320,8 +289,8 @@ static bool take_flag(Args *a, int argc, char **argv, int *at, Err *err) {
         *at += !eq;
         return set_dotted(a, value, err);
     }
-    int i = find_flag(a->command, name);
-    if (i == AMBIGUOUS) return ambiguous(a->command, name, err);
+    int i = command_find(a->command, name);
+    if (i == FLAG_AMBIGUOUS) return ambiguous(a->command, name, err);
     if (i < 0) return unknown(a->command, "", "flag", name, false, err);
     if (settings_table[i].type == SET_FLAG && !eq) {
         bool given = value && (strcmp(value, "true") == 0 || strcmp(value, "false") == 0);

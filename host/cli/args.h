@@ -41,13 +41,6 @@ void args_defaults(Args *a);
 bool args_set(Args *a, int setting, const char *value, const char *where, Err *err);
 int args_find(const char *key); /* index in settings_table of a dotted key, or -1 */
 
-/* True when the command takes this setting. */
-bool command_uses(const Command *c, int setting);
-
-/* The setting's flag without its dashes: its name alone, or the dotted key where the command takes
- * several settings of that name. */
-void command_flag(const Command *c, int setting, char flag[SETTING_KEY]);
-
 void args_help(const Command *c, FILE *f);
 
 /* Writes the settings that the command takes, but for those DISPLAY, as a recipe that reads back to

@@ -39,6 +39,18 @@ struct Command {
     bool (*run)(const Args *a, Err *err);
 };
 
+/* True when the command takes this setting. */
+bool command_uses(const Command *c, int setting);
+
+/* The command's setting whose flag is `name`, or whose dotted key is; FLAG_AMBIGUOUS: several are.
+ */
+enum { FLAG_UNKNOWN = -1, FLAG_AMBIGUOUS = -2 };
+int command_find(const Command *c, const char *name);
+
+/* The setting's flag without its dashes: its name alone, or the dotted key where the command takes
+ * several settings of that name. */
+void command_flag(const Command *c, int setting, char flag[SETTING_KEY]);
+
 /* The commands that exist, NULL-terminated (main.c). */
 extern const Command *const commands[];
 

@@ -69,21 +69,6 @@ static inspector *choose(const char *path, const char **kind, Err *err) {
     return NULL;
 }
 
-static char *text;
-static size_t text_bytes;
-
-FILE *text_begin(void) {
-    FILE *f = open_memstream(&text, &text_bytes);
-    CHECK(f, "out of memory");
-    return f;
-}
-
-void text_end(FILE *f, json_t *facts) {
-    CHECK(fclose(f) == 0, "out of memory");
-    json_object_set_new(facts, "_text", json_stringn(text, text_bytes));
-    free(text);
-}
-
 /* "key: value" lines; objects are indented below their key. */
 static void print_facts(json_t *facts, int indent) {
     const char *key;
