@@ -32,12 +32,12 @@ static void expect_stopped(const char *line, const Ended *e, int signal_number) 
 
 /* ---------------------------------------------------------------------------- long commands -- */
 
-/* Each takes some tenths of a second at least. */
+/* Each takes some tenths of a second at least; %d: documents. */
 static const char *const command[] = {
     "tokenize --tokenizer model --data many.jsonl --out new/tokens",
-    "logprob --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit 400 --out "
+    "logprob --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit %d --out "
     "new/logprobs",
-    "score --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit 400 --sae "
+    "score --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit %d --sae "
     "sae/{layer} "
     "--layers 1,2 --out new/scores",
     "train --model model --dtype f32 --max-length 128 --data pairs.jsonl --init lora --batch 4 "
@@ -70,8 +70,10 @@ static bool stopped_at(const char *line, double seconds, int signal_number) {
     return stopped;
 }
 
-static void test_command(const char *line) {
-    int moments = test_brief() ? 2 : 5;
+static void test_command(const char *format) {
+    int moments = test_brief() ? 2 : 5, documents = test_brief() ? 100 : 400;
+    char line[256];
+    snprintf(line, sizeof line, format, documents);
     double start = now();
     program_must(line);
     double whole = now() - start;
@@ -184,7 +186,7 @@ static void test_align(void) {
 static void write_many(void) {
     FILE *f = fopen("many.jsonl", "w");
     CHECK(f, "many.jsonl");
-    for (int i = 0; i < 8000; i++)
+    for (int i = 0; i < (test_brief() ? 2000 : 8000); i++)
         fprintf(f,
                 "{\"chosen\": \"\\n\\nHuman: What of number %d?\\n\\nAssistant: I cannot say "
                 "anything about it.\", \"rejected\": \"\\n\\nHuman: What of number %d?\\n\\n"
