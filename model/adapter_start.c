@@ -60,7 +60,8 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
                          const Subspace *s, Err *err) {
     const AdapterStart *start = &adapter_start[o->kind];
     if (!start->subspace && o->rank <= 0)
-        return err_set(err, EXIT_USAGE, "--rank auto needs a subspace, --init %s a rank",
+        return err_set(err, EXIT_USAGE,
+                       "--rank auto takes the rank from a subspace; --init %s needs a number",
                        start->name);
     if (start->subspace && !check_subspace(c, o, s, err)) return false;
     lora_shape_init(shape, c);

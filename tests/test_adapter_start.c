@@ -255,7 +255,7 @@ static void test_refused(const Model *m) {
     subspace_free(&s);
     o.rank = 0, o.kind = START_LORA;
     EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, NULL, &err), err, EXIT_USAGE,
-                   "--init lora a rank");
+                   "--init lora needs a number");
 }
 
 static void body(Exec *ex) {
