@@ -294,14 +294,14 @@ done
 bad 3 "prompts without a reply; add a \"completion\"" train --model m --data prompts.jsonl $small --out ad5
 
 # -------------------------------------------------------------------------- ids need no tokenizer --
-mkdir bare && cp m/config.json m/model.safetensors bare
+mkdir untold && cp m/config.json m/model.safetensors untold
 printf '{"tokens":[2,40,41,42],"labels":[0,0,1,1]}\n' >ids.jsonl
-good train --model bare --data ids.jsonl $small --out ad6
-good logprob --model bare --data ids.jsonl --max-length 32 --out lp2.jsonl
-good plan --model bare --data ids.jsonl $small
-bad 3 "dropped.jsonl: line 1: text needs a tokenizer, and there is no bare/tokenizer.json; add it" \
-    train --model bare --data dropped.jsonl $small --out ad7
-bad 3 "bare/tokenizer.json" generate --model bare --prompts prompts.jsonl
+good train --model untold --data ids.jsonl $small --out ad6
+good logprob --model untold --data ids.jsonl --max-length 32 --out lp2.jsonl
+good plan --model untold --data ids.jsonl $small
+bad 3 "dropped.jsonl: line 1: text needs a tokenizer, and there is no untold/tokenizer.json; add it" \
+    train --model untold --data dropped.jsonl $small --out ad7
+bad 3 "untold/tokenizer.json" generate --model untold --prompts prompts.jsonl
 printf '{"tokens":[2,99999]}\n' >far.jsonl
 bad 3 "expected an id from 0 to" logprob --model bare --data far.jsonl
 
