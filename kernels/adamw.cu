@@ -32,6 +32,7 @@ static __global__ void __launch_bounds__(THREADS)
 template <class T>
 static void adamw(Exec *ex, float *p, float *m, float *v, const float *g, size_t n, float gscale,
                   AdamW a) {
+    OP_BEGIN(ex, adamw, n, a);
     AdamStep s = adam_step(a, gscale);
     if (n == 0) return; /* an empty grid is a launch error */
     GPU_LAUNCH(ex, k_adamw, pack_blocks<pack_len<float>>(n, THREADS), THREADS, 0, p, m, v, g, n, s,

@@ -5,7 +5,6 @@
 #include <math.h>
 
 #include "kernels/bf16.h"
-#include "kernels/check.h"
 #include "kernels/ops.h"
 
 /* What one step multiplies by: computed in double, rounded to f32 once. */
@@ -14,8 +13,6 @@ typedef struct AdamStep {
 } AdamStep;
 
 static inline AdamStep adam_step(AdamW a, float gscale) {
-    CHECK(a.step >= 1 && a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1 && a.eps >= 0,
-          "step=%d beta1=%g beta2=%g eps=%g", a.step, a.beta1, a.beta2, a.eps);
     AdamStep s;
     s.gscale = gscale;
     s.keep = (float)(1 - a.lr * a.weight_decay);

@@ -408,7 +408,8 @@ template <class T>
 static void attn_bwd(Exec *ex, store *dq, store *dk, store *dv, const store *d_o, const store *q,
                      const store *k, const store *v, const store *o, const float *lse,
                      const Segment *seg, const Segment *host_seg, int nseg, int N, AttnShape a) {
-    AttnCall c = attn_call<T>(a, host_seg, nseg, N, {dq, dk, dv, d_o, q, k, v, o});
+    OP_BEGIN(ex, attn_bwd, host_seg, nseg, N, a);
+    AttnCall c = attn_call<T>(a, nseg, N, {dq, dk, dv, d_o, q, k, v, o});
     if (N == 0) return; /* an empty grid is a launch error */
     bool children = false;
     for (int j = 0; j < nseg; j++) children = children || host_seg[j].prefix_len > 0;

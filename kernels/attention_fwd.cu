@@ -185,7 +185,8 @@ static void launch(Exec *ex, T *o, float *lse, const T *q, const T *k, const T *
 template <class T>
 static void attn_fwd(Exec *ex, store *o, float *lse, const store *q, const store *k, const store *v,
                      const Segment *seg, const Segment *host_seg, int nseg, int N, AttnShape a) {
-    AttnCall c = attn_call<T>(a, host_seg, nseg, N, {o, q, k, v});
+    OP_BEGIN(ex, attn_fwd, host_seg, nseg, N, a);
+    AttnCall c = attn_call<T>(a, nseg, N, {o, q, k, v});
     if (N == 0) return; /* an empty grid is a launch error */
     auto *launch_width = a.E <= 64 ? launch<T, 64> : a.E <= 128 ? launch<T, 128> : launch<T, 256>;
     launch_width(ex, elems<T>(o), lse, elems<T>(q), elems<T>(k), elems<T>(v), seg, N, c);

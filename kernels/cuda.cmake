@@ -15,8 +15,8 @@ file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS kernels/*.cu)
 file(GLOB CUDA_HOST CONFIGURE_DEPENDS kernels/*_cuda.c)
 if(CUDA_HEADERS)
   # Built once: the same objects go into the plug-in and into its simulated form (tests/simt). The
-  # plug-in has its own copy of exec.c and check.c, so it needs nothing from the program.
-  add_library(cuda_host OBJECT ${CUDA_HOST} kernels/exec.c kernels/check.c)
+  # plug-in has its own copy of exec.c, op_scope.c and check.c, so it needs nothing from the program.
+  add_library(cuda_host OBJECT ${CUDA_HOST} kernels/exec.c kernels/op_scope.c kernels/check.c)
   target_include_directories(cuda_host SYSTEM PRIVATE ${CUDA_HEADERS})
   set_target_properties(cuda_host PROPERTIES C_VISIBILITY_PRESET hidden)
 endif()

@@ -8,13 +8,14 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/check.h"
-#include "kernels/exec.h"
-#include "kernels/ops.h"
+#include "kernels/contracts.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The first statement of every twin. */
+#define OP_BEGIN OP_SCOPE
 
 /* The twins of one op, by storage type. */
 #define X(op) extern op_##op *const cuda_##op[DTYPE_COUNT];

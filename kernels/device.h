@@ -37,7 +37,7 @@ typedef struct Device {
 extern const Device device_cpu;
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 5
+#define DEVICE_ABI 6
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

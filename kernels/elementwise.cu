@@ -96,6 +96,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <class T>
 static void cast(Exec *ex, store *y, const float *x, size_t n) {
+    OP_BEGIN(ex, cast, n);
     if (n == 0) return; /* an empty grid is a launch error */
     CHECK(pack_aligned({y, x}), "expected tensors aligned to 16 bytes");
     GPU_LAUNCH(ex, k_cast<T>, pack_blocks<pack_len<T>>(n, THREADS), THREADS, 0, elems<T>(y), x, n);
@@ -103,6 +104,7 @@ static void cast(Exec *ex, store *y, const float *x, size_t n) {
 
 template <class T>
 static void uncast(Exec *ex, float *y, const store *x, size_t n) {
+    OP_BEGIN(ex, uncast, n);
     if (n == 0) return;
     CHECK(pack_aligned({y, x}), "expected tensors aligned to 16 bytes");
     GPU_LAUNCH(ex, k_uncast<T>, pack_blocks<pack_len<T>>(n, THREADS), THREADS, 0, y, elems<T>(x),
@@ -111,13 +113,15 @@ static void uncast(Exec *ex, float *y, const store *x, size_t n) {
 
 template <class T>
 static void add(Exec *ex, float *y, const float *x, size_t n, float a) {
+    OP_BEGIN(ex, add, n);
     if (n == 0) return;
     CHECK(pack_aligned({y, x}), "expected tensors aligned to 16 bytes");
     GPU_LAUNCH(ex, k_add, pack_blocks<pack_len<float>>(n, THREADS), THREADS, 0, y, x, n, a);
 }
 
 template <class T>
-static void sumsq(Exec *ex, double *sum, const float *x, const Span *span, int spans, size_t) {
+static void sumsq(Exec *ex, double *sum, const float *x, const Span *span, int spans, size_t n) {
+    OP_BEGIN(ex, sumsq, n);
     if (spans == 0) return;
     GPU_LAUNCH(ex, k_sumsq, (unsigned)spans, THREADS, 0, sum, x, span);
 }
@@ -132,11 +136,13 @@ static void find_first(Exec *ex, int64_t *index, const T *x, size_t n) {
 
 template <class T>
 static void find_bad(Exec *ex, int64_t *index, const store *x, size_t n) {
+    OP_BEGIN(ex, find_bad, n);
     find_first(ex, index, elems<T>(x), n);
 }
 
 template <class T>
 static void find_bad_f32(Exec *ex, int64_t *index, const float *x, size_t n) {
+    OP_BEGIN(ex, find_bad_f32, n);
     find_first(ex, index, x, n);
 }
 

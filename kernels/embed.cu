@@ -46,7 +46,7 @@ static __global__ void __launch_bounds__(THREADS)
 template <class T>
 static void embed_fwd(Exec *ex, store *y, const store *table, const int32_t *token, int N, int D,
                       int V, float scale) {
-    CHECK(N >= 0 && D > 0 && V > 0, "N=%d D=%d V=%d", N, D, V);
+    OP_BEGIN(ex, embed_fwd, N, D, V);
     if (N == 0) return; /* an empty grid is a launch error */
     bool whole = pack_rows<T>(D, {y, table});
     GPU_LAUNCH(ex, (whole ? k_embed_fwd<T, true> : k_embed_fwd<T, false>), N, THREADS, 0,
@@ -55,7 +55,7 @@ static void embed_fwd(Exec *ex, store *y, const store *table, const int32_t *tok
 
 template <class T>
 static void gather_rows(Exec *ex, store *y, const store *x, const int32_t *row, int N, int D) {
-    CHECK(N >= 0 && D > 0, "N=%d D=%d", N, D);
+    OP_BEGIN(ex, gather_rows, N, D);
     if (N == 0) return;
     bool whole = pack_rows<T>(D, {y, x});
     GPU_LAUNCH(ex, (whole ? k_gather_rows<T, true> : k_gather_rows<T, false>), N, THREADS, 0,
@@ -64,7 +64,7 @@ static void gather_rows(Exec *ex, store *y, const store *x, const int32_t *row, 
 
 template <class T>
 static void scatter_rows(Exec *ex, store *y, const store *x, const int32_t *row, int N, int D) {
-    CHECK(N >= 0 && D > 0, "N=%d D=%d", N, D);
+    OP_BEGIN(ex, scatter_rows, N, D);
     if (N == 0) return;
     bool whole = pack_rows<T>(D, {y, x});
     GPU_LAUNCH(ex, (whole ? k_scatter_rows<T, true> : k_scatter_rows<T, false>), N, THREADS, 0,

@@ -87,6 +87,15 @@ void exec_timer_start(Exec *ex) {
 double exec_timer_stop(Exec *ex) {
     return ex->device->timer_stop(ex);
 }
+void exec_watch(Exec *ex, op_sink *sink, void *context) {
+    ex->watch = (OpWatch){.sink = sink, .context = context};
+}
+void exec_count(Exec *ex, op_sink *sink, void *context) {
+    ex->watch = (OpWatch){.sink = sink, .context = context, .count_only = true};
+}
+void exec_watch_end(Exec *ex) {
+    ex->watch = (OpWatch){.sink = NULL};
+}
 size_t exec_cache(Exec *ex) {
     return ex->device->cache(ex);
 }

@@ -18,6 +18,7 @@
 
 #include "kernels/choices.h"
 #include "kernels/store.h"
+#include "kernels/watch.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -38,6 +39,7 @@ typedef struct Exec {
     size_t scratch_bytes;
     size_t bytes_now, bytes_peak;   /* device memory held through exec_alloc, and its peak */
     struct Allocation *allocations; /* the blocks that make up bytes_now */
+    OpWatch watch;
     bool sync_always; /* SAILS_SYNC=1: wait after every launch: a fault names its op */
 } Exec;
 
@@ -86,6 +88,14 @@ const char *exec_plugin(const Exec *ex);
  * own clock where it has one. Starting does not wait; stopping waits until that work is done. */
 void exec_timer_start(Exec *ex);
 double exec_timer_stop(Exec *ex);
+
+/* From now on each call of an op waits until the device has done it and then goes to the sink,
+ * once: ops that an op calls are part of it. exec_count: ops check and price their arguments and
+ * return; no tensor is read or written, no address followed but that of lengths which a price
+ * depends on. */
+void exec_watch(Exec *ex, op_sink *sink, void *context);
+void exec_count(Exec *ex, op_sink *sink, void *context);
+void exec_watch_end(Exec *ex);
 
 /* Bytes of the device's last-level cache: what one op leaves there, the next need not fetch. */
 size_t exec_cache(Exec *ex);

@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kernels/check.h"
 #include "kernels/cpu/gate.h"
 #include "kernels/device.h"
+#include "kernels/op_scope.h"
 #include "kernels/ops.h"
 
 typedef struct Block {
@@ -115,16 +115,11 @@ static void cpu_sync(Exec *ex) {
     (void)ex;
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 static void cpu_timer_start(Exec *ex) {
-    state_of(ex)->timer = now();
+    state_of(ex)->timer = op_clock();
 }
 static double cpu_timer_stop(Exec *ex) {
-    return now() - state_of(ex)->timer;
+    return op_clock() - state_of(ex)->timer;
 }
 
 /* What the system says of processor 0's third-level cache; "" if nothing. */

@@ -49,6 +49,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <class T>
 static void geglu_fwd(Exec *ex, store *y, const store *gate, const store *up, size_t n) {
+    OP_BEGIN(ex, geglu_fwd, n);
     if (n == 0) return; /* an empty grid is a launch error */
     CHECK(pack_aligned({y, gate, up}), "expected tensors aligned to 16 bytes");
     GPU_LAUNCH(ex, k_geglu_fwd<T>, pack_blocks<pack_len<T>>(n, THREADS), THREADS, 0, elems<T>(y),
@@ -58,6 +59,7 @@ static void geglu_fwd(Exec *ex, store *y, const store *gate, const store *up, si
 template <class T>
 static void geglu_bwd(Exec *ex, store *dgate, store *dup, const store *dy, const store *gate,
                       const store *up, size_t n) {
+    OP_BEGIN(ex, geglu_bwd, n);
     if (n == 0) return;
     CHECK(pack_aligned({dgate, dup, dy, gate, up}), "expected tensors aligned to 16 bytes");
     GPU_LAUNCH(ex, k_geglu_bwd<T>, pack_blocks<pack_len<T>>(n, THREADS), THREADS, 0,

@@ -192,9 +192,6 @@ static void multiply(Exec *ex, Key k, void *C, const void *A, const void *B, int
 static void forms(Exec *ex, cudaDataType_t type_out, void *C, int ldc, const store *A, int lda,
                   const store *B, int ldb, int M, int N, int K, enum GemmForm form, float alpha,
                   float beta) {
-    CHECK(M >= 0 && N > 0 && K > 0 && ldc >= N && lda >= K && ldb >= (form == GEMM_NN ? N : K),
-          "M=%d N=%d K=%d ldc=%d lda=%d ldb=%d form=%d", M, N, K, ldc, lda, ldb, form);
-    CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", beta);
     if (M == 0) return;
     Key k = {.N = N, .K = K, .lda = lda, .ldb = ldb, .ldc = ldc};
     k.rows = form == GEMM_NT_FEW ? FEW_ROWS : REF_ROWS;
@@ -205,19 +202,20 @@ static void forms(Exec *ex, cudaDataType_t type_out, void *C, int ldc, const sto
 
 static void gemm(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
                  int M, int N, int K, enum GemmForm form, float alpha, float beta) {
+    OP_BEGIN(ex, gemm, ldc, lda, ldb, M, N, K, form, beta);
     cudaDataType_t type = ex->dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
     forms(ex, type, C, ldc, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
 static void gemm_f32(Exec *ex, float *C, int ldc, const store *A, int lda, const store *B, int ldb,
                      int M, int N, int K, enum GemmForm form, float alpha, float beta) {
+    OP_BEGIN(ex, gemm_f32, ldc, lda, ldb, M, N, K, form, beta);
     forms(ex, CUDA_R_32F, C, ldc, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
 static void gemm_grad(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb, int T,
                       int M, int N, float alpha) {
-    CHECK(T >= 0 && M > 0 && N > 0 && lda >= M && ldb >= N, "T=%d M=%d N=%d lda=%d ldb=%d", T, M, N,
-          lda, ldb);
+    OP_BEGIN(ex, gemm_grad, lda, ldb, T, M, N);
     for (int t = 0; t < T; t += GRAD_CHUNK) {
         Key k = {.rows = M, .N = N, .lda = lda, .ldb = ldb, .ldc = N, .type_out = CUDA_R_32F};
         k.K = T - t < GRAD_CHUNK ? T - t : GRAD_CHUNK;

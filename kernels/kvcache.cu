@@ -20,6 +20,7 @@
  *   64 rows of 1024       538 MB  1.07 GFLOP  161 us
  *   kv_put, 64 rows         1 MB               0.3 us: bound by its launch
  * Limits: E <= 256. More than HEADS heads to a kv head read it again, mostly from L2. */
+#include <limits.h>
 #include <math.h>
 
 #include "kernels/gpu.h"
@@ -46,7 +47,8 @@ static __global__ void __launch_bounds__(THREADS)
 template <class T>
 static void kv_put(Exec *ex, store *kcache, store *vcache, const store *k, const store *v,
                    const int32_t *slot, const int32_t *pos, int N, int room, int W) {
-    CHECK(N >= 0 && N <= INT_MAX / 2 && room > 0 && W > 0, "N=%d T=%d W=%d", N, room, W);
+    OP_BEGIN(ex, kv_put, N, room, W);
+    CHECK(N <= INT_MAX / 2, "%d rows are too many for one launch", N);
     if (N == 0) return; /* an empty grid is a launch error */
     bool whole = pack_rows<T>(W, {kcache, vcache, k, v});
     GPU_LAUNCH(ex, (whole ? k_kv_put<T, true> : k_kv_put<T, false>), 2 * N, THREADS, 0,
@@ -245,8 +247,6 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 static DecodeCall decode_call(int N, int room, AttnShape a) {
-    attn_shape_check(a);
-    CHECK(N >= 0 && room > 0, "N=%d T=%d", N, room);
     int lanes = 1;
     while (lanes * VEC < a.E) lanes *= 2;
     bool capped = a.cap > 0;
@@ -273,6 +273,7 @@ template <class T>
 static void attn_decode(Exec *ex, store *o, const store *q, const store *kcache,
                         const store *vcache, const int32_t *slot, const int32_t *len, int N,
                         int room, AttnShape a) {
+    OP_BEGIN(ex, attn_decode, len, N, room, a);
     DecodeCall c = decode_call(N, room, a);
     CHECK(pack_rows<T>(a.E, {q, kcache, vcache}), "expected tensors aligned to 16 bytes");
     if (N == 0) return;

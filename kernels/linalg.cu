@@ -82,7 +82,7 @@ static void check_info(Exec *ex, const char *what, const int *info, int M, int N
 }
 
 static void svd(Exec *ex, double *U, double *s, double *Vt, double *A, int M, int N) {
-    CHECK(M > 0 && N > 0, "M=%d N=%d", M, N);
+    OP_BEGIN(ex, svd, M, N);
     int rows = M > N ? M : N, m = M > N ? N : M, lwork;
     SOLVER_CHECK(cusolverDnDgesvd_bufferSize(solver(ex), rows, m, &lwork));
     bool tall = M > N;
@@ -98,7 +98,7 @@ static void svd(Exec *ex, double *U, double *s, double *Vt, double *A, int M, in
 }
 
 static void qr(Exec *ex, double *A, int M, int N) {
-    CHECK(M >= N && N > 0, "expected M >= N > 0, got M=%d N=%d", M, N);
+    OP_BEGIN(ex, qr, M, N);
     int factor, build;
     SOLVER_CHECK(cusolverDnDgeqrf_bufferSize(solver(ex), M, N, A, M, &factor));
     SOLVER_CHECK(cusolverDnDorgqr_bufferSize(solver(ex), M, N, N, A, M, A, &build));

@@ -122,7 +122,7 @@ static __global__ void __launch_bounds__(THREADS)
 template <class T>
 static void xent(Exec *ex, store *dlogits, float *nll, const float *logits, const int32_t *target,
                  const float *weight, int N, int V, float cap) {
-    CHECK(N >= 0 && V > 0 && cap >= 0, "N=%d V=%d cap=%g", N, V, (double)cap);
+    OP_BEGIN(ex, xent, dlogits, N, V, cap);
     if (N == 0) return; /* an empty grid is a launch error */
     int chunks = ceil_div(V, CHUNK);
     CHECK(N <= INT32_MAX / chunks, "N=%d V=%d are too many for one launch", N, V);

@@ -2,7 +2,7 @@
  *
  * Each op has one twin per device: a native C twin (kernels/cpu/<op>.c, compiled once per storage
  * type) and a CUDA kernel (kernels/<op>.cu). The code above calls ops through ex->op and never
- * knows which twin runs.
+ * knows which twin runs. What both check of a call, and what it costs: contracts.h.
  *
  * What holds for every op, so that the contracts below state only what differs:
  *   arguments   Exec, outputs, inputs, dims, scalars - in that order.

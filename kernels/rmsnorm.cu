@@ -20,7 +20,8 @@
  * Limits: D <= 8192, KEEP elements for each of MAX_THREADS threads. */
 #include "kernels/gpu.h"
 
-enum { KEEP = 16, MAX_THREADS = 512, MAX_D = KEEP * MAX_THREADS };
+enum { KEEP = 16, MAX_THREADS = 512 };
+static_assert(KEEP * MAX_THREADS == NORM_D_MAX, "a row for which no thread has room");
 
 /* What a thread has of a row: packs threadIdx.x, threadIdx.x + blockDim.x, ... */
 template <class T>
@@ -138,11 +139,6 @@ static __global__ void __launch_bounds__(MAX_THREADS)
     share_store<T, WHOLE>(dp + at, d, D);
 }
 
-static void check_dims(const char *op, int N, int D) {
-    CHECK(N >= 0 && D > 0 && D <= MAX_D, "%s: expected N >= 0 and 0 < D <= %d, got N=%d D=%d", op,
-          MAX_D, N, D);
-}
-
 static int row_threads(int D) {
     return ceil_div(ceil_div(D, KEEP), WARP) * WARP;
 }
@@ -150,8 +146,7 @@ static int row_threads(int D) {
 template <class T>
 static void rmsnorm_fwd(Exec *ex, store *y, float *rstd, const store *x, const store *w, int N,
                         int D, float eps) {
-    check_dims("rmsnorm_fwd", N, D);
-    CHECK(eps > 0, "expected eps > 0, got %g", (double)eps);
+    OP_BEGIN(ex, rmsnorm_fwd, N, D, eps);
     if (N == 0) return; /* an empty grid is a launch error */
     bool whole = pack_rows<T>(D, {y, x, w});
     GPU_LAUNCH(ex, (whole ? k_rmsnorm_fwd<T, true> : k_rmsnorm_fwd<T, false>), N, row_threads(D), 0,
@@ -161,7 +156,7 @@ static void rmsnorm_fwd(Exec *ex, store *y, float *rstd, const store *x, const s
 template <class T>
 static void rmsnorm_bwd(Exec *ex, store *dx, const store *dy, const store *x, const store *w,
                         const float *rstd, int N, int D) {
-    check_dims("rmsnorm_bwd", N, D);
+    OP_BEGIN(ex, rmsnorm_bwd, N, D);
     if (N == 0) return;
     bool whole = pack_rows<T>(D, {dx, dy, x, w});
     GPU_LAUNCH(ex, (whole ? k_rmsnorm_bwd<T, true> : k_rmsnorm_bwd<T, false>), N, row_threads(D), 0,
@@ -172,8 +167,7 @@ template <class T>
 static void residual_norm_fwd(Exec *ex, store *x2, store *y, float *rp, float *ry, const store *x,
                               const store *p, const store *wp, const store *wy, int N, int D,
                               float eps) {
-    check_dims("residual_norm_fwd", N, D);
-    CHECK(eps > 0, "expected eps > 0, got %g", (double)eps);
+    OP_BEGIN(ex, residual_norm_fwd, N, D, eps);
     if (N == 0) return;
     bool whole = pack_rows<T>(D, {x2, y, x, p, wp, wy});
     GPU_LAUNCH(ex, (whole ? k_residual_norm_fwd<T, true> : k_residual_norm_fwd<T, false>), N,
@@ -185,7 +179,7 @@ template <class T>
 static void residual_norm_bwd(Exec *ex, store *dx, store *dp, const store *dy, const store *x2,
                               const store *p, const store *wp, const store *wy, const float *rp,
                               const float *ry, int N, int D) {
-    check_dims("residual_norm_bwd", N, D);
+    OP_BEGIN(ex, residual_norm_bwd, N, D);
     if (N == 0) return;
     bool whole = pack_rows<T>(D, {dx, dp, dy, x2, p, wp, wy});
     GPU_LAUNCH(ex, (whole ? k_residual_norm_bwd<T, true> : k_residual_norm_bwd<T, false>), N,

@@ -60,7 +60,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <class T>
 static void rope_table(Exec *ex, float *cosine, float *sine, int P, int E, double theta) {
-    CHECK(P >= 0 && E > 0 && E % 2 == 0 && theta > 0, "P=%d E=%d theta=%g", P, E, theta);
+    OP_BEGIN(ex, rope_table, P, E, theta);
     if (P == 0) return; /* an empty grid is a launch error */
     int pairs = E / 2;
     size_t bytes = pairs * sizeof(float);
@@ -78,7 +78,6 @@ static void rope_table(Exec *ex, float *cosine, float *sine, int P, int E, doubl
 template <class T>
 static void rotate(Exec *ex, store *x, const float *cosine, const float *sine, const int32_t *pos,
                    int N, int H, int E, float sign) {
-    CHECK(N >= 0 && H > 0 && E > 0 && E % 2 == 0, "N=%d H=%d E=%d", N, H, E);
     if (N == 0) return;
     bool whole = pack_rows<T>(E / 2, {x, cosine, sine});
     GPU_LAUNCH(ex, (whole ? k_rope<T, true> : k_rope<T, false>), N, THREADS, 0, elems<T>(x), cosine,
@@ -88,12 +87,14 @@ static void rotate(Exec *ex, store *x, const float *cosine, const float *sine, c
 template <class T>
 static void rope_fwd(Exec *ex, store *x, const float *cosine, const float *sine, const int32_t *pos,
                      int N, int H, int E) {
+    OP_BEGIN(ex, rope_fwd, N, H, E);
     rotate<T>(ex, x, cosine, sine, pos, N, H, E, 1);
 }
 
 template <class T>
 static void rope_bwd(Exec *ex, store *dx, const float *cosine, const float *sine,
                      const int32_t *pos, int N, int H, int E) {
+    OP_BEGIN(ex, rope_bwd, N, H, E);
     rotate<T>(ex, dx, cosine, sine, pos, N, H, E, -1);
 }
 

@@ -402,13 +402,6 @@ static __global__ void __launch_bounds__(THREADS, 4)
 
 /* ----------------------------------------------------------------------------- launchers -- */
 
-static void check_encoder(const SaeEncoder *e, int N) {
-    CHECK(N >= 0 && e->D > 0 && e->S > 0 && e->w && e->b, "N=%d D=%d S=%d", N, e->D, e->S);
-    CHECK((e->act == SAE_JUMPRELU) == (e->threshold != NULL),
-          "expected thresholds with JumpReLU alone, activation %d", e->act);
-    CHECK(e->act != SAE_TOPK || (e->topk > 0 && e->topk <= e->S), "topk %d of %d", e->topk, e->S);
-}
-
 template <class T>
 static bool whole_rows(const SaeEncoder &e, const store *x, const float *a) {
     return pack_rows<T>(e.D, {x}) && pack_rows<float>(e.S, {e.w, e.b, e.threshold, a});
@@ -424,7 +417,7 @@ static void encode(Exec *ex, float *a, const T *x, SaeEncoder e, int N, bool who
 
 template <class T>
 static void sae_encode(Exec *ex, float *a, const store *x, SaeEncoder sae, int N) {
-    check_encoder(&sae, N);
+    OP_BEGIN(ex, sae_encode, UNIT_PRODUCT, &sae, N);
     if (N == 0) return; /* an empty grid is a launch error */
     encode(ex, a, elems<T>(x), sae, N, whole_rows<T>(sae, x, a));
 }
@@ -433,8 +426,7 @@ template <class T>
 static void sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, float *max,
                       const store *x, const int32_t *bin, const float *weight, SaeEncoder sae,
                       int N, int G) {
-    check_encoder(&sae, N);
-    CHECK(G > 0, "G=%d", G);
+    OP_BEGIN(ex, sae_stats, UNIT_PRODUCT, &sae, N, G);
     if (N == 0) return;
     Totals to = {sum, sumsq, reinterpret_cast<long long *>(fires), max, G, sae.S};
     bool whole = whole_rows<T>(sae, x, NULL);

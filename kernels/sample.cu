@@ -35,8 +35,7 @@ enum {
     BITS = 11, /* of a key, resolved per level: 11 + 11 + 10 */
     BINS = 1 << BITS,
     TOP_SHIFT = 32 - BITS,
-    SHARE = BINS / DRAW_THREADS, /* bins of a thread of k_draw */
-    MAX_V = 1 << 23
+    SHARE = BINS / DRAW_THREADS /* bins of a thread of k_draw */
 };
 
 typedef unsigned long long u64; /* the type that atomics take */
@@ -303,11 +302,7 @@ static __global__ void __launch_bounds__(DRAW_THREADS)
 template <class T>
 static void sample(Exec *ex, int32_t *token, float *logits, const float *u, int N, int V, float cap,
                    Sampling how) {
-    CHECK(N >= 0 && V > 0 && V <= MAX_V && cap >= 0 && how.temperature >= 0 && how.top_k >= 0 &&
-              how.top_p > 0 && how.top_p <= 1,
-          "N=%d V=%d cap=%g temperature=%g top_k=%d top_p=%g", N, V, (double)cap,
-          (double)how.temperature, how.top_k, (double)how.top_p);
-    CHECK(u || how.temperature == 0, "expected quantiles, got NULL");
+    OP_BEGIN(ex, sample, u, N, V, cap, how);
     if (N == 0) return; /* an empty grid is a launch error */
     int slices = ceil_div(V, SLICE);
     CHECK(N <= INT32_MAX / slices, "N=%d V=%d are too many for one launch", N, V);

@@ -42,7 +42,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <class T>
 static void top_k(Exec *ex, int32_t *index, const double *value, int n, int k) {
-    CHECK(k > 0 && k <= n && n <= 1 << 24, "expected 0 < k <= n <= 2^24, got n=%d k=%d", n, k);
+    OP_BEGIN(ex, top_k, n, k);
     int blocks = ceil_div(n, THREADS), spans = ceil_div(n, SPAN);
     int *rank = (int *)exec_scratch(ex, (size_t)n * sizeof *rank);
     exec_zero(ex, rank, (size_t)n * sizeof *rank);

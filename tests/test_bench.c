@@ -37,7 +37,7 @@ static void test_calls(enum Dtype dtype) {
     float *f = exec_alloc(&ex, room, "f"), *g = exec_alloc(&ex, room, "g");
     exec_zero(&ex, x, room), exec_zero(&ex, y, room), exec_zero(&ex, f, room);
     exec_zero(&ex, g, room);
-    op_cost_begin(&ex, keep, NULL);
+    exec_watch(&ex, keep, NULL);
     ex.op->rmsnorm_fwd(&ex, y, f, x, x, 3, 8, 1e-6f); /* x, y of 24 elements */
     costs("rmsnorm_fwd", 48 * s, 96, UNIT_VECTOR);
     ex.op->rmsnorm_bwd(&ex, y, x, x, x, f, 3, 8); /* dx twice, dy, x */
@@ -75,7 +75,7 @@ static void test_calls(enum Dtype dtype) {
     ex.op->attn_decode(&ex, y, x, x, x, (int32_t *)f, (int32_t *)g, 2, 3, a); /* 1 and 2 keys */
     costs("attn_decode", (2 * 3 * 8 + 2 * 32) * s, 4 * 8 * 2 * 3, UNIT_PRODUCT);
     int seen = calls;
-    op_cost_end(&ex);
+    exec_watch_end(&ex);
     ex.op->cast(&ex, x, f, 1);
     EXPECT(seen == 13 && calls == seen, "%d calls seen, then %d", seen, calls);
     calls = 0;
@@ -93,7 +93,7 @@ static void test_more_calls(enum Dtype dtype) {
     const double s = (double)dtype_size(dtype);
     void *p[8];
     for (int i = 0; i < 8; i++) exec_zero(&ex, p[i] = exec_alloc(&ex, ROOM, "p"), ROOM);
-    op_cost_begin(&ex, keep, NULL);
+    exec_watch(&ex, keep, NULL);
     ex.op->residual_norm_fwd(&ex, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], 3, 8, 1e-6f);
     costs("residual_norm_fwd", 96 * s, 9 * 24, UNIT_VECTOR); /* x, p read; x2, y written */
     ex.op->residual_norm_bwd(&ex, p[0], p[1], p[2], p[4], p[5], p[6], p[7], p[3], p[3], 3, 8);
@@ -116,7 +116,7 @@ static void test_more_calls(enum Dtype dtype) {
     costs("svd", 128, 72, UNIT_VECTOR);
     ex.op->svd(&ex, p[0], p[1], p[2], p[3], 2, 3); /* U of 4, Vt of 6 */
     costs("svd", 128, 72, UNIT_VECTOR);
-    op_cost_end(&ex);
+    exec_watch_end(&ex);
     for (int i = 7; i >= 0; i--) exec_free(&ex, p[i]);
     exec_close(&ex);
 }
@@ -153,11 +153,11 @@ static void test_pass(void) {
     pack_add(&p, token, label, N - DOC, 1);
     Acts *a = acts_create(&m, N, 2, p.nlabel, ACTS_TRAIN);
     float nll[N];
-    op_cost_begin(&ex, add_products, NULL);
+    exec_watch(&ex, add_products, NULL);
     Objective sft = objective_sft(1);
     model_loss(&m, a, &p, &sft, nll);
     model_backward(&m, a, &p);
-    op_cost_end(&ex);
+    exec_watch_end(&ex);
     double in = m.c.D, out = m.c.H * m.c.E; /* of q, which the last rows of both documents have */
     double idle = 2 * 2 * (2 * in * out + 3 * R * (in + out));
     idle += 12.0 * m.c.H * m.c.E * (DOC + (N - DOC)); /* they see all rows before them */
@@ -399,7 +399,7 @@ static void test_sets(bool once) {
     spy_uncast(&ex, y, (store *)x, n);
     o.call = (OpCall){.op = "uncast", .bytes = 8.0 * (double)n};
     bench_begin(&o, OUT_OTHER);
-    ex.op = &table; /* behind bench_begin, which ends watching */
+    ex.op = &table;
     while (bench_more(&o))
         for (int i = 0; i < o.calls; i++) bench_next(&o), o.ex->op->uncast(o.ex, y, (store *)x, n);
     int timed = o.calls * o.runs, sets = sets_seen();

@@ -1,6 +1,7 @@
 /* bench_derive.c - `sails bench --derive`: what a training step would cost on an H100. The model's
- * own code runs it on a device that computes nothing and has no memory; the calls that it makes are
- * priced by the formulas of watch.c and by the card's data sheet. Nothing here is measured. */
+ * own code runs it on a device that has no memory and whose ops only count; the calls that it makes
+ * are priced by the formulas of contracts.h and by the card's data sheet. Nothing here is measured.
+ */
 #include <math.h>
 #include <stdio.h>
 
@@ -9,6 +10,7 @@
 #include "host/bench/bench.h"
 #include "host/stage/train.h"
 #include "kernels/device.h"
+#include "kernels/ops.h"
 
 /* An H100 SXM: bf16 products without sparsity, f32, memory. */
 static const Peak h100 = {.products = 989.4e12, .vectors = 66.9e12, .bytes = 3.35e12};
@@ -92,6 +94,7 @@ static double paper_timer_stop(Exec *ex) {
 }
 static const Device paper = {
     .name = "paper",
+    .ops = {[DTYPE_BF16] = &ops_cpu_bf16}, /* of which no more than the contracts run */
     .close = paper_nothing,
     .alloc = paper_alloc,
     .free = paper_free,
@@ -111,8 +114,8 @@ static void count(void *context, const OpCall *call) {
 }
 
 static void paper_open(Exec *ex) {
-    *ex = (Exec){.device = &paper, .dtype = DTYPE_BF16};
-    op_cost_begin(ex, count, ex);
+    *ex = (Exec){.op = paper.ops[DTYPE_BF16], .device = &paper, .dtype = DTYPE_BF16};
+    exec_count(ex, count, ex);
 }
 
 /* All weights at one address: none is read. */
@@ -301,7 +304,6 @@ bool bench_derive(const Settings *s, Err *err) {
     bool ok = adapting_fresh(&d.r, s, START_LORA, NULL, err) && take_steps(&d, s, err);
     if (ok) print(&d, s);
     runtime_drop_adapter(&d.r);
-    op_cost_end(&d.r.ex);
     exec_close(&d.r.ex);
     free(d.r.model.layer);
     config_free(&c);

@@ -79,7 +79,7 @@ static void note(void *context, const OpCall *call) {
 }
 
 void bench_watch(OpsBench *o) {
-    op_cost_begin(o->ex, note, o);
+    exec_watch(o->ex, note, o);
 }
 
 /* ----- copies that the timed calls step through */
@@ -133,7 +133,7 @@ void bench_next(OpsBench *o) {
 /* ----- runs */
 
 void bench_begin(OpsBench *o, Output output) {
-    op_cost_end(o->ex);
+    exec_watch_end(o->ex);
     expect_finite(o, output);
     make_sets(o);
     o->stage = BENCH_COLD;

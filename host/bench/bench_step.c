@@ -35,8 +35,8 @@ static void passes_init(Passes *p, const Bench *b, const char *what) {
 static void passes_add(Passes *p, double seconds) {
     int runs = p->b->s->bench.runs, i = p->done++;
     if (i >= 1 && i <= runs) p->seconds[i - 1] = seconds;
-    if (i == runs) op_cost_begin(&p->b->r->ex, op_sums_add, &p->ops);
-    if (i == runs + 1) p->watched = seconds, op_cost_end(&p->b->r->ex);
+    if (i == runs) exec_watch(&p->b->r->ex, op_sums_add, &p->ops);
+    if (i == runs + 1) p->watched = seconds, exec_watch_end(&p->b->r->ex);
 }
 
 static int by_value(const void *a, const void *b) {

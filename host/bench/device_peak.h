@@ -3,7 +3,7 @@
 #ifndef SAILS_DEVICE_PEAK_H
 #define SAILS_DEVICE_PEAK_H
 
-#include "host/bench/op_cost.h"
+#include "kernels/exec.h"
 
 /* Zero: unknown, and no bound. */
 typedef struct Peak {

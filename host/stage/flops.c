@@ -4,20 +4,12 @@
 #include <math.h>
 
 #include "host/stage/noise.h"
-
-double flops_pairs(const Segment *seg, int nseg, int window) {
-    double pairs = 0;
-    for (const Segment *s = seg; s < seg + nseg; s++)
-        for (int i = 0; i < s->len; i++) { /* row i sees its prefix and itself, in the window */
-            int seen = s->prefix_len + i + 1;
-            pairs += window && seen > window ? window : seen;
-        }
-    return pairs;
-}
+#include "kernels/segments.h"
 
 /* Pairs of positions that see each other, over all layers; in the last, those that labels see. */
 static double pairs_of_layers(const Config *c, const Pack *p) {
-    double all = flops_pairs(p->seg, p->nseg, 0), near = flops_pairs(p->seg, p->nseg, c->window);
+    double all = segments_pairs(p->seg, p->nseg, 0),
+           near = segments_pairs(p->seg, p->nseg, c->window);
     double pairs = 0;
     for (int l = 0; l + 1 < c->L; l++) pairs += c->sliding[l] ? near : all;
     for (int i = 0; i < p->nlabel; i++) {

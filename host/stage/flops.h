@@ -16,9 +16,6 @@
  * the like are not counted. */
 double flops_pack(const Config *c, const Lora *lora, const Pack *p);
 
-/* Pairs of positions that see each other in these segments; window 0: none. */
-double flops_pairs(const Segment *seg, int nseg, int window);
-
 /* Operations per second of a matrix product of this device and storage type, large enough to take
  * a millisecond, measured now on noise (some tens of them): the yardstick of "% of peak". */
 double flops_peak(Exec *ex);

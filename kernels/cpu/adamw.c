@@ -10,7 +10,7 @@ static void span_update(float *p, float *m, float *v, const float *g, size_t n, 
 
 void TWIN(adamw)(Exec *ex, float *p, float *m, float *v, const float *g, size_t n, float gscale,
                  AdamW a) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, adamw, n, a);
     AdamStep s = adam_step(a, gscale);
 #pragma omp parallel for if (n > OP_SMALL)
     for (size_t i = 0; i < n; i += OP_SPAN)

@@ -88,7 +88,7 @@ static void block_fwd(Tiles *w, elem *o, float *lse, const elem *q, const elem *
 
 void TWIN(attn_fwd)(Exec *ex, store *o, float *lse, const store *q, const store *k, const store *v,
                     const Segment *seg, const Segment *host_seg, int nseg, int N, AttnShape a) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, attn_fwd, host_seg, nseg, N, a);
     (void)seg;
     Attention t = attention_of(a, host_seg, nseg, N);
     int nblocks = list_blocks(NULL, &t), threads = omp_get_max_threads();

@@ -264,7 +264,7 @@ static void round_sums(elem *to, const float *sums, float factor, const Attentio
 void TWIN(attn_bwd)(Exec *ex, store *dq, store *dk, store *dv, const store *d_o, const store *q,
                     const store *k, const store *v, const store *o, const float *lse,
                     const Segment *seg, const Segment *host_seg, int nseg, int N, AttnShape a) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, attn_bwd, host_seg, nseg, N, a);
     (void)seg;
     Backward x = {.t = attention_of(a, host_seg, nseg, N),
                   .dq = elems(dq),

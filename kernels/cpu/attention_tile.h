@@ -44,7 +44,6 @@ typedef struct Block {
 } Block;
 
 static Attention attention_of(AttnShape a, const Segment *seg, int nseg, int N) {
-    segments_check(a, seg, nseg, N);
     int shared = a.H / a.K, heads = shared < COLS ? shared : COLS;
     return (Attention){.a = a,
                        .seg = seg,

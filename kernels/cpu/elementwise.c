@@ -43,32 +43,32 @@ static int span_bad_f32(const float *x, size_t n) {
 }
 
 void TWIN(cast)(Exec *ex, store *y, const float *x, size_t n) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, cast, n);
 #pragma omp parallel for if (n > OP_LIGHT)
     for (size_t i = 0; i < n; i += OP_SPAN) span_cast(elems(y) + i, x + i, op_span(n, i));
 }
 
 void TWIN(uncast)(Exec *ex, float *y, const store *x, size_t n) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, uncast, n);
 #pragma omp parallel for if (n > OP_LIGHT)
     for (size_t i = 0; i < n; i += OP_SPAN) span_uncast(y + i, elems_const(x) + i, op_span(n, i));
 }
 
 void TWIN(add)(Exec *ex, float *y, const float *x, size_t n, float a) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, add, n);
 #pragma omp parallel for if (n > OP_LIGHT)
     for (size_t i = 0; i < n; i += OP_SPAN) span_add(y + i, x + i, op_span(n, i), a);
 }
 
 void TWIN(sumsq)(Exec *ex, double *sum, const float *x, const Span *span, int spans, size_t n) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, sumsq, n);
 #pragma omp parallel for if (n > OP_LIGHT)
     for (int i = 0; i < spans; i++) sum[i] = span_sumsq(x + span[i].at, span[i].n);
 }
 
 /* Spans are tested without a branch per element; only the first bad one is searched. */
 void TWIN(find_bad)(Exec *ex, int64_t *index, const store *x, size_t n) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, find_bad, n);
     const elem *e = elems_const(x);
     size_t first = n;
 #pragma omp parallel for reduction(min : first) if (n > OP_SMALL)
@@ -79,7 +79,7 @@ void TWIN(find_bad)(Exec *ex, int64_t *index, const store *x, size_t n) {
 }
 
 void TWIN(find_bad_f32)(Exec *ex, int64_t *index, const float *x, size_t n) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, find_bad_f32, n);
     size_t first = n;
 #pragma omp parallel for reduction(min : first) if (n > OP_SMALL)
     for (size_t i = 0; i < n; i += OP_SPAN)

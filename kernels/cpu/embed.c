@@ -11,8 +11,7 @@ static void check_index(const char *op, const int32_t *index, int N, int limit) 
 
 void TWIN(embed_fwd)(Exec *ex, store *y, const store *table, const int32_t *token, int N, int D,
                      int V, float scale) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && D > 0 && V > 0, "N=%d D=%d V=%d", N, D, V);
+    OP_BEGIN(ex, embed_fwd, N, D, V);
     check_index("embed_fwd", token, N, V);
 #pragma omp parallel for if ((size_t)N * D > OP_SMALL)
     for (int n = 0; n < N; n++) {
@@ -24,8 +23,7 @@ void TWIN(embed_fwd)(Exec *ex, store *y, const store *table, const int32_t *toke
 }
 
 void TWIN(gather_rows)(Exec *ex, store *y, const store *x, const int32_t *row, int N, int D) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && D > 0, "N=%d D=%d", N, D);
+    OP_BEGIN(ex, gather_rows, N, D);
     check_index("gather_rows", row, N, INT32_MAX);
 #pragma omp parallel for if ((size_t)N * D > OP_LIGHT)
     for (int n = 0; n < N; n++)
@@ -33,8 +31,7 @@ void TWIN(gather_rows)(Exec *ex, store *y, const store *x, const int32_t *row, i
 }
 
 void TWIN(scatter_rows)(Exec *ex, store *y, const store *x, const int32_t *row, int N, int D) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && D > 0, "N=%d D=%d", N, D);
+    OP_BEGIN(ex, scatter_rows, N, D);
     check_index("scatter_rows", row, N, INT32_MAX);
 #pragma omp parallel for if ((size_t)N * D > OP_LIGHT)
     for (int n = 0; n < N; n++)

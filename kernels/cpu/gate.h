@@ -1,7 +1,7 @@
 /* gate.h - strict mode's door: opens the CPU device's memory while an op or a copy runs.
  *
- * Every CPU twin begins with OP_GATE(ex). Outside strict mode it costs one test. Gates nest. A
- * twin that forgets it faults in every strict test. */
+ * Every CPU twin's OP_BEGIN has an OP_GATE(ex). Outside strict mode it costs one test. Gates nest.
+ * A twin without it faults in every strict test. */
 #ifndef SAILS_GATE_H
 #define SAILS_GATE_H
 

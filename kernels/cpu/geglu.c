@@ -20,7 +20,7 @@ static void span_bwd(elem *dgate, elem *dup, const elem *dy, const elem *gate, c
 }
 
 void TWIN(geglu_fwd)(Exec *ex, store *y, const store *gate, const store *up, size_t n) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, geglu_fwd, n);
 #pragma omp parallel for if (n > OP_SMALL)
     for (size_t i = 0; i < n; i += OP_SPAN)
         span_fwd(elems(y) + i, elems_const(gate) + i, elems_const(up) + i, op_span(n, i));
@@ -28,7 +28,7 @@ void TWIN(geglu_fwd)(Exec *ex, store *y, const store *gate, const store *up, siz
 
 void TWIN(geglu_bwd)(Exec *ex, store *dgate, store *dup, const store *dy, const store *gate,
                      const store *up, size_t n) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, geglu_bwd, n);
 #pragma omp parallel for if (n > OP_SMALL)
     for (size_t i = 0; i < n; i += OP_SPAN)
         span_bwd(elems(dgate) + i, elems(dup) + i, elems_const(dy) + i, elems_const(gate) + i,

@@ -6,9 +6,6 @@ enum { GRAD_CHUNK = 1024 };
 static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int lda,
                   const store *B, int ldb, int M, int N, int K, enum GemmForm form, float alpha,
                   float beta) {
-    CHECK(M >= 0 && N > 0 && K > 0 && ldc >= N && lda >= K && ldb >= (form == GEMM_NN ? N : K),
-          "M=%d N=%d K=%d ldc=%d lda=%d ldb=%d form=%d", M, N, K, ldc, lda, ldb, form);
-    CHECK(beta == 0 || beta == 1, "expected beta 0 or 1, got %g", (double)beta);
     Product p = {.C = C,
                  .c_row = (size_t)ldc,
                  .c_col = 1,
@@ -29,13 +26,13 @@ static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int
 
 void TWIN(gemm)(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
                 int M, int N, int K, enum GemmForm form, float alpha, float beta) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, gemm, ldc, lda, ldb, M, N, K, form, beta);
     forms(ex, C, ldc, false, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
 void TWIN(gemm_f32)(Exec *ex, float *C, int ldc, const store *A, int lda, const store *B, int ldb,
                     int M, int N, int K, enum GemmForm form, float alpha, float beta) {
-    OP_GATE(ex);
+    OP_BEGIN(ex, gemm_f32, ldc, lda, ldb, M, N, K, form, beta);
     forms(ex, C, ldc, true, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
@@ -52,9 +49,7 @@ static Product transposed(Product p) {
 
 void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb, int T,
                      int M, int N, float alpha) {
-    OP_GATE(ex);
-    CHECK(T >= 0 && M > 0 && N > 0 && lda >= M && ldb >= N, "T=%d M=%d N=%d lda=%d ldb=%d", T, M, N,
-          lda, ldb);
+    OP_BEGIN(ex, gemm_grad, lda, ldb, T, M, N);
     for (int t = 0; t < T; t += GRAD_CHUNK) {
         Product p = {.C = C,
                      .c_row = (size_t)N,

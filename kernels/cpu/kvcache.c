@@ -11,8 +11,7 @@ enum { SPAN = 64 }; /* keys between two looks at the maximum */
 
 void TWIN(kv_put)(Exec *ex, store *kcache, store *vcache, const store *k, const store *v,
                   const int32_t *slot, const int32_t *pos, int N, int T, int W) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && T > 0 && W > 0, "N=%d T=%d W=%d", N, T, W);
+    OP_BEGIN(ex, kv_put, N, T, W);
     for (int n = 0; n < N; n++) {
         CHECK(slot[n] >= 0 && pos[n] >= 0 && pos[n] < T, "row %d: slot %d, position %d of %d", n,
               slot[n], pos[n], T);
@@ -88,9 +87,7 @@ static void decode(Head *head, int heads, elem *o, const elem *q, const elem *k,
 
 void TWIN(attn_decode)(Exec *ex, store *o, const store *q, const store *kcache, const store *vcache,
                        const int32_t *slot, const int32_t *len, int N, int T, AttnShape a) {
-    OP_GATE(ex);
-    attn_shape_check(a);
-    CHECK(N >= 0 && T > 0, "N=%d T=%d", N, T);
+    OP_BEGIN(ex, attn_decode, len, N, T, a);
     size_t width = (size_t)a.K * a.E;
     int heads = a.H / a.K;
     Head *scratch = exec_scratch(ex, (size_t)omp_get_max_threads() * heads * sizeof *scratch);

@@ -16,8 +16,7 @@ static double *workspace(Exec *ex, double wanted, size_t others, int *lwork) {
 }
 
 void TWIN(svd)(Exec *ex, double *U, double *s, double *Vt, double *A, int M, int N) {
-    OP_GATE(ex);
-    CHECK(M > 0 && N > 0, "M=%d N=%d", M, N);
+    OP_BEGIN(ex, svd, M, N);
     int m = M < N ? M : N, lwork = -1, info, ignored;
     double wanted;
     dgesdd_("S", &N, &M, A, &N, s, Vt, &N, U, &m, &wanted, &lwork, &ignored, &info, 1);
@@ -27,8 +26,7 @@ void TWIN(svd)(Exec *ex, double *U, double *s, double *Vt, double *A, int M, int
 }
 
 void TWIN(qr)(Exec *ex, double *A, int M, int N) {
-    OP_GATE(ex);
-    CHECK(M >= N && N > 0, "expected M >= N > 0, got M=%d N=%d", M, N);
+    OP_BEGIN(ex, qr, M, N);
     int lwork = -1, info;
     double wanted[2], none = 0;
     dgelqf_(&N, &M, A, &N, &none, &wanted[0], &lwork, &info);

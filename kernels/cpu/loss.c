@@ -126,8 +126,7 @@ static void shared_rows(const Xent *t, int N) {
 
 void TWIN(xent)(Exec *ex, store *dlogits, float *nll, const float *logits, const int32_t *target,
                 const float *weight, int N, int V, float cap) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && V > 0 && cap >= 0, "N=%d V=%d cap=%g", N, V, cap);
+    OP_BEGIN(ex, xent, dlogits, N, V, cap);
     for (int n = 0; n < N; n++)
         CHECK(target[n] >= 0 && target[n] < V, "expected a target in [0,%d), target[%d] is %d", V,
               n, target[n]);

@@ -8,13 +8,6 @@
 
 #include "kernels/cpu/twin.h"
 
-enum { MAX_D = 8192 };
-
-static void check_dims(const char *op, int N, int D) {
-    CHECK(N >= 0 && D > 0 && D <= MAX_D, "%s: expected N >= 0 and 0 < D <= %d, got N=%d D=%d", op,
-          MAX_D, N, D);
-}
-
 static float row_rstd(const elem *x, int D, float eps) {
     float ss = 0;
 #pragma omp simd reduction(+ : ss)
@@ -52,9 +45,7 @@ static void row_bwd_set(elem *dx, const elem *dy, const elem *x, const elem *w, 
 
 void TWIN(rmsnorm_fwd)(Exec *ex, store *y, float *rstd, const store *x, const store *w, int N,
                        int D, float eps) {
-    OP_GATE(ex);
-    check_dims("rmsnorm_fwd", N, D);
-    CHECK(eps > 0, "expected eps > 0, got %g", eps);
+    OP_BEGIN(ex, rmsnorm_fwd, N, D, eps);
 #pragma omp parallel for if ((size_t)N * D > OP_SMALL)
     for (int n = 0; n < N; n++) {
         const elem *row = elems_const(x) + (size_t)n * D;
@@ -65,8 +56,7 @@ void TWIN(rmsnorm_fwd)(Exec *ex, store *y, float *rstd, const store *x, const st
 
 void TWIN(rmsnorm_bwd)(Exec *ex, store *dx, const store *dy, const store *x, const store *w,
                        const float *rstd, int N, int D) {
-    OP_GATE(ex);
-    check_dims("rmsnorm_bwd", N, D);
+    OP_BEGIN(ex, rmsnorm_bwd, N, D);
 #pragma omp parallel for if ((size_t)N * D > OP_SMALL)
     for (int n = 0; n < N; n++) {
         size_t at = (size_t)n * D;
@@ -78,9 +68,7 @@ void TWIN(rmsnorm_bwd)(Exec *ex, store *dx, const store *dy, const store *x, con
 void TWIN(residual_norm_fwd)(Exec *ex, store *x2, store *y, float *rp, float *ry, const store *x,
                              const store *p, const store *wp, const store *wy, int N, int D,
                              float eps) {
-    OP_GATE(ex);
-    check_dims("residual_norm_fwd", N, D);
-    CHECK(eps > 0, "expected eps > 0, got %g", eps);
+    OP_BEGIN(ex, residual_norm_fwd, N, D, eps);
     const elem *w = elems_const(wp);
 #pragma omp parallel for if ((size_t)N * D > OP_SMALL)
     for (int n = 0; n < N; n++) {
@@ -100,8 +88,7 @@ void TWIN(residual_norm_fwd)(Exec *ex, store *x2, store *y, float *rp, float *ry
 void TWIN(residual_norm_bwd)(Exec *ex, store *dx, store *dp, const store *dy, const store *x2,
                              const store *p, const store *wp, const store *wy, const float *rp,
                              const float *ry, int N, int D) {
-    OP_GATE(ex);
-    check_dims("residual_norm_bwd", N, D);
+    OP_BEGIN(ex, residual_norm_bwd, N, D);
 #pragma omp parallel for if ((size_t)N * D > OP_SMALL)
     for (int n = 0; n < N; n++) {
         size_t at = (size_t)n * D;

@@ -4,8 +4,7 @@
 #include "kernels/cpu/twin.h"
 
 void TWIN(rope_table)(Exec *ex, float *cosine, float *sine, int P, int E, double theta) {
-    OP_GATE(ex);
-    CHECK(P >= 0 && E > 0 && E % 2 == 0 && theta > 0, "P=%d E=%d theta=%g", P, E, theta);
+    OP_BEGIN(ex, rope_table, P, E, theta);
     int half = E / 2;
     float *frequency = exec_scratch(ex, half * sizeof *frequency);
     for (int i = 0; i < half; i++) {
@@ -44,14 +43,12 @@ static void rotate(elem *x, const float *cosine, const float *sine, const int32_
 
 void TWIN(rope_fwd)(Exec *ex, store *x, const float *cosine, const float *sine, const int32_t *pos,
                     int N, int H, int E) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && H > 0 && E > 0 && E % 2 == 0, "N=%d H=%d E=%d", N, H, E);
+    OP_BEGIN(ex, rope_fwd, N, H, E);
     rotate(elems(x), cosine, sine, pos, N, H, E, 1);
 }
 
 void TWIN(rope_bwd)(Exec *ex, store *dx, const float *cosine, const float *sine, const int32_t *pos,
                     int N, int H, int E) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && H > 0 && E > 0 && E % 2 == 0, "N=%d H=%d E=%d", N, H, E);
+    OP_BEGIN(ex, rope_bwd, N, H, E);
     rotate(elems(dx), cosine, sine, pos, N, H, E, -1);
 }

@@ -224,13 +224,6 @@ static void topk_block(const Sink *sink, const Buffers *b, const SaeEncoder *e, 
     }
 }
 
-static void check_encoder(const SaeEncoder *e, int N) {
-    CHECK(N >= 0 && e->D > 0 && e->S > 0 && e->w && e->b, "N=%d D=%d S=%d", N, e->D, e->S);
-    CHECK((e->act == SAE_JUMPRELU) == (e->threshold != NULL),
-          "expected thresholds with JumpReLU alone, activation %d", e->act);
-    CHECK(e->act != SAE_TOPK || (e->topk > 0 && e->topk <= e->S), "topk %d of %d", e->topk, e->S);
-}
-
 static void run(const Sink *sink, const Buffers *b, const store *x, const SaeEncoder *e, int N) {
     int block = e->act == SAE_TOPK ? TOPK_BLOCK : ROW_BLOCK;
     for (int first = 0; first < N; first += block) {
@@ -241,8 +234,7 @@ static void run(const Sink *sink, const Buffers *b, const store *x, const SaeEnc
 }
 
 void TWIN(sae_encode)(Exec *ex, float *a, const store *x, SaeEncoder sae, int N) {
-    OP_GATE(ex);
-    check_encoder(&sae, N);
+    OP_BEGIN(ex, sae_encode, UNIT_VECTOR, &sae, N);
     Buffers b = buffers(ex, &sae, N);
     Sink sink = {.a = a, .S = sae.S};
     run(&sink, &b, x, &sae, N);
@@ -251,9 +243,7 @@ void TWIN(sae_encode)(Exec *ex, float *a, const store *x, SaeEncoder sae, int N)
 void TWIN(sae_stats)(Exec *ex, double *sum, double *sumsq, int64_t *fires, float *max,
                      const store *x, const int32_t *bin, const float *weight, SaeEncoder sae, int N,
                      int G) {
-    OP_GATE(ex);
-    check_encoder(&sae, N);
-    CHECK(G > 0, "G=%d", G);
+    OP_BEGIN(ex, sae_stats, UNIT_VECTOR, &sae, N, G);
     Buffers b = buffers(ex, &sae, N);
     int counted = 0;
     for (int n = 0; n < N; n++) {

@@ -16,8 +16,7 @@ enum {
     BITS = 11, /* of a key, resolved per level: 11 + 11 + 10 */
     BINS = 1 << BITS,
     SLICE = 1 << 15, /* elements capped and tallied as one piece of work */
-    BLOCK = 256,     /* elements whose keys and weights are computed at once */
-    MAX_V = 1 << 23  /* so that the sum of all weights stays below 2^63 */
+    BLOCK = 256      /* elements whose keys and weights are computed at once */
 };
 
 typedef struct Bin {
@@ -263,12 +262,7 @@ static void shared_rows(const Draws *d, int N) {
 
 void TWIN(sample)(Exec *ex, int32_t *token, float *logits, const float *u, int N, int V, float cap,
                   Sampling how) {
-    OP_GATE(ex);
-    CHECK(N >= 0 && V > 0 && V <= MAX_V && cap >= 0 && how.temperature >= 0 && how.top_k >= 0 &&
-              how.top_p > 0 && how.top_p <= 1,
-          "N=%d V=%d cap=%g temperature=%g top_k=%d top_p=%g", N, V, cap, how.temperature,
-          how.top_k, how.top_p);
-    CHECK(u || how.temperature == 0, "expected quantiles, got NULL");
+    OP_BEGIN(ex, sample, u, N, V, cap, how);
     int threads = omp_get_max_threads(), slices = (V + SLICE - 1) / SLICE, share = N < 4 * threads;
     size_t slots = share ? N : threads, bins = slots * slices * BINS, room = (size_t)threads * V;
     Draws d = {token, logits, u, V, slices, cap, how, NULL, NULL, NULL};

@@ -24,8 +24,7 @@ static void sift(int32_t *heap, int n, int i, const double *value) {
 }
 
 void TWIN(top_k)(Exec *ex, int32_t *index, const double *value, int n, int k) {
-    OP_GATE(ex);
-    CHECK(k > 0 && k <= n && n <= 1 << 24, "expected 0 < k <= n <= 2^24, got n=%d k=%d", n, k);
+    OP_BEGIN(ex, top_k, n, k);
     for (int32_t i = 0; i < k; i++) index[i] = i;
     for (int i = k / 2; i-- > 0;) sift(index, k, i, value);
     for (int32_t i = k; i < n; i++) {

@@ -1,12 +1,12 @@
-/* twin.h - what every CPU twin starts from: the element type of this compilation and the gate to
- * device memory. Each file of kernels/cpu is compiled twice, with TWIN_f32 and with TWIN_bf16. */
+/* twin.h - what every CPU twin starts from: the element type of this compilation, the op's contract
+ * and the gate to device memory. Each file of kernels/cpu is compiled twice, with TWIN_f32 and with
+ * TWIN_bf16. */
 #ifndef SAILS_TWIN_H
 #define SAILS_TWIN_H
 
 #include "kernels/bf16.h"
-#include "kernels/check.h"
+#include "kernels/contracts.h"
 #include "kernels/cpu/gate.h"
-#include "kernels/ops.h"
 
 #if defined TWIN_f32
 typedef float elem;
@@ -31,6 +31,11 @@ static inline elem elem_put(float f) {
 #else
 #error "compile with -DTWIN_f32 or -DTWIN_bf16"
 #endif
+
+/* The first statement of every twin. */
+#define OP_BEGIN(ex, op, ...)      \
+    OP_SCOPE(ex, op, __VA_ARGS__); \
+    OP_GATE(ex)
 
 /* Ops on fewer elements than OP_SMALL run on one thread, and those that hardly do more than move
  * them on fewer than OP_LIGHT: waking the others and waiting for them costs as much as 10 to 30 us
