@@ -391,13 +391,18 @@ struct Tensors {
     const Segment *seg;
 };
 
-/* delta (N,H) is left by the first kernel for the second. children_stop: nseg, or 0 if no segment
+/* delta (N,H) */
+template <class T>
+static size_t attn_bwd_scratch(Exec *, int, int N, AttnShape a) {
+    return (size_t)N * a.H * sizeof(float);
+}
+
+/* delta is left by the first kernel for the second. children_stop: nseg, or 0 if no segment
  * has a prefix. */
 template <class T, int COLS>
-static void launch(Exec *ex, Tensors<T> x, int N, int children_stop, AttnCall c) {
+static void launch(Exec *ex, Tensors<T> x, float *delta, int N, int children_stop, AttnCall c) {
     typedef QueryShape<T, COLS> Q;
     typedef KeyShape<T, COLS> X;
-    float *delta = (float *)exec_scratch(ex, (size_t)N * c.H * sizeof *delta);
     GPU_LAUNCH(ex, (k_attn_dq<T, COLS>), tile_numbers(N, c.nseg, c.G, Q::ROWS) * c.K, THREADS,
                Q::BYTES, x.dq, delta, x.d_o, x.q, x.k, x.v, x.o, x.lse, x.seg, c);
     GPU_LAUNCH(ex, (k_attn_dkdv<T, COLS>), tile_numbers(N, c.nseg, 1, X::SIDE) * c.K, X::THREADS,
@@ -416,7 +421,9 @@ static void attn_bwd(Exec *ex, store *dq, store *dk, store *dv, const store *d_o
     Tensors<T> x = {elems<T>(dq), elems<T>(dk), elems<T>(dv), elems<T>(d_o), elems<T>(q),
                     elems<T>(k),  elems<T>(v),  elems<T>(o),  lse,           seg};
     auto *launch_width = a.E <= 64 ? launch<T, 64> : a.E <= 128 ? launch<T, 128> : launch<T, 256>;
-    launch_width(ex, x, N, children ? nseg : 0, c);
+    float *delta = (float *)exec_scratch(ex, attn_bwd_scratch<T>(ex, nseg, N, a));
+    launch_width(ex, x, delta, N, children ? nseg : 0, c);
 }
 
 GPU_TWINS(attn_bwd);
+GPU_TWINS(attn_bwd_scratch);

@@ -19,7 +19,7 @@ extern "C" {
 
 /* The twins of one op, by storage type. */
 #define X(op) extern op_##op *const cuda_##op[DTYPE_COUNT];
-SAILS_OPS(X)
+SAILS_TABLE(X)
 #undef X
 
 /* What a GPU must grant a block, static and dynamic together: the attention of E = 256 in f32 takes

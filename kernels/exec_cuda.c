@@ -210,7 +210,7 @@ const Device *sails_cuda_device(int abi) {
     if (abi != DEVICE_ABI) return NULL;
     for (int t = 0; t < DTYPE_COUNT; t++) {
 #define X(op) ops[t].op = cuda_##op[t];
-        SAILS_OPS(X)
+        SAILS_TABLE(X)
 #undef X
     }
     return &device_cuda;

@@ -225,7 +225,20 @@ static void gemm_grad(Exec *ex, float *C, const store *A, int lda, const store *
     }
 }
 
+/* The library has a workspace of its own. */
+static size_t gemm_scratch(Exec *ex, int M, int K, enum GemmForm form) {
+    (void)ex, (void)M, (void)K, (void)form;
+    return 0;
+}
+static size_t gemm_grad_scratch(Exec *ex, int T, int M, int N) {
+    (void)ex, (void)T, (void)M, (void)N;
+    return 0;
+}
+
 /* One function serves both storage types: they differ only in what the library is told. */
 op_gemm *const cuda_gemm[DTYPE_COUNT] = {gemm, gemm};
 op_gemm_f32 *const cuda_gemm_f32[DTYPE_COUNT] = {gemm_f32, gemm_f32};
 op_gemm_grad *const cuda_gemm_grad[DTYPE_COUNT] = {gemm_grad, gemm_grad};
+op_gemm_scratch *const cuda_gemm_scratch[DTYPE_COUNT] = {gemm_scratch, gemm_scratch};
+op_gemm_grad_scratch *const cuda_gemm_grad_scratch[DTYPE_COUNT] = {gemm_grad_scratch,
+                                                                   gemm_grad_scratch};

@@ -269,6 +269,13 @@ static void launch_runs(Exec *ex, float *parts, RunStat *stats, const T *q, cons
                vcache, slot, len, c);
 }
 
+/* parts and stats of k_decode_run */
+template <class T>
+static size_t attn_decode_scratch(Exec *, int N, int room, AttnShape a) {
+    size_t runs = (size_t)N * a.H * decode_call(N, room, a).runs;
+    return runs * (a.E * sizeof(float) + sizeof(RunStat));
+}
+
 template <class T>
 static void attn_decode(Exec *ex, store *o, const store *q, const store *kcache,
                         const store *vcache, const int32_t *slot, const int32_t *len, int N,
@@ -277,9 +284,8 @@ static void attn_decode(Exec *ex, store *o, const store *q, const store *kcache,
     DecodeCall c = decode_call(N, room, a);
     CHECK(pack_rows<T>(a.E, {q, kcache, vcache}), "expected tensors aligned to 16 bytes");
     if (N == 0) return;
-    size_t heads = (size_t)N * a.H, n = heads * a.E;
-    float *parts =
-        (float *)exec_scratch(ex, heads * c.runs * (a.E * sizeof *parts + sizeof(RunStat)));
+    size_t n = (size_t)N * a.H * a.E;
+    float *parts = (float *)exec_scratch(ex, attn_decode_scratch<T>(ex, N, room, a));
     RunStat *stats = (RunStat *)(parts + n * c.runs);
     auto *launch = c.G == 1 ? launch_runs<T, 1> : c.G == 2 ? launch_runs<T, 2> : launch_runs<T, 4>;
     launch(ex, parts, stats, elems<T>(q), elems<T>(kcache), elems<T>(vcache), slot, len, c);
@@ -289,3 +295,4 @@ static void attn_decode(Exec *ex, store *o, const store *q, const store *kcache,
 
 GPU_TWINS(kv_put);
 GPU_TWINS(attn_decode);
+GPU_TWINS(attn_decode_scratch);

@@ -66,12 +66,43 @@ static size_t padded(size_t doubles) {
     return (doubles * sizeof(double) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-static Scratch scratch(Exec *ex, size_t first, size_t second, int work) {
-    size_t at_work = padded(first) + padded(second), at_info = at_work + padded((size_t)work);
-    char *p = static_cast<char *>(exec_scratch(ex, at_info + sizeof(int)));
-    Scratch s = {reinterpret_cast<double *>(p), reinterpret_cast<double *>(p + padded(first)),
+/* Numbers of each part. */
+typedef struct Room {
+    size_t first, second;
+    int work;
+} Room;
+
+static size_t room_bytes(Room r) {
+    return padded(r.first) + padded(r.second) + padded((size_t)r.work) + sizeof(int);
+}
+
+static Scratch scratch(Exec *ex, Room r) {
+    size_t at_work = padded(r.first) + padded(r.second), at_info = at_work + padded((size_t)r.work);
+    char *p = static_cast<char *>(exec_scratch(ex, room_bytes(r)));
+    Scratch s = {reinterpret_cast<double *>(p), reinterpret_cast<double *>(p + padded(r.first)),
                  reinterpret_cast<double *>(p + at_work), reinterpret_cast<int *>(p + at_info)};
     return s;
+}
+
+/* Asked for its workspace, the library looks at sizes alone. */
+static Room svd_room(Exec *ex, int M, int N) {
+    bool tall = M > N;
+    int rows = tall ? M : N, m = tall ? N : M, work;
+    SOLVER_CHECK(cusolverDnDgesvd_bufferSize(solver(ex), rows, m, &work));
+    return {tall ? (size_t)M * N : 0, tall ? (size_t)m * m : 0, work};
+}
+static Room qr_room(Exec *ex, int M, int N, int *factor, int *build) {
+    SOLVER_CHECK(cusolverDnDgeqrf_bufferSize(solver(ex), M, N, NULL, M, factor));
+    SOLVER_CHECK(cusolverDnDorgqr_bufferSize(solver(ex), M, N, N, NULL, M, NULL, build));
+    return {(size_t)M * N, (size_t)N, *factor > *build ? *factor : *build};
+}
+
+static size_t svd_scratch(Exec *ex, int M, int N) {
+    return room_bytes(svd_room(ex, M, N));
+}
+static size_t qr_scratch(Exec *ex, int M, int N) {
+    int factor, build;
+    return room_bytes(qr_room(ex, M, N, &factor, &build));
 }
 
 /* Waits, and stops if the library could not do it. */
@@ -83,14 +114,14 @@ static void check_info(Exec *ex, const char *what, const int *info, int M, int N
 
 static void svd(Exec *ex, double *U, double *s, double *Vt, double *A, int M, int N) {
     OP_BEGIN(ex, svd, M, N);
-    int rows = M > N ? M : N, m = M > N ? N : M, lwork;
-    SOLVER_CHECK(cusolverDnDgesvd_bufferSize(solver(ex), rows, m, &lwork));
     bool tall = M > N;
-    Scratch b = scratch(ex, tall ? (size_t)M * N : 0, tall ? (size_t)m * m : 0, lwork);
+    int rows = tall ? M : N, m = tall ? N : M;
+    Room r = svd_room(ex, M, N);
+    Scratch b = scratch(ex, r);
     if (tall) transpose(ex, b.first, A, M, N);
     double *left = tall ? A : Vt, *right = tall ? b.second : U; /* A is free once transposed */
     SOLVER_CHECK(cusolverDnDgesvd(solver(ex), 'S', 'S', rows, m, tall ? b.first : A, rows, s, left,
-                                  rows, right, m, b.work, lwork, NULL, b.info));
+                                  rows, right, m, b.work, r.work, NULL, b.info));
     check_info(ex, "cusolverDnDgesvd", b.info, M, N);
     if (!tall) return;
     transpose(ex, U, left, m, M);
@@ -100,9 +131,7 @@ static void svd(Exec *ex, double *U, double *s, double *Vt, double *A, int M, in
 static void qr(Exec *ex, double *A, int M, int N) {
     OP_BEGIN(ex, qr, M, N);
     int factor, build;
-    SOLVER_CHECK(cusolverDnDgeqrf_bufferSize(solver(ex), M, N, A, M, &factor));
-    SOLVER_CHECK(cusolverDnDorgqr_bufferSize(solver(ex), M, N, N, A, M, A, &build));
-    Scratch b = scratch(ex, (size_t)M * N, N, factor > build ? factor : build);
+    Scratch b = scratch(ex, qr_room(ex, M, N, &factor, &build));
     transpose(ex, b.first, A, M, N);
     SOLVER_CHECK(cusolverDnDgeqrf(solver(ex), M, N, b.first, M, b.second, b.work, factor, b.info));
     check_info(ex, "cusolverDnDgeqrf", b.info, M, N);
@@ -115,3 +144,5 @@ static void qr(Exec *ex, double *A, int M, int N) {
 /* Always in double: one function for both storage types. */
 op_svd *const cuda_svd[DTYPE_COUNT] = {svd, svd};
 op_qr *const cuda_qr[DTYPE_COUNT] = {qr, qr};
+op_svd_scratch *const cuda_svd_scratch[DTYPE_COUNT] = {svd_scratch, svd_scratch};
+op_qr_scratch *const cuda_qr_scratch[DTYPE_COUNT] = {qr_scratch, qr_scratch};

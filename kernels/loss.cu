@@ -120,13 +120,18 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <class T>
+static size_t xent_scratch(Exec *, int N, int V) {
+    return (size_t)N * (ceil_div(V, CHUNK) * sizeof(Part) + sizeof(RowGrad));
+}
+
+template <class T>
 static void xent(Exec *ex, store *dlogits, float *nll, const float *logits, const int32_t *target,
                  const float *weight, int N, int V, float cap) {
     OP_BEGIN(ex, xent, dlogits, N, V, cap);
     if (N == 0) return; /* an empty grid is a launch error */
     int chunks = ceil_div(V, CHUNK);
     CHECK(N <= INT32_MAX / chunks, "N=%d V=%d are too many for one launch", N, V);
-    Part *part = (Part *)exec_scratch(ex, (size_t)N * (chunks * sizeof(Part) + sizeof(RowGrad)));
+    Part *part = (Part *)exec_scratch(ex, xent_scratch<T>(ex, N, V));
     RowGrad *grad = (RowGrad *)(part + (size_t)N * chunks);
     bool whole = pack_rows<float>(V, {logits});
     GPU_LAUNCH(ex, (whole ? k_xent_sum<true> : k_xent_sum<false>), N * chunks, THREADS, 0, part,
@@ -140,3 +145,4 @@ static void xent(Exec *ex, store *dlogits, float *nll, const float *logits, cons
 }
 
 GPU_TWINS(xent);
+GPU_TWINS(xent_scratch);

@@ -303,8 +303,27 @@ typedef void op_svd(Exec *ex, double *U, double *s, double *Vt, double *A, int M
  * nested spaces. Signs of columns are not fixed. */
 typedef void op_qr(Exec *ex, double *A, int M, int N);
 
-/* The one list of ops. Everything below follows from it: a twin that is missing is a link error,
- * a twin with another signature is a compile error. */
+/* ---------------------------------------------------------------------------- workspace -- */
+
+/* <op>_scratch: the bytes that the op takes of exec_scratch for a call of these sizes, with as many
+ * threads as there are now; 0 where this twin needs none. Nothing is checked. */
+typedef size_t op_rope_table_scratch(Exec *ex, int E);
+typedef size_t op_attn_fwd_scratch(Exec *ex, int nseg, int N, AttnShape a);
+typedef size_t op_attn_bwd_scratch(Exec *ex, int nseg, int N, AttnShape a);
+typedef size_t op_attn_decode_scratch(Exec *ex, int N, int T, AttnShape a);
+typedef size_t op_gemm_scratch(Exec *ex, int M, int K, enum GemmForm form); /* of gemm_f32, too */
+typedef size_t op_gemm_grad_scratch(Exec *ex, int T, int M, int N);
+typedef size_t op_xent_scratch(Exec *ex, int N, int V);
+typedef size_t op_sample_scratch(Exec *ex, int N, int V, Sampling how);
+typedef size_t op_sae_encode_scratch(Exec *ex, const SaeEncoder *sae, int N);
+typedef size_t op_sae_stats_scratch(Exec *ex, const SaeEncoder *sae, int N);
+typedef size_t op_top_k_scratch(Exec *ex, int n);
+typedef size_t op_svd_scratch(Exec *ex, int M, int N);
+typedef size_t op_qr_scratch(Exec *ex, int M, int N);
+
+/* The one list of ops, and that of what they say of their workspace. Everything below follows from
+ * them: a twin that is missing is a link error, a twin with another signature is a compile error.
+ */
 /* clang-format off */
 #define SAILS_OPS(X) \
     X(embed_fwd) X(gather_rows) X(scatter_rows) \
@@ -313,17 +332,22 @@ typedef void op_qr(Exec *ex, double *A, int M, int N);
     X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) X(xent) X(sample) \
     X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
     X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
+#define SAILS_SCRATCHES(X) \
+    X(rope_table_scratch) X(attn_fwd_scratch) X(attn_bwd_scratch) X(attn_decode_scratch) \
+    X(gemm_scratch) X(gemm_grad_scratch) X(xent_scratch) X(sample_scratch) \
+    X(sae_encode_scratch) X(sae_stats_scratch) X(top_k_scratch) X(svd_scratch) X(qr_scratch)
+#define SAILS_TABLE(X) SAILS_OPS(X) SAILS_SCRATCHES(X)
 /* clang-format on */
 
 typedef struct Ops {
     const char *name; /* "cpu f32", "cuda bf16": for logs */
 #define X(op) op_##op *op;
-    SAILS_OPS(X)
+    SAILS_TABLE(X)
 #undef X
 } Ops;
 
 #define X(op) op_##op cpu_f32_##op, cpu_bf16_##op;
-SAILS_OPS(X)
+SAILS_TABLE(X)
 #undef X
 
 extern const Ops ops_cpu_f32, ops_cpu_bf16;

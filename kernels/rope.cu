@@ -59,11 +59,16 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <class T>
+static size_t rope_table_scratch(Exec *, int E) {
+    return (size_t)(E / 2) * sizeof(float);
+}
+
+template <class T>
 static void rope_table(Exec *ex, float *cosine, float *sine, int P, int E, double theta) {
     OP_BEGIN(ex, rope_table, P, E, theta);
     if (P == 0) return; /* an empty grid is a launch error */
     int pairs = E / 2;
-    size_t bytes = pairs * sizeof(float);
+    size_t bytes = rope_table_scratch<T>(ex, E);
     float *frequency = (float *)exec_scratch(ex, bytes), *host = (float *)malloc(bytes);
     CHECK(host, "out of memory");
     for (int i = 0; i < pairs; i++) {
@@ -99,5 +104,6 @@ static void rope_bwd(Exec *ex, store *dx, const float *cosine, const float *sine
 }
 
 GPU_TWINS(rope_table);
+GPU_TWINS(rope_table_scratch);
 GPU_TWINS(rope_fwd);
 GPU_TWINS(rope_bwd);

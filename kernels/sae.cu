@@ -416,10 +416,20 @@ static void encode(Exec *ex, float *a, const T *x, SaeEncoder e, int N, bool who
 }
 
 template <class T>
+static size_t sae_encode_scratch(Exec *, const SaeEncoder *, int) {
+    return 0;
+}
+
+template <class T>
 static void sae_encode(Exec *ex, float *a, const store *x, SaeEncoder sae, int N) {
     OP_BEGIN(ex, sae_encode, UNIT_PRODUCT, &sae, N);
     if (N == 0) return; /* an empty grid is a launch error */
     encode(ex, a, elems<T>(x), sae, N, whole_rows<T>(sae, x, a));
+}
+
+template <class T>
+static size_t sae_stats_scratch(Exec *, const SaeEncoder *sae, int) {
+    return sae->act == SAE_TOPK ? (size_t)ROWS * sae->S * sizeof(float) : 0;
 }
 
 template <class T>
@@ -436,7 +446,7 @@ static void sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, floa
                    THREADS, SHARED<T>, to, elems<T>(x), bin, weight, sae, N, whole);
         return;
     }
-    float *act = (float *)exec_scratch(ex, (size_t)ROWS * sae.S * sizeof *act);
+    float *act = (float *)exec_scratch(ex, sae_stats_scratch<T>(ex, &sae, N));
     for (int first = 0; first < N; first += ROWS) {
         int n = N - first < ROWS ? N - first : ROWS;
         encode(ex, act, elems<T>(x) + (size_t)first * sae.D, sae, n, whole);
@@ -446,3 +456,5 @@ static void sae_stats(Exec *ex, double *sum, double *sumsq, int64_t *fires, floa
 
 GPU_TWINS(sae_encode);
 GPU_TWINS(sae_stats);
+GPU_TWINS(sae_encode_scratch);
+GPU_TWINS(sae_stats_scratch);

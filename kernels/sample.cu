@@ -299,6 +299,15 @@ static __global__ void __launch_bounds__(DRAW_THREADS)
     pick(&token[row], &s, r, key, tie);
 }
 
+static size_t bins_of(int N, Sampling how) {
+    return how.temperature > 0 ? (size_t)N * BINS : 0;
+}
+
+template <class T>
+static size_t sample_scratch(Exec *, int N, int, Sampling how) {
+    return bins_of(N, how) * sizeof(Bin) + N * sizeof(u64);
+}
+
 template <class T>
 static void sample(Exec *ex, int32_t *token, float *logits, const float *u, int N, int V, float cap,
                    Sampling how) {
@@ -306,10 +315,9 @@ static void sample(Exec *ex, int32_t *token, float *logits, const float *u, int 
     if (N == 0) return; /* an empty grid is a launch error */
     int slices = ceil_div(V, SLICE);
     CHECK(N <= INT32_MAX / slices, "N=%d V=%d are too many for one launch", N, V);
-    size_t nbins = how.temperature > 0 ? (size_t)N * BINS : 0;
-    size_t bytes = nbins * sizeof(Bin) + N * sizeof(u64);
+    size_t bytes = sample_scratch<T>(ex, N, V, how);
     Bin *bins = (Bin *)exec_scratch(ex, bytes);
-    u64 *best = (u64 *)(bins + nbins);
+    u64 *best = (u64 *)(bins + bins_of(N, how));
     exec_zero(ex, bins, bytes);
     bool whole = pack_rows<float>(V, {logits});
     GPU_LAUNCH(ex, (whole ? k_cap<true> : k_cap<false>), N * slices, THREADS, 0, best, logits, V,
@@ -325,3 +333,4 @@ static void sample(Exec *ex, int32_t *token, float *logits, const float *u, int 
 }
 
 GPU_TWINS(sample);
+GPU_TWINS(sample_scratch);

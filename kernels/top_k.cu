@@ -41,13 +41,20 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <class T>
+static size_t top_k_scratch(Exec *, int n) {
+    return (size_t)n * sizeof(int);
+}
+
+template <class T>
 static void top_k(Exec *ex, int32_t *index, const double *value, int n, int k) {
     OP_BEGIN(ex, top_k, n, k);
     int blocks = ceil_div(n, THREADS), spans = ceil_div(n, SPAN);
-    int *rank = (int *)exec_scratch(ex, (size_t)n * sizeof *rank);
-    exec_zero(ex, rank, (size_t)n * sizeof *rank);
+    size_t bytes = top_k_scratch<T>(ex, n);
+    int *rank = (int *)exec_scratch(ex, bytes);
+    exec_zero(ex, rank, bytes);
     GPU_LAUNCH(ex, k_rank, blocks * spans, THREADS, 0, rank, value, n);
     GPU_LAUNCH(ex, k_place, blocks, THREADS, 0, index, rank, n, k);
 }
 
 GPU_TWINS(top_k);
+GPU_TWINS(top_k_scratch);

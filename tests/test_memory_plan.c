@@ -4,6 +4,7 @@
 
 #include "host/stage/adapting.h"
 #include "host/stage/generating.h"
+#include "host/stage/nll.h"
 #include "host/stage/train.h"
 #include "model/grad_tree.h"
 #include "tests/world.h"
@@ -47,6 +48,21 @@ static bool near(double planned, size_t real, int blocks) {
     return ok;
 }
 
+/* Beside what no shape decides, a stage is planned with the workspace that its ops ask for. */
+static void test_workspace(const Plan *train, Opened *o, const Dataset *d, PackSize size) {
+    Plan logprob = {0};
+    Err err;
+    Exec *ex = &o->r.ex;
+    AttnShape a = config_attn(&o->r.model.c, 0);
+    MUST(plan_logprob(&logprob, &o->args.s, ex, d, &err), err);
+    PackSize all = nll_pack_size(d->doc, NULL, d->n, settings_pack_tokens(&o->args.s));
+    double more = (double)ex->op->attn_bwd_scratch(ex, size.segs, size.rows, a) -
+                  (double)ex->op->attn_fwd_scratch(ex, all.segs, all.rows, a);
+    double planned = item(train, "workspace") - item(&logprob, "workspace");
+    EXPECT(planned == more && more > 0, "planned %.0f more than for logprob, expected %.0f",
+           planned, more);
+}
+
 static void test_train(void) {
     Opened o;
     Dataset d;
@@ -86,6 +102,7 @@ static void test_train(void) {
     double parameters = (double)tensors_parameters(&o.r.model.c);
     EXPECT(item(&p, "weights, mapped") == 4 * parameters && item(&p, "weights, converted") < 0,
            "%.0f mapped", item(&p, "weights, mapped"));
+    test_workspace(&p, &o, &d, size);
     Plan half = {0};
     Exec narrow;
     CHECK(!exec_open(&narrow, DEVICE_CPU, DTYPE_BF16), "no device");

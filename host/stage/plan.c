@@ -166,16 +166,28 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
 
 /* Workspace, of which one op needs `need` bytes. A GPU's was taken when it was opened: counted is
  * what it must grow by, doubling, and what a few allocations lose to whole pages of 2 MB. On the
- * CPU each thread has tiles of its own. */
-static void workspace(Plan *p, const Base *b, double need) {
-    enum { FIXED = 22 << 20, EACH_THREAD = 1 << 20, PAGES = 8 << 20 };
-    double bytes = need + FIXED + (double)omp_get_max_threads() * EACH_THREAD;
+ * CPU what doubling adds is never touched; beside it ops and their threads take what no shape
+ * decides. */
+static void workspace(Plan *p, const Base *b, size_t need) {
+    enum { FIXED = 22 << 20, PAGES = 8 << 20 };
+    double bytes = (double)need + FIXED;
     if (b->kind == PLAN_DEVICE) {
         double held = (double)b->ex->scratch_bytes, room = fmax(held, SCRATCH_MIN);
-        while (room < need) room *= 2;
+        while (room < (double)need) room *= 2;
         bytes = room - held + PAGES;
     }
     add(p, "workspace", b->kind, bytes);
+}
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* Without a window, which could only make an op need less. */
+static AttnShape attention(const Base *b) {
+    AttnShape a = config_attn(&b->c, 0);
+    a.window = 0;
+    return a;
 }
 
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
@@ -185,24 +197,6 @@ static void code(Plan *p, const Base *b) {
     exec_lazy(b->ex, &kernels, &libraries);
     add(p, "kernels, at most", b->kind, (double)kernels);
     add(p, "libraries' kernels, estimated", b->kind, (double)libraries);
-}
-
-/* attn_bwd: a GPU keeps a number for each row and head, the CPU the f32 sums of dk and dv. */
-static double backward_bytes(const Base *b, int rows) {
-    const Config *c = &b->c;
-    return sizeof(float) * (double)rows * (b->kind == PLAN_DEVICE ? c->H : 2.0 * c->K * c->E);
-}
-
-/* attn_decode: a GPU keeps o and two numbers of each head for every run of 128 keys. */
-static double decode_bytes(const Base *b, const GenOptions *o) {
-    if (b->kind != PLAN_DEVICE) return 0;
-    return sizeof(float) * (double)o->slots * b->c.H * ceil(o->max_len / 128.0) * (b->c.E + 2);
-}
-
-/* sae_stats of a TopK encoder: the activations of 128 rows, on a GPU of 256. */
-static double topk_bytes(const Base *b, const SaeEncoder *e) {
-    if (e->act != SAE_TOPK) return 0;
-    return sizeof(float) * (double)e->S * (b->kind == PLAN_DEVICE ? 256 : 128);
 }
 
 static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
@@ -242,7 +236,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));
-        workspace(p, &b, backward_bytes(&b, size.rows));
+        workspace(p, &b, ex->op->attn_bwd_scratch(ex, size.segs, size.rows, attention(&b)));
     }
     base_close(&b);
     return ok;
@@ -259,7 +253,7 @@ bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *e
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs, measured,
                                ACTS_INFER));
-        workspace(p, &b, 0);
+        workspace(p, &b, ex->op->attn_fwd_scratch(ex, size.segs, size.rows, attention(&b)));
     }
     base_close(&b);
     return ok;
@@ -273,7 +267,10 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
         adapter_bytes(p, &b, false);
         add(p, "key/value cache and activations", b.kind,
             (double)gen_bytes(&b.c, lora_of(&b), ex->dtype, o));
-        workspace(p, &b, decode_bytes(&b, o));
+        AttnShape a = attention(&b);
+        workspace(p, &b,
+                  larger(ex->op->attn_decode_scratch(ex, o->slots, o->max_len, a),
+                         ex->op->attn_fwd_scratch(ex, o->slots, o->prefill_rows, a)));
     }
     base_close(&b);
     return ok;
@@ -282,17 +279,19 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
 static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
-    double encoders = 0, results = 0, need = 0;
+    double encoders = 0, results = 0;
+    int rows = settings_pack_tokens(s); /* and as many documents, at most */
+    Exec *ex = b->ex;
+    size_t need = ex->op->attn_fwd_scratch(ex, rows, rows, attention(b));
     for (int i = 0; i < saes.n; i++) {
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
         results += (double)score_layer_bytes(saes.sae[i].enc.S);
-        need = fmax(need, topk_bytes(b, &saes.sae[i].enc));
+        need = larger(need, ex->op->sae_stats_scratch(ex, &saes.sae[i].enc, rows));
     }
     add(p, "SAE encoders", b->kind, encoders);
     add(p, "results", PLAN_ANONYMOUS, results);
     add(p, "statistics and activations", b->kind,
-        (double)score_run_bytes(&b->c, lora_of(b), b->ex->dtype, saes.sae, saes.n,
-                                settings_pack_tokens(s)));
+        (double)score_run_bytes(&b->c, lora_of(b), ex->dtype, saes.sae, saes.n, rows));
     workspace(p, b, need);
     saes_close(&saes);
     return true;

@@ -86,16 +86,23 @@ static void block_fwd(Tiles *w, elem *o, float *lse, const elem *q, const elem *
     }
 }
 
+static size_t tiles_bytes(void) {
+    return aligned_bytes(sizeof(Tiles)) * (size_t)omp_get_max_threads();
+}
+
+size_t TWIN(attn_fwd_scratch)(Exec *ex, int nseg, int N, AttnShape a) {
+    (void)ex;
+    return tiles_bytes() + starts_bytes(a, nseg, N);
+}
+
 void TWIN(attn_fwd)(Exec *ex, store *o, float *lse, const store *q, const store *k, const store *v,
                     const Segment *seg, const Segment *host_seg, int nseg, int N, AttnShape a) {
     OP_BEGIN(ex, attn_fwd, host_seg, nseg, N, a);
     (void)seg;
     Attention t = attention_of(a, host_seg, nseg, N);
-    int nblocks = list_blocks(NULL, &t), threads = omp_get_max_threads();
-    size_t tiles = aligned_bytes(sizeof(Tiles)) * (size_t)threads;
-    char *scratch = exec_scratch(ex, tiles + (size_t)nblocks * sizeof(BlockStart));
-    BlockStart *start = (BlockStart *)(scratch + tiles);
-    list_blocks(start, &t);
+    char *scratch = exec_scratch(ex, TWIN(attn_fwd_scratch)(ex, nseg, N, a));
+    BlockStart *start = (BlockStart *)(scratch + tiles_bytes());
+    int nblocks = list_blocks(start, &t);
 #pragma omp parallel for schedule(dynamic)
     for (int i = nblocks * t.groups - 1; i >= 0; i--) { /* late blocks see the most keys */
         BlockStart s = start[i / t.groups];

@@ -261,6 +261,25 @@ static void round_sums(elem *to, const float *sums, float factor, const Attentio
         }
 }
 
+/* Bytes of the parts of the scratch, in their order. */
+typedef struct Room {
+    size_t tiles, sums, ints, trees, starts;
+} Room;
+
+static Room room_of(int nseg, int N, AttnShape a) {
+    return (Room){.tiles = (size_t)omp_get_max_threads() * sizeof(Tiles),
+                  .sums = aligned_bytes((size_t)N * a.K * a.E * sizeof(float)),
+                  .ints = aligned_bytes((size_t)nseg * sizeof(int)),
+                  .trees = aligned_bytes((size_t)nseg * sizeof(Tree)),
+                  .starts = starts_bytes(a, nseg, N)};
+}
+
+size_t TWIN(attn_bwd_scratch)(Exec *ex, int nseg, int N, AttnShape a) {
+    Room r = room_of(nseg, N, a);
+    (void)ex;
+    return r.tiles + 2 * r.sums + 2 * r.ints + r.trees + r.starts;
+}
+
 void TWIN(attn_bwd)(Exec *ex, store *dq, store *dk, store *dv, const store *d_o, const store *q,
                     const store *k, const store *v, const store *o, const float *lse,
                     const Segment *seg, const Segment *host_seg, int nseg, int N, AttnShape a) {
@@ -274,24 +293,18 @@ void TWIN(attn_bwd)(Exec *ex, store *dq, store *dk, store *dv, const store *d_o,
                   .v = elems_const(v),
                   .o = elems_const(o),
                   .lse = lse};
-    int threads = omp_get_max_threads();
-    x.nblocks = list_blocks(NULL, &x.t);
-    size_t sums = aligned_bytes((size_t)N * a.K * a.E * sizeof(float));
-    size_t ints = aligned_bytes((size_t)nseg * sizeof(int));
-    size_t trees = aligned_bytes((size_t)nseg * sizeof(Tree));
-    size_t tiles = (size_t)threads * sizeof(Tiles);
-    char *at = exec_scratch(
-        ex, tiles + 2 * sums + 2 * ints + trees + (size_t)x.nblocks * sizeof(BlockStart));
+    Room r = room_of(nseg, N, a);
+    char *at = exec_scratch(ex, TWIN(attn_bwd_scratch)(ex, nseg, N, a));
     Tiles *w = (Tiles *)at;
-    x.dk = (float *)(at += tiles);
-    x.dv = (float *)(at += sums);
-    x.child = (int *)(at += sums);
-    x.next = (int *)(at += ints);
-    x.tree = (Tree *)(at += ints);
-    x.start = (BlockStart *)(at + trees);
-    list_blocks(x.start, &x.t);
-    memset(x.dk, 0, 2 * sums);
-    if (plant(&x, threads))
+    x.dk = (float *)(at += r.tiles);
+    x.dv = (float *)(at += r.sums);
+    x.child = (int *)(at += r.sums);
+    x.next = (int *)(at += r.ints);
+    x.tree = (Tree *)(at += r.ints);
+    x.start = (BlockStart *)(at + r.trees);
+    x.nblocks = list_blocks(x.start, &x.t);
+    memset(x.dk, 0, 2 * r.sums);
+    if (plant(&x, omp_get_max_threads()))
         run_split(w, &x);
     else
         run_trees(w, &x);

@@ -260,9 +260,14 @@ typedef struct BlockStart {
 static int list_blocks(BlockStart *list, const Attention *t) {
     int n = 0;
     for (int j = 0; j < t->nseg; j++)
-        for (int row = 0; row < t->seg[j].len; row += t->rows, n++)
-            if (list) list[n] = (BlockStart){j, row};
+        for (int row = 0; row < t->seg[j].len; row += t->rows) list[n++] = (BlockStart){j, row};
     return n;
+}
+
+/* Room for any such list: a segment has one block at most that is not full. */
+static size_t starts_bytes(AttnShape a, int nseg, int N) {
+    Attention t = attention_of(a, NULL, nseg, N);
+    return (size_t)(N / t.rows + nseg) * sizeof(BlockStart);
 }
 
 /* Bytes rounded so that what follows stays aligned. */

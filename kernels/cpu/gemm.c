@@ -24,6 +24,12 @@ static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int
     (form == GEMM_NT_FEW ? TWIN(gemm_few) : TWIN(gemm_tiles))(ex, &p);
 }
 
+size_t TWIN(gemm_scratch)(Exec *ex, int M, int K, enum GemmForm form) {
+    (void)ex;
+    return form == GEMM_NT_FEW ? TWIN(gemm_few_scratch)(M, K)
+                               : TWIN(gemm_tiles_scratch)(M, K, true);
+}
+
 void TWIN(gemm)(Exec *ex, store *C, int ldc, const store *A, int lda, const store *B, int ldb,
                 int M, int N, int K, enum GemmForm form, float alpha, float beta) {
     OP_BEGIN(ex, gemm, ldc, lda, ldb, M, N, K, form, beta);
@@ -47,6 +53,15 @@ static Product transposed(Product p) {
     return t;
 }
 
+static int grad_chunk(int T) {
+    return T < GRAD_CHUNK ? T : GRAD_CHUNK;
+}
+
+size_t TWIN(gemm_grad_scratch)(Exec *ex, int T, int M, int N) {
+    (void)ex;
+    return TWIN(gemm_tiles_scratch)(M < N ? M : N, grad_chunk(T), false);
+}
+
 void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb, int T,
                      int M, int N, float alpha) {
     OP_BEGIN(ex, gemm_grad, lda, ldb, T, M, N);
@@ -63,7 +78,7 @@ void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B
                      .b_col = 1,
                      .M = M,
                      .N = N,
-                     .K = T - t < GRAD_CHUNK ? T - t : GRAD_CHUNK,
+                     .K = grad_chunk(T - t),
                      .alpha = alpha,
                      .accumulate = true};
         if (M > N) p = transposed(p);

@@ -136,10 +136,19 @@ typedef struct Buffers {
 } Buffers;
 
 /* Rows are one step longer than needed: a power of two would crowd a few sets of the cache. */
+static size_t row_room(int K) {
+    return (size_t)tile_pad(K, STEP) + STEP;
+}
+
+size_t TWIN(gemm_few_scratch)(int M, int K) {
+    size_t sums = (size_t)omp_get_max_threads() * TASK;
+    return (size_t)M * (row_room(K) * sizeof(elem) + sums * sizeof(float));
+}
+
 static Buffers buffers(Exec *ex, const Product *p) {
-    size_t ld = (size_t)tile_pad(p->K, STEP) + STEP, row = (size_t)p->K * sizeof(elem);
-    size_t rows = (size_t)p->M * ld * sizeof(elem), sums = (size_t)p->M * TASK * sizeof(float);
-    char *scratch = exec_scratch(ex, rows + (size_t)omp_get_max_threads() * sums);
+    size_t ld = row_room(p->K), row = (size_t)p->K * sizeof(elem);
+    size_t rows = (size_t)p->M * ld * sizeof(elem);
+    char *scratch = exec_scratch(ex, TWIN(gemm_few_scratch)(p->M, p->K));
     elem *to = (elem *)scratch;
     for (int r = 0; r < p->M; r++) {
         memcpy(to + r * ld, p->A + r * p->a_row, row);

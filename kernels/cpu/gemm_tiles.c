@@ -93,17 +93,29 @@ static int task_rows(int M, int tasks) {
     return rows < MIN_ROWS ? MIN_ROWS : rows;
 }
 
+/* Tiles read the left operand where it lies, or it is packed as a whole. */
+static bool left_in_place(int K, bool a_by_rows) {
+    return CELLS_AS_THEY_LIE && a_by_rows && K % UNIT == 0;
+}
+static size_t left_depth(int K) {
+    return (size_t)tile_pad(units(K), TILE_VEC);
+}
+
+size_t TWIN(gemm_tiles_scratch)(int M, int K, bool a_by_rows) {
+    size_t left = (size_t)tile_pad(M, PANEL) * left_depth(K) * sizeof(unit);
+    return (size_t)omp_get_max_threads() * sizeof(Blocks) +
+           (left_in_place(K, a_by_rows) ? 0 : left);
+}
+
 void TWIN(gemm_tiles)(Exec *ex, const Product *p) {
     int threads = omp_get_max_threads(), runs = (p->K + RUN - 1) / RUN;
-    Job j = {.p = p, .left_depth = (size_t)tile_pad(units(p->K), TILE_VEC)};
+    Job j = {.p = p, .left_depth = left_depth(p->K)};
     j.run = tile_pad((p->K + runs - 1) / runs, TILE_VEC * UNIT);
     j.across = (p->N + PANEL - 1) / PANEL;
     j.rows = task_rows(p->M, (4 * threads + j.across - 1) / j.across);
     j.tasks = j.across * ((p->M + j.rows - 1) / j.rows);
-    bool in_place = CELLS_AS_THEY_LIE && p->a_col == 1 && p->K % UNIT == 0;
-    size_t left = in_place ? 0 : (size_t)tile_pad(p->M, PANEL) * j.left_depth * sizeof(unit);
-    Blocks *b = exec_scratch(ex, (size_t)threads * sizeof *b + left);
-    if (!in_place) {
+    Blocks *b = exec_scratch(ex, TWIN(gemm_tiles_scratch)(p->M, p->K, p->a_col == 1));
+    if (!left_in_place(p->K, p->a_col == 1)) {
         pack_left((cell *)(b + threads), j.left_depth, p);
         j.left = (const cell *)(b + threads);
     }

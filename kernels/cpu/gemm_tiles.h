@@ -19,9 +19,11 @@ typedef struct Product {
 /* The order in which an element of C is summed is a function of K alone: M, N, the layout, threads
  * and the element's place do not enter. */
 void TWIN(gemm_tiles)(Exec *ex, const Product *p);
+size_t TWIN(gemm_tiles_scratch)(int M, int K, bool a_by_rows); /* a_by_rows: a_col is 1 */
 
 /* For few rows and GEMM_NT_FEW alone: a_col and b_row are 1. Each element of C is a fixed tree of
  * chains, whatever M and the row. */
 void TWIN(gemm_few)(Exec *ex, const Product *p);
+size_t TWIN(gemm_few_scratch)(int M, int K);
 
 #endif

@@ -85,12 +85,17 @@ static void decode(Head *head, int heads, elem *o, const elem *q, const elem *k,
         for (int e = 0; e < a.E; e++) o[h * a.E + e] = elem_put(head[h].out[e] / head[h].sum);
 }
 
+size_t TWIN(attn_decode_scratch)(Exec *ex, int N, int T, AttnShape a) {
+    (void)ex, (void)N, (void)T;
+    return (size_t)omp_get_max_threads() * (size_t)(a.H / a.K) * sizeof(Head);
+}
+
 void TWIN(attn_decode)(Exec *ex, store *o, const store *q, const store *kcache, const store *vcache,
                        const int32_t *slot, const int32_t *len, int N, int T, AttnShape a) {
     OP_BEGIN(ex, attn_decode, len, N, T, a);
     size_t width = (size_t)a.K * a.E;
     int heads = a.H / a.K;
-    Head *scratch = exec_scratch(ex, (size_t)omp_get_max_threads() * heads * sizeof *scratch);
+    Head *scratch = exec_scratch(ex, TWIN(attn_decode_scratch)(ex, N, T, a));
     int64_t seen = 0; /* elements of the caches, once for every query head */
     for (int n = 0; n < N; n++)
         seen += (int64_t)(a.window > 0 && len[n] > a.window ? a.window : len[n]) * a.H * a.E;

@@ -124,19 +124,35 @@ static void shared_rows(const Xent *t, int N) {
     }
 }
 
+static int chunks_of(int V) {
+    return (V + CHUNK - 1) / CHUNK;
+}
+
+/* Do threads share rows? Then each row has a slot, else each thread. */
+static bool shares_rows(int N) {
+    return N < 4 * omp_get_max_threads();
+}
+static size_t slots_of(int N) {
+    return (size_t)(shares_rows(N) ? N : omp_get_max_threads());
+}
+
+size_t TWIN(xent_scratch)(Exec *ex, int N, int V) {
+    size_t slots = slots_of(N), parts = slots * (size_t)chunks_of(V);
+    (void)ex;
+    return parts * (sizeof(double) + sizeof(int32_t)) + slots * (size_t)V * sizeof(float);
+}
+
 void TWIN(xent)(Exec *ex, store *dlogits, float *nll, const float *logits, const int32_t *target,
                 const float *weight, int N, int V, float cap) {
     OP_BEGIN(ex, xent, dlogits, N, V, cap);
     for (int n = 0; n < N; n++)
         CHECK(target[n] >= 0 && target[n] < V, "expected a target in [0,%d), target[%d] is %d", V,
               n, target[n]);
-    int chunks = (V + CHUNK - 1) / CHUNK, threads = omp_get_max_threads(), share = N < 4 * threads;
-    size_t slots = share ? N : threads, room = slots * chunks;
-    Xent t = {elems(dlogits), nll, logits, target, weight, V, chunks, cap, NULL, NULL, NULL};
-    t.sum = exec_scratch(ex, room * (sizeof *t.sum + sizeof *t.max) + slots * V * sizeof *t.z);
-    t.z = (float *)(t.sum + room);
-    t.max = (int32_t *)(t.z + slots * V);
-    if (share) {
+    Xent t = {elems(dlogits), nll, logits, target, weight, V, chunks_of(V), cap, NULL, NULL, NULL};
+    t.sum = exec_scratch(ex, TWIN(xent_scratch)(ex, N, V));
+    t.z = (float *)(t.sum + slots_of(N) * (size_t)t.chunks);
+    t.max = (int32_t *)(t.z + slots_of(N) * (size_t)V);
+    if (shares_rows(N)) {
         shared_rows(&t, N);
     } else {
 #pragma omp parallel for if ((size_t)N * V > OP_SMALL)

@@ -3,10 +3,15 @@
 
 #include "kernels/cpu/twin.h"
 
+size_t TWIN(rope_table_scratch)(Exec *ex, int E) {
+    (void)ex;
+    return (size_t)(E / 2) * sizeof(float);
+}
+
 void TWIN(rope_table)(Exec *ex, float *cosine, float *sine, int P, int E, double theta) {
     OP_BEGIN(ex, rope_table, P, E, theta);
     int half = E / 2;
-    float *frequency = exec_scratch(ex, half * sizeof *frequency);
+    float *frequency = exec_scratch(ex, TWIN(rope_table_scratch)(ex, E));
     for (int i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)E;
         frequency[i] = 1 / (float)pow((double)(float)theta, (double)exponent);

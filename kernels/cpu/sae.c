@@ -41,15 +41,26 @@ typedef struct Buffers {
     int32_t *row; /* (N) */
 } Buffers;
 
+static size_t topk_room(const SaeEncoder *e) {
+    return e->act == SAE_TOPK ? (size_t)TOPK_BLOCK * e->S : 0;
+}
+
+size_t TWIN(sae_stats_scratch)(Exec *ex, const SaeEncoder *e, int N) {
+    size_t floats = (size_t)ROW_BLOCK * e->D + topk_room(e);
+    (void)ex;
+    return (size_t)omp_get_max_threads() * sizeof(Tiles) + floats * sizeof(float) +
+           (size_t)N * sizeof(int32_t);
+}
+size_t TWIN(sae_encode_scratch)(Exec *ex, const SaeEncoder *e, int N) {
+    return TWIN(sae_stats_scratch)(ex, e, N);
+}
+
 static Buffers buffers(Exec *ex, const SaeEncoder *e, int N) {
-    size_t tiles = (size_t)omp_get_max_threads(), x = (size_t)ROW_BLOCK * e->D;
-    size_t act = e->act == SAE_TOPK ? (size_t)TOPK_BLOCK * e->S : 0;
     Buffers b;
-    b.tiles = exec_scratch(
-        ex, tiles * sizeof *b.tiles + (x + act) * sizeof *b.x + (size_t)N * sizeof *b.row);
-    b.x = (float *)(b.tiles + tiles);
-    b.act = b.x + x;
-    b.row = (int32_t *)(b.act + act);
+    b.tiles = exec_scratch(ex, TWIN(sae_stats_scratch)(ex, e, N));
+    b.x = (float *)(b.tiles + omp_get_max_threads());
+    b.act = b.x + (size_t)ROW_BLOCK * e->D;
+    b.row = (int32_t *)(b.act + topk_room(e));
     return b;
 }
 

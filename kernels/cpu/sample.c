@@ -78,6 +78,9 @@ static void block_weights(uint64_t *weight, const float *z, int n, float zmax, f
     }
 }
 
+static int slices_of(int V) {
+    return (V + SLICE - 1) / SLICE;
+}
 static int slice_len(const Draws *d, int s) {
     return d->V - s * SLICE < SLICE ? d->V - s * SLICE : SLICE;
 }
@@ -260,17 +263,37 @@ static void shared_rows(const Draws *d, int N) {
     }
 }
 
+/* Do threads share rows? Then each row has a slot, else each thread. */
+static bool shares_rows(int N) {
+    return N < 4 * omp_get_max_threads();
+}
+
+/* Numbers of the parts of the scratch. */
+typedef struct Room {
+    size_t bins, list, max;
+} Room;
+
+static Room room_of(int N, int V) {
+    size_t threads = (size_t)omp_get_max_threads(), slots = shares_rows(N) ? (size_t)N : threads;
+    size_t max = slots * (size_t)slices_of(V);
+    return (Room){.bins = max * BINS, .list = threads * (size_t)V, .max = max};
+}
+
+size_t TWIN(sample_scratch)(Exec *ex, int N, int V, Sampling how) {
+    Room r = room_of(N, V);
+    (void)ex, (void)how;
+    return r.bins * sizeof(Bin) + r.list * sizeof(Candidate) + r.max * sizeof(uint32_t);
+}
+
 void TWIN(sample)(Exec *ex, int32_t *token, float *logits, const float *u, int N, int V, float cap,
                   Sampling how) {
     OP_BEGIN(ex, sample, u, N, V, cap, how);
-    int threads = omp_get_max_threads(), slices = (V + SLICE - 1) / SLICE, share = N < 4 * threads;
-    size_t slots = share ? N : threads, bins = slots * slices * BINS, room = (size_t)threads * V;
-    Draws d = {token, logits, u, V, slices, cap, how, NULL, NULL, NULL};
-    d.bin = exec_scratch(
-        ex, bins * sizeof *d.bin + room * sizeof *d.list + slots * slices * sizeof *d.max);
-    d.list = (Candidate *)(d.bin + bins);
-    d.max = (uint32_t *)(d.list + room);
-    if (share) {
+    Room r = room_of(N, V);
+    Draws d = {token, logits, u, V, slices_of(V), cap, how, NULL, NULL, NULL};
+    d.bin = exec_scratch(ex, TWIN(sample_scratch)(ex, N, V, how));
+    d.list = (Candidate *)(d.bin + r.bins);
+    d.max = (uint32_t *)(d.list + r.list);
+    if (shares_rows(N)) {
         shared_rows(&d, N);
     } else {
 #pragma omp parallel for if ((size_t)N * V > OP_SMALL)

@@ -1,5 +1,6 @@
-/* How twins begin: every op, watched, reports itself once and under its name; counted, it touches
- * no memory; and what its contract forbids ends the process. Prices themselves: test_bench.c. */
+/* What holds for every twin: watched, it reports itself once and under its name; counted, it
+ * touches no memory; what its contract forbids ends the process; it takes the workspace that it
+ * says, and stays in it. Prices themselves: test_bench.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,9 +99,50 @@ BREAK(sae_stats, P(0), P(1), P(2), P(3), P(4), P(5), P(6), sae(t, 3), 1, 0)
 CALL(top_k, P(0), P(1), 8, 2)                   BREAK(top_k, P(0), P(1), 8, 9)
 CALL(svd, P(0), P(1), P(2), P(3), 3, 2)         BREAK(svd, P(0), P(1), P(2), P(3), 0, 2)
 CALL(qr, P(0), 3, 2)                            BREAK(qr, P(0), 2, 3)
-    /* clang-format on */
 
-    static const struct Case {
+/* need_<op>: what it says of its workspace for that very call. */
+#define NEED(name, how, ...)                                \
+    static size_t need_##name(Exec *ex, const Tensors *t) { \
+        (void)t;                                            \
+        return ex->op->how(ex, __VA_ARGS__);                \
+    }
+NEED(rope_table, rope_table_scratch, 8)
+NEED(attn_fwd, attn_fwd_scratch, 1, 1, shape)
+NEED(attn_bwd, attn_bwd_scratch, 1, 1, shape)
+NEED(attn_decode, attn_decode_scratch, 1, 4, shape)
+NEED(gemm, gemm_scratch, 1, 8, GEMM_NT)
+NEED(gemm_f32, gemm_scratch, 1, 8, GEMM_NT_FEW)
+NEED(gemm_grad, gemm_grad_scratch, 1, 8, 8)
+NEED(xent, xent_scratch, 1, 8)
+NEED(sample, sample_scratch, 1, 8, (Sampling){1, 1, 0})
+NEED(top_k, top_k_scratch, 8)
+NEED(svd, svd_scratch, 3, 2)
+NEED(qr, qr_scratch, 3, 2)
+static size_t need_sae_encode(Exec *ex, const Tensors *t) {
+    SaeEncoder e = sae(t, 3);
+    return ex->op->sae_encode_scratch(ex, &e, 1);
+}
+static size_t need_sae_stats(Exec *ex, const Tensors *t) {
+    SaeEncoder e = sae(t, 3);
+    return ex->op->sae_stats_scratch(ex, &e, 1);
+}
+
+static const struct Need {
+    const char *op;
+    void (*call)(Exec *ex, const Tensors *t);
+    size_t (*bytes)(Exec *ex, const Tensors *t);
+} needs[] = {
+#define X(name) {#name, call_##name, need_##name},
+    X(rope_table) X(attn_fwd) X(attn_bwd) X(attn_decode) X(gemm) X(gemm_f32) X(gemm_grad) X(xent)
+        X(sample) X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
+#undef X
+};
+enum { NEEDS = sizeof needs / sizeof *needs };
+#define X(name) +1
+_Static_assert(NEEDS == 1 SAILS_SCRATCHES(X), "all of the table, and gemm_f32 by gemm's");
+#undef X
+
+static const struct Case {
     const char *op;
     void (*call)(Exec *ex, const Tensors *t);
     void (*break_it)(Exec *ex, const Tensors *t); /* NULL: there is nothing to break */
@@ -110,6 +152,8 @@ CALL(qr, P(0), 3, 2)                            BREAK(qr, P(0), 2, 3)
 #undef X
 };
 enum { CASES = sizeof cases / sizeof *cases };
+
+/* clang-format on */
 
 /* --------------------------------------------------------------------------------- memory -- */
 
@@ -197,10 +241,14 @@ static void test_each_op(Exec *ex) {
     tensors_free(ex, &t);
 }
 
+/* Only counted: where nothing dies, the child is not to wait for threads that fork did not copy. */
 static void test_broken(Exec *ex) {
     Tensors t = tensors(ex);
+    Seen s = {.calls = 0};
+    exec_count(ex, see, &s);
     for (const struct Case *c = cases; c < cases + CASES; c++)
         if (c->break_it) TEST_DIES(ex, c->break_it(ex, &t));
+    exec_watch_end(ex);
     tensors_free(ex, &t);
 }
 
@@ -227,13 +275,51 @@ static void test_nested(Exec *ex) {
     tensors_free(ex, &t);
 }
 
+enum { GUARD = 64 };
+
+/* From now on the Exec has exactly so much workspace, and a guard behind it. */
+static const char *give_scratch(Exec *ex, size_t bytes) {
+    char guard[GUARD];
+    memset(guard, 0x5a, GUARD);
+    exec_free(ex, ex->scratch);
+    ex->scratch = exec_alloc(ex, bytes + GUARD, "scratch");
+    ex->scratch_bytes = bytes;
+    exec_copy_in(ex, (char *)ex->scratch + bytes, guard, GUARD);
+    return ex->scratch;
+}
+
+static void test_scratch(Exec *ex) {
+    Tensors t = tensors(ex);
+    for (const struct Need *n = needs; n < needs + NEEDS; n++) {
+        char guard[GUARD];
+        int changed = 0;
+        size_t bytes = n->bytes(ex, &t);
+        const char *given = give_scratch(ex, bytes);
+        clear(ex, &t);
+        n->call(ex, &t);
+        EXPECT(ex->scratch == given, "%s: %s wants more than %zu bytes", ex->op->name, n->op,
+               bytes);
+        exec_copy_out(ex, guard, (char *)ex->scratch + bytes, GUARD);
+        for (int i = 0; i < GUARD; i++) changed += guard[i] != 0x5a;
+        EXPECT(changed == 0, "%s: %s wrote behind its workspace", ex->op->name, n->op);
+        if (bytes == 0) continue;
+        give_scratch(ex, bytes - 1);
+        clear(ex, &t);
+        n->call(ex, &t);
+        EXPECT(ex->scratch_bytes >= bytes, "%s: %s takes less than %zu bytes", ex->op->name, n->op,
+               bytes);
+    }
+    tensors_free(ex, &t);
+}
+
 static void body(Exec *ex) {
     test_each_op(ex);
     test_broken(ex);
     test_nested(ex);
+    test_scratch(ex);
 }
 
 int main(void) {
     test_each_exec(body);
-    return test_done("watch");
+    return test_done("twins");
 }
