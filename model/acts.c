@@ -1,6 +1,7 @@
-/* acts.c - which buffers a pass needs, in one carve function. */
+/* acts.c - which buffers a pass needs, in one carve function, and what is in them by name. */
 #include "model/acts.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "data/base/mem.h"
@@ -18,6 +19,11 @@ static int chunk_rows(const Config *c, enum Dtype dtype, int max_labels, enum Ac
     size_t labels = (size_t)max_labels, chunks = (labels + n - 1) / n;
     return (int)((labels + chunks - 1) / chunks); /* alike, not many and a few */
 }
+
+static const char *const xa_name[GROUP_COUNT] = {[GROUP_QKV] = "xa(q,k,v)",
+                                                 [GROUP_O] = "xa(o)",
+                                                 [GROUP_FFN] = "xa(gate,up)",
+                                                 [GROUP_DOWN] = "xa(down)"};
 
 /* A layer whose tensors above attention have n rows. */
 static void carve_layer(Acts *a, LayerActs *s, const Config *c, size_t n) {
@@ -41,7 +47,28 @@ static void carve_layer(Acts *a, LayerActs *s, const Config *c, size_t n) {
     s->m = train ? arena_store(r, "m", n, D) : s->p;
     s->rm = arena_f32(r, "rm", n, 1);
     for (int g = 0; g < GROUP_COUNT; g++)
-        s->xa[g] = arena_store(r, "xa", g == GROUP_QKV ? N : n, (size_t)a->max_R[g]);
+        s->xa[g] = arena_store(r, xa_name[g], g == GROUP_QKV ? N : n, (size_t)a->max_R[g]);
+    arena_also(r, "h", a->h), arena_also(r, "h2", a->h);
+    arena_also(r, "rope(q)", s->q), arena_also(r, "rope(k)", s->k);
+    if (!train) arena_also(r, "x2", s->x), arena_also(r, "m", s->p);
+    arena_also(r, "g", train ? a->g : s->gate);
+}
+
+/* What follows the layers, and the rows that the last of them goes on with. */
+static void carve_final(Acts *a, const Config *c, size_t n) {
+    Arena *r = &a->arena;
+    bool train = a->use == ACTS_TRAIN;
+    LayerActs *last = &a->layer[c->L], *first = &a->layer[0];
+    size_t HE = (size_t)c->H * (size_t)c->E;
+    arena_scope(r, "last layer");
+    a->last_x = arena_store(r, "x", n, (size_t)c->D);
+    a->last_o = train ? arena_store(r, "o", n, HE) : first->q;
+    arena_scope(r, "final");
+    last->x = train ? arena_store(r, "x", n, (size_t)c->D) : first->x;
+    last->rx = train ? arena_f32(r, "rx", n, 1) : first->rx;
+    if (!train) arena_also(r, "x", last->x), arena_also(r, "rx", last->rx);
+    arena_also(r, "h", a->h);
+    if (!train) a->g = first->gate;
 }
 
 static void carve_head(Acts *a, const Config *c) {
@@ -49,7 +76,7 @@ static void carve_head(Acts *a, const Config *c) {
     size_t n = (size_t)a->max_labels, V = (size_t)c->V, rows = (size_t)a->chunk;
     a->row = arena_i32(r, "row", n, 1);
     a->target = arena_i32(r, "target", n, 1);
-    a->label_h = arena_store(r, "label_h", n, (size_t)c->D);
+    a->label_h = arena_store(r, "h", n, (size_t)c->D);
     a->nll = arena_f32(r, "nll", n, 1);
     a->weight = arena_f32(r, "weight", n, 1);
     a->logits = arena_f32(r, "logits", rows, V);
@@ -80,24 +107,25 @@ static void carve(Acts *a, const Config *c) {
     Arena *r = &a->arena;
     bool train = a->use == ACTS_TRAIN;
     size_t N = (size_t)a->max_rows, n = (size_t)a->max_last;
-    a->token = arena_i32(r, "token", N, 1);
-    a->pos = arena_i32(r, "pos", N, 1);
-    a->seg = arena_bytes(r, "seg", (size_t)a->max_segs * sizeof *a->seg);
+    arena_scope(r, "pack");
+    a->token = arena_i32(r, "tokens", N, 1);
+    a->pos = arena_i32(r, "positions", N, 1);
+    a->seg = (Segment *)arena_i32(r, "segments", (size_t)a->max_segs, SEGMENT_NUMBERS);
+    a->last = arena_i32(r, "rows", n, 1);
+    arena_scope(r, "every layer");
+    a->h = arena_store(r, "h", N, (size_t)c->D);
+    if (train) a->g = arena_store(r, "g", N, (size_t)c->F);
     for (int l = 0; l < c->L; l++) {
+        arena_scope(r, "layer %d", l);
         if (train || l == 0)
             carve_layer(a, &a->layer[l], c, l + 1 < c->L ? N : n);
         else
             a->layer[l] = a->layer[0];
     }
-    LayerActs *last = &a->layer[c->L];
-    last->x = train ? arena_store(r, "x", n, (size_t)c->D) : a->layer[0].x;
-    last->rx = train ? arena_f32(r, "rx", n, 1) : a->layer[0].rx;
-    a->last = arena_i32(r, "last", n, 1);
-    a->last_x = arena_store(r, "last_x", n, (size_t)c->D);
-    a->last_o = train ? arena_store(r, "last_o", n, (size_t)(c->H * c->E)) : a->layer[0].q;
-    a->h = arena_store(r, "h", N, (size_t)c->D);
-    a->g = train ? arena_store(r, "g", N, (size_t)c->F) : a->layer[0].gate;
+    carve_final(a, c, n);
+    arena_scope(r, "head");
     carve_head(a, c);
+    arena_scope(r, "backward");
     if (train) carve_gradients(a, c);
 }
 
@@ -163,4 +191,45 @@ void acts_destroy(Acts *a) {
     arena_free(&a->arena);
     free(a->layer);
     free(a);
+}
+
+/* `at` is the tensor's scope in the arena, `scope` the one it is shown under. cols 0: as placed. */
+static void show(const Acts *a, const char *at, const char *scope, const char *name, int first,
+                 int rows, int cols) {
+    char full[sizeof((Placed *)NULL)->name];
+    snprintf(full, sizeof full, "%s: %s", at, name);
+    const Placed *p = arena_find(&a->arena, full);
+    CHECK(p && (size_t)rows <= p->rows, "%s: expected it, with %d rows", full, rows);
+    Placed t = *p;
+    snprintf(t.name, sizeof t.name, "%s: %s", scope, name);
+    t.rows = (size_t)rows;
+    if (cols > 0) t.cols = (size_t)cols;
+    a->watch(a->watch_context, &t, first);
+}
+
+static void show_each(const Acts *a, const char *at, const char *scope, const char *names,
+                      int first, int rows, int cols) {
+    char name[24];
+    for (int n; sscanf(names, "%23s%n", name, &n) == 1; names += n)
+        show(a, at, scope, name, first, rows, cols);
+}
+
+/* In ACTS_INFER all layers lie where the first one does. */
+static void show_layer(const Acts *a, int layer, const char *names, int rows, int cols) {
+    char at[24], scope[24];
+    snprintf(at, sizeof at, "layer %d", a->use == ACTS_TRAIN ? layer : 0);
+    snprintf(scope, sizeof scope, "layer %d", layer);
+    show_each(a, at, scope, names, 0, rows, cols);
+}
+
+void acts_show(const Acts *a, const char *scope, int first, int rows, const char *names) {
+    if (a->watch) show_each(a, scope, scope, names, first, rows, 0);
+}
+
+void acts_show_layer(const Acts *a, int layer, int rows, const char *names) {
+    if (a->watch) show_layer(a, layer, names, rows, 0);
+}
+
+void acts_show_xa(const Acts *a, int layer, enum Group g, int rows, int R) {
+    if (a->watch) show_layer(a, layer, xa_name[g], rows, R);
 }

@@ -27,12 +27,13 @@ struct Acts {
     int max_rows, max_segs, max_labels;
     int max_R[GROUP_COUNT]; /* ranks that xa has room for */
     LayerActs *layer;       /* (L + 1); the last one is the final norm's input x, rx */
-    store *h, *g;           /* (N,D) normed input of a sub-layer; (N,F) input of down_proj */
+    store *h, *g;           /* (N,D) h and h2, in turn; (N,F) input of down_proj */
     Arena arena;
 
     /* The pack on the device. */
     int N, nseg;
-    bool complete; /* all layers were run: h is the final hidden state */
+    int layers;    /* that the pass ran */
+    bool complete; /* all of them: h is the final hidden state */
     int32_t *token, *pos;
     Segment *seg;
 
@@ -66,9 +67,23 @@ struct Acts {
     const KvCache *cache;
     int32_t *slot, *len; /* (N) device; borrowed from the generator, as the cache is */
     bool decoding;
+
+    /* Who is shown the tensors of this pass by name; NULL: nobody. */
+    model_watch *watch;
+    void *watch_context;
 };
 
-/* One pass over a->N rows whose tokens, positions and segments are on the device. */
+/* A Segment as a row of numbers. */
+enum { SEGMENT_NUMBERS = sizeof(Segment) / sizeof(int32_t) };
+
+/* Shows tensors just computed, names with spaces between, under the scope: their rows first ..
+ * first + rows, which lie in rows 0 .. rows of their memory. */
+void acts_show(const Acts *a, const char *scope, int first, int rows, const char *names);
+void acts_show_layer(const Acts *a, int layer, int rows, const char *names);
+void acts_show_xa(const Acts *a, int layer, enum Group g, int rows, int R);
+
+/* One pass over a->N rows whose tokens, positions and segments are on the device; a->watch is the
+ * caller's to set. */
 void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
                  void *context);
 

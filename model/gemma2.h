@@ -86,6 +86,19 @@ void model_nll(const Model *m, Acts *a, const Pack *pack, float *nll);
  * gradient of its loss. ACTS_TRAIN only. */
 double model_loss(const Model *m, Acts *a, const Pack *pack, const Objective *o, float *nll);
 
+/* Shown a tensor of a pass by name, as soon as it is whole and for the length of the call: its rows
+ * from `first` on, t->rows of them, which begin at t->data. */
+typedef void model_watch(void *context, const Placed *t, int first);
+
+/* To find out what happened: runs the layers of the last pass over these activations again, which
+ * gives the same bits, and shows their tensors in the order of the equations. It uses up what
+ * backward needs. */
+void model_again(const Model *m, Acts *a, model_watch *watch, void *context);
+
+/* After that: shows the logits of the rows that the last layer went on with, which are the head's;
+ * nothing when the pass did not get to the last one. */
+void model_again_head(const Model *m, Acts *a, model_watch *watch, void *context);
+
 /* Adds the gradients of all trained adapter matrices. After model_loss of the same pack, once: it
  * uses up what forward saved. */
 void model_backward(const Model *m, Acts *a, const Pack *pack);

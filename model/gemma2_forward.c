@@ -3,11 +3,15 @@
  *   x  = round(sqrt(D)) embed[token]
  *   per layer   h = norm(x);  q, k, v = h Wq, h Wk, h Wv;  q, k = rope(q), rope(k)
  *               o = attention(q, k, v);  p = o Wo;  x2 = x + norm(p)
- *               h = norm(x2);  g = gelu(h Wgate) (h Wup);  m = g Wdown;  x = x2 + norm(m)
+ *               h2 = norm(x2);  gate, up = h2 Wgate, h2 Wup;  g = gelu(gate) up
+ *               m = g Wdown;  x = x2 + norm(m)
  *   h  = norm(x)
  *
  * A residual addition and the norm that reads its result are one op; the norm at a layer's end is
- * therefore the next layer's first, or the final one. Every W stands for W + scale B A. */
+ * therefore the next layer's first, or the final one. Every W stands for W + scale B A.
+ *
+ * acts_show names what a line above it has made, while it lasts: buffers have several uses in turn.
+ */
 #include "kernels/check.h"
 #include "model/acts.h"
 #include "model/linear.h"
@@ -24,6 +28,7 @@ static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store 
     if (lora.R > 0)
         linear(ex, (Rows){xa, lora.R}, (RowsIn){x, in}, (Linear){lora.a, in, lora.R}, N, GEMM_NT, 1,
                SUM_SET);
+    if (lora.R > 0) acts_show_xa(a, l, g, N, lora.R);
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++, y++) {
         int out = proj_out(&m->c, p);
         Linear W = {m->layer[l].proj[p], in, out};
@@ -44,6 +49,7 @@ static void attention_fwd(const Model *m, const Acts *a, int l, const Segment *h
     AttnShape shape = config_attn(c, l);
     op->rope_fwd(ex, s->q, m->cos, m->sin, a->pos, a->N, c->H, c->E);
     op->rope_fwd(ex, s->k, m->cos, m->sin, a->pos, a->N, c->K, c->E);
+    acts_show_layer(a, l, a->N, "rope(q) rope(k)");
     if (a->cache)
         op->kv_put(ex, a->cache->k[l], a->cache->v[l], s->k, s->v, a->slot, a->pos, a->N,
                    a->cache->T, c->K * c->E);
@@ -52,6 +58,7 @@ static void attention_fwd(const Model *m, const Acts *a, int l, const Segment *h
                         a->cache->T, shape);
     else
         op->attn_fwd(ex, s->o, s->lse, s->q, s->k, s->v, a->seg, host_seg, a->nseg, a->N, shape);
+    acts_show_layer(a, l, a->N, a->decoding ? "o" : "lse o");
 }
 
 void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
@@ -61,7 +68,7 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
     const Config *c = &m->c;
     int N = a->N, D = c->D;
     const LayerActs *s = a->layer;
-    a->complete = layers == c->L;
+    a->layers = layers, a->complete = layers == c->L;
 
     exec_range_push(ex, "forward");
     op->embed_fwd(ex, s->x, m->embed, a->token, N, D, c->V, m->embed_scale);
@@ -73,7 +80,9 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
 
         exec_range_push(ex, "layer %02d", l);
         exec_range_push(ex, "attn");
+        acts_show_layer(a, l, N, "x rx h");
         group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h, N);
+        acts_show_layer(a, l, N, "q k v");
         attention_fwd(m, a, l, host_seg);
         const store *x = s->x, *o = s->o;
         if (l + 1 == layers && a->picked) { /* nobody attends to what other rows become now */
@@ -84,17 +93,26 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
         group_fwd(m, a, l, GROUP_O, &s->p, o, N);
         op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->norm[NORM_POST_ATTN],
                               w->norm[NORM_PRE_FFN], N, D, c->eps);
+        acts_show_layer(a, l, N, "p rp x2 rx2 h2");
         exec_range_pop(ex);
         exec_range_push(ex, "ffn");
         group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h, N);
+        acts_show_layer(a, l, N, "gate up");
         op->geglu_fwd(ex, a->g, s->gate, s->up, (size_t)N * (size_t)c->F);
+        acts_show_layer(a, l, N, "g");
         group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g, N);
+        acts_show_layer(a, l, N, "m");
         op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m,
                               w->norm[NORM_POST_FFN], next_norm, N, D, c->eps);
+        acts_show_layer(a, l, N, "rm");
         exec_range_pop(ex);
         if (tap) tap(context, l, next->x, N);
         exec_range_pop(ex);
     }
+    if (a->complete)
+        acts_show(a, "final", 0, N, "x rx h");
+    else
+        acts_show_layer(a, layers, N, "x rx h");
     exec_range_pop(ex);
 }
 

@@ -45,15 +45,16 @@ static int rows_of(const GenOptions *o) {
 
 static void carve(Generator *g, Arena *r, const Config *c) {
     size_t slots = (size_t)g->o.slots, T = (size_t)g->o.max_len;
-    for (int l = 0; l < c->L; l++) {
-        store *k = arena_store(r, "key cache", slots * T, (size_t)c->K * (size_t)c->E);
-        store *v = arena_store(r, "value cache", slots * T, (size_t)c->K * (size_t)c->E);
-        if (g->cache.k) g->cache.k[l] = k, g->cache.v[l] = v;
-    }
     g->slot = arena_i32(r, "slot", (size_t)rows_of(&g->o), 1);
     g->len = arena_i32(r, "len", slots, 1);
     g->drawn = arena_i32(r, "drawn", slots, 1);
     g->u = arena_f32(r, "u", slots, 1);
+    for (int l = 0; l < c->L; l++) {
+        arena_scope(r, "layer %d", l);
+        store *k = arena_store(r, "key cache", slots * T, (size_t)c->K * (size_t)c->E);
+        store *v = arena_store(r, "value cache", slots * T, (size_t)c->K * (size_t)c->E);
+        if (g->cache.k) g->cache.k[l] = k, g->cache.v[l] = v;
+    }
 }
 
 size_t gen_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const GenOptions *o) {
@@ -232,4 +233,8 @@ enum GenEnd gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done
         exec_range_pop(g->m->ex);
     }
     return GEN_DONE;
+}
+
+Acts *gen_acts(Generator *g) {
+    return g->a;
 }

@@ -50,4 +50,7 @@ size_t gen_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const GenO
 enum GenEnd { GEN_DONE, GEN_GAVE_UP, GEN_BAD_NUMBERS /* a row of logits was not finite */ };
 enum GenEnd gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done, void *context);
 
+/* Those of its last pass: where the numbers went bad, if they did. Borrowed. */
+Acts *gen_acts(Generator *g);
+
 #endif

@@ -3,19 +3,23 @@
  * the weight that the objective gives to the label.
  *
  * The full (N,V) logits never exist. */
-#include <string.h>
-
-#include "kernels/check.h"
+#include "data/base/mem.h"
 #include "model/acts.h"
+
+static const store *hidden_row(const Model *m, const Acts *a, int i) {
+    return store_at_const(a->ex->dtype, a->h, (size_t)i * (size_t)m->c.D);
+}
 
 static store *label_row(const Acts *a, int D, int i) {
     return store_at(a->ex->dtype, a->label_h, (size_t)i * (size_t)D);
 }
 
-/* Logits of n hidden rows h, uncapped, in a->logits. */
-static void logits_fwd(const Model *m, const Acts *a, const store *h, int n, enum GemmForm form) {
+/* Logits, uncapped, in a->logits, of n hidden rows h, which are the head's rows `at` and so on. */
+static void logits_fwd(const Model *m, const Acts *a, const store *h, int at, int n,
+                       enum GemmForm form) {
     const Config *c = &m->c;
     m->ex->op->gemm_f32(m->ex, a->logits, c->V, h, c->D, m->embed, c->D, n, c->V, c->D, form, 1, 0);
+    acts_show(a, "head", at, n, "logits");
 }
 
 /* Orders the labels so that the first of them have distinct rows, which host_last lists; host_row
@@ -63,6 +67,7 @@ static int label_rows_fwd(const Model *m, Acts *a, const Pack *pack) {
     exec_copy_in(ex, a->row, a->host_row, n * sizeof *a->row);
     exec_copy_in(ex, a->target, a->host_target, n * sizeof *a->target);
     ex->op->gather_rows(ex, a->label_h, a->h, a->row, a->nlabel, m->c.D);
+    acts_show(a, "head", 0, a->nlabel, "row target h");
     return distinct;
 }
 
@@ -75,7 +80,7 @@ static void chunk_loss(const Model *m, Acts *a, int at, enum ChunkLogits logits,
     const Config *c = &m->c;
     int n = a->nlabel - at < a->chunk ? a->nlabel - at : a->chunk;
     store *h = label_row(a, c->D, at), *dlogits = gradient == NLL_ALONE ? NULL : a->dlogits;
-    if (logits == LOGITS_NEW) logits_fwd(m, a, h, n, GEMM_NT);
+    if (logits == LOGITS_NEW) logits_fwd(m, a, h, at, n, GEMM_NT);
     m->ex->op->xent(m->ex, dlogits, a->nll + at, a->logits, a->target + at, a->weight + at, n, c->V,
                     c->final_cap);
     if (dlogits)
@@ -84,6 +89,7 @@ static void chunk_loss(const Model *m, Acts *a, int at, enum ChunkLogits logits,
 }
 
 static void get_nll(const Acts *a, float *nll) {
+    acts_show(a, "head", 0, a->nlabel, "nll");
     exec_copy_out(a->ex, a->host_label, a->nll, (size_t)a->nlabel * sizeof *a->nll);
     for (int i = 0; i < a->nlabel; i++) nll[a->host_at[i]] = a->host_label[i];
 }
@@ -126,8 +132,7 @@ void head_sample(const Model *m, Acts *a, int32_t *token, int n, const float *u,
     exec_range_push(m->ex, "head");
     for (int at = 0; at < n; at += a->chunk) {
         int rows = n - at < a->chunk ? n - at : a->chunk;
-        logits_fwd(m, a, store_at(a->ex->dtype, a->h, (size_t)at * (size_t)c->D), rows,
-                   GEMM_NT_FEW);
+        logits_fwd(m, a, hidden_row(m, a, at), at, rows, GEMM_NT_FEW);
         m->ex->op->sample(m->ex, token + at, a->logits, u ? u + at : NULL, rows, c->V, c->final_cap,
                           how);
     }
@@ -143,9 +148,27 @@ void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *log
         int rows = n - at < a->chunk ? n - at : a->chunk;
         exec_copy_in(ex, a->row, row + at, (size_t)rows * sizeof *row);
         ex->op->gather_rows(ex, a->label_h, a->h, a->row, rows, c->D);
-        logits_fwd(m, a, a->label_h, rows, GEMM_NT);
+        logits_fwd(m, a, a->label_h, at, rows, GEMM_NT);
         ex->op->sample(ex, a->drawn, a->logits, NULL, rows, c->V, c->final_cap, greedy); /* caps */
         exec_copy_out(ex, logits + (size_t)at * (size_t)c->V, a->logits,
                       (size_t)rows * (size_t)c->V * sizeof *logits);
     }
+}
+
+void model_again(const Model *m, Acts *a, model_watch *watch, void *context) {
+    Segment *seg = mem_array((size_t)a->nseg, sizeof *seg);
+    exec_copy_out(a->ex, seg, a->seg, (size_t)a->nseg * sizeof *seg);
+    a->watch = watch, a->watch_context = context;
+    acts_layers(m, a, seg, a->layers, NULL, NULL);
+    a->watch = NULL;
+    free(seg);
+}
+
+void model_again_head(const Model *m, Acts *a, model_watch *watch, void *context) {
+    a->watch = watch, a->watch_context = context;
+    for (int at = 0; a->complete && at < a->nlast; at += a->chunk) {
+        int n = a->nlast - at < a->chunk ? a->nlast - at : a->chunk;
+        logits_fwd(m, a, hidden_row(m, a, at), at, n, GEMM_NT);
+    }
+    a->watch = NULL;
 }

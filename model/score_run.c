@@ -63,6 +63,7 @@ static void carve(ScoreRun *r, int D) {
     if (sample_size(r) > 0) r->sample = arena_f32(a, "sampled activations", sample_size(r), 1);
     for (int i = 0; i < r->nsae; i++) {
         size_t S = (size_t)r->sae[i].enc.S;
+        arena_scope(a, "layer %d", r->sae[i].layer);
         r->sums[i].sum = arena_f64(a, "SAE sums", 2 * SCORE_GROUPS, S);
         r->sums[i].sumsq = arena_f64(a, "SAE sums of squares", 2, S);
         r->sums[i].fires = arena_bytes(a, "SAE firing counts", 2 * S * sizeof(int64_t));
@@ -134,6 +135,10 @@ bool score_run_bad(const ScoreRun *r) {
     return r->bad;
 }
 
+Acts *score_run_acts(ScoreRun *r) {
+    return r->acts;
+}
+
 ScoreWork score_run_work(const ScoreRun *r) {
     return r->work;
 }
@@ -192,7 +197,7 @@ static int last_rows(ScoreRun *r, int32_t *row) {
 static void flush(ScoreRun *r) {
     Exec *ex = r->m->ex;
     size_t n = (size_t)r->counted;
-    if (n > 0) {
+    if (n > 0 && !r->bad) {
         exec_range_push(ex, "pack %d", ++r->packs);
         exec_copy_in(ex, r->row, r->host_row, n * sizeof *r->row);
         exec_copy_in(ex, r->bin, r->host_bin, n * sizeof *r->bin);
@@ -204,7 +209,7 @@ static void flush(ScoreRun *r) {
         int64_t bad_at;
         exec_copy_out(ex, &bad_at, r->bad_at, sizeof bad_at);
         exec_range_pop(ex);
-        r->bad = r->bad || bad_at >= 0;
+        r->bad = bad_at >= 0;
         r->work.rows += r->pack.N;
         r->work.counted += r->counted;
     }

@@ -39,6 +39,9 @@ void score_run_add(ScoreRun *r, const ScoreItem *item);
  */
 bool score_run_bad(const ScoreRun *r);
 
+/* Those of its last pass: the one that met it, if one did. Borrowed. */
+Acts *score_run_acts(ScoreRun *r);
+
 /* Runs the documents that are left and returns the statistics; of their texts only path and id of
  * the SAEs are filled in. r is empty then and can be used again. Refused: a corpus without a
  * counted token, and sums that are not finite. */

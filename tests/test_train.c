@@ -1,6 +1,7 @@
 /* The training loop: a step's loss and gradient belong to the global batch, not to how it was
  * packed; the same bits for any number of threads; numbers that go bad are named. */
 #include <dirent.h>
+#include <float.h>
 #include <math.h>
 #include <omp.h>
 
@@ -163,6 +164,48 @@ static void test_bad_numbers(void) {
     bench_close(&b);
 }
 
+static void fill(Bench *b, const Param *t, float value) {
+    float *x = mem_array(t->n, sizeof *x);
+    for (size_t i = 0; i < t->n; i++) x[i] = value;
+    exec_copy_in(&b->r.ex, t->master, x, t->n * sizeof *x);
+    params_sync(&b->r.lora.params);
+    free(x);
+}
+
+/* Zeros behind numbers of whatever size leave a loss; the gradient of the zeros overflows. */
+static void test_bad_gradient(void) {
+    Bench b;
+    Err err;
+    TrainResult result;
+    bench_open(&b, "--max-length 128");
+    Adapter *a = lora_at(&b.r.lora, 1, PROJ_V);
+    fill(&b, a->A, 0), fill(&b, a->B, FLT_MAX / 4);
+    a->scale = 1e9f;
+    EXPECT(!train(&result, &b.r.model, &b.t, &err) && err.code == EXIT_NUMBERS &&
+               strstr(err.text, "step 1: loss ") && !strstr(err.text, "nan,") &&
+               strstr(err.text, "layers.1.self_attn.v_proj.lora_A.weight gradient, element 0"),
+           "%s", err.text);
+    bench_close(&b);
+}
+
+/* The pack whose loss is not finite is looked at, whichever of its step: rope's table is bad where
+ * the longest document alone gets to, so that other packs are sound. */
+static void test_bad_pack(void) {
+    Bench b;
+    Err err;
+    TrainResult result;
+    float bad = NAN;
+    bench_open(&b, "--max-length 128 --pack-tokens 128");
+    int longest = 0;
+    for (size_t i = 0; i < b.d.n; i++) longest = b.d.doc[i].n > longest ? b.d.doc[i].n : longest;
+    const Model *m = &b.r.model; /* what the last row makes reaches no label */
+    exec_copy_in(&b.r.ex, m->cos + (longest - 2) * m->c.E / 2, &bad, sizeof bad);
+    EXPECT(!train(&result, &b.r.model, &b.t, &err) && err.code == EXIT_NUMBERS &&
+               strstr(err.text, ": first bad tensor layer 0: rope(q)") && !strstr(err.text, "norm"),
+           "%s", err.text);
+    bench_close(&b);
+}
+
 /* What the files of an adapter folder hold, one after the other; nothing of no folder. */
 static Buf contents(const char *folder) {
     static const char *const name[] = {"adapter_config.json", "adapter_model.safetensors",
@@ -257,6 +300,8 @@ int main(void) {
     test_clipped();
     test_any_threads();
     test_bad_numbers();
+    test_bad_gradient();
+    test_bad_pack();
     test_folder();
     test_no_targets();
     world_remove();

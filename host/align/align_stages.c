@@ -11,7 +11,6 @@
 #include "host/stage/generating.h"
 #include "host/cli/json_lines.h"
 #include "host/stage/nll.h"
-#include "host/stage/bad_tensor.h"
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
 #include "host/stage/train.h"
@@ -346,7 +345,6 @@ bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err) {
                      text ? NULL : w->split.held, text ? w->text.n : w->split.nheld,
                      settings_pack_tokens(s), s->run.json ? NULL : "perplexity", err);
         double mean = sum.labels ? sum.sum / (double)sum.labels : 0;
-        if (ok && !isfinite(mean)) ok = bad_tensor_find(&w->r.model, "perplexity", err);
         json_t *value = sum.labels ? json_real(exp(mean)) : json_null();
         json_t *made =
             json_pack("{s:o, s:I}", "perplexity", value, "labels", (json_int_t)sum.labels);

@@ -7,13 +7,11 @@
 #include "host/stage/dataset.h"
 #include "host/cli/json_lines.h"
 #include "host/stage/nll.h"
-#include "host/stage/bad_tensor.h"
 #include "host/stage/plan.h"
 #include "host/cli/print.h"
 #include "host/stage/runtime.h"
 
 typedef struct Writer {
-    const Model *m;
     const Dataset *d;
     uint8_t **target; /* (n) the training labels, which measuring all tokens replaces */
     JsonLines out;
@@ -32,13 +30,6 @@ static bool write_doc(void *context, size_t i, const float *nll, int n, Err *err
         json_array_append_new(labels, json_integer(w->target[i][t]));
         if (t == 0) continue;
         double x = nll[t - 1];
-        if (!isfinite(x)) {
-            json_decref(tokens), json_decref(logprobs), json_decref(labels);
-            char where[160];
-            snprintf(where, sizeof where, "document %.80s: token %d has log-probability %g",
-                     d->record->id, t, -x);
-            return bad_tensor_find(w->m, where, err);
-        }
         sum += x;
         json_array_append_new(logprobs, json_real(-x));
         if (w->target[i][t]) w->targets.sum += x, w->targets.labels++;
@@ -85,7 +76,7 @@ static void report(const Dataset *d, const Writer *w, const Settings *s) {
 }
 
 static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
-    Writer w = {.m = &r->model, .d = d};
+    Writer w = {.d = d};
     label_everything(&w, d);
     bool ok = json_lines_open(&w.out, s->logprob.out, err) &&
               nll_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),

@@ -1,4 +1,4 @@
-/* numbers.c - a search through weights, adapters and gradients. */
+/* bad_tensor.c - a search through weights, adapters, activations and gradients. */
 #include "host/stage/bad_tensor.h"
 
 #include <stdio.h>
@@ -9,6 +9,8 @@ typedef struct Hunt {
     int64_t *index; /* (1) device */
     char name[160];
     int64_t at;
+    bool found; /* among activations: then name has the shape, too, and row is where */
+    int64_t row;
 } Hunt;
 
 static bool take(Hunt *h, const char *name) {
@@ -27,8 +29,10 @@ static bool bad_weights(Hunt *h, const Model *m) {
     return false;
 }
 
+/* Gradients in the order of backward. */
 static bool bad_params(Hunt *h, const Params *p, bool gradients) {
-    for (const Param *t = p->param; t < p->param + p->n; t++) {
+    for (int i = 0; i < p->n; i++) {
+        const Param *t = &p->param[gradients ? p->n - 1 - i : i];
         const float *x = gradients ? t->grad : t->master;
         char name[sizeof h->name];
         if (!x) continue;
@@ -39,11 +43,38 @@ static bool bad_params(Hunt *h, const Params *p, bool gradients) {
     return false;
 }
 
-bool bad_tensor_find(const Model *m, const char *where, Err *err) {
+/* model_watch. */
+static void look(void *context, const Placed *t, int first) {
+    Hunt *h = context;
+    if (h->found || (t->type != ARENA_STORE && t->type != ARENA_F32)) return;
+    size_t n = t->rows * t->cols;
+    if (t->type == ARENA_STORE)
+        h->ex->op->find_bad(h->ex, h->index, t->data, n);
+    else
+        h->ex->op->find_bad_f32(h->ex, h->index, t->data, n);
+    char name[sizeof h->name];
+    snprintf(name, sizeof name, "%s (%zu x %zu)", t->name, t->rows, t->cols);
+    h->found = take(h, name);
+    if (h->found) h->row = first + h->at / (int64_t)t->cols;
+}
+
+static bool bad_activations(Hunt *h, const Model *m, Acts *a) {
+    model_again(m, a, look, h);
+    if (!h->found) model_again_head(m, a, look, h);
+    return h->found;
+}
+
+bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err) {
     Hunt h = {.ex = m->ex, .index = exec_alloc(m->ex, sizeof *h.index, "find_bad")};
-    bool found = bad_weights(&h, m) || (m->lora && (bad_params(&h, &m->lora->params, false) ||
-                                                    bad_params(&h, &m->lora->params, true)));
+    const Params *adapters = m->lora ? &m->lora->params : &(const Params){.n = 0};
+    bool found = bad_weights(&h, m) || bad_params(&h, adapters, false) ||
+                 bad_activations(&h, m, a) || bad_params(&h, adapters, true);
     exec_free(m->ex, h.index);
+    if (h.found)
+        return err_set(err, EXIT_NUMBERS,
+                       "%s: first bad tensor %s, row %lld, where numbers overflowed; try a lower "
+                       "--lr, a weaker adapter or --dtype f32",
+                       where, h.name, (long long)h.row);
     const StTensor *weight = found ? st_find(m->file, h.name) : NULL;
     if (weight)
         return err_set(err, EXIT_NUMBERS,
@@ -54,7 +85,7 @@ bool bad_tensor_find(const Model *m, const char *where, Err *err) {
                        "%s: first bad tensor %s, element %lld; try a lower --lr or --dtype f32",
                        where, h.name, (long long)h.at);
     return err_set(err, EXIT_NUMBERS,
-                   "%s: weights, adapters and gradients are finite, so it overflowed in between; "
-                   "try --dtype f32",
+                   "%s: weights, adapters, activations of the last pass and gradients are finite, "
+                   "so backward overflowed in between; try --dtype f32",
                    where);
 }

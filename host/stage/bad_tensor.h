@@ -5,8 +5,10 @@
 #include "data/base/err.h"
 #include "model/gemma2.h"
 
-/* Sets err to EXIT_NUMBERS, naming the first tensor that holds a NaN or an infinity: weights of
- * the model, adapters, gradients, in this order; `where` starts the message. Returns false. */
-bool bad_tensor_find(const Model *m, const char *where, Err *err);
+/* Sets err to EXIT_NUMBERS, naming the first tensor that holds a NaN or an infinity: weights of the
+ * model; adapters; activations of the last pass over a, in the order of the equations; gradients,
+ * in that of backward. `where` starts the message. Returns false. The pass is run again for that
+ * (model_again), since layers share buffers and backward writes over what forward left. */
+bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err);
 
 #endif

@@ -70,11 +70,14 @@ static bool decode_all(Generating *g, Err *err) {
                                 s->generate.max_new_tokens, number};
     }
     enum GenEnd end = gen_run(gen, prompt, (int)g->n, take_reply, g);
+    bool ok = end == GEN_DONE;
+    if (end == GEN_BAD_NUMBERS)
+        bad_tensor_find(&g->r->model, gen_acts(gen), "a reply's logits are not finite", err);
+    else if (!ok)
+        ok = !interrupted(err);
     free(prompt);
     gen_destroy(gen);
-    if (end == GEN_BAD_NUMBERS)
-        return bad_tensor_find(&g->r->model, "a reply's logits are not finite", err);
-    return end == GEN_DONE || !interrupted(err);
+    return ok;
 }
 
 /* The conversation as text: a single question as it is, else with its roles. */

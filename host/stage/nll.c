@@ -1,9 +1,13 @@
 /* nll.c - documents in packs through the model, their log-probabilities handed on in order. */
 #include "host/stage/nll.h"
 
+#include <math.h>
+#include <stdio.h>
+
 #include "data/base/mem.h"
 #include "data/base/interrupt.h"
 #include "host/cli/print.h"
+#include "host/stage/bad_tensor.h"
 
 typedef struct Measure {
     const Model *m;
@@ -20,11 +24,25 @@ static size_t number(const Measure *w, size_t i) {
     return w->index ? w->index[i] : i;
 }
 
+/* False, with the tensor that was first, when a label of the pack has no finite probability. */
+static bool all_finite(const Measure *w, Err *err) {
+    const Pack *p = &w->pack;
+    int i = 0, s = 0;
+    while (i < p->nlabel && isfinite(w->nll[i])) i++;
+    if (i == p->nlabel) return true;
+    while (p->label_row[i] >= p->seg[s].row + p->seg[s].len) s++;
+    const Doc *d = &w->doc[number(w, (size_t)p->label_doc[i])];
+    char where[160];
+    snprintf(where, sizeof where, "document %.80s: token %d has log-probability %g", d->record->id,
+             p->label_row[i] - p->seg[s].row + 1, -w->nll[i]);
+    return bad_tensor_find(w->m, w->acts, where, err);
+}
+
 /* Runs the pack and hands on its documents, positions first..end of the index. */
 static bool flush(Measure *w, size_t first, size_t end, Err *err) {
     Pack *p = &w->pack;
     if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
-    bool ok = true;
+    bool ok = all_finite(w, err);
     int at = 0;
     for (size_t i = first; i < end && ok; i++) {
         int n = 0;

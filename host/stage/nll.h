@@ -14,8 +14,10 @@ typedef struct PackSize {
  * document, in the order of the index. */
 typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
 
-/* Runs documents index[0..n) (NULL: the first n) in packs of pack_tokens rows. What is in a pack
- * does not change a document's numbers. `progress` names the bar; NULL: none. */
+/* Runs documents index[0..n) (NULL: the first n), which have records, in packs of pack_tokens rows.
+ * What is in a pack does not change a document's numbers. `progress` names the bar; NULL: none. A
+ * number that is not finite is EXIT_NUMBERS, with its document and the tensor that was first
+ * (bad_tensor.h). */
 bool nll_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
               const char *progress, nll_sink *sink, void *context, Err *err);
 

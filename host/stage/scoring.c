@@ -82,7 +82,8 @@ typedef struct Scoring {
 } Scoring;
 
 static bool stream_went_bad(const Scoring *w, Err *err) {
-    return bad_tensor_find(&w->r->model, "the stream that the SAEs read is not finite", err);
+    return bad_tensor_find(&w->r->model, score_run_acts(w->run),
+                           "the stream that the SAEs read is not finite", err);
 }
 
 /* doc[c].n == 0: none of this corpus. */

@@ -137,7 +137,8 @@ static void loop_free(Loop *l) {
     optim_free(&l->optim);
 }
 
-/* Forward and backward of one pack; returns its part of the batch's loss. */
+/* Forward and backward of one pack; returns its part of the batch's loss. Where that is not finite
+ * there is no backward. */
 static double run_pack(Loop *l, const int *number, int ndocs, int which, const Objective *o,
                        double *flops) {
     pack_clear(&l->pack);
@@ -148,9 +149,17 @@ static double run_pack(Loop *l, const int *number, int ndocs, int which, const O
     }
     if (l->pack.nlabel == 0) return 0; /* nothing to learn from */
     double loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
-    model_backward(l->m, l->acts, &l->pack);
+    if (isfinite(loss)) model_backward(l->m, l->acts, &l->pack);
     *flops += flops_pack(&l->m->c, l->m->lora, &l->pack);
     return loss;
+}
+
+/* The gradient has a norm where the loss is finite. */
+static bool went_bad(Loop *l, const StepMetrics *s, Err *err) {
+    char where[96], norm[48] = "";
+    if (isfinite(s->loss)) snprintf(norm, sizeof norm, ", gradient norm %g", s->grad_norm);
+    snprintf(where, sizeof where, "step %d: loss %g%s", s->step, s->loss, norm);
+    return bad_tensor_find(l->m, l->acts, where, err);
 }
 
 /* Gradients of one global batch; fills tokens, labels, loss and flops. */
@@ -168,6 +177,7 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
         s->loss += run_pack(l, l->number, ndocs, p, &objective, &s->flops);
         (p + 1 < packs ? grad_tree_add : grad_tree_finish)(&l->tree);
         exec_range_pop(l->m->ex);
+        if (!isfinite(s->loss)) return went_bad(l, s, err); /* while the pack is there to look at */
     }
     return true;
 }
@@ -178,12 +188,7 @@ static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     *s = (StepMetrics){.step = step + 1, .total = t->steps};
     if (!run_batch(l, step, s, err)) return false;
     s->grad_norm = optim_norm(&l->optim);
-    if (!isfinite(s->loss) || !isfinite(s->grad_norm)) {
-        char where[96];
-        snprintf(where, sizeof where, "step %d: loss %g, gradient norm %g", step + 1, s->loss,
-                 s->grad_norm);
-        return bad_tensor_find(l->m, where, err);
-    }
+    if (!isfinite(s->grad_norm)) return went_bad(l, s, err);
     s->learning_rate = schedule_lr(&t->schedule, step);
     optim_step(&l->optim, s->grad_norm, s->learning_rate, t->clip);
     exec_sync(l->m->ex);
