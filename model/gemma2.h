@@ -4,7 +4,11 @@
  *   per pack: model_loss, model_backward
  *
  * Every result is a function of the pack alone: documents in one pack do not influence each
- * other's rows, and equal inputs give equal bits for any number of threads. */
+ * other's rows, and equal inputs give equal bits for any number of threads.
+ *
+ * SAILS_DUMP=PATTERN in the environment, shell wildcards against "layer 12: gate", "head: logits",
+ * "grad: layer 0: self_attn.q_proj.lora_A" ..., has the model's first pass leave these tensors in
+ * a file: dump.h. */
 #ifndef SAILS_GEMMA2_H
 #define SAILS_GEMMA2_H
 
@@ -21,6 +25,7 @@ typedef struct LayerWeights {      /* storage type, names of the checkpoint */
 } LayerWeights;
 
 typedef struct Weight Weight; /* where a tensor came from; weights.c */
+typedef struct Dump Dump;     /* what a pass leaves in a file; dump.h */
 
 typedef struct Model {
     Config c;
@@ -34,6 +39,7 @@ typedef struct Model {
     Weight *weight; /* (nweight) */
     int nweight;
     Arena arena; /* what is not mapped in place, and the rope table */
+    Dump *dump;  /* NULL: the environment asks for none */
 } Model;
 
 /* Loads a Hugging Face folder (config.json, model.safetensors or its shards; F32, BF16 or F16).

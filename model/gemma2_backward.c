@@ -4,6 +4,8 @@
  * the pass ends in that layer, at that sub-layer. The inputs of a sub-layer (h, g) are made again
  * from what was saved, and only where a trained A needs them. Above the attention of the last layer
  * the rows are those that have a label. */
+#include <stdio.h>
+
 #include "kernels/check.h"
 #include "model/acts.h"
 #include "model/linear.h"
@@ -162,6 +164,21 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, P
     exec_range_pop(ex);
 }
 
+/* Of this pack and those that were added before it. */
+static void show_gradients(const Model *m, const Acts *a) {
+    for (int l = 0; m->lora && l < m->c.L; l++)
+        for (enum Proj p = 0; p < PROJ_COUNT; p++) {
+            const Adapter *d = lora_at(m->lora, l, p);
+            for (int i = 0; d->R > 0 && i < 2; i++) {
+                const Param *t = i == 0 ? d->A : d->B;
+                Placed g = {.type = ARENA_F32, .rows = t->rows, .cols = t->cols, .data = t->grad};
+                snprintf(g.name, sizeof g.name, "grad: layer %d: %s.lora_%c", l, proj_path[p],
+                         "AB"[i]);
+                if (t->trained) a->watch(a->watch_context, &g, 0);
+            }
+        }
+}
+
 void model_backward(const Model *m, Acts *a, const Pack *pack) {
     CHECK(a->use == ACTS_TRAIN && a->complete && a->nlabel == pack->nlabel,
           "expected model_loss of this pack, once, with activations for training");
@@ -171,5 +188,6 @@ void model_backward(const Model *m, Acts *a, const Pack *pack) {
     exec_zero(m->ex, a->last_x, (size_t)a->nlast * (size_t)m->c.D * dtype_size(m->ex->dtype));
     Place lowest = lowest_trained(m);
     for (int l = m->c.L - 1; l >= lowest.layer; l--) layer_bwd(m, a, l, pack->seg, lowest);
+    if (a->watch) show_gradients(m, a);
     exec_range_pop(m->ex);
 }

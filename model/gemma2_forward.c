@@ -14,6 +14,7 @@
  */
 #include "kernels/check.h"
 #include "model/acts.h"
+#include "model/dump.h"
 #include "model/linear.h"
 
 /* y[p] = x W^T + scale (x A^T) B^T for the projections of group g, which all read x (N,in). */
@@ -131,11 +132,15 @@ static void check_pack(const Model *m, const Acts *a, const Pack *p, int layers)
     }
 }
 
+/* A pass begins. */
 static void put_pack(const Model *m, Acts *a, const Pack *pack) {
     size_t rows = (size_t)pack->N * sizeof *pack->token;
     exec_copy_in(m->ex, a->token, pack->token, rows);
     exec_copy_in(m->ex, a->pos, pack->pos, rows);
     exec_copy_in(m->ex, a->seg, pack->seg, (size_t)pack->nseg * sizeof *pack->seg);
+    a->watch = m->dump ? dump_pass(m->dump) : NULL, a->watch_context = m->dump;
+    acts_show(a, "pack", 0, a->N, "tokens positions");
+    acts_show(a, "pack", 0, a->nseg, "segments");
 }
 
 void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_tap *tap,
@@ -158,5 +163,6 @@ void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, c
     a->N = pack->N, a->nlast = n, a->nseg = pack->nseg, a->picked = true;
     put_pack(m, a, pack);
     exec_copy_in(m->ex, a->last, row, (size_t)n * sizeof *row);
+    acts_show(a, "pack", 0, n, "rows");
     acts_layers(m, a, pack->seg, layers, tap, context);
 }

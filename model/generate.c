@@ -215,7 +215,7 @@ static bool decode(Generator *g, const Job *job) {
     exec_copy_in(ex, g->a->pos, g->host_pos, bytes);
     exec_copy_in(ex, g->slot, g->host_slot, bytes);
     exec_copy_in(ex, g->len, g->host_len, bytes);
-    g->a->decoding = true;
+    g->a->decoding = true, g->a->watch = NULL;
     g->a->N = g->a->nlast = n, g->a->picked = false;
     acts_layers(g->m, g->a, NULL, g->m->c.L, NULL, NULL);
     draw(g, job, n);

@@ -8,6 +8,7 @@
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
 #include "kernels/bf16.h"
+#include "model/dump.h"
 #include "model/gemma2.h"
 
 struct Weight {
@@ -197,13 +198,14 @@ static bool open_checked(Model *m, const char *folder, int max_positions, Err *e
 }
 
 bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err) {
-    *m = (Model){.ex = ex};
+    *m = (Model){.ex = ex, .dump = dump_open(ex)};
     bool ok = open_checked(m, folder, max_positions, err);
     if (!ok) model_close(m);
     return ok;
 }
 
 void model_close(Model *m) {
+    dump_close(m->dump);
     arena_free(&m->arena);
     st_close(m->file);
     free(m->weight);
