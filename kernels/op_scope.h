@@ -54,6 +54,8 @@ __attribute__((unused)) static inline void op_close(OpScope *s) {
         }                                                           \
     } while (0)
 
+/* Opens the scope: what contract_<op> forbids dies here, and a call that is only counted returns.
+ */
 #define OP_SCOPE(ex, op, ...)                             \
     __attribute__((cleanup(op_close))) OpScope op_scope_; \
     op_open(&op_scope_, ex, #op);                         \
