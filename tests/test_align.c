@@ -122,10 +122,13 @@ static void test_stages(void) {
     put_byte("../prompts.jsonl", -4, 'x'); /* of a category */
     same("prompts of the same size", align(""),
          "generate-base eval-base generate-lora eval-lora generate-sails eval-sails");
+    static const char with_model[] =
+        "score generate-base perplexity-base train-lora generate-lora perplexity-lora train-sails "
+        "generate-sails perplexity-sails";
     touch_end("../model/tokenizer.json", "\n");
-    same("another tokenizer", align(""),
-         "score generate-base perplexity-base train-lora generate-lora perplexity-lora train-sails "
-         "generate-sails perplexity-sails");
+    same("another tokenizer", align(""), with_model);
+    touch_end("../model/config.json", "\n");
+    same("another configuration", align(""), with_model);
     snprintf(line, sizeof line, "--methods sails --aligned %s --unaligned %s",
              in_world("pairs.jsonl"), in_world("pairs.jsonl"));
     EXPECT(strncmp(align(line), "score ", 6) == 0, "corpora of their own were not scored");
