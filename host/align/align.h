@@ -4,8 +4,8 @@
  *   per method: train -> generate -> eval, and the perplexity on held-out text
  *   summary.json                one row per method
  *
- * Each stage is skipped when its outputs are there and its inputs have not changed (run.h). All
- * inputs are read, and every stage is planned, before the first one that must be made.
+ * Each stage is skipped when its outputs are there and its inputs have not changed (run_folder.h).
+ * All inputs are read, and every stage is planned, before the first one that must be made.
  *
  *   scores.safetensors  subspace.safetensors  adapters/METHOD/  responses/METHOD.jsonl
  *   eval/METHOD.json  metrics.jsonl (the steps of all methods)  summary.json */
