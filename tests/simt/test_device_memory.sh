@@ -60,7 +60,9 @@ same "prompts" generate --model m4 --prompts chats.jsonl --batch 2 --max-new-tok
 "$sails" init --layers 1 --hidden 512 --ffn 1024 --heads 4 --kv-heads 2 --head-dim 64 \
     --vocab 100000 --tokenizer "$root/tests/golden/tokenizer_small.json" --dtype bf16 --out big \
     >/dev/null || exit 1
-stage="--model big --data chats.jsonl --data.limit 1 --dtype bf16"
+# A long question and a short answer: logprob measures both.
+echo "{\"prompt\": \"$(printf 'How do I open door %d? ' $(seq 12))\", \"completion\": \"No.\"}" >long.jsonl
+stage="--model big --data long.jsonl --dtype bf16"
 used plan --stage logprob $stage --json
 opened=$peak # what the libraries take
 planned=$(sed -n 's/.*"device":\([0-9]*\).*/\1/p' out)
@@ -76,8 +78,9 @@ used logprob $stage --out lp
 needed=$((peak - opened))
 echo "planned $((planned / 1000000)) MB, needed $((needed / 1000000)) MB"
 [ "$needed" -ge 100000000 ] || fail "the run is too small to judge by: $needed bytes"
-[ "$needed" -le "$planned" ] && [ $(((planned - late) * 4)) -le $((needed * 5)) ] ||
-    fail "planned $planned, needed $needed: not within 25 % above"
+computed=$((planned - late))
+[ "$needed" -le $((computed * 11 / 10)) ] && [ $((computed * 4)) -le $((needed * 5)) ] ||
+    fail "planned $computed and $late for code, needed $needed: not within 10 % below, 25 % above"
 
 # refused COMMAND...: half of what is needed is exit 4, one line, nothing written
 refused() {
