@@ -2,6 +2,8 @@
  * memory. That the sum is near the process's peak: test_plan.sh. */
 #include "host/stage/plan.h"
 
+#include <math.h>
+
 #include "host/stage/adapting.h"
 #include "host/stage/generating.h"
 #include "host/stage/nll.h"
@@ -56,8 +58,12 @@ static void test_workspace(const Plan *train, Opened *o, const Dataset *d, PackS
     AttnShape a = config_attn(&o->r.model.c, 0);
     MUST(plan_logprob(&logprob, &o->args.s, ex, d, &err), err);
     PackSize all = nll_pack_size(d->doc, NULL, d->n, settings_pack_tokens(&o->args.s));
-    double more = (double)ex->op->attn_bwd_scratch(ex, size.segs, size.rows, a) -
-                  (double)ex->op->attn_fwd_scratch(ex, all.segs, all.rows, a);
+    int wide = o->r.model.c.F;
+    double fwd = fmax((double)ex->op->attn_fwd_scratch(ex, all.segs, all.rows, a),
+                      (double)ex->op->gemm_scratch(ex, all.rows, wide, GEMM_NN));
+    double more = fmax((double)ex->op->attn_bwd_scratch(ex, size.segs, size.rows, a),
+                       (double)ex->op->gemm_grad_scratch(ex, size.rows, wide, 10)) -
+                  fmax(fwd, (double)ex->op->xent_scratch(ex, all.rows - 1, o->r.model.c.V));
     double planned = item(train, "workspace") - item(&logprob, "workspace");
     EXPECT(planned == more && more > 0, "planned %.0f more than for logprob, expected %.0f",
            planned, more);

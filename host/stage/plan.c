@@ -190,6 +190,33 @@ static AttnShape attention(const Base *b) {
     return a;
 }
 
+/* Products of `rows` rows at a layer's widest; in training those that make gradients of adapters,
+ * too, for at most all ranks of a layer together. */
+static size_t products_scratch(const Base *b, int rows, bool training) {
+    const Config *c = &b->c;
+    Exec *ex = b->ex;
+    int wide = c->F > c->H * c->E ? c->F : c->H * c->E, most = 1;
+    size_t need = larger(ex->op->gemm_scratch(ex, rows, wide, GEMM_NT),
+                         ex->op->gemm_scratch(ex, rows, wide, GEMM_NN));
+    if (!training) return need;
+    for (int l = 0; l < c->L; l++) {
+        int R = 0;
+        for (int p = 0; p < PROJ_COUNT; p++) R += lora_at(&b->lora, l, (enum Proj)p)->R;
+        most = R > most ? R : most;
+    }
+    return larger(need, ex->op->gemm_grad_scratch(ex, rows, wide, most));
+}
+
+/* Every op of a pass that takes workspace. */
+static size_t pass_scratch(const Base *b, PackSize size, bool training) {
+    AttnShape a = attention(b);
+    Exec *ex = b->ex;
+    size_t attn = (training ? ex->op->attn_bwd_scratch : ex->op->attn_fwd_scratch)(ex, size.segs,
+                                                                                   size.rows, a);
+    return larger(larger(attn, products_scratch(b, size.rows, training)),
+                  ex->op->xent_scratch(ex, size.labels, b->c.V));
+}
+
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
  * a process plans its second stage: then it is counted twice. */
 static void code(Plan *p, const Base *b) {
@@ -236,7 +263,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));
-        workspace(p, &b, ex->op->attn_bwd_scratch(ex, size.segs, size.rows, attention(&b)));
+        workspace(p, &b, pass_scratch(&b, size, true));
     }
     base_close(&b);
     return ok;
@@ -253,7 +280,8 @@ bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *e
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs, measured,
                                ACTS_INFER));
-        workspace(p, &b, ex->op->attn_fwd_scratch(ex, size.segs, size.rows, attention(&b)));
+        size.labels = measured;
+        workspace(p, &b, pass_scratch(&b, size, false));
     }
     base_close(&b);
     return ok;
@@ -268,9 +296,11 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
         add(p, "key/value cache and activations", b.kind,
             (double)gen_bytes(&b.c, lora_of(&b), ex->dtype, o));
         AttnShape a = attention(&b);
-        workspace(p, &b,
-                  larger(ex->op->attn_decode_scratch(ex, o->slots, o->max_len, a),
-                         ex->op->attn_fwd_scratch(ex, o->slots, o->prefill_rows, a)));
+        size_t need = larger(ex->op->attn_decode_scratch(ex, o->slots, o->max_len, a),
+                             ex->op->attn_fwd_scratch(ex, o->slots, o->prefill_rows, a));
+        need = larger(need, products_scratch(&b, o->prefill_rows, false));
+        need = larger(need, ex->op->gemm_scratch(ex, o->slots, b.c.F, GEMM_NT_FEW));
+        workspace(p, &b, larger(need, ex->op->sample_scratch(ex, o->slots, b.c.V, o->how)));
     }
     base_close(&b);
     return ok;
@@ -282,7 +312,8 @@ static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *
     double encoders = 0, results = 0;
     int rows = settings_pack_tokens(s); /* and as many documents, at most */
     Exec *ex = b->ex;
-    size_t need = ex->op->attn_fwd_scratch(ex, rows, rows, attention(b));
+    size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, attention(b)),
+                         products_scratch(b, rows, false));
     for (int i = 0; i < saes.n; i++) {
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
         results += (double)score_layer_bytes(saes.sae[i].enc.S);
