@@ -11,7 +11,7 @@
  * products need some 200 operations for each of its bytes. */
 static const size_t head_bytes = (size_t)384 << 20;
 
-static int chunk_rows(const Config *c, enum Dtype dtype, int max_labels, enum ActsUse use) {
+int acts_chunk(const Config *c, enum Dtype dtype, int max_labels, enum ActsUse use) {
     bool copy = use == ACTS_TRAIN && dtype != DTYPE_F32; /* of the gradient, in storage type */
     size_t row = (size_t)c->V * (sizeof(float) + (copy ? dtype_size(dtype) : 0));
     size_t n = head_bytes / row;
@@ -135,7 +135,7 @@ static void measure(Acts *a, const Config *c, const Lora *lora, enum Dtype dtype
             int R = lora_group(lora, l, (enum Group)g).R;
             if (R > a->max_R[g]) a->max_R[g] = R;
         }
-    a->chunk = chunk_rows(c, dtype, a->max_labels, a->use);
+    a->chunk = acts_chunk(c, dtype, a->max_labels, a->use);
     a->layer = mem_array((size_t)c->L + 1, sizeof *a->layer);
     arena_init(&a->arena, a->ex, dtype, "activations");
     carve(a, c);

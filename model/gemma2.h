@@ -69,6 +69,9 @@ void acts_destroy(Acts *a); /* NULL is allowed */
 size_t acts_bytes(const Config *c, const Lora *lora, enum Dtype dtype, int max_rows, int max_segs,
                   int max_labels, enum ActsUse use);
 
+/* Label rows, of at most max_labels > 0, whose logits exist at a time. */
+int acts_chunk(const Config *c, enum Dtype dtype, int max_labels, enum ActsUse use);
+
 /* Called after each decoder layer with the residual stream that leaves it, (N,D) store, valid
  * during the call. */
 typedef void model_tap(void *context, int layer, const store *x, int N);

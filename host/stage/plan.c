@@ -190,12 +190,17 @@ static AttnShape attention(const Base *b) {
     return a;
 }
 
+static int widest(const Config *c) {
+    int sides = c->D > c->H * c->E ? c->D : c->H * c->E;
+    return c->F > sides ? c->F : sides;
+}
+
 /* Products of `rows` rows at a layer's widest; in training those that make gradients of adapters,
  * too, for at most all ranks of a layer together. */
 static size_t products_scratch(const Base *b, int rows, bool training) {
     const Config *c = &b->c;
     Exec *ex = b->ex;
-    int wide = c->F > c->H * c->E ? c->F : c->H * c->E, most = 1;
+    int wide = widest(c), most = 1;
     size_t need = larger(ex->op->gemm_scratch(ex, rows, wide, GEMM_NT),
                          ex->op->gemm_scratch(ex, rows, wide, GEMM_NN));
     if (!training) return need;
@@ -207,14 +212,23 @@ static size_t products_scratch(const Base *b, int rows, bool training) {
     return larger(need, ex->op->gemm_grad_scratch(ex, rows, wide, most));
 }
 
-/* Every op of a pass that takes workspace. */
+/* The head's: cross entropy of a chunk of logits, in training their way back through V. */
+static size_t head_scratch(const Base *b, int labels, bool training) {
+    Exec *ex = b->ex;
+    int V = b->c.V, n = acts_chunk(&b->c, ex->dtype, labels, training ? ACTS_TRAIN : ACTS_INFER);
+    size_t need =
+        larger(ex->op->xent_scratch(ex, n, V), ex->op->gemm_scratch(ex, n, b->c.D, GEMM_NT));
+    return training ? larger(need, ex->op->gemm_scratch(ex, n, V, GEMM_NN)) : need;
+}
+
+/* The ops of a pass whose workspace depends on its size. */
 static size_t pass_scratch(const Base *b, PackSize size, bool training) {
     AttnShape a = attention(b);
     Exec *ex = b->ex;
     size_t attn = (training ? ex->op->attn_bwd_scratch : ex->op->attn_fwd_scratch)(ex, size.segs,
                                                                                    size.rows, a);
     return larger(larger(attn, products_scratch(b, size.rows, training)),
-                  ex->op->xent_scratch(ex, size.labels, b->c.V));
+                  head_scratch(b, size.labels, training));
 }
 
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
@@ -299,7 +313,7 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
         size_t need = larger(ex->op->attn_decode_scratch(ex, o->slots, o->max_len, a),
                              ex->op->attn_fwd_scratch(ex, o->slots, o->prefill_rows, a));
         need = larger(need, products_scratch(&b, o->prefill_rows, false));
-        need = larger(need, ex->op->gemm_scratch(ex, o->slots, b.c.F, GEMM_NT_FEW));
+        need = larger(need, ex->op->gemm_scratch(ex, o->slots, widest(&b.c), GEMM_NT_FEW));
         workspace(p, &b, larger(need, ex->op->sample_scratch(ex, o->slots, b.c.V, o->how)));
     }
     base_close(&b);
