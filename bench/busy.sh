@@ -27,9 +27,13 @@ others=()
 cd "$work"
 unset SAILS_STRICT OMP_WAIT_POLICY GOMP_SPINCOUNT
 
-# other COMMAND...: repeats it in the background, in a process group of its own
+# other COMMAND...: repeats it in the background, in a process group of its own. Not in a session of
+# its own: Linux shares processors between sessions first (sched_autogroup), so that a loop on each
+# core, each a session, leaves a third to the program on all of them, not half.
 other() {
-    setsid bash -c 'while :; do "$@" >/dev/null 2>&1; done' other "$@" &
+    set -m
+    bash -c 'while :; do "$@" >/dev/null 2>&1; done' other "$@" &
+    set +m
     others+=($!)
 }
 alone() {
