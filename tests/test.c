@@ -77,6 +77,15 @@ void *test_alloc(Exec *ex, size_t bytes) {
     return p + GUARD;
 }
 
+void test_spoil_scratch(Exec *ex) {
+    if (ex->scratch_bytes == 0) return;
+    unsigned char *nan = malloc(ex->scratch_bytes);
+    CHECK(nan, "out of memory");
+    memset(nan, 0xff, ex->scratch_bytes);
+    exec_copy_in(ex, ex->scratch, nan, ex->scratch_bytes);
+    free(nan);
+}
+
 void test_free(Exec *ex, void *payload) {
     unsigned char *p = (unsigned char *)payload - GUARD, before[GUARD], after[GUARD];
     size_t bytes;

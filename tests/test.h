@@ -38,6 +38,10 @@ double test_noise(uint64_t seed, uint64_t i);
 void *test_alloc(Exec *ex, size_t bytes);
 void test_free(Exec *ex, void *p);
 
+/* Makes the workspace NaN: an op that takes what an earlier one left there for its own is seen,
+ * whichever thread had that part. */
+void test_spoil_scratch(Exec *ex);
+
 /* A device tensor of n elements with the given values, rounded to storage; `values` receives what
  * the rounding left, so that a reference computed from it sees the op's true inputs. */
 store *test_store(Exec *ex, double *values, size_t n);

@@ -204,7 +204,9 @@ static Got run(Exec *ex, const Pack *p, AttnShape a) {
     float *lse = test_alloc(ex, nl * sizeof *lse);
     Segment *seg = test_alloc(ex, (size_t)p->nseg * sizeof *seg);
     exec_copy_in(ex, seg, p->seg, (size_t)p->nseg * sizeof *seg);
+    test_spoil_scratch(ex);
     ex->op->attn_fwd(ex, o, lse, q, k, v, seg, p->seg, p->nseg, p->N, a);
+    test_spoil_scratch(ex);
     ex->op->attn_bwd(ex, dq, dk, dv, d_o, q, k, v, o, lse, seg, p->seg, p->nseg, p->N, a);
     Got g = {test_get_store(ex, o, nq), test_get_f32(ex, lse, nl), test_get_store(ex, dq, nq),
              test_get_store(ex, dk, nk), test_get_store(ex, dv, nk)};
