@@ -9,6 +9,16 @@
 extern "C" {
 #endif
 
+/* Loops of nothing but a processor's multiplications, one call of which does `flops` on its thread:
+ * in the storage type, as matrix products do, and in f32 by elements. run NULL: unknown. */
+typedef struct PeakLoop {
+    void (*run)(void);
+    double flops;
+} PeakLoop;
+typedef struct PeakLoops {
+    PeakLoop products, vectors;
+} PeakLoops;
+
 /* Every entry has the contract of the exec_ function with the same name. */
 typedef struct Device {
     const char *name;                   /* "cpu", "cuda" */
@@ -29,15 +39,18 @@ typedef struct Device {
     void (*timer_start)(Exec *ex);
     double (*timer_stop)(Exec *ex);
     size_t (*cache)(Exec *ex);
+    const PeakLoops *peak[DTYPE_COUNT];  /* NULL: what the ops themselves do */
     bool maps_host;                      /* ops can read mapped files in place */
     size_t lazy_kernels, lazy_libraries; /* bytes: exec_lazy */
     size_t scratch; /* workspace taken at opening: allocating later would hold up the stream */
 } Device;
 
-extern const Device device_cpu;
+/* The CPU device at a level; CPU_AUTO: at the best. NULL: this build has no such level, or this
+ * processor cannot run it. */
+const Device *device_cpu(enum CpuLevel level);
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 6
+#define DEVICE_ABI 7
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

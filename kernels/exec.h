@@ -17,6 +17,7 @@
 #include <stddef.h>
 
 #include "kernels/choices.h"
+#include "kernels/cpu_level.h"
 #include "kernels/store.h"
 #include "kernels/watch.h"
 
@@ -47,6 +48,7 @@ typedef struct Exec {
  * The plug-in is libsails_cuda.so beside the program, or the file that SAILS_CUDA_PLUGIN names.
  * Returns NULL, or one sentence that says why the device cannot be had (static storage). */
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype);
+const char *exec_open_cpu(Exec *ex, enum CpuLevel level, enum Dtype dtype); /* a given level */
 void exec_close(Exec *ex); /* frees the scratch; allocations must have been freed; zeroed: no-op */
 
 /* Fresh device memory, 64-byte aligned; bytes may be 0. `what` names it in messages. */
@@ -80,6 +82,10 @@ void exec_sync(Exec *ex);
  */
 enum { SCRATCH_MIN = 1 << 20 };
 void *exec_scratch(Exec *ex, size_t bytes);
+
+/* What exec_open_cpu takes CPU_AUTO for; CPU_AUTO: this processor can run no level of this build.
+ */
+enum CpuLevel exec_cpu_level(void);
 
 /* The file of the plug-in that the device came from, NULL for the CPU's, which is linked in. */
 const char *exec_plugin(const Exec *ex);

@@ -177,7 +177,7 @@ static const char *device_card(Exec *ex) {
 enum { LAZY_KERNEL_BYTES = 16 << 20, LAZY_LIBRARY_BYTES = 48 * (2 << 20) };
 
 /* Filled at the first call: ISO C has no constant initialiser from another file's constant. */
-static Ops ops[DTYPE_COUNT] = {{.name = "cuda f32"}, {.name = "cuda bf16"}};
+static Ops ops[DTYPE_COUNT] = {{.name = "cuda f32"}, {.name = "cuda bf16", .rounds = true}};
 
 static const Device device_cuda = {
     .name = "cuda",

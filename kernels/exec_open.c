@@ -49,7 +49,17 @@ static const char *try_device(Exec *ex, const Device *d, enum Dtype dtype) {
 }
 
 const char *exec_plugin(const Exec *ex) {
-    return ex->device == &device_cpu ? NULL : plugin_path;
+    return strcmp(ex->device->name, "cpu") == 0 ? NULL : plugin_path;
+}
+
+const char *exec_open_cpu(Exec *ex, enum CpuLevel level, enum Dtype dtype) {
+    const Device *d = device_cpu(level);
+    if (d) return try_device(ex, d, dtype);
+    snprintf(why_text, sizeof why_text, "%s",
+             level == CPU_AUTO ? "this processor is too old: sails needs AVX2 and FMA (x86-64-v3, "
+                                 "Intel since 2013, AMD since 2017)"
+                               : "this processor cannot run that level");
+    return why_text;
 }
 
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype) {
@@ -58,5 +68,5 @@ const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype) {
         const char *why = cuda ? try_device(ex, cuda, dtype) : why_text;
         if (!why || kind == DEVICE_CUDA) return why;
     }
-    return try_device(ex, &device_cpu, dtype);
+    return exec_open_cpu(ex, CPU_AUTO, dtype);
 }

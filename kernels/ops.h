@@ -1,8 +1,9 @@
 /* ops.h - the op interface: every numerical step of sails, declared once.
  *
- * Each op has one twin per device: a native C twin (kernels/cpu/<op>.c, compiled once per storage
- * type) and a CUDA kernel (kernels/<op>.cu). The code above calls ops through ex->op and never
- * knows which twin runs. What both check of a call, and what it costs: contracts.h.
+ * Each op has one twin per device: a native C twin (kernels/cpu/<op>.c, compiled once per level of
+ * processors and storage type) and a CUDA kernel (kernels/<op>.cu). The code above calls ops
+ * through ex->op and never knows which twin runs. What both check of a call, and what it costs:
+ * contracts.h.
  *
  * What holds for every op, so that the contracts below state only what differs:
  *   arguments   Exec, outputs, inputs, dims, scalars - in that order.
@@ -340,17 +341,14 @@ typedef size_t op_qr_scratch(Exec *ex, int M, int N);
 /* clang-format on */
 
 typedef struct Ops {
-    const char *name; /* "cpu f32", "cuda bf16": for logs */
+    const char
+        *name;   /* "cpu avx512 f32", "cuda bf16": all that equal bits depend on but the build */
+    bool rounds; /* products take operands in the storage type alone: attention rounds its
+                  * weights to it, and the gradients of its scores */
 #define X(op) op_##op *op;
     SAILS_TABLE(X)
 #undef X
 } Ops;
-
-#define X(op) op_##op cpu_f32_##op, cpu_bf16_##op;
-SAILS_TABLE(X)
-#undef X
-
-extern const Ops ops_cpu_f32, ops_cpu_bf16;
 
 #ifdef __cplusplus
 }

@@ -10,12 +10,17 @@
 #include <unistd.h>
 
 #include "kernels/check.h"
-#include "kernels/cpu/tile.h"
+#include "kernels/ops.h"
 #include "kernels/device.h"
 
 int test_failures, test_quiet;
-static bool one_is_enough;
+static bool one_is_enough, brief_level;
 enum { GUARD = 64 };
+
+static bool is(const char *variable, const char *value) {
+    const char *now = getenv(variable);
+    return now && strcmp(now, value) == 0;
+}
 
 void test_fail(void) {
     test_failures++;
@@ -27,16 +32,28 @@ int test_done(const char *name) {
     return test_failures != 0;
 }
 
-void test_each_exec(void (*body)(Exec *ex)) {
-    const char *device = getenv("SAILS_TEST_DEVICE");
-    one_is_enough = getenv("SAILS_FIRST_FAILURE") != NULL;
-    enum DeviceKind kind = device && strcmp(device, "cuda") == 0 ? DEVICE_CUDA : DEVICE_CPU;
+static void run_on(void (*body)(Exec *ex), bool cuda, enum CpuLevel level) {
     for (int t = 0; t < DTYPE_COUNT; t++) {
         Exec ex;
-        const char *why = exec_open(&ex, kind, (enum Dtype)t);
+        const char *why = cuda ? exec_open(&ex, DEVICE_CUDA, (enum Dtype)t)
+                               : exec_open_cpu(&ex, level, (enum Dtype)t);
         CHECK(!why, "%s", why);
         body(&ex);
         exec_close(&ex);
+    }
+}
+
+void test_each_exec(void (*body)(Exec *ex)) {
+    one_is_enough = getenv("SAILS_FIRST_FAILURE") != NULL;
+    if (is("SAILS_TEST_DEVICE", "cuda"))
+        run_on(body, true, CPU_AUTO);
+    else {
+        run_on(body, false, CPU_AUTO);
+        brief_level = true;
+        for (int l = CPU_AUTO + 1; l < CPU_LEVEL_COUNT && is("SAILS_TEST_LEVELS", "all"); l++)
+            if (device_cpu((enum CpuLevel)l) && l != (int)exec_cpu_level())
+                run_on(body, false, (enum CpuLevel)l);
+        brief_level = false;
     }
 }
 
@@ -45,8 +62,7 @@ bool test_on_cpu(const Exec *ex) {
 }
 
 bool test_brief(void) {
-    const char *brief = getenv("SAILS_TEST_BRIEF");
-    return brief && strcmp(brief, "1") == 0;
+    return brief_level || is("SAILS_TEST_BRIEF", "1");
 }
 
 double test_noise(uint64_t seed, uint64_t i) {
@@ -172,11 +188,7 @@ double test_roundoff(enum Dtype t) {
 }
 
 double test_product_roundoff(const Exec *ex) {
-    bool rounds = strcmp(ex->device->name, "cuda") == 0;
-#if defined TILE_PAIRS
-    rounds = true;
-#endif
-    return rounds && ex->dtype == DTYPE_BF16 ? test_roundoff(DTYPE_BF16) : 0;
+    return ex->op->rounds ? test_roundoff(ex->dtype) : 0;
 }
 
 int test_close(const char *what, const double *got, const double *ref, size_t n, double atol,

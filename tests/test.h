@@ -18,8 +18,9 @@ void test_fail(void);
 int test_done(const char *name);
 
 /* Runs `body` once on every device and storage type under test: cpu f32, cpu bf16, and with
- * SAILS_TEST_DEVICE=cuda the plug-in's two instead. The Exec is open; what the body allocates it
- * must free. */
+ * SAILS_TEST_DEVICE=cuda the plug-in's two instead. With SAILS_TEST_LEVELS=all also at the CPU's
+ * other levels that run here, where test_brief is true. The Exec is open; what the body allocates
+ * it must free. */
 void test_each_exec(void (*body)(Exec *ex));
 
 /* Is this the CPU device? What tells of the test or of the host's code and not of the device, such

@@ -238,12 +238,26 @@ without_gpu() { # "why"
     bad 2 "--device cuda: $1" generate --model m --prompts prompts.jsonl --device cuda
     good train --model m --data chats.jsonl --init lora --rank 2 --max-length 60 --dtype f32 \
         --steps 1 --device auto --out "auto$((autos += 1))"
-    has "1 steps of 64 documents, cpu f32"
+    has "1 steps of 64 documents, cpu "
 }
 autos=0
 SAILS_CUDA_PLUGIN=$work/none.so without_gpu "the CUDA plug-in does not load ($work/none.so"
 if [ -e "$(dirname "$sails")/libsails_cuda.so" ] && [ ! -e /dev/nvidiactl ]; then
     without_gpu "no GPU answers"
+fi
+
+# -------------------------------------------------------- a level of the processor's: one, any --
+levels=$("$sails" train --help | sed -n 's/.*--cpu \([^ ]*\).*/\1/p')
+least=$(cut -d'|' -f2 <<<"$levels")
+bad 2 "--cpu: expected one of $levels" train --model m --data chats.jsonl --cpu pentium
+good train --model m --data chats.jsonl --init lora --rank 2 --max-length 60 --dtype f32 \
+    --steps 1 --cpu "$least" --out least
+has "1 steps of 64 documents, cpu $least f32"
+# A processor of 2008, where the program itself can run on one: a sanitizer's cannot.
+if [ "$(uname -m)" = x86_64 ] && qemu-x86_64 -cpu Nehalem "$sails" --version >/dev/null 2>&1; then
+    said=$(qemu-x86_64 -cpu Nehalem "$sails" subspace --scores s --out b 2>&1) && fail "it ran"
+    [ $? -eq 2 ] || fail "another exit code than 2"
+    [[ $said == "sails: --cpu auto: this processor is too old: "* && $said != *$'\n'* ]] || fail "$said"
 fi
 
 # ------------------------------------------------------------------------------------- plan --

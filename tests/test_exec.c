@@ -220,7 +220,7 @@ static void test_choice(void) {
            said(why));
     EXPECT(!strchr(said(why), '\n'), "one line");
     why = exec_open(&ex, DEVICE_AUTO, DTYPE_BF16);
-    EXPECT(!why && strcmp(ex.op->name, "cpu bf16") == 0, "said %s", said(why));
+    EXPECT(!why && strncmp(ex.op->name, "cpu ", 4) == 0, "said %s", said(why));
     EXPECT(ex.dtype == DTYPE_BF16, "storage type");
     exec_close(&ex);
 }

@@ -2,8 +2,8 @@
 # tools/install.sh [run|test] - installs what is missing on a Debian machine, and only that.
 #
 #   run   (default) what building and running sails needs
-#   test  in addition what tools/test.sh needs: Clang, the CUDA toolkit's compiler and headers, and
-#         its disassembler
+#   test  in addition what tools/test.sh needs: Clang, the CUDA toolkit's compiler and headers, its
+#         disassembler, and a processor made of software (qemu)
 #
 # The CUDA toolkit is left alone if nvcc and the headers that sails includes are there. Otherwise the
 # parts of it that the plug-in needs come from NVIDIA's wheels on PyPI (1 GB), into ~/.cache/sails/cuda,
@@ -13,7 +13,7 @@ set -euo pipefail
 WHAT=${1:-run}
 BUILD=(build-essential cmake ninja-build pkg-config libopenblas-serial-dev libjansson-dev libzip-dev
     zlib1g-dev libyaml-dev libpcre2-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev)
-TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv)
+TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv qemu-user)
 CUDA_FOLDER=$HOME/.cache/sails/cuda
 CUDA_VERSION=13.0
 CUDA_WHEELS=(nvidia-cuda-{nvcc,crt,runtime,cccl,profiler-api}==$CUDA_VERSION.*

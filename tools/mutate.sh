@@ -7,7 +7,8 @@
 # and their builds stay in build-mutants/, so that a second run is fast. Reports CAUGHT, or why not:
 # MISSED (the test stayed green), TIMEOUT (it did not end in five minutes: on a busy machine that
 # shows nothing), BROKEN (does not compile), and exits 1 if any fault was not caught. Before that, and
-# whatever was asked for, it says which lines of the whole list no longer change their file.
+# whatever was asked for, it says which lines of the whole list no longer change their file. Files
+# called *_amx.* are left out where the processor has no AMX.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD JOBS=${JOBS:-$(nproc)}
@@ -38,6 +39,9 @@ done
 
 # Lines of "file | sed command | test". The command may contain bars, the other two may not.
 mapfile -t mutants < <(grep -vE '^ *(#|$)' tests/mutants.txt | grep -F -- "$WORD")
+if ! grep -qw amx_bf16 /proc/cpuinfo; then # they would not run
+    mapfile -t mutants < <(printf '%s\n' "${mutants[@]}" | grep -v '^[^ |]*_amx\.')
+fi
 if [ -n "$SAMPLE" ]; then
     seed=${SAILS_SEED:-$((16#$(git rev-parse HEAD 2>/dev/null | cut -c1-7 || echo 1)))}
     mapfile -t mutants < <(printf '%s\n' "${mutants[@]}" |
@@ -66,7 +70,8 @@ update() {
     done < <(cd "$TREE" && find . -type f | cut -c3-)
     # Less optimised than a release: it is compiled many times and run once.
     cmake -S "$TREE" -B "$BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O1 \
-        -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSAILS_CUDA=OFF >"$LOG"
+        -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSAILS_CUDA=OFF \
+        -DSAILS_CPU_LEVELS="x86-64-v3;avx512+bf16;amx" >"$LOG"
 }
 
 build_and_test() { # TEST: 0 green, 1 red, 2 does not build, 3 does not end

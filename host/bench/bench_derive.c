@@ -94,7 +94,6 @@ static double paper_timer_stop(Exec *ex) {
 }
 static const Device paper = {
     .name = "paper",
-    .ops = {[DTYPE_BF16] = &ops_cpu_bf16}, /* of which no more than the contracts run */
     .close = paper_nothing,
     .alloc = paper_alloc,
     .free = paper_free,
@@ -113,8 +112,9 @@ static void count(void *context, const OpCall *call) {
     if (ex->state) op_sums_add(ex->state, call);
 }
 
-static void paper_open(Exec *ex) {
-    *ex = (Exec){.op = paper.ops[DTYPE_BF16], .device = &paper, .dtype = DTYPE_BF16};
+/* The CPU's ops, of which no more than the contracts run. */
+static void paper_open(Exec *ex, const Device *cpu) {
+    *ex = (Exec){.op = cpu->ops[DTYPE_BF16], .device = &paper, .dtype = DTYPE_BF16};
     exec_count(ex, count, ex);
 }
 
@@ -291,6 +291,7 @@ bool bench_derive(const Settings *s, Err *err) {
     if (s->bench.rows < s->bench.length)
         return err_set(err, EXIT_USAGE, "--rows: expected at least --length %d, got %d",
                        s->bench.length, s->bench.rows);
+    Exec cpu;
     if (!bench_config(&c, s, err)) return false;
     if (s->bench.length > c.max_positions) {
         err_set(err, EXIT_USAGE, "--length: expected at most the model's %d positions, got %d",
@@ -299,7 +300,12 @@ bool bench_derive(const Settings *s, Err *err) {
         return false;
     }
     Derived d = {.sums = {.by_shape = true, .peak = &h100}};
-    paper_open(&d.r.ex);
+    if (!runtime_cpu(&cpu, s, err)) {
+        config_free(&c);
+        return false;
+    }
+    paper_open(&d.r.ex, cpu.device);
+    exec_close(&cpu);
     paper_model(&d.r.model, &d.r.ex, &c);
     bool ok = adapting_fresh(&d.r, s, START_LORA, NULL, err) && take_steps(&d, s, err);
     if (ok) print(&d, s);

@@ -8,7 +8,6 @@
 #include "host/stage/noise.h"
 #include "host/stage/flops.h"
 #include "host/cli/print.h"
-#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 
 double device_peak_seconds(const Peak *peak, const OpCall *call) {
@@ -19,32 +18,7 @@ double device_peak_seconds(const Peak *peak, const OpCall *call) {
 
 /* --------------------------------------------------------------------------- the processor -- */
 
-/* Chains of the instructions that tile.h has decided on for the kernels, whatever else the
- * processor could do. Fourteen independent ones hide the latency of any current processor. Inline
- * assembly, because compilers fold loops of intrinsics whose result is known. */
-#define CHAINS(op, r)                                                                         \
-    op(r, 0) op(r, 1) op(r, 2) op(r, 3) op(r, 4) op(r, 5) op(r, 6) op(r, 7) op(r, 8) op(r, 9) \
-        op(r, 10) op(r, 11) op(r, 12) op(r, 13)
-#define FMA(r, i) "vfmadd231ps %%" r "14, %%" r "15, %%" r #i "\n\t"
-#define DOT(r, i) "vdpbf16ps %%" r "14, %%" r "15, %%" r #i "\n\t"
-#define CLEAR(r, i) "vpxor %%xmm" #i ", %%xmm" #i ", %%xmm" #i "\n\t"
-#define CLOBBERS                                                                             \
-    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
-enum { STEPS = 2000000, CHAIN_COUNT = 14, TRIES = 30 };
-
-#define CHAIN_LOOP(name, op, r)                                                      \
-    static void name(void) {                                                         \
-        __asm__ volatile(CHAINS(CLEAR, r) CLEAR(r, 14) CLEAR(r, 15)::: CLOBBERS);    \
-        for (int i = 0; i < STEPS; i++) __asm__ volatile(CHAINS(op, r)::: CLOBBERS); \
-    }
-
-#if defined TILE_FMA
-CHAIN_LOOP(fma_chains, FMA, TILE_REGISTER)
-#endif
-#if defined TILE_PAIRS
-CHAIN_LOOP(dot_chains, DOT, TILE_REGISTER)
-#endif
+enum { TRIES = 30 };
 
 /* The best of several: what is wanted is the machine's limit, not its average. */
 static double fastest(void work(void), int tries) {
@@ -79,19 +53,14 @@ static double read_rate(void) {
     return sink == 0 ? rate : 0; /* keeps the sum alive */
 }
 
-static Peak measure_processor(enum Dtype dtype) {
-    Peak p = {0};
-    (void)dtype;
-#if defined TILE_FMA
-    const double lanes = (double)omp_get_max_threads() * TILE_VEC * CHAIN_COUNT * STEPS;
-    p.vectors = 2 * lanes / fastest(fma_chains, TRIES);
-#endif
-    p.products = p.vectors;
-#if defined TILE_PAIRS
-    if (dtype == DTYPE_BF16) p.products = 4 * lanes / fastest(dot_chains, TRIES);
-#endif
-    p.bytes = read_rate();
-    return p;
+static double loop_rate(const PeakLoop *loop) {
+    return loop->run ? omp_get_max_threads() * loop->flops / fastest(loop->run, TRIES) : 0;
+}
+
+static Peak measure_processor(const PeakLoops *loops) {
+    return (Peak){.products = loop_rate(&loops->products),
+                  .vectors = loop_rate(&loops->vectors),
+                  .bytes = read_rate()};
 }
 
 /* -------------------------------------------------------------------------- another device -- */
@@ -114,6 +83,7 @@ static double copy_rate(Exec *ex) {
 }
 
 Peak device_peak_measure(Exec *ex) {
-    if (ex->device == &device_cpu) return measure_processor(ex->dtype);
+    const PeakLoops *loops = ex->device->peak[ex->dtype];
+    if (loops) return measure_processor(loops);
     return (Peak){.products = flops_peak(ex), .bytes = copy_rate(ex)};
 }

@@ -54,6 +54,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(run, INT, seed, "0", 0, 2147483647, "", PLAIN, "of every random choice") \
     X(run, INT, threads, "auto", 0, 1024, "auto|threads", PLAIN, \
       "worker threads; auto: one per processor") \
+    X(run, CHOICE, cpu, "auto", 0, 0, "auto" CPU_LEVELS(CHOICE_WORD), PLAIN, \
+      "instructions that the CPU device may use; auto: the best that this processor has") \
     X(run, FLAG, json, "false", 0, 0, "", DISPLAY, "results as JSON on stdout, one object a line")
 
 #define SETTINGS_MODEL(X) \

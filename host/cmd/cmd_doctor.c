@@ -41,14 +41,14 @@ __attribute__((format(printf, 4, 5))) static void say(Doctor *d, enum Verdict v,
         printf("%-5s %-10s %s\n", name[v], check, text);
 }
 
+#define LEVEL_NAME(value, name, id) name,
+
 static void check_processor(Doctor *d, const Machine *m) {
-    const char *best = m->amx_bf16      ? "AVX-512 with bf16; its AMX is not used"
-                       : m->avx512_bf16 ? "AVX-512 with bf16"
-                       : m->avx512      ? "AVX-512, bf16 computed in f32"
-                       : m->avx2        ? "AVX2, bf16 computed in f32"
-                                        : "no AVX2";
-    say(d, m->avx2 ? GOOD : NOTE, "processor", "%s, %s; --dtype auto means %s",
-        *m->cpu ? m->cpu : "unknown", best, dtype_name(machine_auto_dtype(DEVICE_CPU)));
+    static const char *const level[] = {"too old", CPU_LEVELS(LEVEL_NAME)};
+    enum CpuLevel best = exec_cpu_level();
+    say(d, best ? GOOD : BAD, "processor", "%s; --cpu auto means %s, --dtype auto %s",
+        *m->cpu ? m->cpu : "unknown", level[best],
+        dtype_name(machine_auto_dtype(DEVICE_CPU, best)));
     int threads = omp_get_max_threads();
     say(d, threads > m->processors ? NOTE : GOOD, "threads", "%d worker threads, %d processors%s",
         threads, m->processors,
@@ -116,20 +116,35 @@ static bool gemm_right(Exec *ex) {
     return right;
 }
 
-static void check_device(Doctor *d, enum DeviceKind kind) {
-    const char *check = kind == DEVICE_CUDA ? "cuda" : "cpu";
+static void check_products(Doctor *d, const char *check, Exec *ex) {
+    bool right = gemm_right(ex);
+    double rate = flops_peak(ex);
+    say(d, right ? GOOD : BAD, check, "%s matmul is %s, %.0f GFLOP/s", ex->op->name,
+        right ? "right" : "WRONG: expected the sum of products within rounding", rate / 1e9);
+    exec_close(ex);
+}
+
+/* Every level that runs here, or the one that was asked for. */
+static void check_cpu(Doctor *d, enum CpuLevel wanted) {
+    for (int l = CPU_AUTO + 1; l < CPU_LEVEL_COUNT; l++)
+        for (int t = 0; t < DTYPE_COUNT; t++) {
+            Exec ex;
+            if (wanted != CPU_AUTO && (int)wanted != l) continue;
+            const char *why = exec_open_cpu(&ex, (enum CpuLevel)l, (enum Dtype)t);
+            if (!why) check_products(d, "cpu", &ex);
+            if (why && (int)wanted == l) say(d, BAD, "cpu", "%s", why);
+        }
+}
+
+static void check_cuda(Doctor *d) {
     for (int t = 0; t < DTYPE_COUNT; t++) {
         Exec ex;
-        const char *why = exec_open(&ex, kind, (enum Dtype)t);
+        const char *why = exec_open(&ex, DEVICE_CUDA, (enum Dtype)t);
         if (why) {
-            say(d, kind == DEVICE_CUDA ? NOTE : BAD, check, "%s", why);
+            say(d, NOTE, "cuda", "%s", why);
             return;
         }
-        bool right = gemm_right(&ex);
-        double rate = flops_peak(&ex);
-        say(d, right ? GOOD : BAD, check, "%s matmul is %s, %.0f GFLOP/s", dtype_name(ex.dtype),
-            right ? "right" : "WRONG: expected the sum of products within rounding", rate / 1e9);
-        exec_close(&ex);
+        check_products(d, "cuda", &ex);
     }
 }
 
@@ -191,19 +206,17 @@ static bool run(const Args *a, Err *err) {
     check_processor(&d, &m);
     check_memory(&d, &m);
     check_libraries(&d);
-    check_device(&d, DEVICE_CPU);
-    check_device(&d, DEVICE_CUDA);
+    check_cpu(&d, (enum CpuLevel)s->run.cpu);
+    check_cuda(&d);
     const char *tokenizer = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
     if (*tokenizer) check_tokenizer(&d, tokenizer, s->model.path);
     if (d.rows) print_json(json_pack("{s:o, s:i}", "checks", d.rows, "bad", d.bad));
     return !d.bad || err_set(err, EXIT_INTERNAL, "doctor: %d of the checks above failed", d.bad);
 }
 
-static const Use use[] = {{"model.path", USE_OPTIONAL},
-                          {"model.tokenizer", USE_OPTIONAL},
-                          {"threads", USE_OPTIONAL},
-                          {"json", USE_OPTIONAL},
-                          {NULL, USE_OPTIONAL}};
+static const Use use[] = {{"model.path", USE_OPTIONAL}, {"model.tokenizer", USE_OPTIONAL},
+                          {"threads", USE_OPTIONAL},    {"cpu", USE_OPTIONAL},
+                          {"json", USE_OPTIONAL},       {NULL, USE_OPTIONAL}};
 
 const Command cmd_doctor = {
     .name = "doctor",

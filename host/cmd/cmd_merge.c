@@ -11,6 +11,7 @@
 #include "host/cli/command.h"
 #include "data/base/interrupt.h"
 #include "host/stage/model_files.h"
+#include "host/stage/runtime.h"
 #include "host/cli/print.h"
 #include "kernels/bf16.h"
 #include "model/lora.h"
@@ -251,9 +252,7 @@ static bool run(const Args *a, Err *err) {
     Config c = {0};
     Exec ex;
     StSet *base = NULL;
-    if (!model_files_refuse_existing(s->merge.out, err)) return false;
-    const char *why = exec_open(&ex, DEVICE_CPU, DTYPE_F32);
-    CHECK(!why, "%s", why);
+    if (!model_files_refuse_existing(s->merge.out, err) || !runtime_cpu(&ex, s, err)) return false;
     Merge m = {.c = &c};
     bool ok = config_load(&c, s->model.path, err) &&
               st_open_folder(&base, s->model.path, "model", err) &&
@@ -269,7 +268,8 @@ static bool run(const Args *a, Err *err) {
 
 static const Use use[] = {{"merge.*", USE_OPTIONAL},  {"merge.out", USE_NEEDED},
                           {"model.path", USE_NEEDED}, {"model.adapter", USE_NEEDED},
-                          {"json", USE_OPTIONAL},     {NULL, USE_OPTIONAL}};
+                          {"cpu", USE_OPTIONAL},      {"json", USE_OPTIONAL},
+                          {NULL, USE_OPTIONAL}};
 
 const Command cmd_merge = {
     .name = "merge",

@@ -133,6 +133,7 @@ static const Use use[] = {ONLY("plan.*"),
                           ONLY("generate.top-p"),
                           ONLY("seed"),
                           ONLY("threads"),
+                          ONLY("cpu"),
                           ONLY("json"),
                           {NULL, USE_OPTIONAL}};
 

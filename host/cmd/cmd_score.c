@@ -85,6 +85,7 @@ static const Use use[] = {{"score.*", USE_OPTIONAL},
                           {"data.max-length", USE_OPTIONAL},
                           {"data.pack-tokens", USE_OPTIONAL},
                           {"threads", USE_OPTIONAL},
+                          {"cpu", USE_OPTIONAL},
                           {"json", USE_OPTIONAL},
                           {NULL, USE_OPTIONAL}};
 

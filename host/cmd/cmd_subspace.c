@@ -4,14 +4,14 @@
 #include "host/stage/adapting.h"
 #include "host/cli/command.h"
 #include "host/cli/print.h"
+#include "host/stage/runtime.h"
 
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Scores scores = {0};
     Subspace subspace = {0};
     Exec ex;
-    const char *why = exec_open(&ex, DEVICE_CPU, DTYPE_F32); /* all of it is in double */
-    CHECK(!why, "%s", why);
+    if (!runtime_cpu(&ex, s, err)) return false; /* all of it is in double */
     bool ok = scores_load(&scores, s->subspace.scores, err) &&
               adapting_subspace(&subspace, &ex, &scores, s->score.sae, s, err) &&
               subspace_save(&subspace, s->subspace.out, err);
@@ -25,10 +25,10 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-static const Use use[] = {{"subspace.*", USE_OPTIONAL}, {"subspace.scores", USE_NEEDED},
-                          {"subspace.out", USE_NEEDED}, {"score.sae", USE_OPTIONAL},
-                          {"train.rank", USE_OPTIONAL}, {"seed", USE_OPTIONAL},
-                          {"json", USE_OPTIONAL},       {NULL, USE_OPTIONAL}};
+static const Use use[] = {
+    {"subspace.*", USE_OPTIONAL}, {"subspace.scores", USE_NEEDED}, {"subspace.out", USE_NEEDED},
+    {"score.sae", USE_OPTIONAL},  {"train.rank", USE_OPTIONAL},    {"seed", USE_OPTIONAL},
+    {"cpu", USE_OPTIONAL},        {"json", USE_OPTIONAL},          {NULL, USE_OPTIONAL}};
 
 const Command cmd_subspace = {
     .name = "subspace",

@@ -103,6 +103,7 @@ static const Use use[] = {{"model.path", USE_NEEDED},
                           USE_TRAINING,
                           ONLY("seed"),
                           ONLY("threads"),
+                          ONLY("cpu"),
                           ONLY("json"),
                           {NULL, USE_OPTIONAL}};
 

@@ -10,6 +10,7 @@
 #include "data/base/safetensors.h"
 #include "host/cmd/inspect.h"
 #include "host/cli/print.h"
+#include "host/stage/runtime.h"
 #include "host/stage/scoring.h"
 #include "model/config.h"
 #include "model/sae.h"
@@ -188,8 +189,10 @@ static bool scores_facts(json_t *facts, const char *path, const Settings *s, Err
     json_object_update(facts, found);
     json_decref(found);
     Exec ex;
-    const char *why = exec_open(&ex, DEVICE_CPU, DTYPE_F32);
-    CHECK(!why, "%s", why);
+    if (!runtime_cpu(&ex, s, err)) {
+        scores_free(&scores);
+        return false;
+    }
     FILE *f = text_begin();
     scoring_print(f, &ex, &scores, (enum ScoreKind)s->subspace.by, s->subspace.top_k);
     text_end(f, facts);

@@ -10,7 +10,9 @@
 #include <zip.h>
 #include <zlib.h>
 
+#include "kernels/device.h"
 #include "kernels/lapack.h"
+#include "kernels/ops.h"
 
 /* The value behind "NAME   :" in a /proc file of such lines; "" when it is not there. */
 static void proc_value(const char *path, const char *name, char *value, size_t room) {
@@ -37,13 +39,6 @@ static double proc_kb(const char *path, const char *name) {
     return strtod(value, NULL) * 1024;
 }
 
-static bool has_flag(const char *flags, const char *flag) {
-    size_t n = strlen(flag);
-    for (const char *p = flags; (p = strstr(p, flag)); p += n)
-        if ((p == flags || p[-1] == ' ') && (p[n] == ' ' || p[n] == 0)) return true;
-    return false;
-}
-
 /* The control group's limit (version 2, then 1); "max" and absurdly large values mean none. */
 static double memory_limit(double memory) {
     static const char *const path[] = {"/sys/fs/cgroup/memory.max",
@@ -62,12 +57,6 @@ static double memory_limit(double memory) {
 void machine_read(Machine *m) {
     memset(m, 0, sizeof *m);
     proc_value("/proc/cpuinfo", "model name", m->cpu, sizeof m->cpu);
-    char flags[8192];
-    proc_value("/proc/cpuinfo", "flags", flags, sizeof flags);
-    m->avx2 = has_flag(flags, "avx2");
-    m->avx512 = has_flag(flags, "avx512f");
-    m->avx512_bf16 = has_flag(flags, "avx512_bf16");
-    m->amx_bf16 = has_flag(flags, "amx_bf16");
     cpu_set_t set;
     m->processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
     m->memory = proc_kb("/proc/meminfo", "MemTotal");
@@ -75,11 +64,11 @@ void machine_read(Machine *m) {
     m->limit = memory_limit(m->memory);
 }
 
-enum Dtype machine_auto_dtype(enum DeviceKind kind) {
+/* On a CPU that multiplies bf16 it is the faster one, elsewhere only the smaller. */
+enum Dtype machine_auto_dtype(enum DeviceKind kind, enum CpuLevel level) {
     if (kind == DEVICE_CUDA) return DTYPE_BF16;
-    Machine m;
-    machine_read(&m);
-    return m.avx512_bf16 ? DTYPE_BF16 : DTYPE_F32;
+    const Device *d = device_cpu(level);
+    return d && d->ops[DTYPE_BF16]->rounds ? DTYPE_BF16 : DTYPE_F32;
 }
 
 json_t *machine_versions(void) {

@@ -10,15 +10,14 @@
 
 typedef struct Machine {
     char cpu[128];
-    bool avx2, avx512, avx512_bf16, amx_bf16;
     int processors;                  /* that this process may use */
     double memory, available, limit; /* bytes; limit: of the control group, 0: none */
 } Machine;
 
 void machine_read(Machine *m);
 
-/* The storage type that `--dtype auto` means on this device kind. */
-enum Dtype machine_auto_dtype(enum DeviceKind kind);
+/* The storage type that `--dtype auto` means on this device kind, at this level of the CPU's. */
+enum Dtype machine_auto_dtype(enum DeviceKind kind, enum CpuLevel level);
 
 /* {"sails": "0.1.0", "openblas": ..., ...} */
 json_t *machine_versions(void);

@@ -245,8 +245,7 @@ static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool traini
     *b = (Base){.ex = ex, .kind = PLAN_ANONYMOUS};
     if (exec_memory(ex, &available, &all)) b->kind = PLAN_DEVICE;
     if (!config_load(&b->c, s->model.path, err)) return false;
-    const char *why = exec_open(&b->cpu, DEVICE_CPU, DTYPE_F32);
-    CHECK(!why, "%s", why);
+    if (!runtime_cpu(&b->cpu, s, err)) return false;
     code(p, b);
     return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
 }

@@ -12,7 +12,18 @@
 
 static enum Dtype dtype_for(const Settings *s, enum DeviceKind kind) {
     return s->model.dtype ? (enum Dtype)(s->model.dtype - 1) /* auto stands before them */
-                          : machine_auto_dtype(kind);
+                          : machine_auto_dtype(kind, (enum CpuLevel)s->run.cpu);
+}
+
+static bool open_cpu(Exec *ex, const Settings *s, enum Dtype dtype, Err *err) {
+    const char *why = exec_open_cpu(ex, (enum CpuLevel)s->run.cpu, dtype);
+    char level[SETTING_KEY];
+    setting_choice_name(setting_find("cpu")->detail, s->run.cpu, level);
+    return !why || err_set(err, EXIT_USAGE, "--cpu %s: %s; sails doctor says more", level, why);
+}
+
+bool runtime_cpu(Exec *ex, const Settings *s, Err *err) {
+    return open_cpu(ex, s, DTYPE_F32, err);
 }
 
 bool runtime_device(Runtime *r, const Settings *s, Err *err) {
@@ -25,11 +36,9 @@ bool runtime_device(Runtime *r, const Settings *s, Err *err) {
         if (!exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA))) return true;
         kind = DEVICE_CPU;
     }
+    if (kind == DEVICE_CPU) return open_cpu(&r->ex, s, dtype_for(s, kind), err);
     const char *why = exec_open(&r->ex, kind, dtype_for(s, kind));
-    if (!why) return true;
-    memset(&r->ex, 0, sizeof r->ex);
-    return err_set(err, EXIT_USAGE, "--device %s: %s; sails doctor says more",
-                   kind == DEVICE_CUDA ? "cuda" : "cpu", why);
+    return !why || err_set(err, EXIT_USAGE, "--device cuda: %s; sails doctor says more", why);
 }
 
 /* Asked before its tokenizer: a folder of another kind is called by that. */

@@ -15,6 +15,9 @@ typedef struct Runtime {
 
 /* Zero-initialise; open in this order; runtime_close accepts any state between. */
 bool runtime_device(Runtime *r, const Settings *s, Err *err);
+
+/* For what is always done on the CPU, in f32 or in double: that device alone. */
+bool runtime_cpu(Exec *ex, const Settings *s, Err *err);
 bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err); /* model.tokenizer or model.path */
 
 /* The same for data that may be token ids: without a tokenizer.json the ids of the model's config

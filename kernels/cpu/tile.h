@@ -1,9 +1,9 @@
-/* tile.h - vectors, as wide as the processor's, and the instructions that multiply them.
+/* tile.h - vectors, as wide as the level's, and the instructions that multiply them.
  *
- * With vector types, not intrinsics: the compiler makes AVX-512, AVX2 or SSE of them. Decided here
- * alone, for the kernels, for the peaks that they are measured against (host/bench/device_peak.c)
- * and for the tests' tolerances: TILE_PAIRS, that bf16 is multiplied in pairs (vdpbf16ps; all else
- * is f32), and TILE_FMA, that an f32 product and its addition are one instruction. */
+ * With vector types, not intrinsics: the compiler makes AVX-512, AVX2 or NEON of them. Decided here
+ * alone, for the kernels, for the peaks that they are measured against (peak.c) and for what the op
+ * table says of itself: TILE_PAIRS, that bf16 is multiplied in pairs (all else is f32), and
+ * TILE_AMX, that AMX does it (tdpbf16ps; else vdpbf16ps). */
 #ifndef SAILS_TILE_H
 #define SAILS_TILE_H
 
@@ -16,15 +16,14 @@ enum { TILE_VEC = 16 };
 #define TILE_REGISTER "ymm"
 enum { TILE_VEC = 8 };
 #else
-#define TILE_REGISTER "xmm"
 enum { TILE_VEC = 4 };
 #endif
 
 #if defined __AVX512BF16__
 #define TILE_PAIRS
 #endif
-#if defined __AVX512F__ || defined __FMA__
-#define TILE_FMA
+#if defined __AMX_BF16__
+#define TILE_AMX
 #endif
 
 typedef float tile_vec __attribute__((vector_size(TILE_VEC * sizeof(float))));

@@ -1,17 +1,23 @@
 /* twin.h - what every CPU twin starts from: the element type of this compilation, the op's contract
- * and the gate to device memory. Each file of kernels/cpu is compiled twice, with TWIN_f32 and with
- * TWIN_bf16. */
+ * and the gate to device memory. Each file of kernels/cpu is compiled for every level of
+ * cpu_level.h, twice: with TWIN_f32 and with TWIN_bf16. TWIN_LEVEL and
+ * TWIN_LEVEL_NAME name the level. */
 #ifndef SAILS_TWIN_H
 #define SAILS_TWIN_H
 
 #include "kernels/bf16.h"
 #include "kernels/contracts.h"
 #include "kernels/cpu/gate.h"
+#include "kernels/ops.h"
+
+#define TWIN_JOIN(level, dtype, op) cpu_##level##_##dtype##_##op
+#define TWIN_OF(level, dtype, op) TWIN_JOIN(level, dtype, op)
 
 #if defined TWIN_f32
 typedef float elem;
-#define TWIN(op) cpu_f32_##op
+#define TWIN(op) TWIN_OF(TWIN_LEVEL, f32, op)
 #define TWIN_DTYPE DTYPE_F32
+#define TWIN_DTYPE_NAME "f32"
 static inline float elem_get(elem e) {
     return e;
 }
@@ -20,8 +26,9 @@ static inline elem elem_put(float f) {
 }
 #elif defined TWIN_bf16
 typedef bf16 elem;
-#define TWIN(op) cpu_bf16_##op
+#define TWIN(op) TWIN_OF(TWIN_LEVEL, bf16, op)
 #define TWIN_DTYPE DTYPE_BF16
+#define TWIN_DTYPE_NAME "bf16"
 static inline float elem_get(elem e) {
     return bf16_to_f32(e);
 }
@@ -31,6 +38,11 @@ static inline elem elem_put(float f) {
 #else
 #error "compile with -DTWIN_f32 or -DTWIN_bf16"
 #endif
+
+/* All twins of this compilation. */
+#define X(op) op_##op TWIN(op);
+SAILS_TABLE(X)
+#undef X
 
 /* The first statement of every twin. */
 #define OP_BEGIN(ex, op, ...)      \

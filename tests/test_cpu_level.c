@@ -1,0 +1,81 @@
+/* Which level a processor runs at: the best of those that a build has, or the one that is asked
+ * for, and what is said of one that it cannot run. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/check.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "tests/test.h"
+
+#define NAME(value, name, id) [value] = name,
+static const char *const level_name[CPU_LEVEL_COUNT] = {CPU_LEVELS(NAME)};
+
+/* What /proc/cpuinfo says must be there for a level. */
+static const char *const wanted_flags[] = {"avx2", "avx512vl", "avx512_bf16", "amx_bf16"};
+
+static bool processor_has(const char *flag) {
+    char line[16384], word[64];
+    bool has = false;
+    snprintf(word, sizeof word, " %s ", flag);
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    CHECK(f, "no /proc/cpuinfo");
+    while (!has && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = ' ';
+        has = strncmp(line, "flags", 5) == 0 && strstr(line, word);
+    }
+    fclose(f);
+    return has;
+}
+
+/* As the system lists them; that AMX may be used is the system's to say. */
+static void test_runs(void) {
+#if defined __x86_64__
+    bool below = true;
+    for (int l = CPU_AUTO + 1; l < CPU_LEVEL_COUNT; l++) {
+        bool here = below && processor_has(wanted_flags[l - CPU_V3]);
+        bool runs = cpu_level_runs((enum CpuLevel)l);
+        EXPECT(runs == here || (l == CPU_AMX && here), "%s: runs %d, in /proc/cpuinfo %d",
+               level_name[l], runs, here);
+        below = here;
+    }
+#endif
+}
+
+static void test_best(void) {
+    enum CpuLevel best = cpu_level_best(~0u);
+    EXPECT(cpu_level_best(0) == CPU_AUTO, "a level of a build that has none");
+    EXPECT(best != CPU_AUTO && cpu_level_runs(best), "best is %d", best);
+    for (int l = CPU_AUTO + 1; l < CPU_LEVEL_COUNT; l++) {
+        enum CpuLevel alone = cpu_level_best(1u << l), least = cpu_level_best(1u << l | 2u);
+        EXPECT(alone == CPU_AUTO || alone == (enum CpuLevel)l, "%d of level %d alone", alone, l);
+        EXPECT(alone != CPU_AUTO ? least == alone : least <= CPU_AUTO + 1, "%d of %d and the least",
+               least, l);
+    }
+}
+
+/* Each level of this build that runs can be had, under its name; one that does not says so. */
+static void test_open(void) {
+    char want[64];
+    for (int l = CPU_AUTO; l < CPU_LEVEL_COUNT; l++)
+        for (int t = 0; t < DTYPE_COUNT; t++) {
+            Exec ex;
+            const char *why = exec_open_cpu(&ex, (enum CpuLevel)l, (enum Dtype)t);
+            int is = l == CPU_AUTO ? (int)exec_cpu_level() : l;
+            snprintf(want, sizeof want, "cpu %s %s", level_name[is], dtype_name((enum Dtype)t));
+            if (why)
+                EXPECT(!cpu_level_runs((enum CpuLevel)l) || !device_cpu((enum CpuLevel)l), "%s: %s",
+                       want, why);
+            else
+                EXPECT(strcmp(ex.op->name, want) == 0, "%s is called %s", want, ex.op->name);
+            exec_close(&ex);
+        }
+}
+
+int main(void) {
+    test_runs();
+    test_best();
+    test_open();
+    return test_done("cpu_level");
+}
