@@ -204,6 +204,12 @@ static inline Left rows_of_keys(const Scores *s, int c0) {
  * one is completed with zeros. */
 static inline Left rows_of_columns(unit *pairs, const Scores *s, int c0, int n) {
     if (UNIT == 1) return (Left){(const cell *)s->f + c0 * KEYS, UNIT, PANEL};
+#if defined UNITS_FOR_AMX
+    Source from = {(const cell *)s->cells + c0 * KEYS, PANEL, 1};
+    cell *rows = (cell *)(pairs + c0 * KEYS / UNIT);
+    pack_left_rows(rows, KEYS, from, PANEL, n);
+    return (Left){rows, KEYS, UNIT};
+#else
     static const cell none[PANEL];
     const cell *row = (const cell *)s->cells + c0 * KEYS;
     unit *to = pairs + c0 * KEYS / UNIT;
@@ -212,6 +218,7 @@ static inline Left rows_of_columns(unit *pairs, const Scores *s, int c0, int n) 
             pack_row(to + i / UNIT * PANEL + l, row + i * PANEL + l,
                      i + 1 < n ? row + (i + 1) * PANEL + l : none);
     return (Left){(const cell *)to, UNIT, PANEL * UNIT};
+#endif
 }
 
 /* Products of keys and queries become capped scores, hidden ones -infinity. */

@@ -42,17 +42,6 @@ void TWIN(gemm_f32)(Exec *ex, float *C, int ldc, const store *A, int lda, const 
     forms(ex, C, ldc, true, A, lda, B, ldb, M, N, K, form, alpha, beta);
 }
 
-/* The same product as C^T = B^T A^T. Of two operands that both must be packed, the right one is
- * packed a panel at a time, the left one as a whole: that should be the narrower. */
-static Product transposed(Product p) {
-    Product t = p;
-    t.A = p.B, t.a_row = p.b_col, t.a_col = p.b_row;
-    t.B = p.A, t.b_row = p.a_col, t.b_col = p.a_row;
-    t.c_row = p.c_col, t.c_col = p.c_row;
-    t.M = p.N, t.N = p.M;
-    return t;
-}
-
 static int grad_chunk(int T) {
     return T < GRAD_CHUNK ? T : GRAD_CHUNK;
 }
@@ -81,7 +70,9 @@ void TWIN(gemm_grad)(Exec *ex, float *C, const store *A, int lda, const store *B
                      .K = grad_chunk(T - t),
                      .alpha = alpha,
                      .accumulate = true};
-        if (M > N) p = transposed(p);
+        /* Of two operands that both must be packed, the right one is packed a part at a time, the
+         * left one as a whole: that should be the narrower. */
+        if (M > N) p = product_transposed(&p);
         TWIN(gemm_tiles)(ex, &p);
     }
 }

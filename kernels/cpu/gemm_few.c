@@ -9,6 +9,7 @@
 #include "kernels/cpu/gemm_tiles.h"
 #include "kernels/cpu/tile.h"
 
+#if !defined TWIN_bf16 || !defined TILE_AMX    /* that is gemm_few_amx.c */
 enum { ROWS = 8, COLS = 3, TASK = 32 * COLS }; /* TASK: columns of C that a thread takes at once */
 
 /* A step multiplies STEP elements of a row of A with as many of a row of B, lane by lane. */
@@ -169,3 +170,4 @@ void TWIN(gemm_few)(Exec *ex, const Product *p) {
         write_c(p, o, end - o.first);
     }
 }
+#endif

@@ -51,9 +51,10 @@ enum { TILE_REGS = 24 }; /* of 32 registers, that many hold sums */
 enum { TILE_REGS = 12 }; /* of 16 */
 #endif
 enum { LINE = 64 / sizeof(unit) };
-enum { VECS = VECS_MOST, PANEL = VECS * TILE_VEC, DEPTH = 512 };
+enum { VECS = VECS_MOST, PANEL = VECS * TILE_VEC };
 
-/* Rows of the left operand: unit k of row r begins at p[r * row_step + k * k_step]. */
+/* Rows of the left operand: unit k of row r begins at p[r * row_step + k * k_step]. For AMX k_step
+ * is UNIT. */
 typedef struct Left {
     const cell *p;
     size_t row_step, k_step;
@@ -82,6 +83,14 @@ static inline unit load_unit(const cell *p) {
     memcpy(&u, p, sizeof u);
     return u;
 }
+
+#if defined UNITS_ARE_PAIRS && defined TILE_AMX
+#define UNITS_FOR_AMX
+/* A panel's depth is completed with zeros to whole steps; a run of it stays in the first cache. */
+enum { STEP_UNITS = 16, DEPTH = 128 };
+#include "kernels/cpu/tile_amx.h"
+#else
+enum { STEP_UNITS = 1, DEPTH = 512, TILE_ROWS = TILE_REGS };
 
 static inline tile_vec mul_add(tile_vec sum, unit a, unit_vec b) {
 #if defined UNITS_ARE_PAIRS
@@ -162,5 +171,6 @@ static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum
     TILE_CASE(1, 1);
     return 0;
 }
+#endif
 
 #endif

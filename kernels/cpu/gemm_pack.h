@@ -39,8 +39,8 @@ static inline void to_cells(cell *to, const operand *from, int n) {
         v[r + (h)] = __builtin_shufflevector(x, y, LANES(HIGH, h)); \
     }
 
-/* to[k * PANEL + column] = unit k of column, at from[column * step + k * UNIT]. */
-static inline void transpose_square(unit *to, const cell *from, size_t step) {
+/* to[k * to_step + column] = unit k of column, at from[column * step + k * UNIT]. */
+static inline void transpose_square(unit *to, size_t to_step, const cell *from, size_t step) {
     unit_vec v[TILE_VEC];
     TILE_UNROLL
     for (int r = 0; r < TILE_VEC; r++) memcpy(&v[r], from + r * step, sizeof v[r]);
@@ -53,7 +53,7 @@ static inline void transpose_square(unit *to, const cell *from, size_t step) {
     ROUND(8)
 #endif
     TILE_UNROLL
-    for (int k = 0; k < TILE_VEC; k++) *(unit_vec *)(to + k * PANEL) = v[k];
+    for (int k = 0; k < TILE_VEC; k++) memcpy(to + k * to_step, &v[k], sizeof v[k]);
 }
 
 /* TILE_VEC columns whose cells are contiguous in memory. What is short of a square goes through a
@@ -64,12 +64,13 @@ static inline void pack_across(unit *to, Source s, int cols, int depth) {
     int k = 0;
     if (CELLS_AS_THEY_LIE && cols == TILE_VEC)
         for (; k + SQUARE <= depth; k += SQUARE)
-            transpose_square(to + (size_t)k / UNIT * PANEL, (const cell *)s.p + k, s.col_step);
+            transpose_square(to + (size_t)k / UNIT * PANEL, PANEL, (const cell *)s.p + k,
+                             s.col_step);
     for (; k < depth; k += SQUARE) {
         int n = depth - k < SQUARE ? depth - k : SQUARE;
         for (int c = 0; c < cols; c++)
             to_cells(copy + c * SQUARE, s.p + (size_t)c * s.col_step + k, n);
-        transpose_square(to + (size_t)k / UNIT * PANEL, copy, SQUARE);
+        transpose_square(to + (size_t)k / UNIT * PANEL, PANEL, copy, SQUARE);
     }
 }
 
@@ -111,16 +112,46 @@ static inline void pack_along(unit *to, Source s, int cols, int depth) {
     }
 }
 
+/* Units n and on of a panel, to the end of the step. */
+static inline void complete_panel(unit *to, int n) {
+    memset(to + (size_t)n * PANEL, 0, (size_t)(tile_pad(n, STEP_UNITS) - n) * PANEL * sizeof *to);
+}
+
 /* Columns c0 .. c0 + cols of elements k0 .. k0 + depth as one panel. Lanes beyond cols are filled
- * with what happens to be there; depth is completed with zeros. */
+ * with what happens to be there; depth is completed with zeros, to STEP_UNITS. */
 static inline void pack_panel(unit *to, Source s, int c0, int cols, int k0, int depth) {
+    int n = units(depth);
     s.p += (size_t)c0 * s.col_step + (size_t)k0 * s.k_step;
     if (s.k_step != 1) {
         pack_along(to, s, cols, depth);
+        complete_panel(to, n);
         return;
     }
     for (int c = 0; c < cols; c += TILE_VEC, s.p += TILE_VEC * s.col_step)
         pack_across(to + c, s, cols - c < TILE_VEC ? cols - c : TILE_VEC, depth);
+    complete_panel(to, n);
 }
+
+#if defined UNITS_FOR_AMX
+/* For AMX a left operand is rows of units, `step` cells apart, completed with zeros to whole steps;
+ * here from one whose rows lie otherwise. Up to PANEL of them. */
+static inline void pack_left_rows(cell *to, size_t step, Source s, int rows, int depth) {
+    enum { DEEP = STEP_UNITS * UNIT };
+    if (s.k_step == 1) {
+        for (int r = 0; r < rows; r++) {
+            memcpy(to + r * step, s.p + r * s.col_step, (size_t)depth * sizeof *to);
+            memset(to + r * step + depth, 0, (size_t)(tile_pad(depth, DEEP) - depth) * sizeof *to);
+        }
+        return;
+    }
+    for (int k = 0; k < depth; k += DEEP) {
+        unit strip[STEP_UNITS * PANEL];
+        pack_panel(strip, s, 0, rows, k, depth - k < DEEP ? depth - k : DEEP);
+        for (int r = 0; r < rows; r += TILE_VEC)
+            transpose_square((unit *)(to + r * step + k), step / UNIT, (const cell *)(strip + r),
+                             PANEL * UNIT);
+    }
+}
+#endif
 
 #endif

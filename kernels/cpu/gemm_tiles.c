@@ -10,8 +10,9 @@
 
 #include "kernels/cpu/gemm_pack.h"
 
+#if !defined UNITS_FOR_AMX /* that is gemm_amx.c */
 /* Products of fewer multiplications than SMALL run on one thread (twin.h says why). */
-enum { ROWS = 1080, MIN_ROWS = 48, RUN = DEPTH * UNIT, SMALL = 1 << 20 };
+enum { ROWS = 1080, RUN = DEPTH * UNIT, SMALL = 1 << 20 };
 
 /* What one thread needs. */
 typedef struct Blocks {
@@ -39,22 +40,6 @@ static Left left_at(const Job *j, int r, int k0, int *rows) {
     return (Left){panel + (size_t)k0 * PANEL + within * UNIT, UNIT, PANEL * UNIT};
 }
 
-static void write_row(const Product *p, const float *sum, int r, int c0, int cols) {
-    size_t at = (size_t)r * p->c_row + (size_t)c0 * p->c_col;
-    float *f = (float *)p->C + at;
-    elem *e = (elem *)p->C + at;
-    if (p->c_col != 1)
-        for (int c = 0; c < cols; c++) f[c * p->c_col] += p->alpha * sum[c];
-    else if (p->c_is_f32 && p->accumulate)
-        for (int c = 0; c < cols; c++) f[c] += p->alpha * sum[c];
-    else if (p->c_is_f32)
-        for (int c = 0; c < cols; c++) f[c] = p->alpha * sum[c];
-    else if (p->accumulate)
-        for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * sum[c] + elem_get(e[c]));
-    else
-        for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * sum[c]);
-}
-
 static void run_task(Blocks *b, const Job *j, int t) {
     const Product *p = j->p;
     Source right = {p->B, p->b_row, p->b_col};
@@ -71,7 +56,8 @@ static void run_task(Blocks *b, const Job *j, int t) {
             n = tile_rows(sum, left, b->panel, units(depth), k0 ? TILE_ADD : TILE_SET,
                           soon_none(b->panel), n, vecs);
             if (k0 + depth == p->K)
-                for (int i = 0; i < n; i++) write_row(p, sum + i * PANEL, r + i, c0, cols);
+                for (int i = 0; i < n; i++)
+                    TWIN(product_write_row)(p, sum + i * PANEL, r + i, c0, cols);
         }
     }
 }
@@ -82,15 +68,6 @@ static void pack_left(cell *to, size_t depth, const Product *p) {
     for (int r = 0; r < p->M; r += PANEL)
         pack_panel((unit *)(to + (size_t)r * depth * UNIT), left, r,
                    p->M - r < PANEL ? p->M - r : PANEL, 0, p->K);
-}
-
-/* Rows of a task: as many as fit, because packing a panel pays off over rows, but so few that
- * there are `tasks` of them. Whole tiles, of nearly equal numbers. */
-static int task_rows(int M, int tasks) {
-    int blocks = (M + ROWS - 1) / ROWS;
-    if (blocks < tasks) blocks = tasks;
-    int rows = tile_pad((M + blocks - 1) / blocks, TILE_REGS);
-    return rows < MIN_ROWS ? MIN_ROWS : rows;
 }
 
 /* Tiles read the left operand where it lies, or it is packed as a whole. */
@@ -112,7 +89,8 @@ void TWIN(gemm_tiles)(Exec *ex, const Product *p) {
     Job j = {.p = p, .left_depth = left_depth(p->K)};
     j.run = tile_pad((p->K + runs - 1) / runs, TILE_VEC * UNIT);
     j.across = (p->N + PANEL - 1) / PANEL;
-    j.rows = task_rows(p->M, (4 * threads + j.across - 1) / j.across);
+    j.rows =
+        TWIN(product_task_rows)(p->M, (4 * threads + j.across - 1) / j.across, ROWS, TILE_REGS);
     j.tasks = j.across * ((p->M + j.rows - 1) / j.rows);
     Blocks *b = exec_scratch(ex, TWIN(gemm_tiles_scratch)(p->M, p->K, p->a_col == 1));
     if (!left_in_place(p->K, p->a_col == 1)) {
@@ -122,3 +100,4 @@ void TWIN(gemm_tiles)(Exec *ex, const Product *p) {
 #pragma omp parallel for schedule(dynamic) if ((size_t)p->M * p->N * p->K > SMALL)
     for (int t = 0; t < j.tasks; t++) run_task(b + omp_get_thread_num(), &j, t);
 }
+#endif

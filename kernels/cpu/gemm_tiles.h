@@ -16,10 +16,32 @@ typedef struct Product {
     bool accumulate, c_is_f32;
 } Product;
 
+/* The same as C^T = B^T A^T. */
+static inline Product product_transposed(const Product *p) {
+    Product t = *p;
+    t.A = p->B, t.a_row = p->b_col, t.a_col = p->b_row;
+    t.B = p->A, t.b_row = p->a_col, t.b_col = p->a_row;
+    t.c_row = p->c_col, t.c_col = p->c_row;
+    t.M = p->N, t.N = p->M;
+    return t;
+}
+
 /* The order in which an element of C is summed is a function of K alone: M, N, the layout, threads
  * and the element's place do not enter. */
 void TWIN(gemm_tiles)(Exec *ex, const Product *p);
 size_t TWIN(gemm_tiles_scratch)(int M, int K, bool a_by_rows); /* a_by_rows: a_col is 1 */
+
+/* Of AMX alone: A lies by rows, a_col is 1, and N is small. */
+void TWIN(gemm_thin)(void *scratch, const Product *p);
+size_t TWIN(gemm_thin_scratch)(int N, int K);
+
+/* Elements c0 .. c0 + cols of row r of C from their sums. */
+void TWIN(product_write_row)(const Product *p, const float *sum, int r, int c0, int cols);
+
+/* Rows of a task, at most `most` and a multiple of `multiple`: as many as fit, because packing the
+ * right operand pays off over rows, but so few that there are `tasks` of them. Of nearly equal
+ * numbers. */
+int TWIN(product_task_rows)(int M, int tasks, int most, int multiple);
 
 /* For few rows and GEMM_NT_FEW alone: a_col and b_row are 1. Each element of C is a fixed tree of
  * chains, whatever M and the row. */

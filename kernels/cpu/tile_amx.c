@@ -1,0 +1,6 @@
+/* tile_amx.c - the state of a thread's tiles, one for both storage types. */
+#include "kernels/cpu/gemm_kernel.h"
+
+#if defined UNITS_FOR_AMX
+_Thread_local int amx_now;
+#endif

@@ -1,0 +1,157 @@
+/* tile_amx.h - gemm_kernel.h's tile by AMX: 32 rows by PANEL columns, in blocks of two by two of
+ * the processor's own tiles of 16 rows of 64 bytes.
+ *
+ * An instruction multiplies 16 rows by 16 columns over 16 units: for each element of C the products
+ * of the pairs' first halves form one chain of fused multiply-adds in order of k, those of the
+ * second halves another, both from zero; their sum is added to C. All of it rounds to nearest and
+ * takes denormal numbers for zero. So the bits of an element depend on k alone, not on how rows and
+ * columns are cut; a run begins at a multiple of 16 units, and its last step is completed with
+ * zeros. tests/amx_model.h repeats it. */
+#ifndef SAILS_TILE_AMX_H
+#define SAILS_TILE_AMX_H
+
+enum { AMX_ROWS = 16, AMX_UNITS = 16, TILE_ROWS = 2 * AMX_ROWS };
+
+/* The tiles' numbers, which instructions hold: sums, the left operand's and the right one's. */
+#define SUM_00 0
+#define SUM_01 1
+#define SUM_10 2
+#define SUM_11 3
+#define LEFT_0 4
+#define LEFT_1 5
+#define RIGHT_0 6
+#define RIGHT_1 7
+
+/* The intrinsics do not tell gcc that they read memory: what they read must have been written. */
+static inline void amx_memory(void) {
+    __asm__ volatile("" ::: "memory");
+}
+
+/* Shapes of all tiles, as the processor reads them. */
+typedef struct AmxShapes {
+    uint8_t palette, start, zero[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} AmxShapes;
+
+/* The rows of the two blocks that this thread's tiles now have, 16 n + m; 0: none yet. Giving them
+ * takes 80 ns, a fifth of the time of a run, and is needed at a matrix's lower edge alone. */
+extern _Thread_local int amx_now __attribute__((tls_model("local-exec")));
+
+/* Tiles for n rows in the first block, m in the second. */
+static inline void amx_shape(int n, int m) {
+    if (amx_now == 16 * n + m) return;
+    amx_now = 16 * n + m;
+    uint8_t a = (uint8_t)n, b = (uint8_t)m;
+    AmxShapes s = {.palette = 1,
+                   .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                   .rows = {a, a, b, b, a, b, AMX_UNITS, AMX_UNITS}};
+    __asm__ volatile("" : : "r"(&s) : "memory"); /* all of it: see amx_memory */
+    _tile_loadconfig(&s);
+}
+
+/* One step of a block of `rows` by `cols` tiles; both are constants where this is inlined. The
+ * bytes lie between the rows of a tile in memory. */
+static inline __attribute__((always_inline)) void amx_step(const void *left, const void *left_below,
+                                                           size_t left_bytes, const unit *right,
+                                                           const unit *right_beside,
+                                                           size_t right_bytes, const int rows,
+                                                           const int cols) {
+    _tile_loadd(LEFT_0, left, left_bytes);
+    _tile_loadd(RIGHT_0, right, right_bytes);
+    _tile_dpbf16ps(SUM_00, LEFT_0, RIGHT_0);
+    if (rows == 2) {
+        _tile_loadd(LEFT_1, left_below, left_bytes);
+        _tile_dpbf16ps(SUM_10, LEFT_1, RIGHT_0);
+    }
+    if (cols == 2) {
+        _tile_loadd(RIGHT_1, right_beside, right_bytes);
+        _tile_dpbf16ps(SUM_01, LEFT_0, RIGHT_1);
+        if (rows == 2) _tile_dpbf16ps(SUM_11, LEFT_1, RIGHT_1);
+    }
+}
+
+/* The sums of a block, `bytes` from row to row: taken up, and put down. */
+static inline __attribute__((always_inline)) void sums_begin(const float *c, const float *below,
+                                                             size_t bytes, enum TileOut out,
+                                                             const int rows, const int cols) {
+    amx_memory();
+    if (out == TILE_ADD) {
+        _tile_loadd(SUM_00, c, bytes);
+        if (cols == 2) _tile_loadd(SUM_01, c + AMX_ROWS, bytes);
+        if (rows == 2) _tile_loadd(SUM_10, below, bytes);
+        if (rows == 2 && cols == 2) _tile_loadd(SUM_11, below + AMX_ROWS, bytes);
+        return;
+    }
+    _tile_zero(SUM_00);
+    if (cols == 2) _tile_zero(SUM_01);
+    if (rows == 2) _tile_zero(SUM_10);
+    if (rows == 2 && cols == 2) _tile_zero(SUM_11);
+}
+static inline __attribute__((always_inline)) void sums_end(float *c, float *below, size_t bytes,
+                                                           const int rows, const int cols) {
+    _tile_stored(SUM_00, c, bytes);
+    if (cols == 2) _tile_stored(SUM_01, c + AMX_ROWS, bytes);
+    if (rows == 2) _tile_stored(SUM_10, below, bytes);
+    if (rows == 2 && cols == 2) _tile_stored(SUM_11, below + AMX_ROWS, bytes);
+}
+
+/* The last units of each row, completed with zeros: what follows them is another row's. */
+typedef struct AmxEnd {
+    _Alignas(64) cell row[TILE_ROWS][AMX_UNITS * UNIT];
+} AmxEnd;
+
+static inline void amx_end(AmxEnd *end, Left a, int at, int depth, int rows) {
+    if (at == depth) return;
+    memset(end, 0, sizeof *end);
+    for (int r = 0; r < rows; r++)
+        memcpy(end->row[r], a.p + r * a.row_step + at * UNIT,
+               (size_t)(depth - at) * UNIT * sizeof(cell));
+}
+
+/* `rows` and `cols` of blocks are constants where this is inlined. */
+static inline __attribute__((always_inline)) void amx_run(float *c, Left a, const unit *panel,
+                                                          int depth, const AmxEnd *end,
+                                                          enum TileOut out, const int rows,
+                                                          const int cols) {
+    enum { STRIDE = PANEL * sizeof(float) };
+    const size_t step = a.row_step * sizeof *a.p, end_step = sizeof end->row[0];
+    float *below = c + AMX_ROWS * PANEL;
+    int k = 0;
+    sums_begin(c, below, STRIDE, out, rows, cols);
+    for (; k + AMX_UNITS <= depth;
+         k += AMX_UNITS, panel += AMX_UNITS * PANEL, a.p += AMX_UNITS * UNIT)
+        amx_step(a.p, a.p + AMX_ROWS * a.row_step, step, panel, panel + TILE_VEC, STRIDE, rows,
+                 cols);
+    if (k < depth)
+        amx_step(end->row[0], end->row[AMX_ROWS], end_step, panel, panel + TILE_VEC, STRIDE, rows,
+                 cols);
+    sums_end(c, below, STRIDE, rows, cols);
+}
+
+/* gemm_kernel.h's contract; here k_step is UNIT, and the panel is completed with zeros to whole
+ * steps. */
+static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
+                            Soon soon, int rows, int vecs) {
+    AmxEnd end;
+    (void)soon;
+    if (rows > TILE_ROWS) rows = TILE_ROWS;
+    amx_end(&end, a, depth / AMX_UNITS * AMX_UNITS, depth, rows);
+    bool two = rows > AMX_ROWS;
+    if (two)
+        amx_shape(AMX_ROWS, rows - AMX_ROWS);
+    else
+        amx_shape(rows, rows);
+    for (int v = 0; v < vecs; v += 2, c += 2 * TILE_VEC, panel += 2 * TILE_VEC)
+        if (two && v + 1 < vecs)
+            amx_run(c, a, panel, depth, &end, out, 2, 2);
+        else if (two)
+            amx_run(c, a, panel, depth, &end, out, 2, 1);
+        else if (v + 1 < vecs)
+            amx_run(c, a, panel, depth, &end, out, 1, 2);
+        else
+            amx_run(c, a, panel, depth, &end, out, 1, 1);
+    return rows;
+}
+
+#endif
