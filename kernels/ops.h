@@ -341,10 +341,9 @@ typedef size_t op_qr_scratch(Exec *ex, int M, int N);
 /* clang-format on */
 
 typedef struct Ops {
-    const char
-        *name;   /* "cpu avx512 f32", "cuda bf16": all that equal bits depend on but the build */
-    bool rounds; /* products take operands in the storage type alone: attention rounds its
-                  * weights to it, and the gradients of its scores */
+    const char *name; /* "cpu avx512 f32", "cuda bf16": all that bits depend on but the build */
+    bool rounds;      /* products take operands in the storage type alone: attention rounds its
+                       * weights to it, and the gradients of its scores */
 #define X(op) op_##op *op;
     SAILS_TABLE(X)
 #undef X

@@ -1,20 +1,24 @@
 /* sae.c - SAE encoder and its streaming statistics. Contracts: ops.h.
  *
- * Activations exist only as blocks of rows by a panel of features: f32 tiles (gemm_kernel.h) fill a
- * block in the cache and it is reduced at once. A thread owns whole panels, so rows are added in
- * order by construction. A pre-activation is summed in runs of DEPTH dimensions: its bits depend on
- * its row and its feature alone, whatever the row's neighbours and the block's size. Weights come
- * from memory and into a panel once per block of rows. TopK needs whole rows of pre-activations
- * before any is known, so there a block is as many rows as all S features leave room for. Fast
- * products are f32 ones of rounded operands, which are exact: nothing is gained here but a GPU's
- * numbers. */
+ * Activations exist only as blocks of rows by a panel of features, which is filled in the cache
+ * (sae_tiles.h, sae_amx.h) and reduced at once. A thread owns whole panels, so rows are added in
+ * order by construction. A pre-activation is summed in runs of dimensions: its bits depend on its
+ * row and its feature alone, whatever the row's neighbours and the block's size. Weights come from
+ * memory and into a panel once per block of rows. TopK needs whole rows of pre-activations before
+ * any is known, so there a block is as many rows as all S features leave room for. */
 #include <omp.h>
 
-#define TILES_OF_F32
-#include "kernels/cpu/gemm_pack.h"
+#include "kernels/cpu/tile.h"
 
-/* A thread takes TURN panels at a time: which one comes next is then known. */
+/* ROW_BLOCK: a multiple of a tile's rows. A thread takes TURN panels at a time: which one comes
+ * next is then known. */
 enum { ROW_BLOCK = 512, TOPK_BLOCK = 128, TURN = 4 };
+
+#if defined TWIN_bf16 && defined TILE_AMX
+#include "kernels/cpu/sae_amx.h"
+#else
+#include "kernels/cpu/sae_tiles.h"
+#endif
 
 /* Where activations go: to `a` as they are, or into the statistics. */
 typedef struct Sink {
@@ -27,16 +31,10 @@ typedef struct Sink {
     int G, S;
 } Sink;
 
-/* What one thread needs. */
-typedef struct Tiles {
-    _Alignas(64) float w[DEPTH * PANEL]; /* weights of a panel, one run */
-    float act[ROW_BLOCK * PANEL];
-} Tiles;
-
 /* Scratch of one call. */
 typedef struct Buffers {
     Tiles *tiles; /* (threads) */
-    float *x;     /* (ROW_BLOCK,D): a block of rows */
+    cell *x;      /* a block of rows, as load_rows leaves them */
     float *act;   /* TopK: (TOPK_BLOCK,S) */
     int32_t *row; /* (N) */
 } Buffers;
@@ -46,10 +44,9 @@ static size_t topk_room(const SaeEncoder *e) {
 }
 
 size_t TWIN(sae_stats_scratch)(Exec *ex, const SaeEncoder *e, int N) {
-    size_t floats = (size_t)ROW_BLOCK * e->D + topk_room(e);
     (void)ex;
-    return (size_t)omp_get_max_threads() * sizeof(Tiles) + floats * sizeof(float) +
-           (size_t)N * sizeof(int32_t);
+    return (size_t)omp_get_max_threads() * sizeof(Tiles) + rows_cells(e->D) * sizeof(cell) +
+           topk_room(e) * sizeof(float) + (size_t)N * sizeof(int32_t);
 }
 size_t TWIN(sae_encode_scratch)(Exec *ex, const SaeEncoder *e, int N) {
     return TWIN(sae_stats_scratch)(ex, e, N);
@@ -58,66 +55,19 @@ size_t TWIN(sae_encode_scratch)(Exec *ex, const SaeEncoder *e, int N) {
 static Buffers buffers(Exec *ex, const SaeEncoder *e, int N) {
     Buffers b;
     b.tiles = exec_scratch(ex, TWIN(sae_stats_scratch)(ex, e, N));
-    b.x = (float *)(b.tiles + omp_get_max_threads());
-    b.act = b.x + (size_t)ROW_BLOCK * e->D;
+    b.x = (cell *)(b.tiles + omp_get_max_threads());
+    b.act = (float *)(b.x + rows_cells(e->D));
     b.row = (int32_t *)(b.act + topk_room(e));
     return b;
-}
-
-static float to_bf16(float v) {
-    return bf16_to_f32(bf16_from_f32(v));
-}
-
-static void load_rows(float *to, const store *x, const int32_t *row, int first, int n,
-                      const SaeEncoder *e) {
-    int D = e->D, fast = e->products == SAE_FAST;
-#pragma omp parallel for
-    for (int i = 0; i < n; i++) {
-        float *r = to + (size_t)i * D;
-        size_t from = row ? (size_t)row[first + i] : (size_t)(first + i);
-        const elem *src = elems_const(x) + from * D;
-#pragma omp simd
-        for (int d = 0; d < D; d++) r[d] = elem_get(src[d]);
-        if (!fast) continue;
-#pragma omp simd
-        for (int d = 0; d < D; d++) r[d] = to_bf16(r[d]);
-    }
 }
 
 static int tile_of(int at, int total, int tile) {
     return total - at < tile ? total - at : tile;
 }
 
-/* One run of all rows. Meanwhile the memory is asked for the rows of w from `next` on, which are
- * packed after it: no processor foresees them, so far apart. NULL: unknown. */
-static void run_rows(Tiles *t, const float *x, int n, const SaeEncoder *e, int depth,
-                     enum TileOut out, int vecs, const float *next) {
-    size_t step = (size_t)e->S * sizeof *next;
-    int asked = 0;
-    for (int i = 0, rows; i < n; i += rows) {
-        Left left = {x + (size_t)i * e->D, (size_t)e->D, 1};
-        Soon soon = soon_none(t->w);
-        if (next && asked < DEPTH) soon = (Soon){(const char *)next + asked * step, step};
-        asked += tile_pad(depth, LINE) / LINE * SOON_ROWS;
-        rows = tile_rows(t->act + i * PANEL, left, t->w, depth, out, soon, n - i, vecs);
-    }
-}
-
 /* t->act (n,PANEL): pre-activations of the rows of x for features f0 .. f0+nf-1. */
-static void pre_panel(Tiles *t, const float *x, int n, const SaeEncoder *e, int f0, int nf) {
-    Source w = {e->w, (size_t)e->S, 1};
-    int vecs = (nf + TILE_VEC - 1) / TILE_VEC;
-    for (int d = 0, depth; d < e->D; d += depth) {
-        depth = tile_of(d, e->D, DEPTH);
-        pack_panel(t->w, w, f0, nf, d, depth);
-        if (e->products == SAE_FAST) {
-#pragma omp simd
-            for (int i = 0; i < depth * PANEL; i++) t->w[i] = to_bf16(t->w[i]);
-        }
-        const float *next = f0 + PANEL < e->S ? e->w + f0 + PANEL : NULL;
-        if (d + depth < e->D) next = e->w + (size_t)(d + depth) * e->S + f0;
-        run_rows(t, x + d, n, e, depth, d ? TILE_ADD : TILE_SET, vecs, next);
-    }
+static void pre_panel(Tiles *t, const cell *x, int n, const SaeEncoder *e, int f0, int nf) {
+    panel_products(t, x, n, e, f0, nf);
     for (int i = 0; i < n; i++) {
         float *r = t->act + i * PANEL;
 #pragma omp simd
