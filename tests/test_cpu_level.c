@@ -1,8 +1,11 @@
 /* Which level a processor runs at: the best of those that a build has, or the one that is asked
  * for, and what is said of one that it cannot run. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "kernels/check.h"
 #include "kernels/device.h"
@@ -73,7 +76,31 @@ static void test_open(void) {
         }
 }
 
+/* Linux refuses AMX to a process whose signal handlers have a stack too small to save the tiles on:
+ * then the next level is the best. Before anything else asks, since a permission lasts. */
+static void test_refused(void) {
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0, "fork");
+    if (child == 0) {
+        static char small[4096]; /* the tiles alone are 8 KB */
+        stack_t stack = {.ss_sp = small, .ss_size = sizeof small};
+        CHECK(sigaltstack(&stack, NULL) == 0, "sigaltstack");
+#if defined __x86_64__
+        EXPECT(!cpu_level_runs(CPU_AMX), "AMX runs without the system's permission");
+        EXPECT(!device_cpu(CPU_AMX) && exec_cpu_level() < CPU_AMX, "AMX is taken all the same");
+#endif
+        EXPECT(exec_cpu_level() != CPU_AUTO, "no level is left");
+        fflush(stdout);
+        _exit(test_failures);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child, "waitpid");
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "refused AMX: status %d", status);
+}
+
 int main(void) {
+    test_refused();
     test_runs();
     test_best();
     test_open();
