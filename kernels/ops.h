@@ -1,6 +1,6 @@
 /* ops.h - the op interface: every numerical step of sails, declared once.
  *
- * Each op has one twin per device: a native C twin (kernels/cpu/<op>.c, compiled once per level of
+ * Each op has one twin per device: a C twin (kernels/cpu/<op>.c, compiled once per level of
  * processors and storage type) and a CUDA kernel (kernels/<op>.cu). The code above calls ops
  * through ex->op and never knows which twin runs. What both check of a call, and what it costs:
  * contracts.h.

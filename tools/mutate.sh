@@ -41,6 +41,7 @@ done
 mapfile -t mutants < <(grep -vE '^ *(#|$)' tests/mutants.txt | grep -F -- "$WORD")
 if ! grep -qw amx_bf16 /proc/cpuinfo; then # they would not run
     mapfile -t mutants < <(printf '%s\n' "${mutants[@]}" | grep -v '^[^ |]*_amx\.')
+    echo "no AMX here: faults of *_amx.* are left out"
 fi
 if [ -n "$SAMPLE" ]; then
     seed=${SAILS_SEED:-$((16#$(git rev-parse HEAD 2>/dev/null | cut -c1-7 || echo 1)))}

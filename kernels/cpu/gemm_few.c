@@ -9,12 +9,12 @@
 #include "kernels/cpu/gemm_tiles.h"
 #include "kernels/cpu/tile.h"
 
-#if !defined TWIN_bf16 || !defined TILE_AMX    /* that is gemm_few_amx.c */
+#if !defined TILE_AMX                          /* that is gemm_thin_amx.c */
 enum { ROWS = 8, COLS = 3, TASK = 32 * COLS }; /* TASK: columns of C that a thread takes at once */
 
 /* A step multiplies STEP elements of a row of A with as many of a row of B, lane by lane. */
 typedef float lanes __attribute__((vector_size(TILE_VEC * sizeof(float))));
-#if defined TWIN_bf16 && defined TILE_PAIRS
+#if defined TILE_PAIRS
 #include <immintrin.h>
 enum { STEP = 2 * TILE_VEC };
 typedef __m512bh operand;

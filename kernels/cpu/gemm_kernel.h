@@ -7,7 +7,8 @@
  * TILES_OF_F32 first.
  *
  * Each element of C adds up runs of units (DEPTH of them in a GEMM, RUN in attention): within a run
- * one chain in order of k, then the runs in order. Nothing else decides its bits. */
+ * one chain in order of k, then the runs in order. Nothing else decides its bits. AMX has an order
+ * of its own (tile_amx.h), as independent of all else. */
 #ifndef SAILS_GEMM_KERNEL_H
 #define SAILS_GEMM_KERNEL_H
 
@@ -86,8 +87,7 @@ static inline unit load_unit(const cell *p) {
 
 #if defined UNITS_ARE_PAIRS && defined TILE_AMX
 #define UNITS_FOR_AMX
-/* A panel's depth is completed with zeros to whole steps; a run of it stays in the first cache. */
-enum { STEP_UNITS = 16, DEPTH = 128 };
+enum { STEP_UNITS = 16 }; /* a panel's depth is completed with zeros to whole steps */
 #include "kernels/cpu/tile_amx.h"
 #else
 enum { STEP_UNITS = 1, DEPTH = 512, TILE_ROWS = TILE_REGS };

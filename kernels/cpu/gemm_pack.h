@@ -145,7 +145,7 @@ static inline void pack_left_rows(cell *to, size_t step, Source s, int rows, int
         return;
     }
     for (int k = 0; k < depth; k += DEEP) {
-        unit strip[STEP_UNITS * PANEL];
+        _Alignas(64) unit strip[STEP_UNITS * PANEL];
         pack_panel(strip, s, 0, rows, k, depth - k < DEEP ? depth - k : DEEP);
         for (int r = 0; r < rows; r += TILE_VEC)
             transpose_square((unit *)(to + r * step + k), step / UNIT, (const cell *)(strip + r),

@@ -21,21 +21,22 @@ typedef struct Buffers {
 static size_t depth_of(int K) {
     return (size_t)tile_pad(units(K), STEP_UNITS);
 }
-
-static Buffers buffers(void *scratch, int N, int K, size_t *bytes) {
-    size_t threads = (size_t)omp_get_max_threads();
-    Buffers b = {.panels = scratch};
-    b.sum = (float *)(b.panels + (size_t)tile_pad(N, PANEL) * depth_of(K));
-    b.rows = (cell *)(b.sum + threads * TASK * PANEL);
-    *bytes = (size_t)((char *)b.rows - (char *)scratch);
-    if (K % UNIT) *bytes += threads * TASK * depth_of(K) * UNIT * sizeof(cell);
-    return b;
+static size_t panel_units(int N, int K) {
+    return (size_t)tile_pad(N, PANEL) * depth_of(K);
+}
+static size_t task_sums(void) {
+    return (size_t)omp_get_max_threads() * TASK * PANEL;
 }
 
 size_t TWIN(gemm_thin_scratch)(int N, int K) {
-    size_t bytes;
-    buffers(NULL, N, K, &bytes);
-    return bytes;
+    return panel_units(N, K) * sizeof(unit) + task_sums() * sizeof(float) +
+           (size_t)omp_get_max_threads() * TASK * depth_of(K) * UNIT * sizeof(cell);
+}
+
+static Buffers buffers(void *scratch, int N, int K) {
+    unit *panels = scratch;
+    float *sum = (float *)(panels + panel_units(N, K));
+    return (Buffers){panels, sum, (cell *)(sum + task_sums())};
 }
 
 /* Rows of the product that are columns of C in memory. */
@@ -44,13 +45,16 @@ static void write_columns(const Product *p, const float *sum, int r0, int rows, 
         size_t at = (size_t)r0 + (size_t)(c0 + c) * p->c_col;
         float *f = (float *)p->C + at;
         elem *e = (elem *)p->C + at;
-        for (int r = 0; r < rows; r++) {
-            float v = p->alpha * sum[r * PANEL + c];
-            if (p->c_is_f32)
-                f[r] = p->accumulate ? v + f[r] : v;
-            else
-                e[r] = elem_put(p->accumulate ? v + elem_get(e[r]) : v);
-        }
+        const float *from = sum + c;
+        if (p->c_is_f32 && p->accumulate)
+            for (int r = 0; r < rows; r++) f[r] += p->alpha * from[r * PANEL];
+        else if (p->c_is_f32)
+            for (int r = 0; r < rows; r++) f[r] = p->alpha * from[r * PANEL];
+        else if (p->accumulate)
+            for (int r = 0; r < rows; r++)
+                e[r] = elem_put(p->alpha * from[r * PANEL] + elem_get(e[r]));
+        else
+            for (int r = 0; r < rows; r++) e[r] = elem_put(p->alpha * from[r * PANEL]);
     }
 }
 
@@ -86,8 +90,7 @@ static void run_task(const Product *p, const Buffers *b, int r0, int t) {
 }
 
 void TWIN(gemm_thin)(void *scratch, const Product *p) {
-    size_t bytes;
-    Buffers b = buffers(scratch, p->N, p->K, &bytes);
+    Buffers b = buffers(scratch, p->N, p->K);
     Source thin = {p->B, p->b_row, p->b_col};
     for (int c = 0; c < p->N; c += PANEL)
         pack_panel(b.panels + (size_t)c * depth_of(p->K), thin, c,

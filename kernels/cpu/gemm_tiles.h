@@ -1,12 +1,13 @@
-/* gemm_tiles.h - a matrix product as the CPU's two engines see it. */
+/* gemm_tiles.h - a matrix product as the CPU's engines see it: gemm_tiles or gemm_amx, gemm_few or
+ * gemm_thin. */
 #ifndef SAILS_GEMM_TILES_H
 #define SAILS_GEMM_TILES_H
 
 #include "kernels/cpu/twin.h"
 
 /* C (M,N) = alpha A (M,K) B (K,N), plus the old C with `accumulate`. Of the two steps of each of A,
- * B and C (elements from row to row, from column to column) one is 1. C is f32 or store; f32 and
- * accumulated if it lies by columns. */
+ * B and C (elements from row to row, from column to column) one is 1. C is f32 or store; where
+ * gemm_tiles writes it by columns, it is f32 and accumulated. */
 typedef struct Product {
     void *C;
     const elem *A, *B;
@@ -31,7 +32,7 @@ static inline Product product_transposed(const Product *p) {
 void TWIN(gemm_tiles)(Exec *ex, const Product *p);
 size_t TWIN(gemm_tiles_scratch)(int M, int K, bool a_by_rows); /* a_by_rows: a_col is 1 */
 
-/* Of AMX alone: A lies by rows, a_col is 1, and N is small. */
+/* Of AMX alone: A lies by rows, a_col is 1; fast where N is small. */
 void TWIN(gemm_thin)(void *scratch, const Product *p);
 size_t TWIN(gemm_thin_scratch)(int N, int K);
 

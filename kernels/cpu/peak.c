@@ -7,7 +7,7 @@
 #include "kernels/cpu/gemm_kernel.h"
 #include "kernels/device.h"
 
-enum { STEPS = 2000000, CHAINS = 14 };
+enum { STEPS = 2000000, CHAINS = 14, RESULTS = TILE_VEC * CHAINS };
 
 #if defined __x86_64__
 #define EACH(op, r)                                                                           \
@@ -24,11 +24,12 @@ enum { STEPS = 2000000, CHAINS = 14 };
     static void name(void) {                                                       \
         __asm__ volatile(EACH(CLEAR, r) CLEAR(r, 14) CLEAR(r, 15)::: CLOBBERS);    \
         for (int i = 0; i < STEPS; i++) __asm__ volatile(EACH(op, r)::: CLOBBERS); \
+        __asm__ volatile("vzeroupper" ::: CLOBBERS); /* SSE code follows */        \
     }
 
 CHAIN_LOOP(fma_chains, FMA, TILE_REGISTER)
 #define VECTORS \
-    { fma_chains, 2.0 * TILE_VEC *CHAINS *STEPS }
+    { fma_chains, 2.0 * RESULTS *STEPS }
 #else
 #define VECTORS \
     { NULL, 0 }
@@ -51,7 +52,7 @@ static void tile_chains(void) {
 #elif defined UNITS_ARE_PAIRS
 CHAIN_LOOP(dot_chains, DOT, TILE_REGISTER)
 #define PRODUCTS \
-    { dot_chains, 4.0 * TILE_VEC *CHAINS *STEPS }
+    { dot_chains, 4.0 * RESULTS *STEPS }
 #else
 #define PRODUCTS VECTORS
 #endif

@@ -14,7 +14,7 @@
  * next is then known. */
 enum { ROW_BLOCK = 512, TOPK_BLOCK = 128, TURN = 4 };
 
-#if defined TWIN_bf16 && defined TILE_AMX
+#if defined TILE_AMX
 #include "kernels/cpu/sae_amx.h"
 #else
 #include "kernels/cpu/sae_tiles.h"

@@ -13,41 +13,32 @@
 
 #include "kernels/cpu/gemm_pack.h"
 
-enum {
-    PARTS = 3,
-    SIDE = 16,        /* rows or columns of a tile */
-    DEEP = 32,        /* dimensions in a tile */
-    TILE = 16 * SIDE, /* units */
-    RUN = 72          /* steps, each of DEEP dimensions, whose weights stay in the second cache */
-};
+/* RUN: steps whose weights stay in the second cache. */
+enum { PARTS = 3, RUN = 72 };
 
 /* What one thread needs. */
 typedef struct Tiles {
-    _Alignas(64) unit w[PANEL / TILE_ROWS][RUN][PARTS][2][TILE];
+    _Alignas(64) unit w[PANEL / TILE_COLS][RUN * PARTS][2][AMX_TILE];
     float act[ROW_BLOCK * PANEL];
 } Tiles;
 
-static int steps_of(int D) {
-    return (D + DEEP - 1) / DEEP;
-}
-
 /* Cells of a block of rows: strips of TILE_ROWS rows, two tiles for each step. */
 static size_t rows_cells(int D) {
-    return (size_t)ROW_BLOCK * (size_t)(steps_of(D) * DEEP);
+    return (size_t)ROW_BLOCK * (size_t)(amx_steps(D) * AMX_DEEP);
 }
 
 /* Rows row[first] and on of x as the products take them, completed with zeros; row NULL: rows first
  * and on. What is short of a strip stays as it is: no row's sums depend on another's numbers. */
 static void load_rows(cell *to, const store *x, const int32_t *row, int first, int n,
                       const SaeEncoder *e) {
-    size_t D = (size_t)e->D, strip = (size_t)(steps_of(e->D) * TILE_ROWS * DEEP);
+    size_t D = (size_t)e->D, strip = (size_t)(amx_steps(e->D) * TILE_ROWS * AMX_DEEP);
 #pragma omp parallel for
     for (int i = 0; i < n; i++) {
         const elem *src = elems_const(x) + (size_t)(row ? row[first + i] : first + i) * D;
-        cell *tile_row = to + i / TILE_ROWS * strip + i % TILE_ROWS * DEEP;
-        for (size_t d = 0; d < D; d += DEEP, tile_row += TILE_ROWS * DEEP) {
-            size_t count = D - d < DEEP ? D - d : DEEP;
-            if (count < DEEP) memset(tile_row, 0, DEEP * sizeof *tile_row);
+        cell *tile_row = to + i / TILE_ROWS * strip + i % TILE_ROWS * AMX_DEEP;
+        for (size_t d = 0; d < D; d += AMX_DEEP, tile_row += TILE_ROWS * AMX_DEEP) {
+            size_t count = D - d < AMX_DEEP ? D - d : AMX_DEEP;
+            if (count < AMX_DEEP) memset(tile_row, 0, AMX_DEEP * sizeof *tile_row);
             memcpy(tile_row, src + d, count * sizeof *tile_row);
         }
     }
@@ -72,6 +63,10 @@ static inline __m512i rounded(__m512 v) {
     return _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v)), 16);
 }
 
+static int parts_of(const SaeEncoder *e) {
+    return e->products == SAE_FAST ? 1 : PARTS;
+}
+
 /* Two dimensions of the features in `mask`, into one row of a tile of each part; odd NULL: one. */
 static inline void split(unit *to, const float *even, const float *odd, __mmask16 mask, bool fast) {
     __m512 a = _mm512_maskz_loadu_ps(mask, even);
@@ -80,7 +75,7 @@ static inline void split(unit *to, const float *even, const float *odd, __mmask1
         _mm512_store_si512(to, pair_up(rounded(a), rounded(b)));
         return;
     }
-    for (int p = 0; p < PARTS; p++, to += 2 * TILE, a = rest_of(a), b = rest_of(b))
+    for (int p = 0; p < PARTS; p++, to += 2 * AMX_TILE, a = rest_of(a), b = rest_of(b))
         _mm512_store_si512(to, pair_up(_mm512_castps_si512(a), _mm512_castps_si512(b)));
 }
 
@@ -90,14 +85,14 @@ static void pack_weights(Tiles *t, const SaeEncoder *e, int f0, int nf, int d0, 
     enum { AHEAD = 24 };
     size_t S = (size_t)e->S;
     const float *w = e->w + (size_t)d0 * S + f0;
-    for (int d = 0; d < tile_pad(depth, DEEP); d += 2, w += 2 * S) {
+    for (int d = 0; d < tile_pad(depth, AMX_DEEP); d += 2, w += 2 * S) {
         for (int i = 0; i < 2 && d + AHEAD + i < depth; i++)
-            for (int c = 0; c < nf; c += SIDE) __builtin_prefetch(w + (AHEAD + i) * S + c);
-        for (int c = 0; c < nf; c += SIDE) {
-            unit *tile = t->w[c / TILE_ROWS][d / DEEP][0][c / SIDE % 2];
+            for (int c = 0; c < nf; c += AMX_ROWS) __builtin_prefetch(w + (AHEAD + i) * S + c);
+        for (int c = 0; c < nf; c += AMX_ROWS) {
+            unit *tile = t->w[c / TILE_COLS][d / AMX_DEEP * parts_of(e)][c / AMX_ROWS % 2];
             int cols = d < depth ? nf - c : 0;
-            __mmask16 mask = (__mmask16)(cols < SIDE ? (1 << cols) - 1 : -1);
-            split(tile + d % DEEP / 2 * SIDE, w + c, d + 1 < depth ? w + S + c : NULL, mask,
+            __mmask16 mask = (__mmask16)(cols < AMX_ROWS ? (1 << cols) - 1 : -1);
+            split(tile + d % AMX_DEEP / 2 * AMX_ROWS, w + c, d + 1 < depth ? w + S + c : NULL, mask,
                   e->products == SAE_FAST);
         }
     }
@@ -105,47 +100,24 @@ static void pack_weights(Tiles *t, const SaeEncoder *e, int f0, int nf, int d0, 
 
 /* ------------------------------------------------------------------------------ products -- */
 
-/* A strip of rows by two tiles of features, over one run; `parts` is a constant where this is
- * inlined. */
-static inline __attribute__((always_inline)) void strip_run(float *c, const cell *x,
-                                                            const unit (*w)[PARTS][2][TILE],
-                                                            int steps, enum TileOut out,
-                                                            const int parts) {
-    enum { STRIDE = PANEL * sizeof(float), LINE_BYTES = 64 };
-    float *below = c + SIDE * PANEL;
-    sums_begin(c, below, STRIDE, out, 2, 2);
-    for (int k = 0; k < steps; k++, x += TILE_ROWS * DEEP) {
-        _tile_loadd(LEFT_0, x, LINE_BYTES);
-        _tile_loadd(LEFT_1, x + SIDE * DEEP, LINE_BYTES);
-        for (int p = 0; p < parts; p++) {
-            _tile_loadd(RIGHT_0, w[k][p][0], LINE_BYTES);
-            _tile_dpbf16ps(SUM_00, LEFT_0, RIGHT_0);
-            _tile_dpbf16ps(SUM_10, LEFT_1, RIGHT_0);
-            _tile_loadd(RIGHT_1, w[k][p][1], LINE_BYTES);
-            _tile_dpbf16ps(SUM_01, LEFT_0, RIGHT_1);
-            _tile_dpbf16ps(SUM_11, LEFT_1, RIGHT_1);
-        }
-    }
-    sums_end(c, below, STRIDE, 2, 2);
-}
-
 /* t->act (n,PANEL) = the rows of x by features f0 .. f0+nf-1 of w. Rows to the end of the last
  * strip and columns to that of the last pair of tiles are written, too. */
 static void panel_products(Tiles *t, const cell *x, int n, const SaeEncoder *e, int f0, int nf) {
-    int steps = steps_of(e->D);
-    amx_shape(SIDE, SIDE);
+    int steps = amx_steps(e->D);
+    amx_shape(AMX_ROWS, AMX_ROWS);
     for (int k = 0; k < steps; k += RUN) {
-        int d = k * DEEP, run = steps - k < RUN ? steps - k : RUN;
+        int d = k * AMX_DEEP, run = steps - k < RUN ? steps - k : RUN;
         enum TileOut out = k ? TILE_ADD : TILE_SET;
-        pack_weights(t, e, f0, nf, d, e->D - d < RUN * DEEP ? e->D - d : RUN * DEEP);
+        pack_weights(t, e, f0, nf, d, e->D - d < RUN * AMX_DEEP ? e->D - d : RUN * AMX_DEEP);
         for (int i = 0; i < n; i += TILE_ROWS)
-            for (int c = 0; c < nf; c += TILE_ROWS) {
-                const cell *strip = x + ((size_t)i * steps + (size_t)k * TILE_ROWS) * DEEP;
+            for (int c = 0; c < nf; c += TILE_COLS) {
+                const cell *strip = x + ((size_t)i * steps + (size_t)k * TILE_ROWS) * AMX_DEEP;
+                const unit *left = (const unit *)strip, *right = t->w[c / TILE_COLS][0][0];
                 float *to = t->act + i * PANEL + c;
                 if (e->products == SAE_FAST)
-                    strip_run(to, strip, t->w[c / TILE_ROWS], run, out, 1);
+                    amx_packed_run(to, PANEL, left, right, run, out, 1, 2, 2);
                 else
-                    strip_run(to, strip, t->w[c / TILE_ROWS], run, out, PARTS);
+                    amx_packed_run(to, PANEL, left, right, run, out, PARTS, 2, 2);
             }
     }
 }

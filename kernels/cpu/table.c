@@ -2,7 +2,7 @@
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/twin.h"
 
-#if defined TWIN_bf16 && defined TILE_PAIRS
+#if defined TILE_PAIRS
 #define ROUNDS true
 #else
 #define ROUNDS false

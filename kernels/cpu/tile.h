@@ -2,7 +2,7 @@
  *
  * With vector types, not intrinsics: the compiler makes AVX-512, AVX2 or NEON of them. Decided here
  * alone, for the kernels, for the peaks that they are measured against (peak.c) and for what the op
- * table says of itself: TILE_PAIRS, that bf16 is multiplied in pairs (all else is f32), and
+ * table says of itself: TILE_PAIRS, that this twin multiplies bf16 in pairs (all else is f32), and
  * TILE_AMX, that AMX does it (tdpbf16ps; else vdpbf16ps). */
 #ifndef SAILS_TILE_H
 #define SAILS_TILE_H
@@ -19,10 +19,10 @@ enum { TILE_VEC = 8 };
 enum { TILE_VEC = 4 };
 #endif
 
-#if defined __AVX512BF16__
+#if defined TWIN_bf16 && defined __AVX512BF16__
 #define TILE_PAIRS
 #endif
-#if defined __AMX_BF16__
+#if defined TWIN_bf16 && defined __AMX_BF16__
 #define TILE_AMX
 #endif
 

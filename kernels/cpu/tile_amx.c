@@ -1,4 +1,4 @@
-/* tile_amx.c - the state of a thread's tiles, one for both storage types. */
+/* tile_amx.c - the state of a thread's tiles, of which only the bf16 twin has any. */
 #include "kernels/cpu/gemm_kernel.h"
 
 #if defined UNITS_FOR_AMX

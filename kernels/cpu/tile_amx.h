@@ -6,11 +6,23 @@
  * second halves another, both from zero; their sum is added to C. All of it rounds to nearest and
  * takes denormal numbers for zero. So the bits of an element depend on k alone, not on how rows and
  * columns are cut; a run begins at a multiple of 16 units, and its last step is completed with
- * zeros. tests/amx_model.h repeats it. */
+ * zeros. tests/test_amx.c repeats it in plain C. */
 #ifndef SAILS_TILE_AMX_H
 #define SAILS_TILE_AMX_H
 
-enum { AMX_ROWS = 16, AMX_UNITS = 16, TILE_ROWS = 2 * AMX_ROWS };
+enum {
+    AMX_ROWS = 16, /* of a tile of the processor's; a right operand's has as many columns */
+    AMX_UNITS = 16,
+    AMX_DEEP = AMX_UNITS * UNIT,     /* elements of K in a tile */
+    AMX_TILE = AMX_ROWS * AMX_UNITS, /* units in one: a KB */
+    TILE_ROWS = 2 * AMX_ROWS,        /* of a block of two by two */
+    TILE_COLS = 2 * AMX_ROWS
+};
+
+/* Steps that K elements take. */
+static inline int amx_steps(int K) {
+    return (K + AMX_DEEP - 1) / AMX_DEEP;
+}
 
 /* The tiles' numbers, which instructions hold: sums, the left operand's and the right one's. */
 #define SUM_00 0
@@ -35,7 +47,8 @@ typedef struct AmxShapes {
 } AmxShapes;
 
 /* The rows of the two blocks that this thread's tiles now have, 16 n + m; 0: none yet. Giving them
- * takes 80 ns, a fifth of the time of a run, and is needed at a matrix's lower edge alone. */
+ * takes 80 ns, a fifth of the time of a run, and is needed at a matrix's lower edge alone. So no
+ * library may use or release tiles on our threads: none that we link does. */
 extern _Thread_local int amx_now __attribute__((tls_model("local-exec")));
 
 /* Tiles for n rows in the first block, m in the second. */
@@ -50,22 +63,22 @@ static inline void amx_shape(int n, int m) {
     _tile_loadconfig(&s);
 }
 
-/* One step of a block of `rows` by `cols` tiles; both are constants where this is inlined. The
- * bytes lie between the rows of a tile in memory. */
-static inline __attribute__((always_inline)) void amx_step(const void *left, const void *left_below,
-                                                           size_t left_bytes, const unit *right,
-                                                           const unit *right_beside,
-                                                           size_t right_bytes, const int rows,
-                                                           const int cols) {
-    _tile_loadd(LEFT_0, left, left_bytes);
-    _tile_loadd(RIGHT_0, right, right_bytes);
+/* Of one step of a block of `rows` by `cols` tiles, both constants where this is inlined: the left
+ * tiles are taken up, and then multiplied by right ones. `bytes` lie between the rows of a tile in
+ * memory. */
+static inline __attribute__((always_inline)) void amx_left(const void *left, const void *below,
+                                                           size_t bytes, const int rows) {
+    _tile_loadd(LEFT_0, left, bytes);
+    if (rows == 2) _tile_loadd(LEFT_1, below, bytes);
+}
+static inline __attribute__((always_inline)) void amx_times(const unit *right, const unit *beside,
+                                                            size_t bytes, const int rows,
+                                                            const int cols) {
+    _tile_loadd(RIGHT_0, right, bytes);
     _tile_dpbf16ps(SUM_00, LEFT_0, RIGHT_0);
-    if (rows == 2) {
-        _tile_loadd(LEFT_1, left_below, left_bytes);
-        _tile_dpbf16ps(SUM_10, LEFT_1, RIGHT_0);
-    }
+    if (rows == 2) _tile_dpbf16ps(SUM_10, LEFT_1, RIGHT_0);
     if (cols == 2) {
-        _tile_loadd(RIGHT_1, right_beside, right_bytes);
+        _tile_loadd(RIGHT_1, beside, bytes);
         _tile_dpbf16ps(SUM_01, LEFT_0, RIGHT_1);
         if (rows == 2) _tile_dpbf16ps(SUM_11, LEFT_1, RIGHT_1);
     }
@@ -96,6 +109,25 @@ static inline __attribute__((always_inline)) void sums_end(float *c, float *belo
     if (rows == 2 && cols == 2) _tile_stored(SUM_11, below + AMX_ROWS, bytes);
 }
 
+/* A block over `steps` steps of operands that are packed as tiles, each a KB in one piece: for each
+ * step two tiles of the left one, and `parts` pairs of the right one, by which they are multiplied
+ * in turn. c: rows `stride` floats apart. */
+static inline __attribute__((always_inline)) void amx_packed_run(float *c, size_t stride,
+                                                                 const unit *left,
+                                                                 const unit *right, int steps,
+                                                                 enum TileOut out, const int parts,
+                                                                 const int rows, const int cols) {
+    enum { ROW_BYTES = AMX_UNITS * sizeof(unit) };
+    float *below = c + AMX_ROWS * stride;
+    sums_begin(c, below, stride * sizeof *c, out, rows, cols);
+    for (int k = 0; k < steps; k++, left += 2 * AMX_TILE) {
+        amx_left(left, left + AMX_TILE, ROW_BYTES, rows);
+        for (int p = 0; p < parts; p++, right += 2 * AMX_TILE)
+            amx_times(right, right + AMX_TILE, ROW_BYTES, rows, cols);
+    }
+    sums_end(c, below, stride * sizeof *c, rows, cols);
+}
+
 /* The last units of each row, completed with zeros: what follows them is another row's. */
 typedef struct AmxEnd {
     _Alignas(64) cell row[TILE_ROWS][AMX_UNITS * UNIT];
@@ -120,12 +152,14 @@ static inline __attribute__((always_inline)) void amx_run(float *c, Left a, cons
     int k = 0;
     sums_begin(c, below, STRIDE, out, rows, cols);
     for (; k + AMX_UNITS <= depth;
-         k += AMX_UNITS, panel += AMX_UNITS * PANEL, a.p += AMX_UNITS * UNIT)
-        amx_step(a.p, a.p + AMX_ROWS * a.row_step, step, panel, panel + TILE_VEC, STRIDE, rows,
-                 cols);
-    if (k < depth)
-        amx_step(end->row[0], end->row[AMX_ROWS], end_step, panel, panel + TILE_VEC, STRIDE, rows,
-                 cols);
+         k += AMX_UNITS, panel += AMX_UNITS * PANEL, a.p += AMX_UNITS * UNIT) {
+        amx_left(a.p, a.p + AMX_ROWS * a.row_step, step, rows);
+        amx_times(panel, panel + TILE_VEC, STRIDE, rows, cols);
+    }
+    if (k < depth) {
+        amx_left(end->row[0], end->row[AMX_ROWS], end_step, rows);
+        amx_times(panel, panel + TILE_VEC, STRIDE, rows, cols);
+    }
     sums_end(c, below, STRIDE, rows, cols);
 }
 

@@ -1,7 +1,7 @@
 /* twin.h - what every CPU twin starts from: the element type of this compilation, the op's contract
  * and the gate to device memory. Each file of kernels/cpu is compiled for every level of
- * cpu_level.h, twice: with TWIN_f32 and with TWIN_bf16. TWIN_LEVEL and
- * TWIN_LEVEL_NAME name the level. */
+ * cpu_level.h, twice: with TWIN_f32 and with TWIN_bf16. TWIN_LEVEL and TWIN_LEVEL_NAME say which.
+ */
 #ifndef SAILS_TWIN_H
 #define SAILS_TWIN_H
 
