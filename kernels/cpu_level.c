@@ -13,17 +13,26 @@ static bool may_use_tiles(void) {
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 }
 
+/* Of CPUID, subleaf 0: __builtin_cpu_supports does not know all bits with every compiler. */
+static unsigned cpuid_bits(unsigned leaf, char reg) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(leaf, 0, &a, &b, &c, &d)) return 0;
+    return reg == 'c' ? c : d;
+}
+
 static bool has_tiles_of_bf16(void) {
     enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
-    unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    return (d & AMX_BF16) && (d & AMX_TILE);
+    unsigned has = cpuid_bits(7, 'd');
+    return (has & AMX_BF16) && (has & AMX_TILE);
 }
 
 /* __builtin_cpu_supports asks the system too: are the registers saved? */
 static bool has_v3(void) {
+    enum { MOVBE = 1 << 22, POPCNT = 1 << 23, F16C = 1 << 29, LZCNT = 1 << 5 };
+    const unsigned need = MOVBE | POPCNT | F16C;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+           (cpuid_bits(1, 'c') & need) == need && (cpuid_bits(0x80000001u, 'c') & LZCNT);
 }
 static bool has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -38,24 +47,29 @@ bool cpu_level_runs(enum CpuLevel level) {
            (level < CPU_AMX || (has_tiles_of_bf16() && may_use_tiles()));
 }
 
-/* Intel's processors need as long for a bf16 instruction as for four of f32, which do twice the
- * work: their second best is without. */
-static bool bf16_is_slow(void) {
-    return __builtin_cpu_is("intel");
+/* The cores of Intel's that have AMX need as long for a vector of bf16 pairs as for four of f32,
+ * which do twice the work (measured on an Emerald Rapids): their second best is without. */
+static bool is_slow(enum CpuLevel level) {
+    return level == CPU_AVX512_BF16 && __builtin_cpu_is("intel") && has_tiles_of_bf16();
 }
 #else
 bool cpu_level_runs(enum CpuLevel level) {
     (void)level;
     return true;
 }
+static bool is_slow(enum CpuLevel level) {
+    (void)level;
+    return false;
+}
 #endif
 
 enum CpuLevel cpu_level_best(unsigned built) {
-    for (int level = CPU_LEVEL_COUNT - 1; level > CPU_AUTO; level--) {
-#if defined __x86_64__
-        if (level == CPU_AVX512_BF16 && bf16_is_slow()) continue;
-#endif
-        if (built >> level & 1 && cpu_level_runs((enum CpuLevel)level)) return (enum CpuLevel)level;
+    enum CpuLevel slow = CPU_AUTO;
+    for (int l = CPU_LEVEL_COUNT - 1; l > CPU_AUTO; l--) {
+        enum CpuLevel level = (enum CpuLevel)l;
+        if (!(built >> l & 1) || !cpu_level_runs(level)) continue;
+        if (!is_slow(level)) return level;
+        slow = level;
     }
-    return CPU_AUTO;
+    return slow;
 }

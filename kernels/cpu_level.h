@@ -30,7 +30,7 @@ extern "C" {
 #else
 #define CPU_LEVELS(X) X(CPU_PORTABLE, "portable", portable)
 #endif
-enum CpuLevel { CPU_AUTO, CPU_LEVELS(CHOICE_ENUM) CPU_LEVEL_COUNT };
+enum CpuLevel { CPU_AUTO, CPU_LEVELS(CHOICE_ENUM) CPU_LEVEL_COUNT, CPU_LEAST = CPU_AUTO + 1 };
 
 /* Can this processor run the twins of a level, and does the system let it? Asking for AMX requests
  * the permission, which Linux gives to a process once. Not CPU_AUTO. */

@@ -8,7 +8,7 @@
  * keeps its memory inaccessible except while an op or a copy runs, and such code faults at once.
  * Strict mode also fills fresh memory with 0xff bytes, a NaN in f32 and bf16.
  *
- * Nothing here returns a failure but exec_open: running out of memory or losing the device after
+ * Nothing here returns a failure but opening: running out of memory or losing the device after
  * start-up stops the process through die(). */
 #ifndef SAILS_EXEC_H
 #define SAILS_EXEC_H
@@ -83,8 +83,7 @@ void exec_sync(Exec *ex);
 enum { SCRATCH_MIN = 1 << 20 };
 void *exec_scratch(Exec *ex, size_t bytes);
 
-/* What exec_open_cpu takes CPU_AUTO for; CPU_AUTO: this processor can run no level of this build.
- */
+/* What exec_open_cpu takes CPU_AUTO for; CPU_AUTO: no level of this build runs here. */
 enum CpuLevel exec_cpu_level(void);
 
 /* The file of the plug-in that the device came from, NULL for the CPU's, which is linked in. */

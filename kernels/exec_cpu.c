@@ -149,27 +149,8 @@ static size_t cpu_cache(Exec *ex) {
     return (size_t)kilobytes * 1024 * (size_t)caches;
 }
 
-/* The same at every level, but for its twins. */
-static const Device any_level = {
-    .name = "cpu",
-    .open = cpu_open,
-    .close = cpu_close,
-    .alloc = cpu_alloc,
-    .free = cpu_free,
-    .copy_in = cpu_copy,
-    .copy_out = cpu_copy,
-    .copy = cpu_copy,
-    .zero = cpu_zero,
-    .sync = cpu_sync,
-    .memory = cpu_memory,
-    .timer_start = cpu_timer_start,
-    .timer_stop = cpu_timer_stop,
-    .cache = cpu_cache,
-    .maps_host = true,
-};
-
-/* A level that this build leaves out (SAILS_CPU_LEVELS in CMakeLists.txt) has none: CPU_HAS_<id> is
- * 0 or 1. */
+/* A level that this build leaves out (SAILS_CPU_LEVELS in CMakeLists.txt) has no twins:
+ * CPU_HAS_<id> is 0 or 1. */
 #define DECLARE(value, name, id)                                  \
     extern const Ops cpu_##id##_f32_table, cpu_##id##_bf16_table; \
     extern const PeakLoops cpu_##id##_f32_peak, cpu_##id##_bf16_peak;
@@ -179,28 +160,41 @@ CPU_LEVELS(DECLARE)
 #define IF_1(symbol) &symbol
 #define IF_HAS(has, symbol) IF_##has(symbol)
 #define IF(has, symbol) IF_HAS(has, symbol)
-#define TWINS(value, name, id) \
-    [value] = {IF(CPU_HAS_##id, cpu_##id##_f32_table), IF(CPU_HAS_##id, cpu_##id##_bf16_table)},
-#define PEAKS(value, name, id) \
-    [value] = {IF(CPU_HAS_##id, cpu_##id##_f32_peak), IF(CPU_HAS_##id, cpu_##id##_bf16_peak)},
-static const Ops *const twins[CPU_LEVEL_COUNT][DTYPE_COUNT] = {CPU_LEVELS(TWINS)};
-static const PeakLoops *const peaks[CPU_LEVEL_COUNT][DTYPE_COUNT] = {CPU_LEVELS(PEAKS)};
+#define BOTH(id, what)                                                                        \
+    {                                                                                         \
+        [DTYPE_F32] = IF(CPU_HAS_##id, cpu_##id##_f32_##what), [DTYPE_BF16] =                 \
+                                                                   IF(CPU_HAS_##id,           \
+                                                                      cpu_##id##_bf16_##what) \
+    }
+#define DEVICE(value, level_name, id)          \
+    [value] = {.name = "cpu",                  \
+               .ops = BOTH(id, table),         \
+               .peak = BOTH(id, peak),         \
+               .open = cpu_open,               \
+               .close = cpu_close,             \
+               .alloc = cpu_alloc,             \
+               .free = cpu_free,               \
+               .memory = cpu_memory,           \
+               .copy_in = cpu_copy,            \
+               .copy_out = cpu_copy,           \
+               .copy = cpu_copy,               \
+               .zero = cpu_zero,               \
+               .sync = cpu_sync,               \
+               .timer_start = cpu_timer_start, \
+               .timer_stop = cpu_timer_stop,   \
+               .cache = cpu_cache,             \
+               .maps_host = true},
+static const Device devices[CPU_LEVEL_COUNT] = {CPU_LEVELS(DEVICE)};
 
 enum CpuLevel exec_cpu_level(void) {
     unsigned built = 0;
-    for (int l = CPU_AUTO + 1; l < CPU_LEVEL_COUNT; l++)
-        built |= (unsigned)(twins[l][0] != NULL) << l;
+    for (int l = CPU_LEAST; l < CPU_LEVEL_COUNT; l++)
+        built |= (unsigned)(devices[l].ops[DTYPE_F32] != NULL) << l;
     return cpu_level_best(built);
 }
 
 const Device *device_cpu(enum CpuLevel level) {
-    static Device devices[CPU_LEVEL_COUNT]; /* filled when first asked for */
     if (level == CPU_AUTO) level = exec_cpu_level();
-    if (level == CPU_AUTO || !twins[level][0] || !cpu_level_runs(level)) return NULL;
-    devices[level] = any_level;
-    for (int t = 0; t < DTYPE_COUNT; t++) {
-        devices[level].ops[t] = twins[level][t];
-        devices[level].peak[t] = peaks[level][t];
-    }
-    return &devices[level];
+    bool runs = level != CPU_AUTO && devices[level].ops[DTYPE_F32] && cpu_level_runs(level);
+    return runs ? &devices[level] : NULL;
 }

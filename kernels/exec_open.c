@@ -1,4 +1,4 @@
-/* exec_open.c - choosing a device: the CPU's is linked in, CUDA's is loaded when first asked for.
+/* exec_open.c - choosing a device: the CPU's is linked in, CUDA's is loaded when it is asked for.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -55,16 +55,20 @@ const char *exec_plugin(const Exec *ex) {
 const char *exec_open_cpu(Exec *ex, enum CpuLevel level, enum Dtype dtype) {
     const Device *d = device_cpu(level);
     if (d) return try_device(ex, d, dtype);
-    snprintf(why_text, sizeof why_text, "%s",
-             level == CPU_AUTO ? "this processor is too old: sails needs AVX2 and FMA (x86-64-v3, "
-                                 "Intel since 2013, AMD since 2017)"
-                               : "this processor cannot run that level");
-    return why_text;
+    memset(ex, 0, sizeof *ex); /* so that exec_close does nothing */
+    if (level != CPU_AUTO && !cpu_level_runs(level))
+        return "this processor cannot run that level, or the system does not let it";
+    if (level != CPU_AUTO) return "this build has no such level (SAILS_CPU_LEVELS)";
+    if (cpu_level_runs(CPU_LEAST))
+        return "this build has no level that this processor runs (SAILS_CPU_LEVELS)";
+    return "this processor is too old: sails needs AVX2 and FMA (x86-64-v3, Intel since 2013, AMD "
+           "since 2017)";
 }
 
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype) {
     if (kind != DEVICE_CPU) {
         const Device *cuda = load_cuda();
+        if (!cuda) memset(ex, 0, sizeof *ex);
         const char *why = cuda ? try_device(ex, cuda, dtype) : why_text;
         if (!why || kind == DEVICE_CUDA) return why;
     }

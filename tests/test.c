@@ -50,7 +50,7 @@ void test_each_exec(void (*body)(Exec *ex)) {
     else {
         run_on(body, false, CPU_AUTO);
         brief_level = true;
-        for (int l = CPU_AUTO + 1; l < CPU_LEVEL_COUNT && is("SAILS_TEST_LEVELS", "all"); l++)
+        for (int l = CPU_LEAST; l < CPU_LEVEL_COUNT && is("SAILS_TEST_LEVELS", "all"); l++)
             if (device_cpu((enum CpuLevel)l) && l != (int)exec_cpu_level())
                 run_on(body, false, (enum CpuLevel)l);
         brief_level = false;

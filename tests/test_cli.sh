@@ -253,11 +253,18 @@ bad 2 "--cpu: expected one of $levels" train --model m --data chats.jsonl --cpu 
 good train --model m --data chats.jsonl --init lora --rank 2 --max-length 60 --dtype f32 \
     --steps 1 --cpu "$least" --out least
 has "1 steps of 64 documents, cpu $least f32"
-# A processor of 2008, where the program itself can run on one: a sanitizer's cannot.
-if [ "$(uname -m)" = x86_64 ] && qemu-x86_64 -cpu Nehalem "$sails" --version >/dev/null 2>&1; then
-    said=$(qemu-x86_64 -cpu Nehalem "$sails" subspace --scores s --out b 2>&1) && fail "it ran"
+# A processor of 2008, made of software. A sanitizer's program cannot run on it.
+on_nehalem() { # WORDS ARGUMENTS...
+    local words=$1 said
+    shift
+    said=$(qemu-x86_64 -cpu Nehalem "$sails" "$@" 2>&1) && fail "it ran"
     [ $? -eq 2 ] || fail "another exit code than 2"
-    [[ $said == "sails: --cpu auto: this processor is too old: "* && $said != *$'\n'* ]] || fail "$said"
+    [[ $said == "sails: --cpu $words"* && $said != *$'\n'* ]] || fail "$said"
+}
+if [ "$(uname -m)" = x86_64 ] && ! grep -q __asan_init "$sails"; then
+    command -v qemu-x86_64 >/dev/null || fail "qemu-x86_64 is missing; run tools/install.sh test"
+    on_nehalem "auto: this processor is too old: " subspace --scores s --out b
+    on_nehalem "amx: this processor cannot run that level" subspace --scores s --out b --cpu amx
 fi
 
 # ------------------------------------------------------------------------------------- plan --

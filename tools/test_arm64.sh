@@ -2,7 +2,7 @@
 # tools/test_arm64.sh - do the program and the ops work on arm64, where no twin may use an intrinsic?
 #
 # Builds for it with Debian's cross compiler, installing that and arm64's libraries (as root or with
-# sudo; the architecture is added to dpkg's), and runs the tests of ops and a doctor by qemu. A
+# sudo; the architecture is added to dpkg's), and runs the tests of ops by qemu, and makes a model. A
 # processor made of software is slow: the tests take brief shapes, without strict memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,6 +28,8 @@ cmake -S . -B "$BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=L
     -DSAILS_CUDA=OFF -DSAILS_SIMT=OFF -DSAILS_TEST_BRIEF=ON -DSAILS_TEST_STRICT=OFF \
     -DSAILS_TEST_PREFIX=arm64.
 cmake --build "$BUILD" -j "$(nproc)"
-qemu-aarch64 "$BUILD/sails" init --preset 2b --layers 1 --hidden 64 --ffn 128 --vocab 300 --out \
-    "$(mktemp -d)/model"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+qemu-aarch64 "$BUILD/sails" init --preset 2b --layers 1 --hidden 64 --ffn 128 --vocab 300 \
+    --out "$work/model"
 ctest --test-dir "$BUILD" -j "$(nproc)" -L ops --timeout 900 --output-on-failure

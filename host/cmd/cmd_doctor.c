@@ -44,7 +44,7 @@ __attribute__((format(printf, 4, 5))) static void say(Doctor *d, enum Verdict v,
 #define LEVEL_NAME(value, name, id) name,
 
 static void check_processor(Doctor *d, const Machine *m) {
-    static const char *const level[] = {"too old", CPU_LEVELS(LEVEL_NAME)};
+    static const char *const level[] = {"none, as it is too old", CPU_LEVELS(LEVEL_NAME)};
     enum CpuLevel best = exec_cpu_level();
     say(d, best ? GOOD : BAD, "processor", "%s; --cpu auto means %s, --dtype auto %s",
         *m->cpu ? m->cpu : "unknown", level[best],
@@ -126,13 +126,15 @@ static void check_products(Doctor *d, const char *check, Exec *ex) {
 
 /* Every level that runs here, or the one that was asked for. */
 static void check_cpu(Doctor *d, enum CpuLevel wanted) {
-    for (int l = CPU_AUTO + 1; l < CPU_LEVEL_COUNT; l++)
+    for (int l = CPU_LEAST; l < CPU_LEVEL_COUNT; l++)
         for (int t = 0; t < DTYPE_COUNT; t++) {
             Exec ex;
             if (wanted != CPU_AUTO && (int)wanted != l) continue;
             const char *why = exec_open_cpu(&ex, (enum CpuLevel)l, (enum Dtype)t);
             if (!why) check_products(d, "cpu", &ex);
-            if (why && (int)wanted == l) say(d, BAD, "cpu", "%s", why);
+            if (!why) continue;
+            if ((int)wanted == l) say(d, BAD, "cpu", "%s", why);
+            break; /* the other type fails for the same reason */
         }
 }
 

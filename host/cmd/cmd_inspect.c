@@ -129,6 +129,7 @@ static const Use use[] = {{"model.tokenizer", USE_OPTIONAL},
                           {"data.max-length", USE_OPTIONAL},
                           {"subspace.top-k", USE_OPTIONAL},
                           {"subspace.by", USE_OPTIONAL},
+                          {"cpu", USE_OPTIONAL},
                           {"json", USE_OPTIONAL},
                           {NULL, USE_OPTIONAL}};
 
