@@ -22,7 +22,7 @@ enum { TILE_VEC = 4 };
 #if defined TWIN_bf16 && defined __AVX512BF16__
 #define TILE_PAIRS
 #endif
-#if defined TWIN_bf16 && defined __AMX_BF16__
+#if defined TWIN_bf16 && (defined __AMX_BF16__ || defined __AMXBF16__) /* gcc, older Clang */
 #define TILE_AMX
 #endif
 
