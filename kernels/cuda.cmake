@@ -46,11 +46,15 @@ elseif(SAILS_CUDA)
   set_target_properties(sails_cuda PROPERTIES
     CUDA_ARCHITECTURES OFF CUDA_VISIBILITY_PRESET hidden
     CUDA_RUNTIME_LIBRARY Static # one library less to be found, and to fit the driver, at start-up
-    BUILD_RPATH ${cublas_folder} INSTALL_RPATH ${cublas_folder}
+    BUILD_RPATH ${cublas_folder} INSTALL_RPATH /usr/local/cuda/lib64
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   target_compile_options(sails_cuda PRIVATE
     "$<$<COMPILE_LANGUAGE:CUDA>:${generations}>"
     $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow>)
-  target_link_options(sails_cuda PRIVATE -Wl,-z,defs)
+  # DT_RUNPATH comes after LD_LIBRARY_PATH, where `module load cuda` and PyTorch's wheels come from; the
+  # program's DT_RPATH does not hold for a file that has one. NVIDIA's libraries have their own.
+  # Of libstdc++ it needs little, has that inside, for machines without it, and shows it to nobody.
+  target_link_options(sails_cuda PRIVATE -Wl,-z,defs -Wl,--enable-new-dtags
+                                         -static-libstdc++ -Wl,--exclude-libs,ALL)
   target_link_libraries(sails_cuda PRIVATE ${CUBLASLT} ${CUSOLVER} m ${CMAKE_DL_LIBS})
 endif()
