@@ -21,6 +21,7 @@ if(CUDA_HEADERS)
   set_target_properties(cuda_host PROPERTIES C_VISIBILITY_PRESET hidden)
 endif()
 
+set(cuda_release CUDA) # which the program asks for, where its libraries are missing
 if(SAILS_CUDA STREQUAL "AUTO" AND NOT (SAILS_NVCC AND CUDA_HEADERS))
   message(STATUS "no CUDA toolkit: the plug-in is not built")
 elseif(SAILS_CUDA)
@@ -28,6 +29,7 @@ elseif(SAILS_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES 80-real) # for CMake's own test of the compiler
   set(CMAKE_CUDA_STANDARD 17)
   enable_language(CUDA)
+  string(REGEX REPLACE "\\..*" "" cuda_release "CUDA ${CMAKE_CUDA_COMPILER_VERSION}")
   # Not FindCUDAToolkit: some of its versions fail on a toolkit that has only the parts needed here.
   find_library(CUBLASLT cublasLt REQUIRED HINTS ${CUDA_HEADERS}/.. PATH_SUFFIXES lib64 lib)
   find_library(CUSOLVER cusolver REQUIRED HINTS ${CUDA_HEADERS}/.. PATH_SUFFIXES lib64 lib)
@@ -58,3 +60,5 @@ elseif(SAILS_CUDA)
                                          -static-libstdc++ -Wl,--exclude-libs,ALL)
   target_link_libraries(sails_cuda PRIVATE ${CUBLASLT} ${CUSOLVER} m ${CMAKE_DL_LIBS})
 endif()
+set_property(SOURCE kernels/exec_open.c APPEND PROPERTY COMPILE_DEFINITIONS
+             SAILS_CUDA_RELEASE="${cuda_release}")

@@ -16,12 +16,22 @@ static bool flag(const char *name) {
     return value && strcmp(value, "1") == 0;
 }
 
+/* dlerror names the file that is missing: the plug-in, or what the plug-in needs. */
+static const char *remedy(const char *path, const char *error) {
+    if (!strstr(error, "cannot open shared object file")) return "";
+    if (strncmp(error, path, strlen(path)) == 0) return "; build sails where CUDA's compiler is";
+    return "; put the folder of " SAILS_CUDA_RELEASE "'s libraries in LD_LIBRARY_PATH";
+}
+
 /* The plug-in stays open for the life of the process: CUDA libraries do not unload cleanly. */
 static const Device *load_cuda(void) {
     const char *path = getenv("SAILS_CUDA_PLUGIN");
-    void *lib = dlopen(path ? path : "libsails_cuda.so", RTLD_NOW | RTLD_LOCAL);
+    if (!path) path = "libsails_cuda.so";
+    void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!lib) {
-        snprintf(why_text, sizeof why_text, "the CUDA plug-in does not load (%s)", dlerror());
+        const char *error = dlerror();
+        snprintf(why_text, sizeof why_text, "the CUDA plug-in does not load (%s)%s", error,
+                 remedy(path, error));
         return NULL;
     }
     sails_cuda_device_fn *get;

@@ -242,6 +242,11 @@ without_gpu() { # "why"
 }
 autos=0
 SAILS_CUDA_PLUGIN=$work/none.so without_gpu "the CUDA plug-in does not load ($work/none.so"
+cc -shared -x c -o libneeded.so.1 -Wl,-soname,libneeded.so.1 /dev/null
+cc -shared -x c -o needy.so /dev/null -x none -Wl,--no-as-needed libneeded.so.1 && rm libneeded.so.1
+no_file="cannot open shared object file: No such file or directory"
+SAILS_CUDA_PLUGIN=$work/needy.so without_gpu \
+    "the CUDA plug-in does not load (libneeded.so.1: $no_file); put the folder of CUDA"
 if [ -e "$(dirname "$sails")/libsails_cuda.so" ] && [ ! -e /dev/nvidiactl ]; then
     without_gpu "no GPU answers"
 fi
