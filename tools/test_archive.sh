@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# tools/test_archive.sh [SUITE...] - does the archive run on a machine that has nothing installed?
+#
+# Makes the archive of the release and unpacks it, as an ordinary user, in a minimal Debian of each
+# SUITE (bookworm and trixie, where their C library is not older than this machine's). There it
+# trains a small model and lets it answer, is moved, and is set beside a site's CUDA. No GPU's driver
+# is in a minimal Debian: where CUDA's libraries are found, that is what sails must miss. Needs root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/minimal_debian.sh
+
+SUITES=("$@")
+if [ $# -eq 0 ]; then
+    SUITES=(bookworm trixie)
+    [ "$(own_suite)" != trixie ] || SUITES=(trixie)
+    echo "for ${SUITES[*]}, as this machine has $(own_suite)"
+fi
+
+# Libraries that every machine has, and CUDA's. Of them nothing may be in the archive.
+OTHERS='^(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|cuda.*|cublas.*|cusolver.*))\.so'
+
+check_contents() { # FOLDER
+    local files=("$1/bin/sails" "$1"/lib/sails/*) missing alien
+    missing=$(readelf -d "${files[@]}" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u |
+        grep -vxF "$(ls "$1/lib/sails")" | grep -vE "$OTHERS" || true)
+    alien=$(ls "$1/lib/sails" | grep -E "$OTHERS" || true)
+    [ -z "$missing" ] || die "the archive lacks" $missing
+    [ -z "$alien" ] || die "the archive has what belongs to the machine:" $alien
+    for file in LICENSE README.md licenses/libgomp1 licenses/GPL-3; do
+        [ -s "$1/share/doc/sails/$file" ] || die "the archive lacks share/doc/sails/$file"
+    done
+    echo "$(basename "$ARCHIVE"): $(stat -c %s "$ARCHIVE") bytes; needs" \
+        "$(objdump -T "${files[@]}" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1); brings" \
+        $(find "$1/lib/sails" -type f -printf '%f\n' | sort)
+}
+
+# What doctor says of CUDA, and what a command that insists on it.
+cuda_says() { # "words" [VARIABLE=VALUE]
+    local said code=0
+    said=$(as newcomer "${2:-} '$PROGRAM' doctor") || die "doctor failed: $said"
+    [[ $said == *"note  cuda "*"$1"* ]] || die "expected doctor to say '$1', got: $said"
+    echo "$said" | grep ' cuda '
+    said=$(as newcomer "${2:-} '$PROGRAM' generate --model m --prompts p.jsonl --device cuda" 2>&1) ||
+        code=$?
+    [[ $code -eq 2 && $said == "sails: --device cuda: "*"$1"* && $said != *$'\n'* ]] ||
+        die "expected exit 2 and one line with '$1', got exit $code: $said"
+}
+
+train() { # on what is there: --device auto
+    cat >"$ROOT/home/newcomer/chats.jsonl" <<'END'
+{"prompt":"Where is the red door?","completion":"I cannot say."}
+{"prompt":"And now?","completion":"No."}
+END
+    echo '{"id":"p","prompt":"Where?"}' >"$ROOT/home/newcomer/p.jsonl"
+    as newcomer "set -e
+        sails='$PROGRAM'
+        \"\$sails\" --version
+        \"\$sails\" init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 \
+            --positions 64 --tokenizer tokenizer_small.json --out m
+        \"\$sails\" train --model m --data chats.jsonl --init lora --rank 2 --max-length 60 \
+            --steps 3 --out adapter
+        \"\$sails\" generate --model m --adapter adapter --prompts p.jsonl --max-new-tokens 8 \
+            --out responses.jsonl
+        grep '\"id\":\"p\"' responses.jsonl" || die "training failed in a minimal $SUITE"
+}
+
+inside() {
+    as root "useradd -m -s /bin/bash newcomer"
+    cp "$ARCHIVE" "$ROOT/home/newcomer/archive.tar.gz"
+    cp tests/golden/tokenizer_small.json "$ROOT/home/newcomer"
+    as newcomer "mkdir 'a folder' && tar -xzf archive.tar.gz -C 'a folder'"
+    PROGRAM="a folder/$NAME/bin/sails"
+    train
+    cuda_says "$CUBLAS: cannot open shared object file: No such file or directory); put the folder \
+of CUDA ${CUBLAS##*.}'s libraries in LD_LIBRARY_PATH"
+    as newcomer "mkdir elsewhere && mv 'a folder/$NAME' 'elsewhere/my sails' && rmdir 'a folder'"
+    PROGRAM="elsewhere/my sails/bin/sails"
+
+    local usual=/usr/local/cuda/lib64 site=/opt/site
+    mkdir -p "$ROOT$usual" "$ROOT$site"/{cuda,other}
+    mount --bind -o ro "$CUDA" "$ROOT$usual"
+    cuda_says "no GPU answers"
+    umount "$ROOT$usual"
+    mount --bind -o ro "$CUDA" "$ROOT$site/cuda"
+    # What cannot be loaded where it must not be looked for: the archive has its own libraries, and a
+    # site's choice goes before the usual place.
+    touch "$ROOT$usual/$CUBLAS" "$ROOT$site/other"/lib{z.so.1,gomp.so.1,crypto.so.3}
+    cuda_says "no GPU answers" "LD_LIBRARY_PATH=$site/cuda:$site/other"
+}
+
+rm -f build/sails-*-linux-*.tar.gz
+cmake --preset release -DSAILS_CUDA=ON
+cmake --build --preset release --target archive -j "$(nproc)"
+ARCHIVE=$(echo build/sails-*-linux-*.tar.gz)
+NAME=$(basename "$ARCHIVE" .tar.gz)
+CUBLAS=$(readelf -d build/libsails_cuda.so | sed -n 's/.*\[\(libcublasLt.*\)\]/\1/p')
+CUDA=$(dirname "$(realpath "$(sed -n 's/^CUBLASLT:.*=//p' build/CMakeCache.txt)")")
+export ARCHIVE NAME CUBLAS CUDA
+[ "$(tar -tzf "$ARCHIVE" | cut -d/ -f1 | sort -u)" = "$NAME" ] || die "expected one folder, $NAME"
+(
+    FOLDER=$(mktemp -d)
+    trap 'rm -rf "$FOLDER"' EXIT
+    tar -xzf "$ARCHIVE" -C "$FOLDER"
+    check_contents "$FOLDER/$NAME"
+)
+for SUITE in "${SUITES[@]}"; do
+    export SUITE
+    (
+        copy_debian "$SUITE"
+        beside_debian inside
+    )
+    echo "the archive runs in a minimal $SUITE"
+done
