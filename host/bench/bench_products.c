@@ -56,6 +56,9 @@ static void gemm(OpsBench *o) {
         {least(N, 160), Q, D, 0, GEMM_NT, 0},
     };
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) one_gemm(o, shape[i]);
+    const int chunk[] = {least(N, HEAD_ROWS), 1024, 2048}; /* the head's backward */
+    for (size_t i = 0; i < sizeof chunk / sizeof *chunk && chunk[i] <= N; i++)
+        one_gemm(o, (Shape){chunk[i], D, c->V, 0, GEMM_NN, 0});
 }
 
 static void one_head(OpsBench *o, int rows, enum GemmForm form) {
