@@ -3,7 +3,9 @@
  *   dump_logits MODEL TOKENS.safetensors OUT.safetensors f32|bf16 [ADAPTER [COPY]]
  *
  * TOKENS holds "tokens" (n) I32; OUT gets "logits" (n,V) F32. The adapter is saved again as COPY.
+ * With SAILS_TEST_DEVICE=cuda the plug-in's device computes.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "data/base/mem.h"
@@ -29,7 +31,10 @@ int main(int argc, char **argv) {
     StSet *in;
     Err err;
     enum Dtype dtype = strcmp(argv[4], "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
-    CHECK(!exec_open(&ex, DEVICE_CPU, dtype), "no device");
+    const char *device = getenv("SAILS_TEST_DEVICE");
+    bool cuda = device && strcmp(device, "cuda") == 0;
+    const char *why = exec_open(&ex, cuda ? DEVICE_CUDA : DEVICE_CPU, dtype);
+    CHECK(!why, "%s", why);
     MUST(model_open(&m, &ex, argv[1], 0, &err), err);
     if (argc > 5) {
         MUST(lora_load(&l, &ex, &m.c, argv[5], false, &err), err);

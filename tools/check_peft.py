@@ -4,7 +4,8 @@
     python tools/check_peft.py [build folder]
 
 Every adapter of the golden models is loaded by sails, saved again by it, and that copy is given to
-PEFT, which must find every tensor in its place. Exits 1 when a bound is broken."""
+PEFT, which must find every tensor in its place. Exits 1 when a bound is broken. With
+SAILS_TEST_DEVICE=cuda sails computes on the GPU."""
 import glob
 import os
 import subprocess

@@ -4,7 +4,8 @@
     python tools/check_wide.py [build folder]
 
 f32: the largest |logit difference| must be at most 1e-4. bf16: the RMS error against the f32
-reference must be at most twice that of transformers in bf16. Exits 1 when a bound is broken.
+reference must be at most twice that of transformers in bf16. Exits 1 when a bound is broken. With
+SAILS_TEST_DEVICE=cuda sails computes on the GPU, transformers always on the CPU.
 Needs torch, transformers, safetensors and about 2 GB in the temporary folder."""
 import os
 import subprocess
@@ -24,9 +25,9 @@ WIDTHS = {
 VOCABULARY, TOKENS, WINDOW = 1200, 300, 128
 
 
-def build(widths, folder):
+def build(widths, folder, layers=1):
     """Activations of the sizes that trained models have: scores of a few units, logits of ten."""
-    config = Gemma2Config(**widths, num_hidden_layers=1, vocab_size=VOCABULARY,
+    config = Gemma2Config(**widths, num_hidden_layers=layers, vocab_size=VOCABULARY,
                           sliding_window=WINDOW, attn_implementation="eager")
     model = Gemma2ForCausalLM(config)
     with torch.no_grad():
