@@ -4,9 +4,11 @@ Documents come tokenised from `sails tokenize`, so that all sides train on the s
 import json
 import os
 import resource
+import time
 
 import torch
 
+DEVICE = os.environ.get("DEVICE", "cpu")  # or cuda, of train_hf.py alone
 IGNORED = -100  # label of a token that is no target
 RANK, ALPHA = 16, 32
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -37,6 +39,13 @@ def use_threads():
     torch.set_num_threads(int(os.environ["THREADS"]))
 
 
+def clock():
+    """Seconds, when the device has done all that it was asked for."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def tokens_of(docs):
     return sum(len(ids) for ids, _ in docs)
 
@@ -47,6 +56,7 @@ def weight_bytes(tensors):
 
 
 def report(tokens, seconds, weights, **more):
-    """The result, as pair.sh reads it. peak: bytes resident at most, beyond the weights."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The result, as pair.sh reads it. peak: bytes in use at most, beyond the weights."""
+    peak = (torch.cuda.max_memory_allocated() if DEVICE == "cuda" else
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     print(json.dumps({"rate": tokens / seconds, "peak": peak - weights, **more}))

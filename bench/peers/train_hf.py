@@ -1,11 +1,11 @@
 """LoRA fine-tuning by the loop that every tutorial shows: transformers, PEFT, AdamW, padded batches
-of 8, no gradient checkpointing. On the CPU it is faster than SFTTrainer's defaults.
+of 8 (BATCH), no gradient checkpointing. On the CPU it is faster than SFTTrainer's defaults.
 
-    THREADS=2 train_hf.py MODEL TOKENS bf16|f32
+    THREADS=2 [DEVICE=cuda] [BATCH=2] train_hf.py MODEL TOKENS bf16|f32
 
 The first batch warms up and is not timed."""
+import os
 import sys
-import time
 
 import torch
 from peft import get_peft_model
@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 import common
 
-BATCH = 8
+BATCH = int(os.environ.get("BATCH", 8))
 
 
 def padded(docs):
@@ -25,7 +25,8 @@ def padded(docs):
         ids[row, :len(tokens)] = torch.tensor(tokens)
         labels[row, :len(tokens)] = torch.tensor(targets)
         mask[row, :len(tokens)] = 1
-    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+    batch = {"input_ids": ids, "labels": labels, "attention_mask": mask}
+    return {name: t.to(common.DEVICE) for name, t in batch.items()}
 
 
 def main():
@@ -33,6 +34,7 @@ def main():
     common.use_threads()
     docs = common.documents(tokens)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=common.dtype_named(dtype))
+    model.to(common.DEVICE)
     weights = common.weight_bytes(model.parameters())
     model = get_peft_model(model, common.lora_config())
     model.train()
@@ -46,8 +48,8 @@ def main():
         adamw.step()
         adamw.zero_grad()
         if at < 0:
-            start = time.perf_counter()
-    common.report(common.tokens_of(docs), time.perf_counter() - start, weights, loss=loss.item())
+            start = common.clock()
+    common.report(common.tokens_of(docs), common.clock() - start, weights, loss=loss.item())
 
 
 if __name__ == "__main__":
