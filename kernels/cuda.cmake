@@ -4,6 +4,8 @@
 # path, in /usr/local/cuda, and where tools/install.sh puts it. Its headers alone are enough for the
 # simulated device.
 
+set(SAILS_CUDA_ARCH "" CACHE STRING
+    "compute capability, such as 90, of the one GPU to compile for: the plug-in of another machine")
 set(SAILS_CUDA_ROOT "$ENV{SAILS_CUDA_ROOT}" CACHE PATH "the CUDA toolkit, if not found by itself")
 set(CUDA_FOLDERS /usr/local/cuda $ENV{HOME}/.cache/sails/cuda)
 find_program(SAILS_NVCC nvcc HINTS ${SAILS_CUDA_ROOT} PATHS ${CUDA_FOLDERS} PATH_SUFFIXES bin)
@@ -39,7 +41,11 @@ elseif(SAILS_CUDA)
   add_library(sails_cuda MODULE ${CUDA_KERNELS} $<TARGET_OBJECTS:cuda_host>)
   # Machine code for the data-centre generations that the compiler knows, PTX of the last for newer.
   # That of 90 comes from 80's PTX, which is the same code for these kernels, in two thirds of the time.
-  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
+  if(SAILS_CUDA_ARCH GREATER_EQUAL 100)
+    set(generations --generate-code=arch=compute_100,code=sm_${SAILS_CUDA_ARCH})
+  elseif(SAILS_CUDA_ARCH)
+    set(generations --generate-code=arch=compute_80,code=sm_${SAILS_CUDA_ARCH})
+  elseif(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
     set(generations --generate-code=arch=compute_80,code=[sm_80,sm_90,compute_80])
   else()
     set(generations --generate-code=arch=compute_80,code=[sm_80,sm_90]
