@@ -219,7 +219,7 @@ static void compare_rows(Exec *ex, const Rows *r, int N, int most) {
 }
 
 static void row_bits(Exec *ex, int N, int K, int pad, int first, enum GemmForm form, float beta) {
-    int rows = test_on_cpu(ex) ? 1000 : 300; /* a simulated one is slow */
+    int rows = test_on_cpu(ex) && !test_brief() ? 1000 : 300; /* a simulated one is slow */
     Rows r = {.a = matrix(ex, 11, rows, K, K, first), .form = form, .beta = beta};
     r.b = form == GEMM_NN ? matrix(ex, 12, K, N, N + pad, first)
                           : matrix(ex, 12, N, K, K + pad, first);
