@@ -32,20 +32,26 @@ static void expect_stopped(const char *line, const Ended *e, int signal_number) 
 
 /* ---------------------------------------------------------------------------- long commands -- */
 
-/* Each takes some tenths of a second at least; %d: documents. */
-static const char *const command[] = {
-    "tokenize --tokenizer model --data many.jsonl --out new/tokens",
-    "logprob --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit %d --out "
-    "new/logprobs",
-    "score --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit %d --sae "
-    "sae/{layer} "
-    "--layers 1,2 --out new/scores",
-    "train --model model --dtype f32 --max-length 128 --data pairs.jsonl --init lora --batch 4 "
-    "--steps 40 --out new/adapter",
-    "generate --model model --dtype f32 --prompts prompts.jsonl --max-new-tokens 200 --out "
-    "new/replies",
-    "init --layers 8 --hidden 512 --ffn 2048 --vocab 20000 --out new/model",
-    "merge --model large --adapter large-adapter --out new/merged",
+/* Each takes some tenths of a second at least; {work, and under a sanitizer} for its %d. */
+static const struct {
+    const char *line;
+    int work[2];
+} command[] = {
+    {"tokenize --tokenizer model --data many.jsonl --data.limit %d --out new/tokens", {8000, 2000}},
+    {"logprob --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit %d --out "
+     "new/logprobs",
+     {400, 200}},
+    {"score --model model --dtype f32 --max-length 128 --data many.jsonl --data.limit %d --sae "
+     "sae/{layer} --layers 1,2 --out new/scores",
+     {400, 200}},
+    {"train --model model --dtype f32 --max-length 128 --data pairs.jsonl --init lora --batch 4 "
+     "--steps %d --out new/adapter",
+     {40, 20}},
+    {"generate --model model --dtype f32 --prompts prompts.jsonl --max-new-tokens %d --out "
+     "new/replies",
+     {200, 100}},
+    {"init --layers 8 --hidden %d --ffn 2048 --vocab 20000 --out new/model", {512, 64}},
+    {"merge --model large --adapter large-adapter --out new/merged", {0, 0}},
 };
 
 /* Sent after a share of the time that a whole run takes; one that has ended before is no miss, nor
@@ -70,10 +76,10 @@ static bool stopped_at(const char *line, double seconds, int signal_number) {
     return stopped;
 }
 
-static void test_command(const char *format) {
-    int moments = test_brief() ? 2 : 5, documents = test_brief() ? 200 : 400;
+static void test_command(const char *format, int work) {
+    int moments = test_brief() ? 2 : 5;
     char line[256];
-    snprintf(line, sizeof line, format, documents);
+    snprintf(line, sizeof line, format, work);
     double start = now();
     program_must(line);
     double whole = now() - start;
@@ -188,7 +194,7 @@ static void test_align(void) {
 static void write_many(void) {
     FILE *f = fopen("many.jsonl", "w");
     CHECK(f, "many.jsonl");
-    for (int i = 0; i < (test_brief() ? 2000 : 8000); i++)
+    for (int i = 0; i < 8000; i++)
         fprintf(f,
                 "{\"chosen\": \"\\n\\nHuman: What of number %d?\\n\\nAssistant: I cannot say "
                 "anything about it.\", \"rejected\": \"\\n\\nHuman: What of number %d?\\n\\n"
@@ -206,7 +212,9 @@ int main(void) {
                "score: {sae: 'sae/{layer}', layers: [1, 2]}\nsubspace: {top-k: 4}\n"
                "train: {batch: 4, rank: 2, steps: 20, methods: [base, sails]}\n"
                "generate: {prompts: prompts.jsonl, max-new-tokens: 60}\n");
-    program_must("init --layers 4 --hidden 512 --ffn 2048 --vocab 20000 --out large");
+    program_must(test_brief()
+                     ? "init --layers 4 --hidden 128 --ffn 512 --vocab 20000 --out large"
+                     : "init --layers 4 --hidden 512 --ffn 2048 --vocab 20000 --out large");
     program_must(
         "train --model large --tokenizer model --max-length 64 --data pairs.jsonl "
         "--init lora --data.limit 2 --steps 1 --batch 2 --out large-adapter");
@@ -215,7 +223,8 @@ int main(void) {
     test_unread("train " MODEL SOME_DATA
                 "--data pairs.jsonl --init lora --steps 400 --out new/adapter",
                 "step 1/");
-    for (size_t i = 0; i < sizeof command / sizeof *command; i++) test_command(command[i]);
+    for (size_t i = 0; i < sizeof command / sizeof *command; i++)
+        test_command(command[i].line, command[i].work[test_brief()]);
     world_remove();
     return test_done("interrupt");
 }

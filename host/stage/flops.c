@@ -49,15 +49,16 @@ double flops_pack(const Config *c, const Lora *lora, const Pack *p) {
     return 2 * (madds + 3 * attention + 2.0 * c->D * c->V * p->nlabel);
 }
 
-/* Seconds of the fastest of some products of n x n matrices: s holds A and B and has room for C. At
- * least a few, and for long enough that the clock is up and another program's burst is over. */
+/* Seconds of the fastest of some products of n x n matrices: s holds A and B and has room for C.
+ * For long enough that the clock is up and another program's burst is over; a few, but on a device
+ * that takes long over one. */
 static double product_seconds(Exec *ex, store *s, int n) {
     enum { RUNS = 5 };
-    const double long_enough = 0.05;
+    const double long_enough = 0.05, too_long = 0.25;
     size_t size = (size_t)n * (size_t)n;
     store *b = store_at(ex->dtype, s, size), *c = store_at(ex->dtype, s, 2 * size);
     double best = INFINITY, spent = 0;
-    for (int i = 0; i < RUNS || spent < long_enough; i++) {
+    for (int i = 0; spent < long_enough || (i < RUNS && spent < too_long); i++) {
         exec_timer_start(ex);
         ex->op->gemm(ex, c, n, s, n, b, n, n, n, n, GEMM_NT, 1, 0);
         double seconds = exec_timer_stop(ex);

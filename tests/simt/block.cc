@@ -52,6 +52,8 @@ static struct {
     const char *barrier_file;
     int barrier_line;
     uint32_t ready[MAX_WARPS];        /* lanes that can run */
+    uint32_t in_warp[MAX_WARPS];      /* that are IN_WARP */
+    uint32_t there[MAX_WARPS];        /* that exist and have not exited */
     unsigned char ranking[MAX_WARPS]; /* of the block's warps, first to last */
     Fiber *home;
     Fiber *idle[MAX_THREADS];
@@ -110,6 +112,7 @@ static bool same_wait(const Thread &t, const Thread &u) {
 static void make_ready(int i) {
     b.thread[i].state = RUNNABLE;
     b.ready[i / WARP_SIZE] |= 1u << i % WARP_SIZE;
+    b.in_warp[i / WARP_SIZE] &= ~(1u << i % WARP_SIZE);
 }
 
 static int warps() {
@@ -197,6 +200,7 @@ static void fiber_body() {
         check_exit();
         Thread *me = &b.thread[b.me];
         me->state = EXITED;
+        b.there[b.me / WARP_SIZE] &= ~(1u << lane());
         b.live--;
         Fiber *mine = me->fiber, *to = b.home;
         me->fiber = nullptr;
@@ -264,21 +268,31 @@ bool in_shared(const void *p, size_t bytes) {
            (c >= __start_simt_shared && c + bytes <= __stop_simt_shared);
 }
 
+/* Fails unless the caller fits a lane that waits in the same collective. */
+static void check_fits(const Thread &me, int i, const Thread &t) {
+    if (t.work != me.work || t.line != me.line)
+        fail("%s (%s:%d) with mask %08x meets lane %d in %s (%s:%d)", me.what, me.file, me.line,
+             me.mask, i, t.what, t.file, t.line);
+}
+
 /* True when every lane of the caller's mask has arrived. Fails if they do not fit together. */
 static bool all_arrived(const Thread *warp, int lanes, const Thread &me) {
-    bool all = true;
-    for (int i = 0; i < WARP_SIZE; i++) {
-        if (!(me.mask >> i & 1)) continue;
-        if (i >= lanes || warp[i].state == EXITED)
-            fail("%s (%s:%d): mask %08x names lane %d, which %s", me.what, me.file, me.line,
-                 me.mask, i, i >= lanes ? "does not exist" : "has exited");
-        const Thread &t = warp[i];
-        if (t.state != IN_WARP || t.mask != me.mask) {
-            all = false; /* it may wait for others first: with another mask, in another place */
-        } else if (t.work != me.work || t.line != me.line) {
-            fail("%s (%s:%d) with mask %08x meets lane %d in %s (%s:%d)", me.what, me.file, me.line,
-                 me.mask, i, t.what, t.file, t.line);
+    int w = b.me / WARP_SIZE;
+    uint32_t gone = me.mask & ~b.there[w], others = me.mask & b.in_warp[w] & ~(1u << lane());
+    if (gone) {
+        int i = __builtin_ctz(gone);
+        fail("%s (%s:%d): mask %08x names lane %d, which %s", me.what, me.file, me.line, me.mask, i,
+             i >= lanes ? "does not exist" : "has exited");
+    }
+    bool all = (me.mask & ~b.in_warp[w]) == 0;
+    for (; others; others &= others - 1) {
+        int i = __builtin_ctz(others);
+        if (warp[i].mask != me.mask) {
+            all = false; /* it waits for others first: with another mask, in another place */
+            continue;
         }
+        check_fits(me, i, warp[i]);
+        if (!all) return false; /* those that wait with this mask fit each other */
     }
     return all;
 }
@@ -310,12 +324,14 @@ void warp_together(const char *what, unsigned mask, WarpWork *work, void *given,
         fail("%s (%s:%d): lane %u calls with mask %08x, which omits it", what, file, line, lane(),
              mask);
     me.state = IN_WARP;
+    b.in_warp[b.me / WARP_SIZE] |= 1u << lane();
     bool all = all_arrived(warp, std::min(b.threads - (int)(warp - b.thread), (int)WARP_SIZE), me);
-    void *place = me.place = work ? nullptr : syncwarp_place(warp, me);
+    void *place = me.place = RACES && !work ? syncwarp_place(warp, me) : nullptr;
     if (!work) race_release(place);
     if (all) {
         perform(warp, me);
         me.state = RUNNABLE;
+        b.in_warp[b.me / WARP_SIZE] &= ~(1u << lane());
         go_on();
     } else {
         yield();
@@ -325,13 +341,17 @@ void warp_together(const char *what, unsigned mask, WarpWork *work, void *given,
 
 /* ------------------------------------------------------------------------- blocks and grid -- */
 
-/* Byte by byte and by hand: the section holds AddressSanitizer's red zones too, which memset
- * would trip over. */
+/* By hand: the section holds AddressSanitizer's red zones too, which memset would trip over. In
+ * wide pieces: it holds the variables of all kernels, and each block of each grid finds it filled.
+ */
 __attribute__((no_sanitize("address"))) static void fill_static() {
-    size_t bytes = (size_t)(__stop_simt_shared - __start_simt_shared);
+    typedef uint64_t Piece __attribute__((vector_size(64), aligned(1), may_alias));
+    size_t bytes = (size_t)(__stop_simt_shared - __start_simt_shared), at = 0;
     if (bytes == 0) return;
     race_forget(__start_simt_shared, bytes);
-    for (volatile char *p = __start_simt_shared; p < __stop_simt_shared; p++) *p = (char)0xff;
+    volatile char *p = __start_simt_shared;
+    for (; at + sizeof(Piece) <= bytes; at += sizeof(Piece)) *(volatile Piece *)(p + at) = ~Piece{};
+    for (; at < bytes; at++) p[at] = (char)0xff;
 }
 
 /* Of the exact size, so that AddressSanitizer sees its end, and new for every block, so that
@@ -354,13 +374,15 @@ static void run_block(unsigned index) {
     fill_static();
     allocate_dynamic();
     b.live = b.threads, b.at_barrier = 0;
-    for (int i = 0; i < MAX_WARPS; i++) b.ready[i] = 0, b.ranking[i] = (unsigned char)i;
+    for (int i = 0; i < MAX_WARPS; i++)
+        b.ready[i] = b.in_warp[i] = b.there[i] = 0, b.ranking[i] = (unsigned char)i;
     for (int i = 0; i < b.threads; i++) {
         unsigned u = (unsigned)i;
         b.thread[i] = Thread();
         b.thread[i].id = {u % g.block.x, u / g.block.x % g.block.y, u / g.block.x / g.block.y};
         if (RACES) fiber_for(&b.thread[i]); /* here: what makes a context happens before it */
         make_ready(i);
+        b.there[i / WARP_SIZE] |= 1u << i % WARP_SIZE;
     }
     if (random_order()) rank_warps();
     fiber_switch(fiber_for(next_thread()));
@@ -385,20 +407,20 @@ void run_grid(const Grid &grid, const std::function<void()> &body) {
 
 /* -------------------------------------------------------------------------------- chance -- */
 
-static uint64_t seed() {
-    static const char *text = getenv("SIMT_SEED");
-    static uint64_t value = text ? strtoull(text, nullptr, 10) : 0;
-    return value;
+static uint64_t seed_of_environment() {
+    const char *text = getenv("SIMT_SEED");
+    return text ? strtoull(text, nullptr, 10) : 0;
 }
+static const uint64_t seed = seed_of_environment();
 
 bool random_order() {
-    return seed() != 0;
+    return seed != 0;
 }
 
 unsigned random_below(unsigned n) {
     static uint64_t drawn;
     if (!random_order()) return 0;
-    uint64_t z = seed() * 0x9e3779b97f4a7c15u + ++drawn * 0xbf58476d1ce4e5b9u; /* splitmix64 */
+    uint64_t z = seed * 0x9e3779b97f4a7c15u + ++drawn * 0xbf58476d1ce4e5b9u; /* splitmix64 */
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return (unsigned)((z ^ (z >> 31)) % n);

@@ -138,12 +138,13 @@ std::vector<float> unpack(const void *p, const Layout &l, bool transposed) {
 }
 
 /* One strip of rows and COLUMNS columns of the product: sums over k in order, or over each `step`th
- * in turn, kept in registers. */
+ * in turn, kept in registers. Of copies that fit: a sanitizer would take most of the time here and
+ * see nothing. */
 struct Sums {
     Strip column[COLUMNS];
 };
-Sums sum_block(const float *a, uint64_t a_step, const float *const b[COLUMNS], uint64_t K,
-               uint64_t step) {
+__attribute__((no_sanitize("address"), no_sanitize("undefined"))) Sums sum_block(
+    const float *a, uint64_t a_step, const float *const b[COLUMNS], uint64_t K, uint64_t step) {
     Sums s = {};
     for (uint64_t first = 0; first < step; first++)
         for (uint64_t k = first; k < K; k += step) {

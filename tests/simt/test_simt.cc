@@ -180,6 +180,10 @@ __global__ void k_exited_lane(int *) {
     if (threadIdx.x == 9) return;
     __syncwarp();
 }
+__global__ void k_lane_gone(int *) {
+    if (threadIdx.x == 0) return;
+    __syncwarp();
+}
 __global__ void k_exits_while_awaited(int *) {
     if (threadIdx.x == 31) return;
     __syncwarp();
@@ -370,6 +374,8 @@ static const Case cases[] = {
     {"exited_lane", [] { broken(k_exited_lane, 32); }, false, "waits for it in __syncwarp", "0",
      "lazy", ANY_BUILD},
     {"exited_lane_any_order", [] { broken(k_exited_lane, 32); }, false, "exit", "123", "lazy",
+     ANY_BUILD},
+    {"lane_gone", [] { broken(k_lane_gone, 32); }, false, "lane 0, which has exited", "0", "lazy",
      ANY_BUILD},
     {"exits_while_awaited", [] { broken(k_exits_while_awaited, 32); }, false,
      "exits while lane 0 waits for it", "0", "lazy", ANY_BUILD},
