@@ -61,7 +61,7 @@ END
 if [ "$FULL" ]; then
     echo "set_tests_properties(mutants PROPERTIES RUN_SERIAL ON TIMEOUT 7200)"
 else # one copy, first to start: it takes minutes, on one processor
-    echo "set_tests_properties(mutants PROPERTIES ENVIRONMENT JOBS=1 COST 1000)"
+    echo "set_tests_properties(mutants PROPERTIES ENVIRONMENT JOBS=1 COST 1000 TIMEOUT 7200)"
 fi >>build-test/CTestTestfile.cmake
 if [ "$FULL" ]; then # of it, too, only a part is run
     cat >>build-test/CTestTestfile.cmake <<END
