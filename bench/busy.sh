@@ -10,7 +10,8 @@
 # Every WORK (default: all) runs as whole programs, alone ("quiet"), with one busy loop on each core,
 # beside a twin that is started over and over with the same policy, and beside another OpenMP
 # program, training with libgomp's default. Policies: sails's own (host/stage/wait_policy.h), passive,
-# active, libgomp's default. They take turns, ROUNDS (5) times, so that all meet the same machine.
+# active, libgomp's default. They take turns, ROUNDS (5) times, so that all meet the same machine; alone
+# five times as often, as there a twentieth counts.
 #
 # Prints CSV: work, policy, median ms alone, then how many times longer the others take, each
 # against the same policy alone; last, alone against the best policy. A run ends after LIMIT (10)
@@ -136,10 +137,11 @@ row() {
 }
 
 measure() {
-    local w=$1 policies=(sails passive active libgomp) p c i best=999999999 ms
+    local w=$1 policies=(sails passive active libgomp) p c i turns best=999999999 ms
     [ "$w" != loop ] || policies=(none)
     for c in quiet loops twin openmp; do
-        for ((i = 0; i < rounds; i++)); do for p in "${policies[@]}"; do sample "$w" "$p" $c; done; done
+        turns=$([ $c = quiet ] && echo $((5 * rounds)) || echo "$rounds")
+        for ((i = 0; i < turns; i++)); do for p in "${policies[@]}"; do sample "$w" "$p" $c; done; done
     done
     for p in "${policies[@]}"; do
         ms=$(median "$w.$p.quiet")

@@ -1,3 +1,4 @@
+/* test.c - what every test shares: devices to run on, noise, comparisons, the count of failures. */
 #include "tests/test.h"
 
 #include <math.h>

@@ -37,6 +37,8 @@ layer_of() {
 
 for file in "${files[@]}"; do
     [ -n "$(layer_of "$file")" ] || complain "$file: outside the folders that hold code"
+    read -r head <"$file"
+    [[ $head == '/*'* || $head == //* ]] || complain "$file: begins without a line on what it is"
     lines=$(wc -l <"$file")
     [ "$lines" -le 500 ] || echo "warning: $file has $lines lines, 500 are enough"
     [ "$lines" -le 800 ] || complain "$file: $lines lines, 800 is the limit"

@@ -342,8 +342,7 @@ void warp_together(const char *what, unsigned mask, WarpWork *work, void *given,
 /* ------------------------------------------------------------------------- blocks and grid -- */
 
 /* By hand: the section holds AddressSanitizer's red zones too, which memset would trip over. In
- * wide pieces: it holds the variables of all kernels, and each block of each grid finds it filled.
- */
+ * wide pieces: it holds the variables of all kernels, and every block finds it filled. */
 __attribute__((no_sanitize("address"))) static void fill_static() {
     typedef uint64_t Piece __attribute__((vector_size(64), aligned(1), may_alias));
     size_t bytes = (size_t)(__stop_simt_shared - __start_simt_shared), at = 0;

@@ -1,3 +1,4 @@
+/* fiber.cc - stacks from mmap, each with a page below that faults, and the switch in assembly. */
 #include "tests/simt/fiber.h"
 
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* race.cc - tells ThreadSanitizer which fiber runs, and what happens before what. */
 #include "tests/simt/race.h"
 
 #ifdef SIMT_TSAN
