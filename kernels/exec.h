@@ -30,6 +30,11 @@ struct Device;
 #define DEVICE_KINDS(X) X(DEVICE_AUTO, "auto") X(DEVICE_CPU, "cpu") X(DEVICE_CUDA, "cuda")
 enum DeviceKind { DEVICE_KINDS(CHOICE_ENUM) };
 
+static inline const char *device_kind_name(enum DeviceKind k) {
+    static const char *const name[] = {DEVICE_KINDS(CHOICE_TEXT)};
+    return name[k];
+}
+
 typedef struct Exec {
     const struct Ops *op;        /* the device's ops in this storage type: ex->op->rmsnorm_fwd */
     const struct Device *device; /* see device.h */

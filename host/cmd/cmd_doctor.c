@@ -117,7 +117,7 @@ static bool gemm_right(Exec *ex) {
 }
 
 static void check_device(Doctor *d, enum DeviceKind kind) {
-    const char *check = kind == DEVICE_CUDA ? "cuda" : "cpu";
+    const char *check = device_kind_name(kind);
     for (int t = 0; t < DTYPE_COUNT; t++) {
         Exec ex;
         const char *why = exec_open(&ex, kind, (enum Dtype)t);

@@ -29,7 +29,7 @@ bool runtime_device(Runtime *r, const Settings *s, Err *err) {
     if (!why) return true;
     memset(&r->ex, 0, sizeof r->ex);
     return err_set(err, EXIT_USAGE, "--device %s: %s; sails doctor says more",
-                   kind == DEVICE_CUDA ? "cuda" : "cpu", why);
+                   device_kind_name(kind), why);
 }
 
 /* Asked before its tokenizer: a folder of another kind is called by that. */
