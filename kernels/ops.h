@@ -183,9 +183,10 @@ typedef void op_gemm(Exec *ex, store *C, int ldc, const store *A, int lda, const
 typedef void op_gemm_f32(Exec *ex, float *C, int ldc, const store *A, int lda, const store *B,
                          int ldb, int M, int N, int K, enum GemmForm form, float alpha, float beta);
 
-/* A weight gradient:  C += alpha A^T B, a sum over T rows (tokens), done in chunks of 1024 rows
- * that are added in order.   C (M,N) f32 out +=, contiguous;  A (T,M), B (T,N) store with lda, ldb.
- * All may begin at any element. */
+/* A weight gradient:  C += alpha A^T B, a sum over T rows (tokens), done in chunks of GRAD_CHUNK
+ * rows that are added in order.   C (M,N) f32 out +=, contiguous;  A (T,M), B (T,N) store with lda,
+ * ldb. All may begin at any element. */
+enum { GRAD_CHUNK = 1024 };
 typedef void op_gemm_grad(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb,
                           int T, int M, int N, float alpha);
 

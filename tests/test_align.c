@@ -114,6 +114,10 @@ static void test_stages(void) {
     same("a damaged output", align(""), "score");
     touch_end("stages/eval-base.json", "x");
     same("a damaged stamp", align(""), "eval-base");
+}
+
+/* Other inputs, after test_stages. */
+static void test_inputs(void) {
     char line[1500];
     snprintf(line, sizeof line, "--tokenizer %s", in_world("model"));
     same("the same tokenizer by its folder", align(line), "");
@@ -297,6 +301,7 @@ int main(void) {
     make_long();
     write_recipe("0", "");
     test_stages();
+    test_inputs();
     test_refused();
     test_does_not_fit();
     test_every_setting_counts();

@@ -12,8 +12,7 @@
 #include "kernels/ops.h"
 #include "tests/test.h"
 
-#define NAME(value, name, id) [value] = name,
-static const char *const level_name[CPU_LEVEL_COUNT] = {CPU_LEVELS(NAME)};
+static const char *const level_name[CPU_LEVEL_COUNT] = {"auto", CPU_LEVELS(CHOICE_TEXT)};
 
 /* What /proc/cpuinfo says must be there for a level. */
 static const char *const wanted_flags[] = {"avx2", "avx512vl", "avx512_bf16", "amx_bf16"};

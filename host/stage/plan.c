@@ -16,6 +16,7 @@
 #include "model/grad_tree.h"
 #include "model/optim.h"
 #include "model/score_run.h"
+#include "model/tensors.h"
 
 const char *const plan_kind_name[] = {"anonymous", "file", "device"};
 
@@ -89,12 +90,6 @@ static double embedding_windows(const StTensor *t, const Dataset *d) {
     return bytes < (double)t->bytes ? bytes : (double)t->bytes;
 }
 
-/* Is this tensor of one of the layers that run, or of none? */
-static bool runs(const char *name, int layers) {
-    int layer;
-    return sscanf(name, "model.layers.%d.", &layer) != 1 || layer < layers;
-}
-
 /* What every stage begins with. */
 typedef struct Base {
     Config c;
@@ -112,16 +107,15 @@ static bool weights(Plan *p, const Base *b, const char *folder, int positions, i
     StSet *set;
     if (!st_open_folder(&set, folder, "model", err)) return false;
     double mapped = 0, placed = 0;
-    for (size_t i = 0; i < st_count(set); i++) {
-        const StTensor *t = st_at(set, i);
-        bool in_place = st_stores(t, b->ex->dtype) && exec_reads(b->ex, t->data);
-        bool embed = strstr(t->name, "embed_tokens") != NULL;
-        if (strcmp(t->name, "lm_head.weight") == 0) continue;
-        if (!in_place)
+    for (size_t i = 0; i < tensors_count(c); i++) {
+        const Tensor tensor = tensors_at(c, i);
+        const StTensor *t = st_find(set, tensor.name);
+        if (!t) continue; /* which who opens it refuses */
+        if (!(st_stores(t, b->ex->dtype) && exec_reads(b->ex, t->data)))
             placed += (double)t->count * (double)dtype_size(b->ex->dtype);
-        else if (embed && layers < c->L && d)
+        else if (tensor.kind == TENSOR_EMBED && layers < c->L && d)
             mapped += embedding_windows(t, d);
-        else if (runs(t->name, layers))
+        else if (tensor.layer < layers)
             mapped += (double)t->bytes;
     }
     st_close(set);
@@ -232,16 +226,19 @@ static size_t pass_scratch(const Base *b, PackSize size, bool training) {
                   head_scratch(b, size.labels, training));
 }
 
-/* Of an adapter's start: QR makes a basis, also one that a gain has bent, and an SVD chooses what
- * goes in, where the subspace is made before the training in the same process. */
+/* Of an adapter's start, and of what makes its subspace where that is still to come. */
 static size_t start_scratch(const Base *b, const Settings *s) {
+    const AdapterStart *start = &adapter_start[s->train.init];
     int D = b->c.D, R = 1;
     Exec *ex = b->ex;
-    if (*s->train.init_adapter || !adapter_start[s->train.init].subspace) return 0;
+    if (*s->train.init_adapter) return 0;
     for (int i = 0; i < b->c.L * PROJ_COUNT; i++)
         if (b->lora.adapter[i].R > R) R = b->lora.adapter[i].R;
-    size_t need = ex->op->qr_scratch(ex, D, R < D ? R : D);
-    return *s->train.subspace ? need : larger(need, ex->op->svd_scratch(ex, s->subspace.top_k, D));
+    if (R > D) R = D;
+    size_t need = start->scratch ? start->scratch(ex, D, R) : 0;
+    if (start->subspace && !*s->train.subspace)
+        need = larger(need, basis_scratch(ex, s->subspace.top_k, D, R));
+    return need;
 }
 
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
