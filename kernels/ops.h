@@ -262,7 +262,8 @@ typedef void op_find_bad_f32(Exec *ex, int64_t *index, const float *x, size_t n)
 enum SaeAct { SAE_RELU, SAE_JUMPRELU, SAE_TOPK };
 
 /* EXACT: products as f32 has them.  FAST: of x and w rounded to bf16, summed in f32: a GPU
- * then has a third of the work, in a table of f32 a sixth. On a CPU it saves nothing. */
+ * then has a third of the work, in a table of f32 a sixth, and a CPU with AMX in a table of bf16 a
+ * third; it saves other CPUs nothing. What is infinite in x may make either NaN. */
 #define SAE_PRODUCTS(X) X(SAE_EXACT, "exact") X(SAE_FAST, "fast")
 enum SaeProducts { SAE_PRODUCTS(CHOICE_ENUM) };
 
@@ -342,7 +343,8 @@ typedef size_t op_qr_scratch(Exec *ex, int M, int N);
 /* clang-format on */
 
 typedef struct Ops {
-    const char *name; /* "cpu avx512 f32", "cuda bf16": all that bits depend on but the build */
+    const char *name; /* "cpu avx512 f32", "cuda bf16": what bits depend on beside the build; those
+                       * of svd and qr depend on the processor, too (cpu_level.h) */
     bool rounds;      /* products take operands in the storage type alone: attention rounds its
                        * weights to it, and the gradients of its scores */
 #define X(op) op_##op *op;
