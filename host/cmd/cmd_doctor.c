@@ -42,7 +42,7 @@ __attribute__((format(printf, 4, 5))) static void say(Doctor *d, enum Verdict v,
 }
 
 static void check_processor(Doctor *d, const Machine *m) {
-    static const char *const level[] = {"none, as it is too old", CPU_LEVELS(CHOICE_TEXT)};
+    static const char *const level[] = {"none of this build", CPU_LEVELS(CHOICE_TEXT)};
     enum CpuLevel best = exec_cpu_level();
     say(d, best ? GOOD : BAD, "processor", "%s; --cpu auto means %s, --dtype auto %s",
         *m->cpu ? m->cpu : "unknown", level[best],
