@@ -260,6 +260,7 @@ static void test_every_setting_counts(void) {
         char key[SETTING_KEY], text[SETTING_KEY] = "";
         setting_key(s, key);
         bool skip = !command_uses(&cmd_align, i);
+        if (strcmp(key, "cpu") == 0 && exec_cpu_level() == CPU_LEAST) skip = true; /* no other */
         for (size_t j = 0; j < sizeof without_effect / sizeof *without_effect; j++)
             skip = skip || strcmp(key, without_effect[j]) == 0;
         const char *value = skip ? "" : another_value(s, key, text);
