@@ -47,29 +47,36 @@ bool cpu_level_runs(enum CpuLevel level) {
            (level < CPU_AMX || (has_tiles_of_bf16() && may_use_tiles()));
 }
 
-/* The cores of Intel's that have AMX need as long for a vector of bf16 pairs as for four of f32,
- * which do twice the work (measured on an Emerald Rapids): their second best is without. */
-static bool is_slow(enum CpuLevel level) {
-    return level == CPU_AVX512_BF16 && __builtin_cpu_is("intel") && has_tiles_of_bf16();
+/* Intel's cores that know pairs of bf16 need as long for a vector of them as for four of f32, which
+ * do twice the work (measured on an Emerald Rapids; also where a virtual machine hides AMX). Its
+ * first ones, of 2020, had no AMX and other units. */
+static bool has_slow_pairs(void) {
+    return __builtin_cpu_is("intel") && !__builtin_cpu_is("cooperlake");
 }
 #else
 bool cpu_level_runs(enum CpuLevel level) {
     (void)level;
     return true;
 }
-static bool is_slow(enum CpuLevel level) {
-    (void)level;
+static bool has_slow_pairs(void) {
     return false;
 }
 #endif
 
+enum CpuLevel cpu_level_fastest(unsigned levels, bool slow_pairs) {
+#if defined __x86_64__
+    const unsigned pairs = 1u << CPU_AVX512_BF16;
+    if (slow_pairs && (levels & (pairs - 1))) levels &= ~pairs;
+#endif
+    (void)slow_pairs;
+    for (int l = CPU_LEVEL_COUNT - 1; l > CPU_AUTO; l--)
+        if (levels >> l & 1) return (enum CpuLevel)l;
+    return CPU_AUTO;
+}
+
 enum CpuLevel cpu_level_best(unsigned built) {
-    enum CpuLevel slow = CPU_AUTO;
-    for (int l = CPU_LEVEL_COUNT - 1; l > CPU_AUTO; l--) {
-        enum CpuLevel level = (enum CpuLevel)l;
-        if (!(built >> l & 1) || !cpu_level_runs(level)) continue;
-        if (!is_slow(level)) return level;
-        slow = level;
-    }
-    return slow;
+    unsigned levels = 0;
+    for (int l = CPU_LEAST; l < CPU_LEVEL_COUNT; l++)
+        if ((built >> l & 1) && cpu_level_runs((enum CpuLevel)l)) levels |= 1u << l;
+    return cpu_level_fastest(levels, has_slow_pairs());
 }

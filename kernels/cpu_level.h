@@ -8,7 +8,9 @@
  *   portable     any processor of another architecture
  *
  * Equal inputs give equal bits within a level and a build, not between levels: wider vectors add in
- * another order. The name of an op table, which manifests and stage keys hold, says the level. */
+ * another order. The name of an op table, which manifests and stage keys hold, says the level. One
+ * thing is not the level's: OpenBLAS chooses its kernels for `svd` and `qr` by the processor, and
+ * manifests and the keys of stages that depend on them hold what it says of itself, too. */
 #ifndef SAILS_CPU_LEVEL_H
 #define SAILS_CPU_LEVEL_H
 
@@ -36,8 +38,11 @@ enum CpuLevel { CPU_AUTO, CPU_LEVELS(CHOICE_ENUM) CPU_LEVEL_COUNT, CPU_LEAST = C
  * the permission, which Linux gives to a process once. Not CPU_AUTO. */
 bool cpu_level_runs(enum CpuLevel level);
 
-/* What CPU_AUTO means among the levels of this build (bit 1 << level of `built`): the fastest that
- * runs; CPU_AUTO: none does. */
+/* The fastest of some levels (bit 1 << level of each): the highest, but avx512+bf16 only in want of
+ * a lower one where its instructions for pairs are slow. CPU_AUTO: there is none. */
+enum CpuLevel cpu_level_fastest(unsigned levels, bool slow_pairs);
+
+/* What CPU_AUTO means: the fastest of the levels of this build that run here. */
 enum CpuLevel cpu_level_best(unsigned built);
 
 #ifdef __cplusplus

@@ -160,29 +160,31 @@ CPU_LEVELS(DECLARE)
 #define IF_1(symbol) &symbol
 #define IF_HAS(has, symbol) IF_##has(symbol)
 #define IF(has, symbol) IF_HAS(has, symbol)
-#define BOTH(id, what)                                                                        \
-    {                                                                                         \
-        [DTYPE_F32] = IF(CPU_HAS_##id, cpu_##id##_f32_##what), [DTYPE_BF16] =                 \
-                                                                   IF(CPU_HAS_##id,           \
-                                                                      cpu_##id##_bf16_##what) \
-    }
-#define DEVICE(value, level_name, id)          \
-    [value] = {.name = "cpu",                  \
-               .ops = BOTH(id, table),         \
-               .peak = BOTH(id, peak),         \
-               .open = cpu_open,               \
-               .close = cpu_close,             \
-               .alloc = cpu_alloc,             \
-               .free = cpu_free,               \
-               .memory = cpu_memory,           \
-               .copy_in = cpu_copy,            \
-               .copy_out = cpu_copy,           \
-               .copy = cpu_copy,               \
-               .zero = cpu_zero,               \
-               .sync = cpu_sync,               \
-               .timer_start = cpu_timer_start, \
-               .timer_stop = cpu_timer_stop,   \
-               .cache = cpu_cache,             \
+#define ONE(id, dtype, what) IF(CPU_HAS_##id, cpu_##id##_##dtype##_##what)
+#if defined __x86_64__
+#define PEAKS(id) \
+    { ONE(id, f32, peak), ONE(id, bf16, peak) }
+#else
+#define PEAKS(id) \
+    { NULL } /* peak.c has none */
+#endif
+#define DEVICE(value, level_name, id)                              \
+    [value] = {.name = "cpu",                                      \
+               .ops = {ONE(id, f32, table), ONE(id, bf16, table)}, \
+               .peak = PEAKS(id),                                  \
+               .open = cpu_open,                                   \
+               .close = cpu_close,                                 \
+               .alloc = cpu_alloc,                                 \
+               .free = cpu_free,                                   \
+               .memory = cpu_memory,                               \
+               .copy_in = cpu_copy,                                \
+               .copy_out = cpu_copy,                               \
+               .copy = cpu_copy,                                   \
+               .zero = cpu_zero,                                   \
+               .sync = cpu_sync,                                   \
+               .timer_start = cpu_timer_start,                     \
+               .timer_stop = cpu_timer_stop,                       \
+               .cache = cpu_cache,                                 \
                .maps_host = true},
 static const Device devices[CPU_LEVEL_COUNT] = {CPU_LEVELS(DEVICE)};
 

@@ -23,7 +23,7 @@
 
 #include "kernels/cuda.h"
 
-enum { REF_ROWS = 1024, FEW_ROWS = 16, GRAD_CHUNK = 1024, CACHE_SIZE = 128 };
+enum { REF_ROWS = 1024, FEW_ROWS = 16, CACHE_SIZE = 128 };
 enum { MOST_ALIGNED = 16 }; /* bytes: the widest access */
 
 #define BLAS_CHECK(call)                                         \

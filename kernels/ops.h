@@ -183,9 +183,10 @@ typedef void op_gemm(Exec *ex, store *C, int ldc, const store *A, int lda, const
 typedef void op_gemm_f32(Exec *ex, float *C, int ldc, const store *A, int lda, const store *B,
                          int ldb, int M, int N, int K, enum GemmForm form, float alpha, float beta);
 
-/* A weight gradient:  C += alpha A^T B, a sum over T rows (tokens), done in chunks of 1024 rows
- * that are added in order.   C (M,N) f32 out +=, contiguous;  A (T,M), B (T,N) store with lda, ldb.
- * All may begin at any element. */
+/* A weight gradient:  C += alpha A^T B, a sum over T rows (tokens), done in chunks of GRAD_CHUNK
+ * rows that are added in order.   C (M,N) f32 out +=, contiguous;  A (T,M), B (T,N) store with lda,
+ * ldb. All may begin at any element. */
+enum { GRAD_CHUNK = 1024 };
 typedef void op_gemm_grad(Exec *ex, float *C, const store *A, int lda, const store *B, int ldb,
                           int T, int M, int N, float alpha);
 
@@ -261,7 +262,8 @@ typedef void op_find_bad_f32(Exec *ex, int64_t *index, const float *x, size_t n)
 enum SaeAct { SAE_RELU, SAE_JUMPRELU, SAE_TOPK };
 
 /* EXACT: products as f32 has them.  FAST: of x and w rounded to bf16, summed in f32: a GPU
- * then has a third of the work, in a table of f32 a sixth. On a CPU it saves nothing. */
+ * then has a third of the work, in a table of f32 a sixth, and a CPU with AMX in a table of bf16 a
+ * third; it saves other CPUs nothing. What is infinite in x may make either NaN. */
 #define SAE_PRODUCTS(X) X(SAE_EXACT, "exact") X(SAE_FAST, "fast")
 enum SaeProducts { SAE_PRODUCTS(CHOICE_ENUM) };
 
@@ -341,7 +343,8 @@ typedef size_t op_qr_scratch(Exec *ex, int M, int N);
 /* clang-format on */
 
 typedef struct Ops {
-    const char *name; /* "cpu avx512 f32", "cuda bf16": all that bits depend on but the build */
+    const char *name; /* "cpu avx512 f32", "cuda bf16": what bits depend on beside the build; those
+                       * of svd and qr depend on the processor, too (cpu_level.h) */
     bool rounds;      /* products take operands in the storage type alone: attention rounds its
                        * weights to it, and the gradients of its scores */
 #define X(op) op_##op *op;

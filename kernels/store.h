@@ -19,7 +19,8 @@ static inline size_t dtype_size(enum Dtype t) {
     return t == DTYPE_F32 ? 4 : 2;
 }
 static inline const char *dtype_name(enum Dtype t) {
-    return t == DTYPE_F32 ? "f32" : "bf16";
+    static const char *const name[] = {DTYPES(CHOICE_TEXT)};
+    return name[t];
 }
 
 /* Address of element i of a tensor of type t; the second form keeps the tensor read-only. */

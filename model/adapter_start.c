@@ -2,6 +2,7 @@
 #include "model/adapter_start.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "data/base/mem.h"
 #include "data/base/rng.h"
@@ -56,13 +57,18 @@ static bool check_subspace(const Config *c, const StartOptions *o, const Subspac
     return true;
 }
 
+bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *what, Err *err) {
+    return start->subspace || rank > 0 ||
+           err_set(err, EXIT_USAGE, "--rank auto takes the rank from a subspace; %s needs a number",
+                   what);
+}
+
 bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *o,
                          const Subspace *s, Err *err) {
     const AdapterStart *start = &adapter_start[o->kind];
-    if (!start->subspace && o->rank <= 0)
-        return err_set(err, EXIT_USAGE,
-                       "--rank auto takes the rank from a subspace; --init %s needs a number",
-                       start->name);
+    char what[64];
+    snprintf(what, sizeof what, "--init %s", start->name);
+    if (!adapter_start_check_rank(start, o->rank, what, err)) return false;
     if (start->subspace && !check_subspace(c, o, s, err)) return false;
     lora_shape_init(shape, c);
     shape->rslora = o->rslora;
@@ -151,6 +157,11 @@ static bool sails_adapter(Lora *l, const Model *m, const StartOptions *o, const 
     return ok;
 }
 
+/* A gain bends the basis, which is made orthonormal again. */
+static size_t sails_scratch(Exec *ex, int D, int R) {
+    return ex->op->qr_scratch(ex, D, R);
+}
+
 static bool sails_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                        Err *err) {
     for (int layer = 0; layer < m->c.L; layer++)
@@ -184,5 +195,5 @@ static bool lora_fill(Lora *l, const Model *m, const StartOptions *o, const Subs
 
 /* ----------------------------------------------------------------------------- the table -- */
 
-#define ROW(value, name, about, subspace, rank, fill) [value] = {name, subspace, rank, fill},
+#define ROW(value, name, about, ...) [value] = {name, __VA_ARGS__},
 const AdapterStart adapter_start[START_COUNT] = {ADAPTER_STARTS(ROW)};

@@ -10,11 +10,12 @@
 #include "model/gemma2.h"
 #include "model/subspace.h"
 
-/* X(value, name, what it does, does it need a subspace, rank rule, fill) */
+/* X(value, name, what it does, does it need a subspace, rank rule, fill, workspace of the fill) */
 /* clang-format off */
 #define ADAPTER_STARTS(X) \
-    X(START_LORA, "lora", "A random and B zero", false, lora_rank, lora_fill) \
-    X(START_SAILS, "sails", "the SAE subspace in A or B", true, sails_rank, sails_fill)
+    X(START_LORA, "lora", "A random and B zero", false, lora_rank, lora_fill, NULL) \
+    X(START_SAILS, "sails", "the SAE subspace in A or B", true, sails_rank, sails_fill, \
+      sails_scratch)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
@@ -46,8 +47,14 @@ typedef struct AdapterStart {
     int (*rank)(const StartOptions *o, const Subspace *s, int layer, enum Proj p);
     /* Fills masters, which are zero, and says which factors are not trained. */
     bool (*fill)(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
+    /* Bytes of workspace that the ops of fill take for ranks up to R; NULL: none. */
+    size_t (*scratch)(Exec *ex, int D, int R);
 } AdapterStart;
 extern const AdapterStart adapter_start[START_COUNT];
+
+/* Refuses rank 0 (auto) of a start that has no subspace to take it from; `what`: whose, such as
+ * "--init lora". */
+bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *what, Err *err);
 
 /* Ranks and alphas for lora_alloc. The subspace, where the start needs one, must fit the model:
  * refused are another width than its own, layers that it does not have, and a rank asked for that

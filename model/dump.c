@@ -78,7 +78,7 @@ static void take(void *context, const Placed *t, int first) {
 static bool write(const Dump *d, Err *err) {
     StWriter *w;
     if (!st_writer_open(&w, d->file, err)) return false;
-    st_writer_meta(w, "dtype", d->ex->dtype == DTYPE_F32 ? "f32" : "bf16");
+    st_writer_meta(w, "dtype", dtype_name(d->ex->dtype));
     st_writer_meta(w, "pattern", d->pattern);
     for (const Shown *s = d->shown; s < d->shown + d->n; s++)
         if (s->kept)

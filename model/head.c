@@ -5,6 +5,7 @@
  * The full (N,V) logits never exist. */
 #include "data/base/mem.h"
 #include "model/acts.h"
+#include "model/linear.h"
 
 static const store *hidden_row(const Model *m, const Acts *a, int i) {
     return store_at_const(a->ex->dtype, a->h, (size_t)i * (size_t)m->c.D);
@@ -84,8 +85,8 @@ static void chunk_loss(const Model *m, Acts *a, int at, enum ChunkLogits logits,
     m->ex->op->xent(m->ex, dlogits, a->nll + at, a->logits, a->target + at, a->weight + at, n, c->V,
                     c->final_cap);
     if (dlogits)
-        m->ex->op->gemm(m->ex, h, c->D, dlogits, c->V, m->embed, c->D, n, c->D, c->V, GEMM_NN, 1,
-                        0);
+        linear_dx(m->ex, (Rows){h, c->D}, (RowsIn){dlogits, c->V}, (Linear){m->embed, c->D, c->V},
+                  n, 1, SUM_SET);
 }
 
 static void get_nll(const Acts *a, float *nll) {

@@ -36,21 +36,24 @@ void lora_shape_free(LoraShape *s) {
 
 /* The factors of one group: its A matrices without a gap, then every B. */
 static void add_group(Lora *l, int layer, enum Group g) {
-    static const char name[] = "base_model.model.model.layers.%d.%s.lora_%c.weight";
+    static const char name[] = "base_model.model.%s.lora_%c.weight";
+    char module[MODULE_NAME];
     int column = 0;
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++) {
         Adapter *a = lora_at(l, layer, p);
         a->column = column;
         if (a->R == 0) continue;
+        proj_module(module, layer, p);
         a->A = params_add(&l->params, column == 0 ? PARAM_ALIGNED : PARAM_BEHIND, (size_t)a->R,
-                          (size_t)a->in, name, layer, proj_path[p], 'A');
+                          (size_t)a->in, name, module, 'A');
         column += a->R;
     }
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++) {
         Adapter *a = lora_at(l, layer, p);
         if (a->R == 0) continue;
-        a->B = params_add(&l->params, PARAM_ALIGNED, (size_t)a->out, (size_t)a->R, name, layer,
-                          proj_path[p], 'B');
+        proj_module(module, layer, p);
+        a->B =
+            params_add(&l->params, PARAM_ALIGNED, (size_t)a->out, (size_t)a->R, name, module, 'B');
     }
 }
 

@@ -9,7 +9,7 @@
 #include "data/base/mem.h"
 #include "model/pattern.h"
 
-enum { CONFIG_BYTES = 16 << 20, MAX_RANK = 1 << 16, MODULE_NAME = 96 };
+enum { CONFIG_BYTES = 16 << 20, MAX_RANK = 1 << 16 };
 
 typedef struct Reader {
     const json_t *json;
@@ -295,7 +295,7 @@ static bool read_shape(const Reader *r, const Rules *rules, LoraShape *s, const 
         char module[MODULE_NAME];
         enum Proj p = (enum Proj)(i % PROJ_COUNT);
         int layer = i / PROJ_COUNT;
-        snprintf(module, sizeof module, "model.layers.%d.%s", layer, proj_path[p]);
+        proj_module(module, layer, p);
         int hit = targeted(r, rules, layer, p, module);
         if (hit < 0) return false;
         if (hit && !read_module(r, rules, module, &s->rank[i], &s->alpha[i])) return false;
@@ -351,9 +351,11 @@ static void describe_targets(const Lora *l, json_t *o) {
     json_t *targets = json_array(), *numbers = json_array();
     for (int i = 0; i < (grid ? PROJ_COUNT : L * PROJ_COUNT); i++) {
         if (grid && proj[i]) json_array_append_new(targets, json_string(proj_name[i]));
-        if (!grid && l->adapter[i].R > 0)
-            json_array_append_new(targets, json_sprintf("model.layers.%d.%s", i / PROJ_COUNT,
-                                                        proj_path[i % PROJ_COUNT]));
+        if (!grid && l->adapter[i].R > 0) {
+            char module[MODULE_NAME];
+            proj_module(module, i / PROJ_COUNT, (enum Proj)(i % PROJ_COUNT));
+            json_array_append_new(targets, json_string(module));
+        }
     }
     for (int i = 0; i < L; i++)
         if (layer[i]) json_array_append_new(numbers, json_integer(i));
@@ -379,8 +381,7 @@ static void describe_ranks(const Lora *l, json_t *o) {
     for (int i = 0; i < l->c->L * PROJ_COUNT; i++) {
         const Adapter *a = &l->adapter[i];
         char module[MODULE_NAME];
-        snprintf(module, sizeof module, "model.layers.%d.%s", i / PROJ_COUNT,
-                 proj_path[i % PROJ_COUNT]);
+        proj_module(module, i / PROJ_COUNT, (enum Proj)(i % PROJ_COUNT));
         if (a->R > 0 && a->R != common->R) json_object_set_new(ranks, module, json_integer(a->R));
         if (a->R > 0 && a->alpha != common->alpha)
             json_object_set_new(alphas, module, json_float(a->alpha));

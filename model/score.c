@@ -7,8 +7,8 @@
 #include "model/layer_list.h"
 
 static const char FORMAT[] = "sails scores 1";
-static const char *const POOL_NAME[] = {"token", "document"};
-static const char *const PRODUCTS_NAME[] = {"exact", "fast"};
+static const char *const POOL_NAME[] = {SCORE_POOLS(CHOICE_TEXT)};
+static const char *const PRODUCTS_NAME[] = {SAE_PRODUCTS(CHOICE_TEXT)};
 
 static size_t groups_size(const ScoreLayer *l) {
     return 2 * SCORE_GROUPS * (size_t)l->S;

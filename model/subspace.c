@@ -149,6 +149,11 @@ bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_
     return ok;
 }
 
+size_t basis_scratch(Exec *ex, int k, int D, int R) {
+    size_t svd = ex->op->svd_scratch(ex, k, D), qr = ex->op->qr_scratch(ex, D, R);
+    return svd > qr ? svd : qr;
+}
+
 void basis_free(Basis *b) {
     free(b->U), free(b->variance), free(b->feature);
     memset(b, 0, sizeof *b);

@@ -37,6 +37,9 @@ bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_
                  int D, const SubspaceOptions *o, Err *err);
 void basis_free(Basis *b); /* accepts a zeroed Basis */
 
+/* Bytes of workspace that the ops of basis_build take, of a basis of at most R columns. */
+size_t basis_scratch(Exec *ex, int k, int D, int R);
+
 /* Makes the columns of a (D,n) orthonormal by QR: the spans of the first 1, 2 .. n columns stay,
  * the largest entry of each becomes positive. The columns must be independent. */
 void basis_orthonormalise(Exec *ex, double *a, int D, int n);

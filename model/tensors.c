@@ -5,11 +5,10 @@
 
 #include "kernels/check.h"
 
-const char *const proj_name[PROJ_COUNT] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                           "gate_proj", "up_proj", "down_proj"};
-const char *const proj_path[PROJ_COUNT] = {
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+#define NAME(value, word, part) word "_proj",
+#define PATH(value, word, part) part word "_proj",
+const char *const proj_name[PROJ_COUNT] = {PROJECTIONS(NAME)};
+const char *const proj_path[PROJ_COUNT] = {PROJECTIONS(PATH)};
 static const char *const norm_path[NORM_COUNT] = {"input_layernorm", "post_attention_layernorm",
                                                   "pre_feedforward_layernorm",
                                                   "post_feedforward_layernorm"};
@@ -36,6 +35,10 @@ int proj_out(const Config *c, enum Proj p) {
     }
 }
 
+void proj_module(char module[MODULE_NAME], int layer, enum Proj p) {
+    snprintf(module, MODULE_NAME, "model.layers.%d.%s", layer, proj_path[p]);
+}
+
 size_t tensors_count(const Config *c) {
     return 2 + OF_A_LAYER * (size_t)c->L;
 }
@@ -57,8 +60,12 @@ static Tensor of_layer(const Config *c, int layer, int i) {
                        : vector(TENSOR_NORM, c->D);
     t.layer = layer;
     t.which = is_proj ? i : i - PROJ_COUNT;
-    snprintf(t.name, sizeof t.name, "model.layers.%d.%s.weight", layer,
-             is_proj ? proj_path[t.which] : norm_path[t.which]);
+    char module[MODULE_NAME];
+    if (is_proj)
+        proj_module(module, layer, (enum Proj)i);
+    else
+        snprintf(module, sizeof module, "model.layers.%d.%s", layer, norm_path[t.which]);
+    snprintf(t.name, sizeof t.name, "%s.weight", module);
     return t;
 }
 

@@ -8,17 +8,22 @@
 #include "kernels/choices.h"
 #include "model/config.h"
 
-/* With the word that options call it by. */
+/* X(value, the word that options call it by, what it is a part of). */
 /* clang-format off */
 #define PROJECTIONS(X) \
-    X(PROJ_Q, "q") X(PROJ_K, "k") X(PROJ_V, "v") X(PROJ_O, "o") X(PROJ_GATE, "gate") \
-    X(PROJ_UP, "up") X(PROJ_DOWN, "down")
+    X(PROJ_Q, "q", "self_attn.") X(PROJ_K, "k", "self_attn.") X(PROJ_V, "v", "self_attn.") \
+    X(PROJ_O, "o", "self_attn.") X(PROJ_GATE, "gate", "mlp.") X(PROJ_UP, "up", "mlp.") \
+    X(PROJ_DOWN, "down", "mlp.")
 /* clang-format on */
 enum Proj { PROJECTIONS(CHOICE_ENUM) PROJ_COUNT };
 extern const char *const proj_name[PROJ_COUNT]; /* "q_proj", ... */
 extern const char *const proj_path[PROJ_COUNT]; /* "self_attn.q_proj", ..., "mlp.down_proj" */
 int proj_in(const Config *c, enum Proj p);      /* width read */
 int proj_out(const Config *c, enum Proj p);     /* width written */
+
+/* "model.layers.3.mlp.up_proj": a projection as modules are called. */
+enum { MODULE_NAME = 64 };
+void proj_module(char module[MODULE_NAME], int layer, enum Proj p);
 
 /* Projections that read the same input. Group g is group_first[g] .. group_first[g + 1] - 1. */
 enum Group { GROUP_QKV, GROUP_O, GROUP_FFN, GROUP_DOWN, GROUP_COUNT };

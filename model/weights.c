@@ -66,16 +66,19 @@ static bool same_values(const StTensor *a, const StTensor *b) {
     return same;
 }
 
+static const char HEAD[] = "lm_head.weight";
+
 /* Some tools store the tied head a second time; that is harmless as long as it is the same. */
 static bool check_head(const Model *m, Err *err) {
-    const StTensor *head, *embed = st_find(m->file, "model.embed_tokens.weight");
-    if (!st_find(m->file, "lm_head.weight")) return true;
-    if (!st_need(m->file, &head, "lm_head.weight", 2, embed->dim, err)) return false;
+    const Tensor t = tensors_at(&m->c, 0);
+    const StTensor *head, *embed = st_find(m->file, t.name);
+    if (!st_find(m->file, HEAD)) return true;
+    if (!st_need(m->file, &head, HEAD, 2, embed->dim, err)) return false;
     if (same_values(head, embed)) return true;
     return err_set(err, EXIT_INPUT,
-                   "%s: lm_head.weight: expected the values of model.embed_tokens.weight (Gemma-2 "
-                   "ties them); an untied head is not supported",
-                   head->file);
+                   "%s: %s: expected the values of %s (Gemma-2 ties them); an untied head is not "
+                   "supported",
+                   head->file, HEAD, t.name);
 }
 
 /* Tensors that say nothing new: the tied head, which check_head looks at, and the frequencies of
@@ -83,7 +86,7 @@ static bool check_head(const Model *m, Err *err) {
 static bool is_redundant(const char *name) {
     static const char end[] = "rotary_emb.inv_freq";
     size_t n = strlen(name), m = sizeof end - 1;
-    return strcmp(name, "lm_head.weight") == 0 || (n >= m && strcmp(name + n - m, end) == 0);
+    return strcmp(name, HEAD) == 0 || (n >= m && strcmp(name + n - m, end) == 0);
 }
 
 static bool find_all(Model *m, Err *err) {

@@ -17,8 +17,14 @@ static void check_member(Npz *z, const char *name) {
     for (int i = 0; i < rank; i++) count *= dim[i];
     if (count > 1 << 20) return; /* deflate may hold it; the caller's memory must not */
     float *to = mem_array(count, sizeof *to);
-    if (!npz_read_f32(z, name, to, count, &err)) fuzz_refused(&err, EXIT_INPUT, file.path);
-    CHECK(!npz_read_f32(z, name, to, count + 1, &err), "another count");
+    NpzStream *s;
+    bool ok = npz_stream_open(&s, z, name, &err);
+    if (ok) {
+        ok = npz_stream_next(s, to, count / 2, &err) &&
+             npz_stream_next(s, to + count / 2, count - count / 2, &err);
+        npz_stream_close(s);
+    }
+    if (!ok) fuzz_refused(&err, EXIT_INPUT, file.path);
     free(to);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,8 +13,7 @@
 #include "kernels/ops.h"
 #include "tests/test.h"
 
-#define NAME(value, name, id) [value] = name,
-static const char *const level_name[CPU_LEVEL_COUNT] = {CPU_LEVELS(NAME)};
+static const char *const level_name[CPU_LEVEL_COUNT] = {"auto", CPU_LEVELS(CHOICE_TEXT)};
 
 /* What /proc/cpuinfo says must be there for a level. */
 static const char *const wanted_flags[] = {"avx2", "avx512vl", "avx512_bf16", "amx_bf16"};
@@ -32,15 +32,39 @@ static bool processor_has(const char *flag) {
     return has;
 }
 
+#if defined __x86_64__
+/* Does Linux give tiles to those that ask? It says so by another call than the one that asks. */
+static bool system_gives_tiles(void) {
+    enum { SUPPORTED = 0x1021, TILE_DATA = 18 };
+    uint64_t features = 0;
+    return syscall(SYS_arch_prctl, SUPPORTED, &features) == 0 && (features >> TILE_DATA & 1);
+}
+
+static bool processor_has_slow_pairs(void) {
+    enum { COOPER_LAKE = 85 };
+    char line[256];
+    bool intel = false, cooper_lake = false;
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    CHECK(f, "no /proc/cpuinfo");
+    while (fgets(line, sizeof line, f)) {
+        int model;
+        intel = intel || (strncmp(line, "vendor_id", 9) == 0 && strstr(line, "GenuineIntel"));
+        if (sscanf(line, "model : %d", &model) == 1) cooper_lake = model == COOPER_LAKE;
+    }
+    fclose(f);
+    return intel && !cooper_lake;
+}
+#endif
+
 /* As the system lists them; that AMX may be used is the system's to say. */
 static void test_runs(void) {
 #if defined __x86_64__
     bool below = true;
     for (int l = CPU_LEAST; l < CPU_LEVEL_COUNT; l++) {
         bool here = below && processor_has(wanted_flags[l - CPU_V3]);
+        if (l == CPU_AMX) here = here && system_gives_tiles();
         bool runs = cpu_level_runs((enum CpuLevel)l);
-        EXPECT(runs == here || (l == CPU_AMX && here), "%s: runs %d, in /proc/cpuinfo %d",
-               level_name[l], runs, here);
+        EXPECT(runs == here, "%s: runs %d, in /proc/cpuinfo %d", level_name[l], runs, here);
         below = here;
     }
 #endif
@@ -55,12 +79,22 @@ static void test_best(void) {
         if (cpu_level_runs((enum CpuLevel)l)) want = (enum CpuLevel)l;
         EXPECT(alone == want, "%s alone: %d", level_name[l], alone);
     }
-#if defined __x86_64__ /* AMX's cores are faster without the instructions for pairs of bf16 */
-    const unsigned all = 1u << CPU_V3 | 1u << CPU_AVX512 | 1u << CPU_AVX512_BF16;
-    enum CpuLevel second = cpu_level_best(all);
-    if (cpu_level_runs(CPU_AVX512_BF16))
-        EXPECT(second == (processor_has("amx_bf16") ? CPU_AVX512 : CPU_AVX512_BF16),
-               "second best is %s", level_name[second]);
+}
+
+/* The highest, unless that is the one whose instructions are slow. */
+static void test_fastest(void) {
+#if defined __x86_64__
+    const unsigned v3 = 1u << CPU_V3, wide = 1u << CPU_AVX512, pairs = 1u << CPU_AVX512_BF16,
+                   amx = 1u << CPU_AMX;
+    EXPECT(cpu_level_fastest(v3 | wide | pairs | amx, true) == CPU_AMX, "AMX is not the fastest");
+    EXPECT(cpu_level_fastest(v3 | wide | pairs, true) == CPU_AVX512, "slow pairs are chosen");
+    EXPECT(cpu_level_fastest(v3 | wide | pairs, false) == CPU_AVX512_BF16, "fast pairs are not");
+    EXPECT(cpu_level_fastest(v3 | pairs, true) == CPU_V3, "slow pairs are chosen before AVX2");
+    EXPECT(cpu_level_fastest(pairs, true) == CPU_AVX512_BF16, "slow pairs are all that there is");
+    const unsigned below = v3 | wide | pairs;
+    if (cpu_level_runs(CPU_AVX512_BF16)) /* as this processor is, too */
+        EXPECT(cpu_level_best(below) == cpu_level_fastest(below, processor_has_slow_pairs()),
+               "second best is %s", level_name[cpu_level_best(below)]);
 #endif
 }
 
@@ -112,6 +146,7 @@ int main(void) {
     test_refused();
     test_runs();
     test_best();
+    test_fastest();
     test_open();
     return test_done("cpu_level");
 }

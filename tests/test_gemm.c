@@ -240,7 +240,7 @@ static void grad_bits(Exec *ex, int T, int M, int N) {
     for (int t = 0; t < 3; t++) {
         omp_set_num_threads(threads[t]);
         float *c = test_f32(ex, old, n);
-        int step = t == 1 ? 1024 : T;
+        int step = t == 1 ? GRAD_CHUNK : T;
         for (int r = 0; r < T; r += step)
             ex->op->gemm_grad(ex, c, store_at_const(ex->dtype, a.p, (size_t)r * M), M,
                               store_at_const(ex->dtype, b.p, (size_t)r * N), N,

@@ -11,7 +11,7 @@
 #include "model/grad_tree.h"
 #include "tests/world.h"
 
-extern const Command cmd_generate, cmd_train;
+extern const Command cmd_generate, cmd_score, cmd_subspace, cmd_train;
 
 typedef struct Opened {
     Args args;
@@ -69,42 +69,125 @@ static void test_workspace(const Plan *train, Opened *o, const Dataset *d, PackS
            planned, more);
 }
 
+/* ---------------------------------------------------------------------- whom the plan asks -- */
+
 /* Whichever op takes most, the plan has heard of it: here one at a time takes a GB. */
 enum { MUCH = 1 << 30 };
-static size_t much_gemm(Exec *ex, int M, int K, enum GemmForm form) {
-    (void)ex, (void)M, (void)K, (void)form;
-    return MUCH;
-}
+#define MUCH_OF(scratch, ...)                             \
+    static size_t much_##scratch(Exec *ex, __VA_ARGS__) { \
+        return ex ? MUCH : 0;                             \
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter" /* what is taken depends on none of them */
+/* clang-format off */
+MUCH_OF(rope_table_scratch, int E)
+MUCH_OF(attn_fwd_scratch, int nseg, int N, AttnShape a)
+MUCH_OF(attn_bwd_scratch, int nseg, int N, AttnShape a)
+MUCH_OF(attn_decode_scratch, int N, int T, AttnShape a)
+MUCH_OF(gemm_scratch, int M, int K, enum GemmForm form)
+MUCH_OF(gemm_grad_scratch, int T, int M, int N)
+MUCH_OF(xent_scratch, int N, int V)
+MUCH_OF(sample_scratch, int N, int V, Sampling how)
+MUCH_OF(sae_encode_scratch, const SaeEncoder *sae, int N)
+MUCH_OF(sae_stats_scratch, const SaeEncoder *sae, int N)
+MUCH_OF(top_k_scratch, int n)
+MUCH_OF(svd_scratch, int M, int N)
+MUCH_OF(qr_scratch, int M, int N)
+/* clang-format on */
+#pragma GCC diagnostic pop
+
 static int head_depth; /* V: only the gradient of the head's input sums over it */
 static size_t much_head(Exec *ex, int M, int K, enum GemmForm form) {
-    (void)ex, (void)M;
-    return form == GEMM_NN && K == head_depth ? MUCH : 0;
+    return ex && M > 0 && form == GEMM_NN && K == head_depth ? MUCH : 0;
 }
-static size_t much_grad(Exec *ex, int T, int M, int N) {
-    (void)ex, (void)T, (void)M, (void)N;
-    return MUCH;
+static size_t much_few(Exec *ex, int M, int K, enum GemmForm form) {
+    return ex && M > 0 && K > 0 && form == GEMM_NT_FEW ? MUCH : 0;
 }
-static size_t much_xent(Exec *ex, int N, int V) {
-    (void)ex, (void)N, (void)V;
-    return MUCH;
+
+#define X(scratch) ASKS_##scratch,
+enum { SAILS_SCRATCHES(X) ASKS_head, ASKS_few, ASKED };
+#undef X
+#define ASKS(op) (1u << ASKS_##op##_scratch)
+#define ASKS_GEMM(form) (1u << ASKS_##form)
+
+typedef bool PlanOf(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+
+static bool plan_of_generate(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
+    GenOptions how = {.slots = 4, .prefill_rows = 64, .max_len = (int)d->longest};
+    return plan_generate(p, s, ex, &how, err);
 }
-static void test_each_asked(Opened *o, const Dataset *d) {
-    Exec *ex = &o->r.ex;
+
+/* The set of those whose GB a stage's plan has. */
+static unsigned asked(PlanOf *plan, const Settings *s, Exec *ex, const Dataset *d) {
     const Ops *real = ex->op;
-    Ops gemm = *real, head = *real, grad = *real, xent = *real;
-    head_depth = o->r.model.c.V, head.gemm_scratch = much_head;
-    gemm.gemm_scratch = much_gemm, grad.gemm_grad_scratch = much_grad,
-    xent.xent_scratch = much_xent;
-    const Ops *const ops[] = {&gemm, &head, &grad, &xent};
-    for (int i = 0; i < 4; i++) {
+    Ops one[ASKED];
+    unsigned set = 0;
+    for (int i = 0; i < ASKED; i++) one[i] = *real;
+#define X(scratch) one[ASKS_##scratch].scratch = much_##scratch;
+    SAILS_SCRATCHES(X)
+#undef X
+    one[ASKS_head].gemm_scratch = much_head;
+    one[ASKS_few].gemm_scratch = much_few;
+    for (int i = 0; i < ASKED; i++) {
         Plan p = {0};
         Err err;
-        ex->op = ops[i];
-        MUST(plan_train(&p, &o->args.s, ex, d, &err), err);
-        EXPECT(item(&p, "workspace") >= MUCH, "%.0f of op %d", item(&p, "workspace"), i);
+        ex->op = &one[i];
+        MUST(plan(&p, s, ex, d, &err), err);
+        if (item(&p, "workspace") >= MUCH) set |= 1u << i;
     }
     ex->op = real;
+    return set;
 }
+
+static void expect_asked(const char *stage, unsigned got, unsigned want) {
+    EXPECT(got == want, "%s: asked are %#x, expected %#x", stage, got, want);
+}
+
+/* Exactly those that a stage calls. */
+static void test_each_asked(Opened *o, const Dataset *d) {
+    Exec *ex = &o->r.ex;
+    Settings s = o->args.s;
+    const unsigned pass = ASKS(rope_table) | ASKS(attn_fwd) | ASKS(gemm);
+    const unsigned score = pass | ASKS(sae_stats) | ASKS(top_k);
+    const unsigned train = pass | ASKS(attn_bwd) | ASKS(gemm_grad) | ASKS(xent) | ASKS_GEMM(head);
+    head_depth = o->r.model.c.V;
+    expect_asked("train", asked(plan_train, &s, ex, d), train);
+    s.train.init = START_SAILS;
+    expect_asked("train, of a subspace to come", asked(plan_train, &s, ex, d),
+                 train | ASKS(qr) | ASKS(svd));
+    s.train.subspace = in_world("subspace");
+    s.train.rank = 0;
+    expect_asked("train, of a subspace", asked(plan_train, &s, ex, d), train | ASKS(qr));
+    s.train.init_adapter = in_world("first");
+    expect_asked("train, of an adapter", asked(plan_train, &s, ex, d), train);
+    expect_asked("logprob", asked(plan_logprob, &s, ex, d), pass | ASKS(xent));
+    expect_asked("generate", asked(plan_of_generate, &s, ex, d),
+                 pass | ASKS(attn_decode) | ASKS(sample) | ASKS_GEMM(few));
+    s.score.sae = in_world("sae/{layer}");
+    s.score.layers = "1,2";
+    expect_asked("score", asked(plan_score, &s, ex, d), score);
+    s.score.products = SAE_FAST;
+    expect_asked("score, fast", asked(plan_score, &s, ex, d), score | ASKS(sae_encode));
+}
+
+/* What training can start from: a subspace and an adapter. */
+static void make_starts(void) {
+    Err err;
+    char line[2048], inputs[1024];
+    snprintf(inputs, sizeof inputs, "--model %s --data %s --max-length 128 --dtype f32 --json",
+             in_world("model"), in_world("pairs.jsonl"));
+    snprintf(line, sizeof line, "%s --sae %s --layers 1,2 --out %s", inputs,
+             in_world("sae/{layer}"), in_world("scores"));
+    MUST(world_run(&cmd_score, line, &err), err);
+    snprintf(line, sizeof line, "--scores %s --json --out %s", in_world("scores"),
+             in_world("subspace"));
+    MUST(world_run(&cmd_subspace, line, &err), err);
+    snprintf(line, sizeof line, "%s --init lora --rank 2 --steps 1 --out %s", inputs,
+             in_world("first"));
+    MUST(world_run(&cmd_train, line, &err), err);
+}
+
+/* -------------------------------------------------------------------------------- stages -- */
 
 static void test_train(void) {
     Opened o;
@@ -208,6 +291,7 @@ static void test_measured(void) {
 
 int main(void) {
     world_make();
+    make_starts();
     test_train();
     test_generate();
     test_measured();

@@ -419,6 +419,7 @@ static void body(Exec *ex) {
     test_exact(ex, make(2, 3, 8300, 1, SAE_TOPK, 100, 1), "wide topk");
     test_rounding(ex, make(3, 2304, 70, 1, SAE_RELU, 0, 0), "relu");
     test_rounding(ex, make(3, 2501, 70, 1, SAE_JUMPRELU, 0, 0), "jumprelu");
+    test_rounding(ex, make(40, 2501, 70, 1, SAE_RELU, 0, 0), "strips");
     test_rounding(ex, make(3, 64, 70, 1, SAE_TOPK, 70, 0), "topk");
     test_rounding(ex, make(3, 1, 70, 1, SAE_RELU, 0, 0), "relu");
     test_rounding(ex, fast(make(3, 64, 70, 1, SAE_JUMPRELU, 0, 0)), "fast jumprelu");

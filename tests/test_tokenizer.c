@@ -165,62 +165,64 @@ static void refused(const json_t *good, const char *where, const char *key, cons
     json_decref(root);
 }
 
+/* Where, key, what stands there then, and what is said of it. */
+static const char *const REFUSED[][4] = {
+    {"", "surprise", "1", "surprise"},
+    {"", "model", "null", "model"},
+    {"", "normalizer", "{\"type\":\"NFC\"}", "NFC"},
+    {"", "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
+     "Lowercase"},
+    {"normalizer", "pattern", "{\"Regex\":\" +\"}", "no regular expression"},
+    {"normalizer", "pattern", "{\"String\":\"\"}", "Replace"},
+    {"", "pre_tokenizer", "{\"type\":\"Metaspace\"}", "Metaspace"},
+    {"pre_tokenizer", "behavior", "\"Isolated\"", "MergedWithPrevious"},
+    {"pre_tokenizer", "invert", "true", "not inverted"},
+    {"", "decoder", "null", "decoder"},
+    {"", "decoder", "{\"type\":\"Metaspace\"}", "Metaspace"},
+    {"", "decoder",
+     "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":"
+     "\"ByteFallback\"}]}",
+     "ByteFallback"},
+    {"", "post_processor", "{\"type\":\"ByteLevel\"}", "ByteLevel"},
+    {"", "post_processor",
+     "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":"
+     "\"A\"}},{\"SpecialToken\":{\"id\":\"<eos>\"}}]}",
+     "post_processor"},
+    {"", "post_processor",
+     "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<bos>\"}},{"
+     "\"SpecialToken\":{\"id\":\"<bos>\"}},{\"Sequence\":{\"id\":\"A\"}}]}",
+     "post_processor"},
+    {"", "added_tokens", "{}", "added_tokens"},
+    {"added_tokens.0", "single_word", "true", "single_word"},
+    {"added_tokens.0", "content", "\"\"", "content"},
+    {"added_tokens.0", "content", "7", "content"},
+    {"added_tokens.0", "content", "\"<new>\"", "<new>"},
+    {"added_tokens.0", "id", "1", "<pad>"},
+    {"added_tokens.0", "id", "-1", "added_tokens"},
+    {"added_tokens.0", "id", "4294967298", "added_tokens"},
+    {"model", "type", "\"Unigram\"", "Unigram"},
+    {"model", "dropout", "0.1", "dropout"},
+    {"model", "continuing_subword_prefix", "\"##\"", "continuing_subword_prefix"},
+    {"model", "end_of_word_suffix", "\"</w>\"", "end_of_word_suffix"},
+    {"model", "unk_token", "\"<nothing>\"", "<nothing>"},
+    {"model", "vocab", "[]", "vocab"},
+    {"model.vocab", "<pad>", "1", "two pieces"},
+    {"model.vocab", "new", "4194304", "vocab"},
+    {"model.vocab", "new", "-1", "vocab"},
+    {"model.vocab", "new", "1e3", "vocab"},
+    {"model.vocab", "new", "99999999999999", "vocab"},
+    {"model", "merges", "{}", "merges"},
+    {"model", "merges", "[\"a\"]", "merges[0]"},
+    {"model", "merges", "[\"a b c\"]", "merges[0]"},
+    {"model", "merges", "[[\"a\"]]", "merges[0]"},
+    {"model", "merges", "[[\"a\",7]]", "merges[0]"},
+    {"model", "merges", "[\"th q\"]", "merges[0]"},
+};
+
 static void test_refused(void) {
-    static const char *const cases[][4] = {
-        {"", "surprise", "1", "surprise"},
-        {"", "model", "null", "model"},
-        {"", "normalizer", "{\"type\":\"NFC\"}", "NFC"},
-        {"", "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
-         "Lowercase"},
-        {"normalizer", "pattern", "{\"Regex\":\" +\"}", "no regular expression"},
-        {"normalizer", "pattern", "{\"String\":\"\"}", "Replace"},
-        {"", "pre_tokenizer", "{\"type\":\"Metaspace\"}", "Metaspace"},
-        {"pre_tokenizer", "behavior", "\"Isolated\"", "MergedWithPrevious"},
-        {"pre_tokenizer", "invert", "true", "not inverted"},
-        {"", "decoder", "null", "decoder"},
-        {"", "decoder", "{\"type\":\"Metaspace\"}", "Metaspace"},
-        {"", "decoder",
-         "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":"
-         "\"ByteFallback\"}]}",
-         "ByteFallback"},
-        {"", "post_processor", "{\"type\":\"ByteLevel\"}", "ByteLevel"},
-        {"", "post_processor",
-         "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":"
-         "\"A\"}},{\"SpecialToken\":{\"id\":\"<eos>\"}}]}",
-         "post_processor"},
-        {"", "post_processor",
-         "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<bos>\"}},{"
-         "\"SpecialToken\":{\"id\":\"<bos>\"}},{\"Sequence\":{\"id\":\"A\"}}]}",
-         "post_processor"},
-        {"", "added_tokens", "{}", "added_tokens"},
-        {"added_tokens.0", "single_word", "true", "single_word"},
-        {"added_tokens.0", "content", "\"\"", "content"},
-        {"added_tokens.0", "content", "7", "content"},
-        {"added_tokens.0", "content", "\"<new>\"", "<new>"},
-        {"added_tokens.0", "id", "1", "<pad>"},
-        {"added_tokens.0", "id", "-1", "added_tokens"},
-        {"added_tokens.0", "id", "4294967298", "added_tokens"},
-        {"model", "type", "\"Unigram\"", "Unigram"},
-        {"model", "dropout", "0.1", "dropout"},
-        {"model", "continuing_subword_prefix", "\"##\"", "continuing_subword_prefix"},
-        {"model", "end_of_word_suffix", "\"</w>\"", "end_of_word_suffix"},
-        {"model", "unk_token", "\"<nothing>\"", "<nothing>"},
-        {"model", "vocab", "[]", "vocab"},
-        {"model.vocab", "<pad>", "1", "two pieces"},
-        {"model.vocab", "new", "4194304", "vocab"},
-        {"model.vocab", "new", "-1", "vocab"},
-        {"model.vocab", "new", "1e3", "vocab"},
-        {"model.vocab", "new", "99999999999999", "vocab"},
-        {"model", "merges", "{}", "merges"},
-        {"model", "merges", "[\"a\"]", "merges[0]"},
-        {"model", "merges", "[\"a b c\"]", "merges[0]"},
-        {"model", "merges", "[[\"a\"]]", "merges[0]"},
-        {"model", "merges", "[[\"a\",7]]", "merges[0]"},
-        {"model", "merges", "[\"th q\"]", "merges[0]"},
-    };
     json_t *good = load("tests/golden/tokenizer_small.json");
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        refused(good, cases[i][0], cases[i][1], cases[i][2], cases[i][3]);
+    for (size_t i = 0; i < sizeof REFUSED / sizeof *REFUSED; i++)
+        refused(good, REFUSED[i][0], REFUSED[i][1], REFUSED[i][2], REFUSED[i][3]);
     json_decref(good);
     Tokenizer *t;
     Err err = {0};

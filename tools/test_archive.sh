@@ -16,14 +16,16 @@ if [ $# -eq 0 ]; then
     echo "for ${SUITES[*]}, as this machine has $(own_suite)"
 fi
 
-# Libraries that every machine has, and CUDA's. Of them nothing may be in the archive.
-OTHERS='^(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|cuda.*|cublas.*|cusolver.*))\.so'
+# Libraries that every machine has, and CUDA's: what the archive may need and not bring. Nor may it
+# bring C++'s, which the plug-in has within.
+OTHERS='^(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|cuda.*|cublas.*|cusolver.*))\.so'
 
 check_contents() { # FOLDER
-    local files=("$1/bin/sails" "$1"/lib/sails/*) missing alien
-    missing=$(readelf -d "${files[@]}" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u |
-        grep -vxF "$(ls "$1/lib/sails")" | grep -vE "$OTHERS" || true)
-    alien=$(ls "$1/lib/sails" | grep -E "$OTHERS" || true)
+    local files=("$1/bin/sails" "$1"/lib/sails/*) needed missing alien
+    needed=$(readelf -d "${files[@]}" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u)
+    missing=$(grep -vxF "$(ls "$1/lib/sails")" <<<"$needed" | grep -vE "$OTHERS" || true)
+    alien=$(ls "$1/lib/sails" | grep -E "$OTHERS|^libstdc" || true)
+    grep -qx 'libc.so.6' <<<"$needed" || die "readelf does not say what is needed"
     [ -z "$missing" ] || die "the archive lacks" $missing
     [ -z "$alien" ] || die "the archive has what belongs to the machine:" $alien
     for file in LICENSE README.md licenses/libgomp1 licenses/GPL-3; do
@@ -88,9 +90,12 @@ of CUDA ${CUBLAS##*.}'s libraries in LD_LIBRARY_PATH"
     cuda_says "no GPU answers" "LD_LIBRARY_PATH=$site/cuda:$site/other"
 }
 
+as_caller() { # what is built stays the user's under sudo
+    if [ -n "${SUDO_USER:-}" ]; then runuser -u "$SUDO_USER" -- "$@"; else "$@"; fi
+}
 rm -f build/sails-*-linux-*.tar.gz
-cmake --preset release -DSAILS_CUDA=ON
-cmake --build --preset release --target archive -j "$(nproc)"
+as_caller cmake --preset release -DSAILS_CUDA=ON
+as_caller cmake --build --preset release --target archive -j "$(nproc)"
 ARCHIVE=$(echo build/sails-*-linux-*.tar.gz)
 NAME=$(basename "$ARCHIVE" .tar.gz)
 CUBLAS=$(readelf -d build/libsails_cuda.so | sed -n 's/.*\[\(libcublasLt.*\)\]/\1/p')

@@ -32,4 +32,5 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 qemu-aarch64 "$BUILD/sails" init --preset 2b --layers 1 --hidden 64 --ffn 128 --vocab 300 \
     --out "$work/model"
-ctest --test-dir "$BUILD" -j "$(nproc)" -L ops --timeout 900 --output-on-failure
+ctest --test-dir "$BUILD" -j "$(nproc)" -L ops --no-tests=error --timeout 900 \
+    --output-on-failure

@@ -341,14 +341,3 @@ bool npz_stream_next(NpzStream *s, float *to, size_t n, Err *err) {
     s->left -= n;
     return ok && (s->left > 0 || member_end(&s->member, err));
 }
-
-bool npz_read_f32(Npz *z, const char *name, float *to, size_t count, Err *err) {
-    NpzStream *s;
-    if (!npz_stream_open(&s, z, name, err)) return false;
-    bool ok = s->npy.count == count
-                  ? npz_stream_next(s, to, count, err)
-                  : err_set(err, EXIT_INPUT, "%s: member %s.npy: expected %zu elements, found %zu",
-                            z->path, name, count, s->npy.count);
-    npz_stream_close(s);
-    return ok;
-}

@@ -24,12 +24,9 @@ bool npz_has(const Npz *z, const char *name);
 /* Name of member i within the archive, ".npy" included; NULL behind the last one. */
 const char *npz_member(const Npz *z, size_t i);
 
-/* The member's elements as f32 (f8 rounded), exactly `count` of them (checked against the shape and
- * against the bytes that really come out of the archive before they are trusted). */
-bool npz_read_f32(Npz *z, const char *name, float *to, size_t count, Err *err);
-
-/* The same in pieces, in order: npz_stream_next gives the next n elements, and checks the checksum
- * with the last of them. `name` must outlive the stream, the archive too. */
+/* The member's elements as f32 (f8 rounded), in pieces, in order: npz_stream_next gives the next n,
+ * and checks the checksum with the last of them; the shape is held against the bytes that really
+ * come out of the archive. `name` must outlive the stream, the archive too. */
 typedef struct NpzStream NpzStream;
 bool npz_stream_open(NpzStream **s, Npz *z, const char *name, Err *err);
 bool npz_stream_next(NpzStream *s, float *to, size_t n, Err *err); /* n <= elements left */

@@ -45,10 +45,9 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
     if (m->start->subspace && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "score.sae and score.layers: the method %s needs both",
                        m->name);
-    return m->start->subspace || s->train.rank > 0 ||
-           err_set(err, EXIT_USAGE,
-                   "--rank auto takes the rank from a subspace; the method %s needs a number",
-                   m->name);
+    char what[64];
+    snprintf(what, sizeof what, "the method %s", m->name);
+    return adapter_start_check_rank(m->start, s->train.rank, what, err);
 }
 
 static bool check_saes(const Align *w, int D, Err *err) {

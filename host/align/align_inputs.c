@@ -40,7 +40,7 @@ static bool plan(Plan *p, Align *w, int which, Err *err) {
         case SCORE:
             return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
         case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
-            s.train.init = START_LORA;
+            if (!w->methods.subspace) s.train.init = START_LORA;
             s.train.only_scored = false;
             if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
             return plan_train(p, &s, ex, &w->data, err);

@@ -38,6 +38,12 @@ static void open_stage(Align *w, Stage *st, const char *name, const Method *m) {
     stage_text(st, "device", w->r.ex.op->name);
 }
 
+/* The svd and qr of a subspace are OpenBLAS's on a CPU, and it chooses its kernels by the
+ * processor, whatever the level. */
+static void key_factorisations(Stage *st) {
+    stage_text(st, "openblas", openblas_get_config());
+}
+
 bool align_begin_run(Align *w, Err *err) {
     static const char *const folders[] = {"adapters", "responses", "eval", NULL};
     return run_begin(&w->run, folders, err);
@@ -191,6 +197,7 @@ static bool make_subspace(Align *w, const char *scores_path, const char *path, E
 bool align_subspace(Align *w, Err *err) {
     Stage st;
     open_stage(w, &st, "subspace", NULL);
+    key_factorisations(&st);
     stage_section(&st, w->s, "subspace", KEYS(NULL));
     stage_setting(&st, w->s, "train.rank");
     stage_setting(&st, w->s, "seed");
@@ -252,6 +259,7 @@ bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
     open_stage(w, &st, "train", m);
     stage_section(&st, w->s, "train",
                   m->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
+    if (m->start->subspace) key_factorisations(&st);
     bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
               (!m->start->subspace || key_output(w, &st, "subspace.safetensors", err));
     const char *const *out =

@@ -40,18 +40,17 @@ static const double attention_share = 0.6, stream_share = 0.87, gap = 1.5e-6;
 static const double expected_matmul = 650e12;
 
 /* Kernels that the CUDA twin of an op launches, GPU_LAUNCH by GPU_LAUNCH, and what it zeroes; 1
- * unless named here. gemm_grad: one for each 1024 of its rows (ops.h). */
+ * unless named here. gemm_grad: one for each chunk of its rows. */
 static const struct Launches {
     const char *op;
     int kernels;
 } launches[] = {{"attn_bwd", 2}, {"xent", 3}, {"find_bad", 2}, {"find_bad_f32", 2}};
-enum { GRAD_ROWS = 1024 };
 
 static int launches_of(const OpSum *o) {
     int M, N, T;
     if (strcmp(o->op, "gemm_grad") == 0) {
         CHECK(sscanf(o->shape, "TN %dx%dx%d", &M, &N, &T) == 3, "%s", o->shape);
-        return (T + GRAD_ROWS - 1) / GRAD_ROWS;
+        return (T + GRAD_CHUNK - 1) / GRAD_CHUNK;
     }
     for (size_t i = 0; i < sizeof launches / sizeof *launches; i++)
         if (strcmp(launches[i].op, o->op) == 0) return launches[i].kernels;

@@ -54,7 +54,7 @@ static double read_rate(void) {
 }
 
 static double loop_rate(const PeakLoop *loop) {
-    return loop->run ? omp_get_max_threads() * loop->flops / fastest(loop->run, TRIES) : 0;
+    return omp_get_max_threads() * loop->flops / fastest(loop->run, TRIES);
 }
 
 static Peak measure_processor(const PeakLoops *loops) {

@@ -1,4 +1,4 @@
-/* command.h - what a command declares about itself. Each lives in host/cmd_<name>.c. */
+/* command.h - what a command declares about itself. Each lives in host/cmd/cmd_<name>.c. */
 #ifndef SAILS_COMMAND_H
 #define SAILS_COMMAND_H
 
@@ -18,10 +18,10 @@ typedef struct Use {
 /* clang-format off */
 #define USE_TRAINING \
     ONLY("train.rank"), ONLY("train.alpha"), ONLY("train.targets"), ONLY("train.only-scored"), \
-    ONLY("train.freeze-basis"), ONLY("train.gain"), ONLY("train.basis-scale"), ONLY("train.batch"), \
-    ONLY("train.epochs"), ONLY("train.steps"), ONLY("train.lr"), ONLY("train.warmup"), \
-    ONLY("train.schedule"), ONLY("train.clip"), ONLY("train.beta1"), ONLY("train.beta2"), \
-    ONLY("train.eps"), ONLY("train.weight-decay")
+    ONLY("train.freeze-basis"), ONLY("train.gain"), ONLY("train.basis-scale"), \
+    ONLY("train.batch"), ONLY("train.epochs"), ONLY("train.steps"), ONLY("train.lr"), \
+    ONLY("train.warmup"), ONLY("train.schedule"), ONLY("train.clip"), ONLY("train.beta1"), \
+    ONLY("train.beta2"), ONLY("train.eps"), ONLY("train.weight-decay")
 /* clang-format on */
 
 /* What may stand on the command line without a flag. */
@@ -50,8 +50,5 @@ int command_find(const Command *c, const char *name);
 /* The setting's flag without its dashes: its name alone, or the dotted key where the command takes
  * several settings of that name. */
 void command_flag(const Command *c, int setting, char flag[SETTING_KEY]);
-
-/* The commands that exist, NULL-terminated (main.c). */
-extern const Command *const commands[];
 
 #endif

@@ -63,7 +63,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(model, TEXT, adapter, "", 0, 0, "folder", PLAIN, "PEFT LoRA adapter put on the model") \
     X(model, TEXT, tokenizer, "", 0, 0, "path", PLAIN, \
       "tokenizer.json or its folder; the model's where there is one") \
-    X(model, CHOICE, device, "auto", 0, 0, CHOICES(DEVICE_KINDS), PLAIN, "where the numbers are made") \
+    X(model, CHOICE, device, "auto", 0, 0, CHOICES(DEVICE_KINDS), PLAIN, \
+      "where the numbers are made") \
     X(model, CHOICE, dtype, "auto", 0, 0, "auto" DTYPES(CHOICE_WORD), PLAIN, \
       "storage type; auto: bf16 where the device computes in it, else f32")
 
@@ -85,7 +86,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 #define SETTINGS_SCORE(X) \
     X(score, TEXT, sae, "", 0, 0, "path", PLAIN, \
       "SAEs: a path with {layer} and shell wildcards, params.npz or SAELens folder") \
-    X(score, LIST, layers, "", 0, 0, "", PLAIN, "decoder layers that have an SAE, such as 5,10 or 5-8") \
+    X(score, LIST, layers, "", 0, 0, "", PLAIN, \
+      "decoder layers that have an SAE, such as 5,10 or 5-8") \
     X(score, TEXT, aligned, "", 0, 0, "file", PLAIN, "aligned corpus, in place of chosen replies") \
     X(score, TEXT, unaligned, "", 0, 0, "file", PLAIN, \
       "unaligned corpus, in place of rejected replies") \
@@ -117,7 +119,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, TEXT, subspace, "", 0, 0, "file", PLAIN, "subspace written by sails subspace") \
     X(train, INT, rank, "16", 0, 4096, "auto|columns", OURS, \
       "of the adapters and of the basis; auto: what the variance asks for, layer by layer") \
-    X(train, REAL, alpha, "32", 0.0001, 1000000, "", OURS, "adapter output is scaled by alpha/rank") \
+    X(train, REAL, alpha, "32", 0.0001, 1000000, "", OURS, \
+      "adapter output is scaled by alpha/rank") \
     X(train, LIST, targets, "q,k,v,o", 0, 0, CHOICES(PROJECTIONS), PLAIN, \
       "projections that get an adapter") \
     X(train, FLAG, only_scored, "false", 0, 0, "", OURS, "adapt only the layers that have an SAE") \
@@ -149,7 +152,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(generate, INT, batch, "16", 1, 4096, "prompts", PLAIN, "decoded together") \
     X(generate, REAL, temperature, "0", 0, 100, "", PLAIN, "0: greedy") \
     X(generate, INT, top_k, "0", 0, 1048576, "tokens", PLAIN, "sample from so many; 0: all") \
-    X(generate, REAL, top_p, "1", 0.000001, 1, "share", PLAIN, "sample from this much probability") \
+    X(generate, REAL, top_p, "1", 0.000001, 1, "share", PLAIN, \
+      "sample from this much probability") \
     X(generate, TEXT, out, "", 0, 0, "file", PLAIN, "responses to write (JSONL); empty: stdout")
 
 #define SETTINGS_EVAL(X) \
@@ -179,7 +183,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(init, TEXT, config, "", 0, 0, "path", PLAIN, "config.json (or its folder) to start from") \
     X(init, CHOICE, preset, "2b", 0, 0, CHOICES(PRESETS), PLAIN, \
       "shape to start from without a config") \
-    X(init, INT, layers, "0", 0, 1024, "", PLAIN, "decoder layers; 0 here and below: as the start") \
+    X(init, INT, layers, "0", 0, 1024, "", PLAIN, \
+      "decoder layers; 0 here and below: as the start") \
     X(init, INT, hidden, "0", 0, 65536, "", PLAIN, "model width") \
     X(init, INT, ffn, "0", 0, 1048576, "", PLAIN, "feed-forward width") \
     X(init, INT, heads, "0", 0, 1024, "", PLAIN, "query heads") \

@@ -41,10 +41,8 @@ __attribute__((format(printf, 4, 5))) static void say(Doctor *d, enum Verdict v,
         printf("%-5s %-10s %s\n", name[v], check, text);
 }
 
-#define LEVEL_NAME(value, name, id) name,
-
 static void check_processor(Doctor *d, const Machine *m) {
-    static const char *const level[] = {"none, as it is too old", CPU_LEVELS(LEVEL_NAME)};
+    static const char *const level[] = {"none of this build", CPU_LEVELS(CHOICE_TEXT)};
     enum CpuLevel best = exec_cpu_level();
     say(d, best ? GOOD : BAD, "processor", "%s; --cpu auto means %s, --dtype auto %s",
         *m->cpu ? m->cpu : "unknown", level[best],

@@ -54,7 +54,7 @@ static void apply_shape(json_t *config, const Settings *s) {
     override(config, "sliding_window", s->init.window);
     override(config, "max_position_embeddings", s->init.positions);
     if (s->init.layers) json_object_del(config, "layer_types"); /* alternates by default */
-    const char *dtype = s->init.dtype == 1 ? "bfloat16" : "float32";
+    const char *dtype = s->init.dtype == DTYPE_BF16 ? "bfloat16" : "float32";
     json_object_set_new(config, "torch_dtype", json_string(dtype));
 }
 
@@ -152,7 +152,7 @@ static bool random_tensor(void *context, const OutTensor *t, StWriter *w, Err *e
 
 static void report(const Settings *s, const Config *c) {
     double parameters = (double)tensors_parameters(c);
-    double bytes = parameters * (s->init.dtype == 1 ? 2 : 4);
+    double bytes = parameters * (double)dtype_size((enum Dtype)s->init.dtype);
     if (s->run.json) {
         print_json(json_pack("{s:s, s:f, s:f}", "out", s->init.out, "parameters", parameters,
                              "bytes", bytes));
@@ -160,12 +160,12 @@ static void report(const Settings *s, const Config *c) {
     }
     char size[PRINT_ROOM];
     printf("%s: %.0f random parameters, %s in %s, %d layers of width %d\n", s->init.out, parameters,
-           print_bytes(size, bytes), s->init.dtype == 1 ? "bf16" : "f32", c->L, c->D);
+           print_bytes(size, bytes), dtype_name((enum Dtype)s->init.dtype), c->L, c->D);
 }
 
 static bool write_tensors(const Settings *s, const Config *c, const char *folder, Err *err) {
     int n;
-    OutTensor *t = model_files_tensors(c, s->init.dtype == 1 ? ST_BF16 : ST_F32, &n);
+    OutTensor *t = model_files_tensors(c, s->init.dtype == DTYPE_BF16 ? ST_BF16 : ST_F32, &n);
     Noise noise = {(uint64_t)s->run.seed, s->init.std, s->init.norm_std,
                    mem_array(CHUNK, sizeof(float)), mem_array(CHUNK, sizeof(bf16))};
     bool ok =

@@ -16,6 +16,7 @@
 #include "model/grad_tree.h"
 #include "model/optim.h"
 #include "model/score_run.h"
+#include "model/tensors.h"
 
 const char *const plan_kind_name[] = {"anonymous", "file", "device"};
 
@@ -89,12 +90,6 @@ static double embedding_windows(const StTensor *t, const Dataset *d) {
     return bytes < (double)t->bytes ? bytes : (double)t->bytes;
 }
 
-/* Is this tensor of one of the layers that run, or of none? */
-static bool runs(const char *name, int layers) {
-    int layer;
-    return sscanf(name, "model.layers.%d.", &layer) != 1 || layer < layers;
-}
-
 /* What every stage begins with. */
 typedef struct Base {
     Config c;
@@ -112,16 +107,15 @@ static bool weights(Plan *p, const Base *b, const char *folder, int positions, i
     StSet *set;
     if (!st_open_folder(&set, folder, "model", err)) return false;
     double mapped = 0, placed = 0;
-    for (size_t i = 0; i < st_count(set); i++) {
-        const StTensor *t = st_at(set, i);
-        bool in_place = st_stores(t, b->ex->dtype) && exec_reads(b->ex, t->data);
-        bool embed = strstr(t->name, "embed_tokens") != NULL;
-        if (strcmp(t->name, "lm_head.weight") == 0) continue;
-        if (!in_place)
+    for (size_t i = 0; i < tensors_count(c); i++) {
+        const Tensor tensor = tensors_at(c, i);
+        const StTensor *t = st_find(set, tensor.name);
+        if (!t) continue; /* which who opens it refuses */
+        if (!(st_stores(t, b->ex->dtype) && exec_reads(b->ex, t->data)))
             placed += (double)t->count * (double)dtype_size(b->ex->dtype);
-        else if (embed && layers < c->L && d)
+        else if (tensor.kind == TENSOR_EMBED && layers < c->L && d)
             mapped += embedding_windows(t, d);
-        else if (runs(t->name, layers))
+        else if (tensor.layer < layers)
             mapped += (double)t->bytes;
     }
     st_close(set);
@@ -164,12 +158,17 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
     add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
 }
 
-/* Workspace, of which one op needs `need` bytes. A GPU's was taken when it was opened: counted is
- * what it must grow by, doubling, and what a few allocations lose to whole pages of 2 MB. On the
- * CPU what doubling adds is never touched; beside it ops and their threads take what no shape
- * decides. */
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* Workspace, of which one op of the stage needs `need` bytes, if not the table that every model
+ * begins with. A GPU's was taken when it was opened: counted is what it must grow by, doubling, and
+ * what a few allocations lose to whole pages of 2 MB. On the CPU what doubling adds is never
+ * touched; beside it ops and their threads take what no shape decides. */
 static void workspace(Plan *p, const Base *b, size_t need) {
     enum { FIXED = 22 << 20, PAGES = 8 << 20 };
+    need = larger(need, b->ex->op->rope_table_scratch(b->ex, b->c.E));
     double bytes = (double)need + FIXED;
     if (b->kind == PLAN_DEVICE) {
         double held = (double)b->ex->scratch_bytes, room = fmax(held, SCRATCH_MIN);
@@ -177,10 +176,6 @@ static void workspace(Plan *p, const Base *b, size_t need) {
         bytes = room - held + PAGES;
     }
     add(p, "workspace", b->kind, bytes);
-}
-
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
 }
 
 /* Without a window, which could only make an op need less. */
@@ -225,10 +220,25 @@ static size_t head_scratch(const Base *b, int labels, bool training) {
 static size_t pass_scratch(const Base *b, PackSize size, bool training) {
     AttnShape a = attention(b);
     Exec *ex = b->ex;
-    size_t attn = (training ? ex->op->attn_bwd_scratch : ex->op->attn_fwd_scratch)(ex, size.segs,
-                                                                                   size.rows, a);
-    return larger(larger(attn, products_scratch(b, size.rows, training)),
+    size_t need = ex->op->attn_fwd_scratch(ex, size.segs, size.rows, a);
+    if (training) need = larger(need, ex->op->attn_bwd_scratch(ex, size.segs, size.rows, a));
+    return larger(larger(need, products_scratch(b, size.rows, training)),
                   head_scratch(b, size.labels, training));
+}
+
+/* Of an adapter's start, and of what makes its subspace where that is still to come. */
+static size_t start_scratch(const Base *b, const Settings *s) {
+    const AdapterStart *start = &adapter_start[s->train.init];
+    int D = b->c.D, R = 1;
+    Exec *ex = b->ex;
+    if (*s->train.init_adapter) return 0;
+    for (int i = 0; i < b->c.L * PROJ_COUNT; i++)
+        if (b->lora.adapter[i].R > R) R = b->lora.adapter[i].R;
+    if (R > D) R = D;
+    size_t need = start->scratch ? start->scratch(ex, D, R) : 0;
+    if (start->subspace && !*s->train.subspace)
+        need = larger(need, basis_scratch(ex, s->subspace.top_k, D, R));
+    return need;
 }
 
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
@@ -276,7 +286,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));
-        workspace(p, &b, pass_scratch(&b, size, true));
+        workspace(p, &b, larger(pass_scratch(&b, size, true), start_scratch(&b, s)));
     }
     base_close(&b);
     return ok;
@@ -319,6 +329,14 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
     return ok;
 }
 
+/* Of one SAE: its sums, the exact activations of a sample beside fast ones, and its best features.
+ */
+static size_t sae_scratch(Exec *ex, const SaeEncoder *sae, int rows) {
+    size_t stats = ex->op->sae_stats_scratch(ex, sae, rows);
+    if (sae->products == SAE_FAST) stats = larger(stats, ex->op->sae_encode_scratch(ex, sae, rows));
+    return larger(stats, ex->op->top_k_scratch(ex, sae->S));
+}
+
 static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
@@ -330,7 +348,7 @@ static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *
     for (int i = 0; i < saes.n; i++) {
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
         results += (double)score_layer_bytes(saes.sae[i].enc.S);
-        need = larger(need, ex->op->sae_stats_scratch(ex, &saes.sae[i].enc, rows));
+        need = larger(need, sae_scratch(ex, &saes.sae[i].enc, rows));
     }
     add(p, "SAE encoders", b->kind, encoders);
     add(p, "results", PLAN_ANONYMOUS, results);

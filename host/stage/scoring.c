@@ -157,7 +157,7 @@ static bool finish(const Scoring *w, Scores *scores, Err *err) {
 
 /* What the file of scores says about where they come from. */
 static bool describe(Scores *scores, const SaeSet *saes, const Settings *s, Err *err) {
-    static const char *const counted[] = {"reply", "last", "all"};
+    static const char *const counted[] = {COUNTED_TOKENS(CHOICE_TEXT)};
     scores_text(&scores->counted, counted[s->score.tokens]);
     scores_text(&scores->model, s->model.path);
     scores_text(&scores->data, *s->score.aligned ? s->score.aligned : s->data.path);

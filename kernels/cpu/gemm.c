@@ -1,8 +1,6 @@
 /* gemm.c - matrix products: what the ops' forms mean to the engines of gemm_tiles.h. */
 #include "kernels/cpu/gemm_tiles.h"
 
-enum { GRAD_CHUNK = 1024 };
-
 static void forms(Exec *ex, void *C, int ldc, bool c_is_f32, const store *A, int lda,
                   const store *B, int ldb, int M, int N, int K, enum GemmForm form, float alpha,
                   float beta) {

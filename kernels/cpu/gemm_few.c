@@ -114,22 +114,6 @@ static inline __attribute__((always_inline)) void columns(const Product *p, Rows
     for (; r < p->M; r++) block(p, a, o, r, c0, 1, cols);
 }
 
-static void write_c(const Product *p, Out o, int cols) {
-    for (int r = 0; r < p->M; r++) {
-        const float *from = o.sum + r * TASK;
-        size_t at = (size_t)r * p->c_row + o.first;
-        float *f = (float *)p->C + at;
-        elem *e = (elem *)p->C + at;
-        if (p->c_is_f32)
-            for (int c = 0; c < cols; c++)
-                f[c] = p->accumulate ? p->alpha * from[c] + f[c] : p->alpha * from[c];
-        else
-            for (int c = 0; c < cols; c++)
-                e[c] = elem_put(p->accumulate ? p->alpha * from[c] + elem_get(e[c])
-                                              : p->alpha * from[c]);
-    }
-}
-
 /* Scratch of one call. */
 typedef struct Buffers {
     Rows a;
@@ -167,7 +151,8 @@ void TWIN(gemm_few)(Exec *ex, const Product *p) {
         Out o = {b.sum + (size_t)omp_get_thread_num() * p->M * TASK, c};
         for (; c + COLS <= end; c += COLS) columns(p, b.a, o, c, COLS);
         for (; c < end; c++) columns(p, b.a, o, c, 1);
-        write_c(p, o, end - o.first);
+        for (int r = 0; r < p->M; r++)
+            product_write(p, r * p->c_row + o.first, end - o.first, o.sum + r * TASK, 1);
     }
 }
 #endif

@@ -133,17 +133,10 @@ static inline void pack_panel(unit *to, Source s, int c0, int cols, int k0, int 
 }
 
 #if defined UNITS_FOR_AMX
-/* For AMX a left operand is rows of units, `step` cells apart, completed with zeros to whole steps;
- * here from one whose rows lie otherwise. Up to PANEL of them. */
+/* For AMX a left operand is rows of units, `step` cells apart, completed with zeros to whole steps:
+ * here up to PANEL of them, from what lies by columns. */
 static inline void pack_left_rows(cell *to, size_t step, Source s, int rows, int depth) {
     enum { DEEP = STEP_UNITS * UNIT };
-    if (s.k_step == 1) {
-        for (int r = 0; r < rows; r++) {
-            memcpy(to + r * step, s.p + r * s.col_step, (size_t)depth * sizeof *to);
-            memset(to + r * step + depth, 0, (size_t)(tile_pad(depth, DEEP) - depth) * sizeof *to);
-        }
-        return;
-    }
     for (int k = 0; k < depth; k += DEEP) {
         _Alignas(64) unit strip[STEP_UNITS * PANEL];
         pack_panel(strip, s, 0, rows, k, depth - k < DEEP ? depth - k : DEEP);

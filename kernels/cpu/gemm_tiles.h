@@ -1,5 +1,5 @@
-/* gemm_tiles.h - a matrix product as the CPU's engines see it: gemm_tiles or gemm_amx, gemm_few or
- * gemm_thin. */
+/* gemm_tiles.h - a matrix product as the CPU's engines see it: gemm_tiles.c or gemm_amx.c,
+ * gemm_few.c or gemm_thin_amx.c. */
 #ifndef SAILS_GEMM_TILES_H
 #define SAILS_GEMM_TILES_H
 
@@ -36,6 +36,23 @@ size_t TWIN(gemm_tiles_scratch)(int M, int K, bool a_by_rows); /* a_by_rows: a_c
 void TWIN(gemm_thin)(void *scratch, const Product *p);
 size_t TWIN(gemm_thin_scratch)(int N, int K);
 
+/* n elements of C, in one piece from C[at] on, from their sums, which lie `step` apart; a constant
+ * where this is inlined. */
+static inline __attribute__((always_inline)) void product_write(const Product *p, size_t at, int n,
+                                                                const float *sum,
+                                                                const size_t step) {
+    float *f = (float *)p->C + at;
+    elem *e = (elem *)p->C + at;
+    if (p->c_is_f32 && p->accumulate)
+        for (int i = 0; i < n; i++) f[i] += p->alpha * sum[i * step];
+    else if (p->c_is_f32)
+        for (int i = 0; i < n; i++) f[i] = p->alpha * sum[i * step];
+    else if (p->accumulate)
+        for (int i = 0; i < n; i++) e[i] = elem_put(p->alpha * sum[i * step] + elem_get(e[i]));
+    else
+        for (int i = 0; i < n; i++) e[i] = elem_put(p->alpha * sum[i * step]);
+}
+
 /* Elements c0 .. c0 + cols of row r of C from their sums. */
 void TWIN(product_write_row)(const Product *p, const float *sum, int r, int c0, int cols);
 
@@ -44,8 +61,8 @@ void TWIN(product_write_row)(const Product *p, const float *sum, int r, int c0, 
  * numbers. */
 int TWIN(product_task_rows)(int M, int tasks, int most, int multiple);
 
-/* For few rows and GEMM_NT_FEW alone: a_col and b_row are 1. Each element of C is a fixed tree of
- * chains, whatever M and the row. */
+/* For few rows and GEMM_NT_FEW alone: a_col and b_row are 1. Here, too, K alone decides the order
+ * of an element's sum, but it is another one. */
 void TWIN(gemm_few)(Exec *ex, const Product *p);
 size_t TWIN(gemm_few_scratch)(int M, int K);
 

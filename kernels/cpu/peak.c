@@ -1,5 +1,5 @@
-/* peak.c - what no product of this level passes: loops of nothing but its instructions. Contract:
- * device.h.
+/* peak.c - what no product of this level passes: loops of nothing but its instructions, an x86
+ * processor's. Contract: device.h.
  *
  * Chains of the instructions that tile.h has decided on for the kernels, whatever else the
  * processor could do. Fourteen independent ones hide the latency of any current processor. Inline
@@ -7,9 +7,9 @@
 #include "kernels/cpu/gemm_kernel.h"
 #include "kernels/device.h"
 
+#if defined __x86_64__
 enum { STEPS = 2000000, CHAINS = 14, RESULTS = TILE_VEC * CHAINS };
 
-#if defined __x86_64__
 #define EACH(op, r)                                                                           \
     op(r, 0) op(r, 1) op(r, 2) op(r, 3) op(r, 4) op(r, 5) op(r, 6) op(r, 7) op(r, 8) op(r, 9) \
         op(r, 10) op(r, 11) op(r, 12) op(r, 13)
@@ -30,10 +30,6 @@ enum { STEPS = 2000000, CHAINS = 14, RESULTS = TILE_VEC * CHAINS };
 CHAIN_LOOP(fma_chains, FMA, TILE_REGISTER)
 #define VECTORS \
     { fma_chains, 2.0 * RESULTS *STEPS }
-#else
-#define VECTORS \
-    { NULL, 0 }
-#endif
 
 #if defined UNITS_FOR_AMX
 /* The numbers in the tiles do not matter: whatever a thread's last product has left there. */
@@ -58,3 +54,4 @@ CHAIN_LOOP(dot_chains, DOT, TILE_REGISTER)
 #endif
 
 const PeakLoops TWIN(peak) = {.vectors = VECTORS, .products = PRODUCTS};
+#endif

@@ -4,18 +4,12 @@
 
 void TWIN(product_write_row)(const Product *p, const float *sum, int r, int c0, int cols) {
     size_t at = (size_t)r * p->c_row + (size_t)c0 * p->c_col;
+    if (p->c_col == 1) {
+        product_write(p, at, cols, sum, 1);
+        return;
+    }
     float *f = (float *)p->C + at;
-    elem *e = (elem *)p->C + at;
-    if (p->c_col != 1)
-        for (int c = 0; c < cols; c++) f[c * p->c_col] += p->alpha * sum[c];
-    else if (p->c_is_f32 && p->accumulate)
-        for (int c = 0; c < cols; c++) f[c] += p->alpha * sum[c];
-    else if (p->c_is_f32)
-        for (int c = 0; c < cols; c++) f[c] = p->alpha * sum[c];
-    else if (p->accumulate)
-        for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * sum[c] + elem_get(e[c]));
-    else
-        for (int c = 0; c < cols; c++) e[c] = elem_put(p->alpha * sum[c]);
+    for (int c = 0; c < cols; c++) f[c * p->c_col] += p->alpha * sum[c];
 }
 
 int TWIN(product_task_rows)(int M, int tasks, int most, int multiple) {

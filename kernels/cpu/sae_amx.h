@@ -3,8 +3,9 @@
  *
  * w is f32: each of its numbers is the sum of three of bf16, its highest, middle and lowest eight
  * bits (but below 2^-110, where AMX takes some of them for zero). Products of those with x are
- * exact, and all are added to one f32 sum. So three products of matrices do what one of f32 does,
- * in under half the time. Fast ones take w rounded to bf16, and one is enough.
+ * exact, and all are added to one f32 sum; an infinite x makes it NaN, by the bits that are zero.
+ * So three products of matrices do what one of f32 does, in under half the time. Fast ones take w
+ * rounded to bf16, and one is enough.
  *
  * Both operands are packed as the processor's tiles, each a KB in one piece (gemm_amx.c says why):
  * the rows for all threads, the weights of a panel by the thread that needs them, run by run. */

@@ -90,5 +90,5 @@ int main(void) {
     EXPECT(got == want, "two layers: %.0f, expected %.0f", got, want);
     test_peak(&ex);
     exec_close(&ex);
-    return test_done("perf");
+    return test_done("flops");
 }
