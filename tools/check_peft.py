@@ -20,11 +20,12 @@ from transformers import Gemma2ForCausalLM
 
 
 def main():
-    warnings.simplefilter("error")  # PEFT only warns about tensors that it misses
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    # PEFT only warns about tensors that it misses
+    warnings.filterwarnings("error", message="Found missing adapter keys")
     build_folder = sys.argv[1] if len(sys.argv) > 1 else "build"
-    good = True
-    for adapter in sorted(glob.glob("tests/golden/model_*/adapter*")):
+    adapters = sorted(glob.glob("tests/golden/model_*/adapter*"))
+    good = bool(adapters)
+    for adapter in adapters:
         folder = os.path.dirname(adapter)
         with tempfile.TemporaryDirectory() as scratch:
             source, target, copy = (os.path.join(scratch, n) for n in ("t.st", "z.st", "copy"))

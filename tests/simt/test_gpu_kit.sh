@@ -45,11 +45,56 @@ END
     echo 'op planted_red' >>"$kit/tests/device_tests"
 }
 
-# A tool that never ends, and leaves its number.
+# fake FOLDER NAME: a program of that name from what is read.
+fake() {
+    mkdir -p "$work/$1"
+    { echo '#!/bin/sh' && cat; } >"$work/$1/$2"
+    chmod +x "$work/$1/$2"
+}
+
+# A tool that never ends, whatever it is sent, nor does what it started; it leaves their numbers.
 hang() {
-    mkdir -p "$work/bin"
-    printf '#!/bin/sh\necho $$ >"%s/pid"\nsleep 1000\n' "$work" >"$work/bin/nvidia-smi"
-    chmod +x "$work/bin/nvidia-smi"
+    fake hang nvidia-smi <<END
+trap '' TERM
+sleep 1000 &
+echo \$\$ \$! >"$work/pids"
+wait
+END
+}
+ended() {
+    local pid
+    for pid in $(cat "$work/pids"); do
+        ! kill -0 "$pid" 2>/dev/null || fail "what hung is still there: $pid"
+    done
+}
+
+# NVIDIA's tools and Python's libraries, as far as a line can tell.
+fake_tools() {
+    fake tools compute-sanitizer <<'END'
+while [ "${1#--}" != "$1" ]; do shift 2; done
+exec "$@"
+END
+    fake tools ncu <<'END'
+echo "  k_fake, of $*"
+echo '    Duration us 1'
+END
+    fake tools python <<'END'
+case $* in
+*train_hf.py*) echo '{"rate": 100.0}' ;;
+*.py*) echo 'as it should be: max 1e-9' ;;
+esac
+END
+}
+
+# A program whose rates are known.
+fake_sails() {
+    mv "$kit/bin/sails" "$kit/bin/sails.real"
+    fake kit/bin sails <<'END'
+[ "$1" = bench ] || { for last; do :; done && mkdir -p "$last" && exit; }
+echo 'card,cuda bf16,gemm,NN 256x3584x256000,1,1,1,1,111000,222000,33'
+echo 'card,cuda bf16,gemm,NT 256x3584x3584,1,1,1,1,444000,333000,33'
+echo 'card,cuda bf16,attn_fwd,1 in 4096,1,1,1,1,555000,111000,33'
+END
 }
 
 verdicts() {
@@ -62,20 +107,40 @@ verdicts() {
         '^[|] planted_red [|] 1 [|] something is off [|] sails: .* k_fake: expected order [|]$' \
         '^[|] logits [|] not run '
     hang
-    PATH=$work/bin:$PATH checked 1 --lines card,logits --limit 5
+    PATH=$work/hang:$PATH checked 1 --lines card,logits --limit 5
     says '^[|] card [|] cut ' '^[|] logits [|] (not run|cut) '
-    ! kill -0 "$(cat "$work/pid")" 2>/dev/null || fail 'what hung is still there'
-    checked 1 --lines doctor,ops --seconds 5
-    says '^2 lines .* 2 without time left' '^[|] ops [|] no time left [|] 0 [|]  [|]$'
+    ended
+    PATH=$work/hang:$PATH checked 1 --lines card,ops --seconds 12
+    says '^2 lines in 1[0-4] s: .* 2 without time left' '^[|] card [|] no time left [|] (9|1[0-3]) ' \
+        '^[|] ops [|] no time left [|] 0 [|]  [|]$'
+    ended
     checked 2 --lines nonsense
+    sanitizers
+    fake_sails
+    checked 0 --lines ops --limit 60
+    says '^[|] ops [|] ok .* 3 rows; best TFLOP/s: gemm 333.0, attn_fwd 111.0, attn_bwd 0.0; head of 256 rows'
+    mv "$kit/bin/sails.real" "$kit/bin/sails"
+}
+
+# What a sanitizer finds is red; what it may not look at is not run.
+sanitizers() {
+    echo 'exit 99' | fake finds compute-sanitizer
+    PATH=$work/finds:$PATH checked 1 --lines memcheck,initcheck --tests embed --limit 60
+    says '^[|] memcheck [|] RED .* red: embed [|]$' '^[|] initcheck [|] RED '
+    echo 'echo "Device not supported" && exit 1' | fake refused compute-sanitizer
+    PATH=$work/refused:$PATH checked 1 --lines memcheck,racecheck --tests embed --limit 60
+    says '^2 lines .* 0 RED, 0 cut, 2 not run' '^[|] racecheck [|] not run .* Device not supported'
 }
 
 lines() {
-    checked 0 --lines doctor,tests,planted,ops,step,memcheck,initcheck,ncu --tests embed,rope,loss \
-        --limit 900 --seconds 1700
-    says '^8 lines .* [5-8] ok, 0 RED, 0 cut, ' '^[|] doctor [|] ok .* matmul is right' \
+    fake_tools
+    PATH=$work/tools:$PATH PYTHON=$work/tools/python checked 0 --tests embed,rope,loss --limit 900 \
+        --seconds 1700 --lines doctor,tests,logits,lora,planted,ops,models,step,peers,memcheck,\
+racecheck,initcheck,ncu
+    says '^13 lines .* 13 ok, 0 RED, 0 cut, ' '^[|] doctor [|] ok .* matmul is right' \
         '^[|] planted [|] ok .* 8 losses; off by ' '^[|] sae_stats [|] 16x' '^[|] attn_fwd [|] 1 in ' \
-        '^[|] step [|] [0-9.]+ [|] [0-9.]+ [|] [0-9.]+ [|]' '^[|] (hh|full) [|] sails [|] [1-9]'
+        '^[|] step [|] [0-9.]+ [|] [0-9.]+ [|] [0-9.]+ [|]' '^[|] (hh|full) [|] sails [|] [1-9]' \
+        '^[|] (hh|full) [|] peft [|] 100 [|]' '^[|] ncu [|] ok .* 5 of 5 ops profiled'
 }
 
 "$2"

@@ -29,7 +29,8 @@ LINES=(
     'lora        60 a bf16 LoRA step against transformers + PEFT'
     'planted     60 the planted recipe, losses against those of the CPU'
     'ops         60 every op at 9B shapes, and products of a whole pack'
-    'step        75 training steps at 9B width, 4 and 8 layers'
+    'models      75 random ones at 9B width, 4 and 8 layers, for the next two'
+    'step        60 training steps at 9B width, 4 and 8 layers'
     'peers       90 the same by transformers + PEFT'
     'memcheck    60 compute-sanitizer on the tests of ops: addresses'
     'racecheck   60 compute-sanitizer on the tests of ops: races in shared memory'
@@ -38,11 +39,8 @@ LINES=(
 )
 LEAST=3 # seconds that a line is begun with; and as many are kept for the summary
 
-usage() {
-    [ $# -eq 0 ] || echo "check.sh: $*" >&2
-    sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0" >&2
-    exit 2
-}
+help() { sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0"; }
+usage() { echo "check.sh: $*" >&2 && help >&2 && exit 2; }
 die() { echo "check.sh: $*" >&2 && exit 2; }
 
 only='' seconds=480 each='' OUT=''
@@ -60,7 +58,7 @@ while [ $# -gt 0 ]; do
         esac
         shift
         ;;
-    --help) usage ;;
+    --help) help && exit ;;
     -*) usage "$1 is no option" ;;
     *)
         [ -z "$OUT" ] || usage "one OUT, not $OUT and $1"
@@ -77,10 +75,22 @@ KIT=$(cd "$(dirname "$0")" && pwd)
     die "this is no unpacked kit, which tools/gpu/kit.sh makes: $KIT"
 mkdir -p "${OUT:=gpu-check}" && OUT=$(cd "$OUT" && pwd) || exit 2
 [ -z "$(ls -A "$OUT")" ] || die "$OUT is not empty"
+
+# from_here PATH: one that still holds in another folder; links are not followed, for a virtual
+# environment's interpreter is one.
+from_here() { [[ $1 != */* || $1 == /* ]] && echo "$1" || echo "$PWD/$1"; }
+
+# Models of 8 GB for some minutes: in memory where there is room, which spares writing them to a disk.
+room=$(df --output=avail -B 1G /dev/shm 2>/dev/null | tail -n 1)
+if [ -z "$BRIEF" ] && [ "${room:-0}" -ge 12 ] && [ -w /dev/shm ]; then TMPDIR=/dev/shm; fi
 WORK=$(mktemp -d) job=''
 trap 'end_line && rm -rf "$WORK"' EXIT
 trap 'exit 130' INT TERM
-export KIT OUT WORK PYTHON=${PYTHON:-python3}
+PYTHON=$(from_here "${PYTHON:-python3}")
+[ -z "${SAILS_CUDA_PLUGIN:-}" ] || SAILS_CUDA_PLUGIN=$(from_here "$SAILS_CUDA_PLUGIN")
+# For awk: what takes a ms with 4 layers and b with 8 takes so many with 42, by a line through both.
+AT_42='function at_42(a, b) { return a + (42 - 4) / (8 - 4) * (b - a) }'
+export KIT OUT WORK PYTHON AT_42
 cd "$KIT" || exit 2
 
 # Where the loader does not find CUDA's libraries by itself: the first folders that have them.
@@ -88,11 +98,11 @@ find_libraries() {
     local plugin=${SAILS_CUDA_PLUGIN:-$KIT/lib/sails/libsails_cuda.so} roots root missing folder
     roots=("${CUDA_HOME:-/usr/local/cuda}" /usr/local/cuda /usr/local/cuda-* /opt/cuda)
     mapfile -t -O ${#roots[@]} roots < <(
-        "$PYTHON" -c 'import nvidia; print(*nvidia.__path__, sep="\n")' 2>/dev/null)
+        timeout 15 "$PYTHON" -c 'import nvidia; print(*nvidia.__path__, sep="\n")' 2>/dev/null)
     for root in "${roots[@]}"; do
         while missing=$(ldd "$plugin" 2>/dev/null | awk '/not found/ { print $1; exit }') &&
             [ -n "$missing" ]; do
-            folder=$(find -L "$root" -maxdepth 5 -name "$missing" -not -path '*/stubs/*' \
+            folder=$(timeout 5 find -L "$root" -maxdepth 5 -name "$missing" -not -path '*/stubs/*' \
                 -printf '%h\n' -quit 2>/dev/null)
             [ -n "$folder" ] && [[ :${LD_LIBRARY_PATH:-}: != *:$folder:* ]] || break
             export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
@@ -103,8 +113,8 @@ find_libraries() {
 # verdict LINE VERDICT SECONDS: noted for the summary, with the last line of the log, and printed.
 verdict() {
     local said=''
-    [ ! -f "$OUT/$1.log" ] || said=$(grep -v 'lines.sh: line ' "$OUT/$1.log" | tail -n 1 |
-        tr '\t|' '  ' | cut -c 1-300)
+    [ ! -f "$OUT/$1.log" ] ||
+        said=$(grep -v 'lines.sh: line ' "$OUT/$1.log" | tail -n 1 | tr '\t|' '  ' | cut -c 1-300)
     printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$said" >>"$OUT/verdicts.tsv"
     printf '%-10s %-12s %4s s  %s\n' "$1" "$2" "$3" "$said"
 }
@@ -116,18 +126,19 @@ end_line() {
 }
 
 run_line() { # LINE LIMIT
-    local limit=${each:-$2} left=$((seconds - LEAST - SECONDS)) start=$SECONDS status=0
-    [ "$limit" -le "$left" ] || limit=$left
+    local limit=${each:-$2} left=$((seconds - LEAST - SECONDS)) start=$SECONDS status=0 short=cut
+    [ "$limit" -le "$left" ] || { limit=$left && short='no time left'; }
     [ "$limit" -ge "$LEAST" ] || { verdict "$1" 'no time left' 0 && return; }
     LIMIT=$limit timeout -k 2 "$limit" bash "$KIT/tools/gpu/lines.sh" "$1" \
         >"$OUT/$1.log" 2>&1 </dev/null &
     job=$!
     wait $job || status=$?
     end_line
+    [ $status -ne 137 ] || [ $((SECONDS - start)) -ge "$limit" ] || status=1 # killed by another
     case $status in
     0) verdict "$1" ok $((SECONDS - start)) ;;
     77) verdict "$1" 'not run' $((SECONDS - start)) ;;
-    124 | 137) verdict "$1" cut $((SECONDS - start)) ;;
+    124 | 137) verdict "$1" "$short" $((SECONDS - start)) ;;
     *) verdict "$1" RED $((SECONDS - start)) ;;
     esac
 }
@@ -139,7 +150,7 @@ for line in "${LINES[@]}"; do
     [ -n "$only" ] && [[ ,$only, != *,$name,* ]] && continue
     run_line "$name" "$limit"
 done
-bash "$KIT/tools/gpu/summary.sh" "$SECONDS" >"$OUT/summary.md"
+timeout 20 bash "$KIT/tools/gpu/summary.sh" "$SECONDS" >"$OUT/summary.md"
 head -n 3 "$OUT/summary.md" | tail -n 1
 echo "see $OUT/summary.md"
 cut -f 2 "$OUT/verdicts.tsv" | awk '/^(RED|cut)$/ { red = 1 } /^ok$/ { ok = 1 } END { exit red || !ok }'

@@ -9,8 +9,9 @@
 #
 # It needs a driver for CUDA 13, glibc 2.34, and CUDA's cuBLASLt and cuSOLVER, from a toolkit or from
 # PyTorch's wheels; Python with torch, transformers and peft for the comparisons alone. Built in
-# build-kit-ARCH. Prints the sizes of its parts; fails if anything needs a newer glibc, or names a
-# folder of this machine for libraries.
+# build-kit-ARCH, on a Debian 12, whose glibc is old enough. Prints the sizes of its parts; fails if
+# anything needs a newer glibc, or names a folder of this machine for libraries. There it needs some
+# 10 GB of memory in /dev/shm or of disk in TMPDIR.
 set -euo pipefail
 GLIBC=2.34 MOST=$((40 << 20)) # bytes of the archive
 [ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0" >&2 && exit 2; }
@@ -29,19 +30,22 @@ cmake --install "$BUILD" --strip --prefix "$KIT" --component kit >/dev/null
 
 bad=0
 while IFS= read -r file; do
-    needs=$(objdump -T "$file" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1) || continue
+    objdump -p "$file" >"$WORK/headers" 2>/dev/null || continue # a script
+    needs=$(objdump -T "$file" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1) || true
     newest=$(printf '%s\n' "${newest:-GLIBC_2}" "$needs" | sort -V | tail -n 1)
     if [ "$(printf '%s\n' "GLIBC_$GLIBC" "$needs" | sort -V | tail -n 1)" != "GLIBC_$GLIBC" ]; then
         echo "kit.sh: ${file#"$KIT"/} needs $needs; $GLIBC is what may be expected" >&2 && bad=1
     fi
-    if objdump -p "$file" | awk '/R(UN)?PATH/ { print $2 }' | grep -vE '^(\$ORIGIN|/usr/local/cuda/lib64$)'; then
+    if awk '/R(UN)?PATH/ { print $2 }' "$WORK/headers" |
+        grep -vE '^(\$ORIGIN|/usr/local/cuda/lib64$)'; then
         echo "kit.sh: ${file#"$KIT"/} looks for libraries in that folder" >&2 && bad=1
     fi
 done < <(find "$KIT" -type f \( -perm -u+x -o -name '*.so*' \))
 [ $bad -eq 0 ] || exit 1
 
 # The tests have most of their code in common: a dictionary that holds all of them finds it.
-XZ_OPT=--lzma2=preset=1,dict=96MiB tar -C "$WORK" --owner=0 --group=0 --sort=name -caf "$FILE" sails-kit
+XZ_OPT=--lzma2=preset=1,dict=96MiB \
+    tar -C "$WORK" --owner=0 --group=0 --sort=name -caf "$FILE" sails-kit
 du -k -d 1 "$KIT" | sed "s|$KIT|sails-kit|"
 size=$(stat -c %s "$FILE")
 echo "$FILE: $size bytes; nothing in it needs more than ${newest:-no glibc}"
