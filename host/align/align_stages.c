@@ -14,6 +14,7 @@
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
 #include "host/stage/train.h"
+#include "kernels/lapack.h"
 
 #define KEYS(...)           \
     (const char *const[]) { \

@@ -110,7 +110,7 @@ static bool weights(Plan *p, const Base *b, const char *folder, int positions, i
     for (size_t i = 0; i < tensors_count(c); i++) {
         const Tensor tensor = tensors_at(c, i);
         const StTensor *t = st_find(set, tensor.name);
-        if (!t) continue; /* which who opens it refuses */
+        if (!t) continue; /* opening the model will say so */
         if (!(st_stores(t, b->ex->dtype) && exec_reads(b->ex, t->data)))
             placed += (double)t->count * (double)dtype_size(b->ex->dtype);
         else if (tensor.kind == TENSOR_EMBED && layers < c->L && d)
