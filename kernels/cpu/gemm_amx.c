@@ -8,7 +8,8 @@
  *
  * Work split: tasks of GROUP pairs and up to ROWS rows. The left operand is packed as a whole
  * before. A task walks K in runs: it packs its part of the right operand, and all strips meet all
- * pairs while that stays in the second cache. Sums wait in blocks until the last run writes C. */
+ * pairs while that stays in the second cache; the next strip comes meanwhile. Sums wait in blocks
+ * until the last run writes C. */
 #include <omp.h>
 
 #include "kernels/cpu/gemm_pack.h"
@@ -16,11 +17,14 @@
 
 #if defined UNITS_FOR_AMX
 enum {
-    GROUP = 8,
-    ROWS = 1024,
+    GROUP = 6,
+    ROWS = 2048,
+    FEWEST = 512, /* rows of a task, before it has fewer pairs */
     RUN = 72 * AMX_DEEP,
     THIN = 64, /* columns for which packing the left operand does not pay */
-    SMALL = 1 << 20
+    SMALL = 1 << 20,
+    AHEAD = 4 * AMX_DEEP, /* elements of K: so far ahead memory is asked while packing */
+    STEP_LINES = 2 * AMX_TILE * sizeof(unit) / 64 /* lines of a strip's step */
 };
 
 /* What one thread needs. */
@@ -84,10 +88,17 @@ static void left_tile(unit *to, Source s, int n, int depth) {
     transpose_square(to, AMX_ROWS, (const cell *)columns, AMX_DEEP);
 }
 
-/* Two tiles for each step of `depth` elements, of n rows or columns. */
+/* Two tiles for each step of `depth` elements, of n rows or columns. Rows in memory are far apart
+ * and too short to be foreseen: those of a step to come are asked for, at a strip's end the next
+ * one's. */
 static void pack_two(unit *to, Source s, int n, int depth,
                      void tile(unit *to, Source s, int n, int depth)) {
     for (int k = 0; k < depth; k += AMX_DEEP, s.p += AMX_DEEP * s.k_step, to += 2 * AMX_TILE) {
+        if (s.k_step != 1)
+            amx_ask(s.p + AMX_DEEP * s.k_step, s.k_step, AMX_DEEP);
+        else
+            amx_ask(s.p + AHEAD + (k + AHEAD < depth ? 0 : TILE_COLS * s.col_step - depth),
+                    s.col_step, TILE_COLS);
         tile(to, s, n, depth - k);
         if (n > AMX_ROWS)
             tile(to + AMX_TILE, (Source){s.p + AMX_ROWS * s.col_step, s.k_step, s.col_step},
@@ -99,15 +110,15 @@ static void pack_two(unit *to, Source s, int n, int depth,
 
 /* A strip and a pair over one run. */
 static void block(float *c, const unit *left, const unit *right, int steps, enum TileOut out,
-                  int rows, int cols) {
+                  AmxNext next, int rows, int cols) {
     if (rows > AMX_ROWS && cols > AMX_ROWS)
-        amx_packed_run(c, TILE_COLS, left, right, steps, out, 1, 2, 2);
+        amx_packed_run(c, TILE_COLS, left, right, steps, out, next, 1, 2, 2);
     else if (rows > AMX_ROWS)
-        amx_packed_run(c, TILE_COLS, left, right, steps, out, 1, 2, 1);
+        amx_packed_run(c, TILE_COLS, left, right, steps, out, next, 1, 2, 1);
     else if (cols > AMX_ROWS)
-        amx_packed_run(c, TILE_COLS, left, right, steps, out, 1, 1, 2);
+        amx_packed_run(c, TILE_COLS, left, right, steps, out, next, 1, 1, 2);
     else
-        amx_packed_run(c, TILE_COLS, left, right, steps, out, 1, 1, 1);
+        amx_packed_run(c, TILE_COLS, left, right, steps, out, next, 1, 1, 1);
 }
 
 /* Columns c0 to `end` of elements k0 .. k0 + depth of the right operand. Where the columns of one k
@@ -122,11 +133,16 @@ static void pack_group(Blocks *b, const Product *p, int k0, int depth, int c0, i
         }
 }
 
-/* Strip r of a task that begins at row r0, columns c0 to `end`: row by row. */
-static void write_strip(const Blocks *b, const Product *p, int r, int r0, int c0, int end) {
-    for (int i = r; i < r + TILE_ROWS && i < p->M; i++)
-        for (int c = c0, g = 0; c < end; c += TILE_COLS, g++)
-            TWIN(product_write_row)(p, b->sum[g] + (i - r0) * TILE_COLS, i, c, two_of(c, end));
+/* Strip r, whose sums begin at row `at` of the blocks, columns c0 to `end`: row by row. */
+static void write_strip(const Blocks *b, const Product *p, int r, int at, int c0, int end) {
+    for (int i = r; i < r + TILE_ROWS && i < p->M; i++, at++)
+        for (int c = c0, g = 0; c < end; c += TILE_COLS, g++) {
+            const float *sum = b->sum[g] + at * TILE_COLS;
+            if (p->c_col == 1 && end - c >= TILE_COLS)
+                product_write(p, (size_t)i * p->c_row + c, TILE_COLS, sum, 1);
+            else
+                TWIN(product_write_row)(p, sum, i, c, two_of(c, end));
+        }
 }
 
 /* Rows r0 to `end` by the group that begins at column c0. */
@@ -139,12 +155,16 @@ static void run_task(Blocks *b, const Job *j, int t) {
         int depth = p->K - k0 < j->run ? p->K - k0 : j->run, steps = amx_steps(depth);
         pack_group(b, p, k0, depth, c0, last);
         for (int r = r0; r < end; r += TILE_ROWS) {
+            int at = j->run < p->K ? r - r0 : 0; /* of one run nothing waits */
             const unit *left =
                 j->left + ((size_t)(r / TILE_ROWS) * j->steps + k0 / AMX_DEEP) * 2 * AMX_TILE;
-            for (int c = c0, g = 0; c < last; c += TILE_COLS, g++)
-                block(b->sum[g] + (r - r0) * TILE_COLS, left, b->right[g], steps,
-                      k0 ? TILE_ADD : TILE_SET, two_of(r, end), two_of(c, last));
-            if (k0 + depth == p->K) write_strip(b, p, r, r0, c0, last);
+            AmxNext next = {(const char *)(left + j->steps * 2 * AMX_TILE), STEP_LINES / j->group};
+            for (int c = c0, g = 0; c < last; c += TILE_COLS, g++) {
+                block(b->sum[g] + at * TILE_COLS, left, b->right[g], steps,
+                      k0 ? TILE_ADD : TILE_SET, next, two_of(r, end), two_of(c, last));
+                next.p += (size_t)steps * next.lines * 64;
+            }
+            if (k0 + depth == p->K) write_strip(b, p, r, at, c0, last);
         }
     }
 }
@@ -177,7 +197,10 @@ void TWIN(gemm_tiles)(Exec *ex, const Product *p) {
         return;
     }
     unit *left = (unit *)(b + threads);
-    Job j = {.p = p, .left = left, .steps = (size_t)amx_steps(p->K), .group = pairs / wanted};
+    Job j = {.p = p,
+             .left = left,
+             .steps = (size_t)amx_steps(p->K),
+             .group = (int)((int64_t)pairs * (p->M < FEWEST ? 1 : p->M / FEWEST) / wanted)};
     if (j.group > GROUP) j.group = GROUP;
     if (j.group < 1) j.group = 1;
     j.run = tile_pad((p->K + runs - 1) / runs, AMX_DEEP);

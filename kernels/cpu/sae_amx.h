@@ -109,6 +109,7 @@ static void panel_products(Tiles *t, const cell *x, int n, const SaeEncoder *e, 
     for (int k = 0; k < steps; k += RUN) {
         int d = k * AMX_DEEP, run = steps - k < RUN ? steps - k : RUN;
         enum TileOut out = k ? TILE_ADD : TILE_SET;
+        const AmxNext none = {NULL, 0};
         pack_weights(t, e, f0, nf, d, e->D - d < RUN * AMX_DEEP ? e->D - d : RUN * AMX_DEEP);
         for (int i = 0; i < n; i += TILE_ROWS)
             for (int c = 0; c < nf; c += TILE_COLS) {
@@ -116,9 +117,9 @@ static void panel_products(Tiles *t, const cell *x, int n, const SaeEncoder *e, 
                 const unit *left = (const unit *)strip, *right = t->w[c / TILE_COLS][0][0];
                 float *to = t->act + i * PANEL + c;
                 if (e->products == SAE_FAST)
-                    amx_packed_run(to, PANEL, left, right, run, out, 1, 2, 2);
+                    amx_packed_run(to, PANEL, left, right, run, out, none, 1, 2, 2);
                 else
-                    amx_packed_run(to, PANEL, left, right, run, out, PARTS, 2, 2);
+                    amx_packed_run(to, PANEL, left, right, run, out, none, PARTS, 2, 2);
             }
     }
 }

@@ -109,18 +109,29 @@ static inline __attribute__((always_inline)) void sums_end(float *c, float *belo
     if (rows == 2 && cols == 2) _tile_stored(SUM_11, below + AMX_ROWS, bytes);
 }
 
+/* Asks the memory for a line of each of n rows, `step` apart. */
+static inline __attribute__((always_inline)) void amx_ask(const cell *p, size_t step, const int n) {
+    TILE_UNROLL
+    for (int r = 0; r < n; r++) __builtin_prefetch(p + r * step);
+}
+
+/* What is needed after a run, packed: for each step of it some lines are asked for. */
+typedef struct AmxNext {
+    const char *p;
+    int lines;
+} AmxNext;
+
 /* A block over `steps` steps of operands that are packed as tiles, each a KB in one piece: for each
  * step two tiles of the left one, and `parts` pairs of the right one, by which they are multiplied
  * in turn. c: rows `stride` floats apart. */
-static inline __attribute__((always_inline)) void amx_packed_run(float *c, size_t stride,
-                                                                 const unit *left,
-                                                                 const unit *right, int steps,
-                                                                 enum TileOut out, const int parts,
-                                                                 const int rows, const int cols) {
+static inline __attribute__((always_inline)) void amx_packed_run(
+    float *c, size_t stride, const unit *left, const unit *right, int steps, enum TileOut out,
+    AmxNext next, const int parts, const int rows, const int cols) {
     enum { ROW_BYTES = AMX_UNITS * sizeof(unit) };
     float *below = c + AMX_ROWS * stride;
     sums_begin(c, below, stride * sizeof *c, out, rows, cols);
     for (int k = 0; k < steps; k++, left += 2 * AMX_TILE) {
+        for (int i = 0; i < next.lines; i++, next.p += 64) __builtin_prefetch(next.p, 0, 2);
         amx_left(left, left + AMX_TILE, ROW_BYTES, rows);
         for (int p = 0; p < parts; p++, right += 2 * AMX_TILE)
             amx_times(right, right + AMX_TILE, ROW_BYTES, rows, cols);
@@ -141,18 +152,24 @@ static inline void amx_end(AmxEnd *end, Left a, int at, int depth, int rows) {
                (size_t)(depth - at) * UNIT * sizeof(cell));
 }
 
-/* `rows` and `cols` of blocks are constants where this is inlined. */
+/* `rows` and `cols` of blocks are constants where this is inlined. Of a left operand that is
+ * `streamed` the steps ahead are asked for, at its end the first ones of the rows below: each row
+ * is too short a stream to be foreseen. */
 static inline __attribute__((always_inline)) void amx_run(float *c, Left a, const unit *panel,
                                                           int depth, const AmxEnd *end,
-                                                          enum TileOut out, const int rows,
-                                                          const int cols) {
-    enum { STRIDE = PANEL * sizeof(float) };
+                                                          enum TileOut out, bool streamed,
+                                                          const int rows, const int cols) {
+    enum { STRIDE = PANEL * sizeof(float), AHEAD = 4 * AMX_UNITS };
     const size_t step = a.row_step * sizeof *a.p, end_step = sizeof end->row[0];
+    const cell *below_a = a.p + (size_t)rows * AMX_ROWS * a.row_step;
     float *below = c + AMX_ROWS * PANEL;
     int k = 0;
     sums_begin(c, below, STRIDE, out, rows, cols);
     for (; k + AMX_UNITS <= depth;
          k += AMX_UNITS, panel += AMX_UNITS * PANEL, a.p += AMX_UNITS * UNIT) {
+        if (streamed)
+            amx_ask(k + AHEAD < depth ? a.p + AHEAD * UNIT : below_a + (k + AHEAD - depth) * UNIT,
+                    a.row_step, rows * AMX_ROWS);
         amx_left(a.p, a.p + AMX_ROWS * a.row_step, step, rows);
         amx_times(panel, panel + TILE_VEC, STRIDE, rows, cols);
     }
@@ -163,12 +180,11 @@ static inline __attribute__((always_inline)) void amx_run(float *c, Left a, cons
     sums_end(c, below, STRIDE, rows, cols);
 }
 
-/* gemm_kernel.h's contract; here k_step is UNIT, and the panel is completed with zeros to whole
- * steps. */
-static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
-                            Soon soon, int rows, int vecs) {
+/* gemm_kernel.h's contract for a tile; here k_step is UNIT, and the panel is completed with zeros
+ * to whole steps. streamed: the rows come from memory, and so do those below, next. */
+static inline int amx_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
+                           bool streamed, int rows, int vecs) {
     AmxEnd end;
-    (void)soon;
     if (rows > TILE_ROWS) rows = TILE_ROWS;
     amx_end(&end, a, depth / AMX_UNITS * AMX_UNITS, depth, rows);
     bool two = rows > AMX_ROWS;
@@ -178,14 +194,19 @@ static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum
         amx_shape(rows, rows);
     for (int v = 0; v < vecs; v += 2, c += 2 * TILE_VEC, panel += 2 * TILE_VEC)
         if (two && v + 1 < vecs)
-            amx_run(c, a, panel, depth, &end, out, 2, 2);
+            amx_run(c, a, panel, depth, &end, out, streamed, 2, 2);
         else if (two)
-            amx_run(c, a, panel, depth, &end, out, 2, 1);
+            amx_run(c, a, panel, depth, &end, out, streamed, 2, 1);
         else if (v + 1 < vecs)
-            amx_run(c, a, panel, depth, &end, out, 1, 2);
+            amx_run(c, a, panel, depth, &end, out, streamed, 1, 2);
         else
-            amx_run(c, a, panel, depth, &end, out, 1, 1);
+            amx_run(c, a, panel, depth, &end, out, streamed, 1, 1);
     return rows;
+}
+static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
+                            Soon soon, int rows, int vecs) {
+    (void)soon;
+    return amx_rows(c, a, panel, depth, out, false, rows, vecs);
 }
 
 #endif

@@ -42,7 +42,7 @@ wide() {
     "$SAILS" init "${shape[@]}" --layers "$1" --out "$WORK/$1.part" && mv "$WORK/$1.part" "$WORK/$1"
 }
 
-# The packs of bench/README.md: how many documents of which length, and how many labels of each.
+# The packs of bench/results.md: how many documents of which length, and how many labels of each.
 pack() { # hh|full
     case $1$BRIEF in
     hh) echo 51 160 40 ;;
