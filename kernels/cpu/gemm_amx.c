@@ -158,7 +158,8 @@ static void run_task(Blocks *b, const Job *j, int t) {
             int at = j->run < p->K ? r - r0 : 0; /* of one run nothing waits */
             const unit *left =
                 j->left + ((size_t)(r / TILE_ROWS) * j->steps + k0 / AMX_DEEP) * 2 * AMX_TILE;
-            AmxNext next = {(const char *)(left + j->steps * 2 * AMX_TILE), STEP_LINES / j->group};
+            AmxNext next = {(const char *)(left + j->steps * 2 * AMX_TILE),
+                            (STEP_LINES + j->group - 1) / j->group};
             for (int c = c0, g = 0; c < last; c += TILE_COLS, g++) {
                 block(b->sum[g] + at * TILE_COLS, left, b->right[g], steps,
                       k0 ? TILE_ADD : TILE_SET, next, two_of(r, end), two_of(c, last));
