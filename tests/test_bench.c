@@ -4,6 +4,7 @@
 
 #include "host/bench/bench_ops.h"
 #include "host/stage/flops.h"
+#include "host/stage/machine.h"
 #include "kernels/device.h"
 #include "model/gemma2.h"
 #include "tests/program.h"
@@ -118,6 +119,19 @@ static void test_more_calls(enum Dtype dtype) {
     costs("svd", 128, 72, UNIT_VECTOR);
     exec_watch_end(&ex);
     for (int i = 7; i >= 0; i--) exec_free(&ex, p[i]);
+    exec_close(&ex);
+}
+
+/* The rate of memory is that of 256 MB of it, not of one page seen everywhere. */
+static void test_peak(void) {
+    Exec ex;
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no cpu");
+    double before = machine_memory_use().anonymous;
+    Peak peak = device_peak_measure(&ex);
+    double more = machine_memory_use().peak - before;
+    EXPECT(peak.products > 0 && peak.vectors > 0 && peak.bytes > 0, "%g %g %g", peak.products,
+           peak.vectors, peak.bytes);
+    EXPECT(more > 1 << 28, "measured with %.0f bytes of memory", more);
     exec_close(&ex);
 }
 
@@ -451,6 +465,7 @@ static void test_refused(void) {
 
 int main(void) {
     world_make();
+    test_peak();
     test_calls(DTYPE_F32);
     test_calls(DTYPE_BF16);
     test_more_calls(DTYPE_F32);
