@@ -65,13 +65,34 @@ static store *uploaded(Exec *ex, const bf16 *m, int rows, int cols, bool transpo
     return p;
 }
 
-/* C = A B^T for A (M,K), B (N,K), by a form of the GEMM's; `gradient`: A and B by columns, as
- * gemm_grad takes them. */
-static void test_shape(Exec *ex, const int shape[3], enum GemmForm form, bool gradient) {
-    int M = shape[0], N = shape[1], K = shape[2];
-    bf16 *a = matrix(1, M, K), *b = matrix(2, N, K);
-    store *A = uploaded(ex, a, M, K, gradient);
-    store *B = uploaded(ex, b, N, K, gradient || form == GEMM_NN);
+/* A (M,K), B (N,K), and C = A B^T in the order of sums that is expected. */
+typedef struct Shape {
+    int M, N, K;
+    bf16 *a, *b;
+    float *want;
+} Shape;
+
+static Shape shape_make(const int size[3]) {
+    Shape s = {.M = size[0], .N = size[1], .K = size[2]};
+    s.a = matrix(1, s.M, s.K), s.b = matrix(2, s.N, s.K);
+    s.want = malloc((size_t)s.M * s.N * sizeof *s.want);
+    CHECK(s.want, "out of memory");
+    for (int i = 0; i < s.M; i++)
+        for (int j = 0; j < s.N; j++)
+            s.want[(size_t)i * s.N + j] =
+                model_dot(s.a + (size_t)i * s.K, s.b + (size_t)j * s.K, s.K);
+    return s;
+}
+
+static void shape_free(Shape *s) {
+    free(s->a), free(s->b), free(s->want);
+}
+
+/* By a form of the GEMM's; `gradient`: A and B by columns, as gemm_grad takes them. */
+static void test_shape(Exec *ex, const Shape *s, enum GemmForm form, bool gradient) {
+    int M = s->M, N = s->N, K = s->K;
+    store *A = uploaded(ex, s->a, M, K, gradient);
+    store *B = uploaded(ex, s->b, N, K, gradient || form == GEMM_NN);
     size_t n = (size_t)M * N, differ = 0;
     double *zero = test_noise_array(3, n, 0);
     float *C = test_f32(ex, zero, n);
@@ -80,24 +101,21 @@ static void test_shape(Exec *ex, const int shape[3], enum GemmForm form, bool gr
     else
         ex->op->gemm_f32(ex, C, N, A, K, B, form == GEMM_NN ? N : K, M, N, K, form, 1, 0);
     double *got = test_get_f32(ex, C, n);
-    for (int i = 0; i < M; i++)
-        for (int j = 0; j < N; j++) {
-            double want = model_dot(a + (size_t)i * K, b + (size_t)j * K, K);
-            differ += want != got[(size_t)i * N + j];
-        }
+    for (size_t i = 0; i < n; i++) differ += (double)s->want[i] != got[i];
     EXPECT(differ == 0, "%d x %d x %d, form %d, gradient %d: %zu of %zu elements differ", M, N, K,
            form, gradient, differ, n);
     test_free(ex, A), test_free(ex, B), test_free(ex, C);
-    free(a), free(b), free(zero), free(got);
+    free(zero), free(got);
 }
 
 enum { SKIPPED = 77 }; /* what ctest is told */
 
 int main(void) {
     static const int shape[][3] = {
-        {1, 1, 1},       {16, 16, 32},    {17, 31, 33},   {32, 64, 256},
-        {33, 65, 257},   {47, 130, 1025}, {70, 17, 2304}, {40, 70, 2400},
-        {33, 130, 4700}, {70, 520, 4700}, {40, 520, 2304}}; /* groups of pairs */
+        {1, 1, 1},       {16, 16, 32},     {17, 31, 33},    {32, 64, 256},
+        {33, 65, 257},   {47, 130, 1025},  {70, 17, 2304},  {40, 70, 2400},
+        {33, 130, 4700}, {70, 520, 4700},  {40, 520, 2304}, /* groups of pairs */
+        {150, 70, 2400}, {2100, 70, 2400}, {2100, 17, 64}}; /* tasks that begin below row 0 */
     Exec ex;
     const char *why = exec_open_cpu(&ex, CPU_AMX, DTYPE_BF16);
     if (why) {
@@ -106,11 +124,13 @@ int main(void) {
     }
     omp_set_num_threads(1); /* how many pairs a task takes is a matter of threads */
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
-        test_shape(&ex, shape[i], GEMM_NT, false);
-        test_shape(&ex, shape[i], GEMM_NN, false);
-        test_shape(&ex, shape[i], GEMM_NT_FEW, false);
-        if (shape[i][2] <= 1024) /* one chunk */
-            test_shape(&ex, shape[i], GEMM_NT, true);
+        Shape s = shape_make(shape[i]);
+        test_shape(&ex, &s, GEMM_NT, false);
+        test_shape(&ex, &s, GEMM_NN, false);
+        test_shape(&ex, &s, GEMM_NT_FEW, false);
+        if (s.K <= 1024) /* one chunk */
+            test_shape(&ex, &s, GEMM_NT, true);
+        shape_free(&s);
     }
     exec_close(&ex);
     return test_done("amx");

@@ -300,6 +300,8 @@ static void all_gemm(Exec *ex) {
         }
         row_bits(ex, 20, 1002, 1, 0, (enum GemmForm)f, 0); /* rows that begin at any element */
         row_bits(ex, 7, 333, 0, 1, (enum GemmForm)f, 1);
+        if (test_on_cpu(ex) && !test_brief()) /* several runs of AMX's over K */
+            row_bits(ex, 130, 2400, 0, 0, (enum GemmForm)f, 1);
     }
     grad_bits(ex, 2500, 16, 300);
     grad_bits(ex, 3000, 24, 16);
