@@ -32,17 +32,27 @@ static double fastest(void work(void), int tries) {
     return best;
 }
 
+enum { CHAINS = 16 }; /* of additions: one alone waits for itself, not for memory */
 static double *big, sink;
-enum {
-    BIG = 1 << 25, /* doubles: 256 MB, far more than a core's own caches */
-    CHAINS = 16,   /* of additions: one alone waits for itself, not for memory */
-};
+static size_t elements;
+
+static size_t own_share(size_t *first) {
+    size_t share = elements / (size_t)omp_get_num_threads() / CHAINS * CHAINS;
+    *first = share * (size_t)omp_get_thread_num();
+    return share;
+}
+
+/* Each thread its own part, which so lies near it. The bytes are not zero: for those the compiler
+ * leaves what calloc gave, and all pages are one. */
+static void touch_big(void) {
+    size_t first, share = own_share(&first);
+    memset(big + first, 1, share * sizeof *big);
+}
 
 static void read_big(void) {
-    size_t share = BIG / (size_t)omp_get_num_threads(),
-           first = share * (size_t)omp_get_thread_num();
+    size_t first, share = own_share(&first);
     double sum[CHAINS] = {0};
-    for (size_t i = first; i + CHAINS <= first + share; i += CHAINS)
+    for (size_t i = first; i < first + share; i += CHAINS)
 #pragma omp simd
         for (int chain = 0; chain < CHAINS; chain++) sum[chain] += big[i + (size_t)chain];
     for (int chain = 1; chain < CHAINS; chain++) sum[0] += sum[chain];
@@ -50,11 +60,13 @@ static void read_big(void) {
     sink += sum[0];
 }
 
-/* The bytes are not zero: for those the compiler leaves what calloc gave, and all pages are one. */
-static double read_rate(void) {
-    big = mem_array(BIG, sizeof *big);
-    memset(big, 1, BIG * sizeof *big);
-    double rate = BIG * sizeof *big / fastest(read_big, 3);
+/* Of memory twice as large as the caches, and of 256 MB at least. */
+static double read_rate(size_t cache) {
+    size_t bytes = cache > (size_t)1 << 27 ? 2 * cache : (size_t)1 << 28;
+    elements = bytes / sizeof *big;
+    big = mem_array(elements, sizeof *big);
+    fastest(touch_big, 1);
+    double rate = (double)bytes / fastest(read_big, 3);
     free(big);
     return sink == 0 ? 0 : rate; /* keeps the sums alive */
 }
@@ -63,10 +75,10 @@ static double loop_rate(const PeakLoop *loop) {
     return omp_get_max_threads() * loop->flops / fastest(loop->run, TRIES);
 }
 
-static Peak measure_processor(const PeakLoops *loops) {
+static Peak measure_processor(const PeakLoops *loops, size_t cache) {
     return (Peak){.products = loop_rate(&loops->products),
                   .vectors = loop_rate(&loops->vectors),
-                  .bytes = read_rate()};
+                  .bytes = read_rate(cache)};
 }
 
 /* -------------------------------------------------------------------------- another device -- */
@@ -90,6 +102,6 @@ static double copy_rate(Exec *ex) {
 
 Peak device_peak_measure(Exec *ex) {
     const PeakLoops *loops = ex->device->peak[ex->dtype];
-    if (loops) return measure_processor(loops);
+    if (loops) return measure_processor(loops, exec_cache(ex));
     return (Peak){.products = flops_peak(ex), .bytes = copy_rate(ex)};
 }

@@ -6,7 +6,7 @@
  * times from the third. A strip is 32 rows of the left operand, a pair 32 columns of the right one,
  * and the sums of a strip and a pair a block.
  *
- * Work split: tasks of GROUP pairs and up to ROWS rows. The left operand is packed as a whole
+ * Work split: tasks of up to GROUP pairs and ROWS rows. The left operand is packed as a whole
  * before. A task walks K in runs: it packs its part of the right operand, and all strips meet all
  * pairs while that stays in the second cache; the next strip comes meanwhile. Sums wait in blocks
  * until the last run writes C. */
@@ -23,7 +23,7 @@ enum {
     RUN = 72 * AMX_DEEP,
     THIN = 64, /* columns for which packing the left operand does not pay */
     SMALL = 1 << 20,
-    AHEAD = 4 * AMX_DEEP, /* elements of K: so far ahead memory is asked while packing */
+    AHEAD = AMX_AHEAD * AMX_DEEP,                 /* elements of K */
     STEP_LINES = 2 * AMX_TILE * sizeof(unit) / 64 /* lines of a strip's step */
 };
 
@@ -88,17 +88,19 @@ static void left_tile(unit *to, Source s, int n, int depth) {
     transpose_square(to, AMX_ROWS, (const cell *)columns, AMX_DEEP);
 }
 
+/* What packing from s.p on reads next: where elements of K follow each other, AHEAD elements on, or
+ * among the next rows or columns if no more than that are left; else the next step's rows. */
+static const cell *ahead_of(Source s, int left) {
+    if (s.k_step != 1) return s.p + AMX_DEEP * s.k_step;
+    return left > AHEAD ? s.p + AHEAD : s.p + ((ptrdiff_t)(TILE_COLS * s.col_step) + AHEAD - left);
+}
+
 /* Two tiles for each step of `depth` elements, of n rows or columns. Rows in memory are far apart
- * and too short to be foreseen: those of a step to come are asked for, at a strip's end the next
- * one's. */
+ * and too short to be foreseen: those of a step to come are asked for. */
 static void pack_two(unit *to, Source s, int n, int depth,
                      void tile(unit *to, Source s, int n, int depth)) {
     for (int k = 0; k < depth; k += AMX_DEEP, s.p += AMX_DEEP * s.k_step, to += 2 * AMX_TILE) {
-        if (s.k_step != 1)
-            amx_ask(s.p + AMX_DEEP * s.k_step, s.k_step, AMX_DEEP);
-        else
-            amx_ask(s.p + AHEAD + (k + AHEAD < depth ? 0 : TILE_COLS * s.col_step - depth),
-                    s.col_step, TILE_COLS);
+        amx_ask(ahead_of(s, depth - k), s.k_step == 1 ? s.col_step : s.k_step, TILE_COLS);
         tile(to, s, n, depth - k);
         if (n > AMX_ROWS)
             tile(to + AMX_TILE, (Source){s.p + AMX_ROWS * s.col_step, s.k_step, s.col_step},

@@ -34,12 +34,12 @@ static void write_out(const Product *p, const float *sum, int r0, int rows, int 
             product_write(p, (size_t)r0 + (size_t)(c0 + c) * p->c_col, rows, sum + c, PANEL);
 }
 
-/* sum (rows, PANEL) = or += rows by a panel, `depth` units deep; streamed: as in amx_rows. */
+/* sum (rows, PANEL) = or += rows by a panel, `depth` units deep. */
 static void by_panel(float *sum, Left rows, const unit *panel, int depth, enum TileOut out,
-                     bool streamed, int n, int cols) {
+                     enum LeftRows from, int n, int cols) {
     for (int r = 0, done; r < n; r += done) {
         Left at = {rows.p + (size_t)r * rows.row_step, rows.row_step, UNIT};
-        done = amx_rows(sum + r * PANEL, at, panel, depth, out, streamed, n - r,
+        done = amx_rows(sum + r * PANEL, at, panel, depth, out, from, n - r,
                         (cols + TILE_VEC - 1) / TILE_VEC);
     }
 }
@@ -65,10 +65,11 @@ static void run_task(const Product *p, const unit *panels, float *sum, int r0) {
     for (int c = 0; c < p->N; c += PANEL) {
         const unit *panel = panels + (size_t)c * depth_of(p->K);
         int cols = p->N - c < PANEL ? p->N - c : PANEL;
-        if (whole > 0) by_panel(sum, left, panel, units(whole), TILE_SET, c == 0, rows, cols);
+        enum LeftRows from = c == 0 ? LEFT_STREAMED : LEFT_CACHED;
+        if (whole > 0) by_panel(sum, left, panel, units(whole), TILE_SET, from, rows, cols);
         if (whole < p->K)
             by_panel(sum, (Left){end.row[0], AMX_DEEP, UNIT}, panel + (size_t)whole / UNIT * PANEL,
-                     AMX_UNITS, whole ? TILE_ADD : TILE_SET, false, rows, cols);
+                     AMX_UNITS, whole ? TILE_ADD : TILE_SET, LEFT_CACHED, rows, cols);
         write_out(p, sum, r0, rows, c, cols);
     }
 }

@@ -16,7 +16,8 @@ enum {
     AMX_DEEP = AMX_UNITS * UNIT,     /* elements of K in a tile */
     AMX_TILE = AMX_ROWS * AMX_UNITS, /* units in one: a KB */
     TILE_ROWS = 2 * AMX_ROWS,        /* of a block of two by two */
-    TILE_COLS = 2 * AMX_ROWS
+    TILE_COLS = 2 * AMX_ROWS,
+    AMX_AHEAD = 4 /* steps: so far ahead memory is asked for an operand that no cache has */
 };
 
 /* Steps that K elements take. */
@@ -152,14 +153,16 @@ static inline void amx_end(AmxEnd *end, Left a, int at, int depth, int rows) {
                (size_t)(depth - at) * UNIT * sizeof(cell));
 }
 
-/* `rows` and `cols` of blocks are constants where this is inlined. Of a left operand that is
- * `streamed` the steps ahead are asked for, at its end the first ones of the rows below: each row
- * is too short a stream to be foreseen. */
+/* Where the rows of a left operand are. Of streamed ones the steps ahead are asked for, at their
+ * end the first ones of the rows below: each row is too short a stream to be foreseen. */
+enum LeftRows { LEFT_CACHED, LEFT_STREAMED };
+
+/* `rows` and `cols` of blocks, and `from`, are constants where this is inlined. */
 static inline __attribute__((always_inline)) void amx_run(float *c, Left a, const unit *panel,
                                                           int depth, const AmxEnd *end,
-                                                          enum TileOut out, bool streamed,
+                                                          enum TileOut out, enum LeftRows from,
                                                           const int rows, const int cols) {
-    enum { STRIDE = PANEL * sizeof(float), AHEAD = 4 * AMX_UNITS };
+    enum { STRIDE = PANEL * sizeof(float), AHEAD = AMX_AHEAD * AMX_UNITS };
     const size_t step = a.row_step * sizeof *a.p, end_step = sizeof end->row[0];
     const cell *below_a = a.p + (size_t)rows * AMX_ROWS * a.row_step;
     float *below = c + AMX_ROWS * PANEL;
@@ -167,7 +170,7 @@ static inline __attribute__((always_inline)) void amx_run(float *c, Left a, cons
     sums_begin(c, below, STRIDE, out, rows, cols);
     for (; k + AMX_UNITS <= depth;
          k += AMX_UNITS, panel += AMX_UNITS * PANEL, a.p += AMX_UNITS * UNIT) {
-        if (streamed)
+        if (from == LEFT_STREAMED)
             amx_ask(k + AHEAD < depth ? a.p + AHEAD * UNIT : below_a + (k + AHEAD - depth) * UNIT,
                     a.row_step, rows * AMX_ROWS);
         amx_left(a.p, a.p + AMX_ROWS * a.row_step, step, rows);
@@ -180,10 +183,10 @@ static inline __attribute__((always_inline)) void amx_run(float *c, Left a, cons
     sums_end(c, below, STRIDE, rows, cols);
 }
 
-/* gemm_kernel.h's contract for a tile; here k_step is UNIT, and the panel is completed with zeros
- * to whole steps. streamed: the rows come from memory, and so do those below, next. */
+/* tile_rows of gemm_kernel.h; here k_step is UNIT, and the panel is completed with zeros to whole
+ * steps. */
 static inline int amx_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
-                           bool streamed, int rows, int vecs) {
+                           enum LeftRows from, int rows, int vecs) {
     AmxEnd end;
     if (rows > TILE_ROWS) rows = TILE_ROWS;
     amx_end(&end, a, depth / AMX_UNITS * AMX_UNITS, depth, rows);
@@ -194,19 +197,21 @@ static inline int amx_rows(float *c, Left a, const unit *panel, int depth, enum 
         amx_shape(rows, rows);
     for (int v = 0; v < vecs; v += 2, c += 2 * TILE_VEC, panel += 2 * TILE_VEC)
         if (two && v + 1 < vecs)
-            amx_run(c, a, panel, depth, &end, out, streamed, 2, 2);
+            amx_run(c, a, panel, depth, &end, out, from, 2, 2);
         else if (two)
-            amx_run(c, a, panel, depth, &end, out, streamed, 2, 1);
+            amx_run(c, a, panel, depth, &end, out, from, 2, 1);
         else if (v + 1 < vecs)
-            amx_run(c, a, panel, depth, &end, out, streamed, 1, 2);
+            amx_run(c, a, panel, depth, &end, out, from, 1, 2);
         else
-            amx_run(c, a, panel, depth, &end, out, streamed, 1, 1);
+            amx_run(c, a, panel, depth, &end, out, from, 1, 1);
     return rows;
 }
+
+/* What is needed soon is not asked for here: tiles wait for the first cache, not for memory. */
 static inline int tile_rows(float *c, Left a, const unit *panel, int depth, enum TileOut out,
                             Soon soon, int rows, int vecs) {
     (void)soon;
-    return amx_rows(c, a, panel, depth, out, false, rows, vecs);
+    return amx_rows(c, a, panel, depth, out, LEFT_CACHED, rows, vecs);
 }
 
 #endif
