@@ -15,6 +15,7 @@
 
 static const char *const level_name[CPU_LEVEL_COUNT] = {"auto", CPU_LEVELS(CHOICE_TEXT)};
 
+#if defined __x86_64__
 /* What /proc/cpuinfo says must be there for a level. */
 static const char *const wanted_flags[] = {"avx2", "avx512vl", "avx512_bf16", "amx_bf16"};
 
@@ -32,7 +33,6 @@ static bool processor_has(const char *flag) {
     return has;
 }
 
-#if defined __x86_64__
 /* Does Linux give tiles to those that ask? It says so by another call than the one that asks. */
 static bool system_gives_tiles(void) {
     enum { SUPPORTED = 0x1021, TILE_DATA = 18 };
