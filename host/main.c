@@ -20,7 +20,7 @@ static void help(void) {
         printf("  %-10s %s\n", (*c)->name, (*c)->summary);
     puts("\n  --help     this text, or that of a command\n  --version  the version\n");
     puts("exit codes: 0 done, 1 internal failure, 2 usage, 3 bad input, 4 does not fit,");
-    puts("            5 a rank failed, 6 numbers went bad");
+    puts("            5 a rank failed, 6 numbers went bad, 7 stopped by a signal and resumable");
 }
 
 static const Command *find(const char *name, Err *err) {

@@ -16,7 +16,8 @@ enum ExitCode {
     EXIT_INPUT = 3,    /* a file that the user gave is missing, broken or inconsistent */
     EXIT_MEMORY = 4,   /* does not fit; said before any work */
     EXIT_RANK = 5,     /* a rank or a collective failed */
-    EXIT_NUMBERS = 6   /* a loss or a tensor is no longer finite */
+    EXIT_NUMBERS = 6,  /* a loss or a tensor is no longer finite */
+    EXIT_STOPPED = 7   /* a signal asked for it; the state is saved, --resume goes on from there */
 };
 
 typedef struct Err {

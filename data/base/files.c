@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -162,11 +163,24 @@ bool files_can_make_folder(const char *path, Err *err) {
     return ok;
 }
 
-void files_sync_folder(const char *folder) {
+bool files_sync_folder(const char *folder) {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    fsync(fd);
+    if (fd < 0) return false;
+    bool ok = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
+    int why = errno;
     close(fd);
+    errno = why;
+    return ok;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at) {
+    (void)st, (void)type, (void)at;
+    return remove(path);
+}
+
+bool files_remove_tree(const char *path) {
+    enum { FOLDERS_OPEN = 8 };
+    return nftw(path, remove_one, FOLDERS_OPEN, FTW_DEPTH | FTW_PHYS) == 0;
 }
 
 /* The rename itself must reach the disk. */

@@ -46,7 +46,12 @@ bool files_no_hub_id(const char *path, Err *err);
 
 /* False, with what a folder was expected to hold, when the path is none. */
 bool files_need_folder(const char *path, const char *holding, Err *err);
-void files_sync_folder(const char *folder); /* names in it reach the disk, where that can be */
+
+/* The names in a folder reach the disk. False, with errno, when that failed; file systems that
+ * cannot do it are taken at their word. */
+bool files_sync_folder(const char *folder);
+
+bool files_remove_tree(const char *path); /* a file, or a folder with all in it; false with errno */
 char *files_join(const char *folder, const char *name); /* malloc */
 
 /* SHA-256 of a file as 64 hex digits and a NUL. */

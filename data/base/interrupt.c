@@ -4,27 +4,39 @@
 #include <signal.h>
 #include <string.h>
 
-static volatile sig_atomic_t caught;
+static volatile sig_atomic_t caught, asked;
 
 static void on_signal(int number) {
     caught = number;
 }
+static void on_request(int number) {
+    asked = number;
+}
 
-static void catch_one(int number, int flags) {
+static void handle(int number, int flags, void handler(int number)) {
     struct sigaction a, before;
     memset(&a, 0, sizeof a);
-    a.sa_handler = on_signal;
+    a.sa_handler = handler;
     a.sa_flags = SA_RESTART | flags;
     sigaction(number, NULL, &before);
     if (before.sa_handler != SIG_IGN) sigaction(number, &a, NULL); /* nohup, or a job with & */
 }
 
 void interrupt_catch(void) {
-    catch_one(SIGTERM, SA_RESETHAND); /* the second one finds the default action */
-    catch_one(SIGINT, SA_RESETHAND);
-    catch_one(SIGHUP, SA_RESETHAND);
-    catch_one(SIGPIPE, 0);    /* every further line that nobody reads brings another */
+    handle(SIGTERM, SA_RESETHAND, on_signal); /* the second one finds the default action */
+    handle(SIGINT, SA_RESETHAND, on_signal);
+    handle(SIGHUP, SA_RESETHAND, on_signal);
+    handle(SIGPIPE, 0, on_signal); /* every further line that nobody reads brings another */
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is an error of the write that went beyond */
+}
+
+void interrupt_as_request(void) {
+    handle(SIGTERM, SA_RESETHAND, on_request);
+    handle(SIGUSR1, 0, on_request); /* schedulers may send it more than once */
+}
+
+const char *interrupt_requested(void) {
+    return asked == SIGTERM ? "SIGTERM" : asked == SIGUSR1 ? "SIGUSR1" : NULL;
 }
 
 bool interrupt_came(void) {

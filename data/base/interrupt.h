@@ -12,6 +12,12 @@
 
 void interrupt_catch(void);
 
+/* For work that can save its state: from now on SIGTERM and SIGUSR1 stop nothing, they ask for a
+ * stop at the next place where that is possible. A second SIGTERM ends the process at once, as
+ * ever. */
+void interrupt_as_request(void);
+const char *interrupt_requested(void); /* by which; NULL: nobody has asked */
+
 /* True when a signal came; then err is set. */
 bool interrupted(Err *err);
 bool interrupt_came(void); /* the same question without an err */

@@ -65,11 +65,10 @@ static void say(const Align *w, const Stage *st, bool kept) {
 
 static bool key_model(Align *w, Stage *st, Err *err) {
     const Settings *s = w->s;
-    const char *tokenizer = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
-    char *within = files_join(tokenizer, "tokenizer.json"); /* may be given as a file */
+    char *tokenizer = runtime_tokenizer_file(s);
     bool ok = stage_model(st, &w->run, s->model.path, err) &&
-              stage_file(st, &w->run, "tokenizer", files_exists(within) ? within : tokenizer, err);
-    free(within);
+              stage_file(st, &w->run, "tokenizer", tokenizer, err);
+    free(tokenizer);
     return ok;
 }
 

@@ -14,6 +14,7 @@
 #include "data/base/mem.h"
 #include "host/cli/command.h"
 #include "host/stage/machine.h"
+#include "host/stage/result_key.h"
 #include "host/cli/print.h"
 
 enum { STAMP_BYTES = 64 << 20 };
@@ -187,22 +188,17 @@ bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
 void stage_begin(Stage *st, const Run *r, const char *name) {
     *st = (Stage){.start = clock_seconds()};
     snprintf(st->name, sizeof st->name, "%s", name);
-    st->key = json_pack("{s:s, s:s, s:s, s:{}, s:{}}", "stage", name, "program", r->program,
-                        "plugin", r->plugin, "settings", "inputs");
-    CHECK(st->key, "a JSON value could not be made");
+    st->key = result_key_new();
+    json_t *others =
+        json_pack("{s:s, s:s, s:s}", "stage", name, "program", r->program, "plugin", r->plugin);
+    CHECK(others && json_object_update(st->key, others) == 0, "a JSON value could not be made");
+    json_decref(others);
 }
 
 void stage_free(Stage *st) {
     json_decref(st->key);
     json_decref(st->result);
     *st = (Stage){0};
-}
-
-static void add_setting(Stage *st, const Settings *s, const Setting *row) {
-    char key[SETTING_KEY], text[SETTING_KEY];
-    setting_key(row, key);
-    json_object_set_new(json_object_get(st->key, "settings"), key,
-                        json_string(setting_text(row, s, text)));
 }
 
 static bool among(const char *key, const char *const *keys) {
@@ -217,45 +213,28 @@ void stage_section(Stage *st, const Settings *s, const char *section, const char
         setting_key(row, key);
         if (strcmp(row->section, section) == 0 && setting_role(row) == ROLE_NONE &&
             row->mark != DISPLAY && !among(key, except))
-            add_setting(st, s, row);
+            result_key_setting(st->key, s, row);
     }
 }
 
 void stage_setting(Stage *st, const Settings *s, const char *key) {
-    add_setting(st, s, setting_find(key));
+    result_key_setting(st->key, s, setting_find(key));
 }
 
 void stage_text(Stage *st, const char *name, const char *value) {
-    json_object_set_new(json_object_get(st->key, "settings"), name, json_string(value));
+    result_key_text(st->key, name, value);
+}
+
+static bool remembered(void *run, char hex[65], const char *path, Err *err) {
+    return run_hash(run, hex, path, err);
 }
 
 bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err) {
-    char hex[65];
-    if (!run_hash(r, hex, path, err)) return false;
-    json_object_set_new(json_object_get(st->key, "inputs"), role, json_string(hex));
-    return true;
-}
-
-/* What makes up a model, its tokenizer aside; other files of the folder do not matter. */
-static bool matters(const char *name) {
-    const char *dot = strrchr(name, '.');
-    return strcmp(name, "config.json") == 0 || strcmp(name, "generation_config.json") == 0 ||
-           (dot && strcmp(dot, ".safetensors") == 0) || strstr(name, ".safetensors.index.json");
+    return result_key_file(st->key, &(Hasher){remembered, r}, role, path, err);
 }
 
 bool stage_model(Stage *st, Run *r, const char *folder, Err *err) {
-    DIR *d = opendir(folder);
-    if (!d) return err_set(err, EXIT_INPUT, "%s: expected a folder", folder);
-    bool ok = true;
-    for (struct dirent *e; ok && (e = readdir(d));) {
-        if (!matters(e->d_name)) continue;
-        char *path = files_join(folder, e->d_name), *role = files_join("model", e->d_name);
-        ok = stage_file(st, r, role, path, err);
-        free(role);
-        free(path);
-    }
-    closedir(d);
-    return ok;
+    return result_key_folder(st->key, &(Hasher){remembered, r}, "model", folder, err);
 }
 
 static char *stamp_path(const Stage *st, const Run *r) {

@@ -48,7 +48,7 @@ bool run_hash(Run *r, char hex[65], const char *path, Err *err);
 
 typedef struct Stage {
     char name[64];
-    json_t *key;    /* filled by the calls below before stage_done */
+    json_t *key;    /* result_key.h's, filled by the calls below before stage_done */
     json_t *result; /* of a done stage: what stage_finish was given; borrowed by readers */
     double start;
 } Stage;

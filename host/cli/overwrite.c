@@ -125,7 +125,7 @@ static const char *const received[][12] = {
     {"out", "recipe.yaml", "manifest.json", "summary.json", "metrics.jsonl", "scores.safetensors",
      "subspace.safetensors", "stages/*", "adapters/*", "responses/*", "eval/*", NULL},
     {"train.out", "adapter_config.json", "adapter_model.safetensors", "README.md", "metrics.jsonl",
-     NULL},
+     "checkpoints/*", NULL},
 };
 
 static bool receives(const char *key, const char *name) {

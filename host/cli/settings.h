@@ -141,6 +141,13 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, REAL, beta2, "0.999", 0, 0.9999999, "", OURS, "AdamW, mean of squares") \
     X(train, REAL, eps, "1e-8", 1e-30, 1, "", OURS, "AdamW, added to the root") \
     X(train, REAL, weight_decay, "0", 0, 10, "", OURS, "AdamW, decoupled") \
+    X(train, INT, checkpoint_every, "0", 0, 2147483647, "steps", PLAIN, \
+      "save the state in OUT/checkpoints every so many; 0: not by steps") \
+    X(train, REAL, checkpoint_minutes, "0", 0, 1000000, "minutes", PLAIN, \
+      "save it when so much time has passed; 0: not by time") \
+    X(train, INT, keep, "2", 1, 1000000, "checkpoints", OURS, "that stay: the newest") \
+    X(train, FLAG, resume, "false", 0, 0, "", DISPLAY, \
+      "go on from the newest checkpoint in OUT/checkpoints, if there is one") \
     X(train, TEXT, out, "", 0, 0, "folder", PLAIN, "adapter to write (PEFT)")
 
 #define SETTINGS_GENERATE(X) \

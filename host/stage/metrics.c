@@ -16,10 +16,17 @@ bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err
     return true;
 }
 
+bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size_t n, Err *err) {
+    m->totals = *totals;
+    if (!m->file) return true;
+    bool ok = fwrite(lines, 1, n, m->file) == n && fflush(m->file) == 0;
+    return ok || files_failed(err, m->path, "write");
+}
+
 static json_t *step_json(const Metrics *m, const StepMetrics *s) {
     return json_pack("{s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "step", s->step,
                      "loss", s->loss, "grad_norm", s->grad_norm, "learning_rate", s->learning_rate,
-                     "epoch", s->epoch, "num_tokens", (json_int_t)m->tokens, "step_tokens",
+                     "epoch", s->epoch, "num_tokens", (json_int_t)m->totals.tokens, "step_tokens",
                      (json_int_t)s->tokens, "label_tokens", (json_int_t)s->labels, "ms",
                      1e3 * s->seconds, "tokens_per_second", (double)s->tokens / s->seconds, "flops",
                      s->flops);
@@ -32,17 +39,20 @@ static void print_step(const Metrics *m, const StepMetrics *s) {
            print_count(rate, (double)s->tokens / s->seconds),
            print_count(label_rate, (double)s->labels / s->seconds));
     if (m->peak > 0) printf(" | %.0f%% of peak", 100 * s->flops / s->seconds / m->peak);
-    printf(" | ETA %s\n", print_seconds(left, m->mean_step * (s->total - s->step)));
+    printf(" | ETA %s\n", print_seconds(left, m->totals.mean_step * (s->total - s->step)));
     fflush(stdout);
 }
 
 bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
-    m->steps++;
-    m->seconds += s->seconds;
-    m->loss_sum += s->loss;
-    m->tokens += s->tokens;
-    m->labels += s->labels;
-    m->mean_step = m->steps == 1 ? s->seconds : 0.9 * m->mean_step + 0.1 * s->seconds;
+    RunTotals *t = &m->totals;
+    t->steps++;
+    t->seconds += s->seconds;
+    t->loss_sum += s->loss;
+    t->tokens += s->tokens;
+    t->labels += s->labels;
+    t->mean_step = t->steps == 1 ? s->seconds : 0.9 * t->mean_step + 0.1 * s->seconds;
+    if (t->steps == 1) t->first_loss = s->loss;
+    t->last_loss = s->loss;
     json_t *line = step_json(m, s);
     CHECK(line, "a JSON value could not be made");
     bool ok = true;

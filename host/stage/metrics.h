@@ -18,21 +18,29 @@ typedef struct StepMetrics {
 /* Gets each step's record in place of its line on stdout. */
 typedef void step_sink(void *context, const StepMetrics *s);
 
+/* Of all steps of a run so far, also those before it was resumed. */
+typedef struct RunTotals {
+    size_t steps, tokens, labels;
+    double seconds, mean_step; /* in all; moving average of one step */
+    double loss_sum, first_loss, last_loss;
+} RunTotals;
+
 typedef struct Metrics {
     FILE *file; /* NULL: none kept */
     char *path;
-    bool json;                 /* step lines on stdout are JSON too */
-    step_sink *sink;           /* NULL: lines on stdout */
-    void *sink_context;        /* borrowed */
-    double peak;               /* flops per second; 0: unknown */
-    double seconds, mean_step; /* in all; moving average of one step */
-    double loss_sum;
-    size_t tokens, labels, steps;
+    bool json;          /* step lines on stdout are JSON too */
+    step_sink *sink;    /* NULL: lines on stdout */
+    void *sink_context; /* borrowed */
+    double peak;        /* flops per second; 0: unknown */
+    RunTotals totals;
 } Metrics;
 
 /* Starts a new file; path NULL keeps none. Lines reach the file at once, so that it can be
  * watched. */
 bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err);
+
+/* Goes on from steps that an earlier process did, whose n bytes of lines begin the file. */
+bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size_t n, Err *err);
 bool metrics_step(Metrics *m, const StepMetrics *s, Err *err);
 bool metrics_close(Metrics *m, Err *err); /* accepts a zeroed struct */
 

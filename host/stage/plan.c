@@ -281,6 +281,9 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         TrainSize most = train_size(&t);
         PackSize size = most.pack;
         adapter_bytes(p, &b, true);
+        if (train_saves(s))
+            add(p, "copy for checkpoints", PLAN_ANONYMOUS,
+                (double)checkpoint_state_bytes(&b.lora.params));
         add(p, "gradients of packs", b.kind,
             (double)grad_tree_levels(most.packs) * (double)b.lora.params.size * sizeof(float));
         add(p, "activations", b.kind,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "data/base/files.h"
+#include "data/base/mem.h"
 #include "host/stage/chat_template.h"
 #include "host/stage/machine.h"
 #include "host/stage/wait_policy.h"
@@ -55,6 +56,14 @@ bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
     if (!tokenizer_open(&r->tokenizer, path, err)) return false;
     chat_template_notice(path);
     return true;
+}
+
+char *runtime_tokenizer_file(const Settings *s) {
+    const char *path = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
+    char *within = files_join(path, "tokenizer.json"); /* may be given as a file */
+    if (files_exists(within)) return within;
+    free(within);
+    return mem_string(path);
 }
 
 bool runtime_ids(Runtime *r, const Settings *s, Err *err) {

@@ -19,6 +19,7 @@ bool runtime_device(Runtime *r, const Settings *s, Err *err);
 /* For what is always done on the CPU, in f32 or in double: that device alone. */
 bool runtime_cpu(Exec *ex, const Settings *s, Err *err);
 bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err); /* model.tokenizer or model.path */
+char *runtime_tokenizer_file(const Settings *s); /* where that is read from; malloc */
 
 /* The same for data that may be token ids: without a tokenizer.json the ids of the model's config
  * alone, and text is refused (tokenizer_ids_only). */

@@ -15,6 +15,10 @@
 #include "model/grad_tree.h"
 #include "model/optim.h"
 
+bool train_saves(const Settings *s) {
+    return s->train.checkpoint_every || s->train.checkpoint_minutes > 0 || s->train.resume;
+}
+
 void train_setup(TrainSetup *t, const Settings *s, size_t n) {
     int batch = s->train.batch;
     size_t steps = s->train.steps ? (size_t)s->train.steps : batch_steps(n, batch, s->train.epochs);
@@ -197,32 +201,48 @@ static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     return metrics_step(&l->metrics, s, err);
 }
 
+static TrainResult result_of(const RunTotals *t) {
+    TrainResult r = {.steps = (int)t->steps,
+                     .seconds = t->seconds,
+                     .first_loss = NAN,
+                     .last_loss = NAN,
+                     .mean_loss = NAN,
+                     .tokens = t->tokens,
+                     .labels = t->labels};
+    if (t->steps == 0) return r;
+    r.first_loss = t->first_loss, r.last_loss = t->last_loss;
+    r.mean_loss = t->loss_sum / (double)t->steps;
+    return r;
+}
+
+static bool run_steps(Loop *l, Checkpoints *saves, Err *err) {
+    bool ok = true;
+    for (int step = l->optim.step; step < l->t->steps && ok; step++) {
+        StepMetrics s;
+        if (saves && !checkpoints_before_step(saves, &l->metrics, err)) return false;
+        exec_range_push(l->m->ex, "step %d", step + 1);
+        ok = run_step(l, step, &s, err);
+        exec_range_pop(l->m->ex);
+    }
+    return ok;
+}
+
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
-    *result = (TrainResult){.first_loss = NAN, .last_loss = NAN, .mean_loss = NAN};
     Loop l = {0};
+    Checkpoints *saves = NULL;
     if (!metrics_open(&l.metrics, t->metrics_path, t->json, flops_peak(m->ex), err)) return false;
     l.metrics.sink = t->sink, l.metrics.sink_context = t->sink_context;
     loop_init(&l, m, t);
-    bool ok = true;
-    for (int step = 0; step < t->steps && ok; step++) {
-        StepMetrics s;
-        exec_range_push(m->ex, "step %d", step + 1);
-        ok = run_step(&l, step, &s, err);
-        exec_range_pop(m->ex);
-        if (!ok) break;
-        if (step == 0) result->first_loss = s.loss;
-        result->last_loss = s.loss;
-        result->steps++;
-    }
-    result->seconds = l.metrics.seconds;
-    result->tokens = l.metrics.tokens;
-    result->labels = l.metrics.labels;
-    if (result->steps) result->mean_loss = l.metrics.loss_sum / result->steps;
+    bool ok = !t->checkpoints ||
+              checkpoints_open(&saves, t->checkpoints, &m->lora->params, &l.metrics, err);
+    l.optim.step = (int)l.metrics.totals.steps;
+    ok = ok && run_steps(&l, saves, err);
+    Err late;
+    bool saved = checkpoints_close(saves, ok ? err : &late);
+    *result = result_of(&l.metrics.totals);
     loop_free(&l);
-    Err close_err;
-    bool closed = metrics_close(&l.metrics, &close_err);
-    if (ok && !closed) *err = close_err;
-    return ok && closed;
+    bool closed = metrics_close(&l.metrics, ok && saved ? err : &late);
+    return ok && saved && closed;
 }
 
 bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,

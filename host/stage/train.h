@@ -3,8 +3,8 @@
 #define SAILS_TRAIN_H
 
 #include "data/chat.h"
+#include "host/stage/checkpoints.h"
 #include "host/stage/nll.h"
-#include "host/stage/metrics.h"
 #include "model/schedule.h"
 #include "host/cli/settings.h"
 #include "model/gemma2.h"
@@ -19,9 +19,10 @@ typedef struct TrainSetup {
     int pack_tokens;
     uint64_t seed; /* of the order */
     Schedule schedule;
-    double clip;              /* 0: none */
-    AdamW adamw;              /* betas, eps, weight decay */
-    const char *metrics_path; /* NULL: no file */
+    double clip;                       /* 0: none */
+    AdamW adamw;                       /* betas, eps, weight decay */
+    const char *metrics_path;          /* NULL: no file */
+    const CheckpointPlan *checkpoints; /* borrowed; NULL: none are saved */
     bool json;
     step_sink *sink; /* gets the steps in place of stdout; NULL: none */
     void *sink_context;
@@ -41,13 +42,17 @@ typedef struct TrainSize {
 } TrainSize;
 TrainSize train_size(const TrainSetup *t);
 
+/* Do the settings ask for checkpoints? */
+bool train_saves(const Settings *s);
+
 /* What the settings ask for over n documents; fills all but doc, index and metrics_path. */
 void train_setup(TrainSetup *t, const Settings *s, size_t n);
 
-/* Trains m->lora (made with training, flags final). The loss of a step is the mean over all
- * label tokens of its global batch, however it falls into packs. A loss or gradient that is not
- * finite ends the run with EXIT_NUMBERS and the first bad tensor's name; the adapter is then as
- * the last good step left it. */
+/* Trains m->lora (made with training, flags final), from where a checkpoint left it if one is
+ * resumed: every byte of the result is then what a run in one piece gives. The loss of a step is
+ * the mean over all label tokens of its global batch, however it falls into packs. A loss or
+ * gradient that is not finite ends the run with EXIT_NUMBERS and the first bad tensor's name; the
+ * adapter is then as the last good step left it. */
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
 
 /* The same into a PEFT folder: adapter, model card and metrics.jsonl (t->metrics_path is set here).

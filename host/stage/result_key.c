@@ -1,0 +1,99 @@
+/* result_key.c - settings and hashes of files as JSON. */
+#include "host/stage/result_key.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/base/files.h"
+#include "data/base/mem.h"
+
+static bool read_and_hash(void *context, char hex[65], const char *path, Err *err) {
+    (void)context;
+    return files_sha256(hex, path, err);
+}
+const Hasher hasher_plain = {read_and_hash, NULL};
+
+json_t *result_key_new(void) {
+    json_t *key = json_pack("{s:{}, s:{}}", "settings", "inputs");
+    CHECK(key, "a JSON value could not be made");
+    return key;
+}
+
+void result_key_text(json_t *key, const char *name, const char *value) {
+    json_object_set_new(json_object_get(key, "settings"), name, json_string(value));
+}
+
+void result_key_setting(json_t *key, const Settings *s, const Setting *row) {
+    char name[SETTING_KEY], text[SETTING_KEY];
+    setting_key(row, name);
+    result_key_text(key, name, setting_text(row, s, text));
+}
+
+bool result_key_file(json_t *key, const Hasher *h, const char *role, const char *path, Err *err) {
+    char hex[65];
+    if (!h->hash(h->context, hex, path, err)) return false;
+    json_object_set_new(json_object_get(key, "inputs"), role, json_string(hex));
+    return true;
+}
+
+static bool matters(const char *name) {
+    static const char *const configuration[] = {"config.json", "generation_config.json",
+                                                "adapter_config.json"};
+    for (size_t i = 0; i < sizeof configuration / sizeof *configuration; i++)
+        if (strcmp(name, configuration[i]) == 0) return true;
+    const char *dot = strrchr(name, '.');
+    return (dot && strcmp(dot, ".safetensors") == 0) || strstr(name, ".safetensors.index.json");
+}
+
+bool result_key_folder(json_t *key, const Hasher *h, const char *role, const char *folder,
+                       Err *err) {
+    DIR *d = opendir(folder);
+    if (!d) return err_set(err, EXIT_INPUT, "%s: expected a folder", folder);
+    bool ok = true;
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        if (!matters(e->d_name)) continue;
+        char *path = files_join(folder, e->d_name), *its = files_join(role, e->d_name);
+        ok = result_key_file(key, h, its, path, err);
+        free(its);
+        free(path);
+    }
+    closedir(d);
+    return ok;
+}
+
+/* The first name whose texts differ in a member of both, one that only one of them has included. */
+static bool member_differs(const json_t *was, const json_t *is, const char *member, char *first,
+                           size_t room) {
+    const json_t *a = json_object_get(was, member), *b = json_object_get(is, member);
+    const char *name;
+    json_t *all = json_object(), *value;
+    CHECK(all && json_object_update(all, (json_t *)a) == 0 &&
+              json_object_update_missing(all, (json_t *)b) == 0,
+          "a key without %s", member);
+    bool differs = false;
+    json_object_foreach (all, name, value) {
+        const char *x = json_string_value(json_object_get(a, name));
+        const char *y = json_string_value(json_object_get(b, name));
+        differs = !x || !y || strcmp(x, y) != 0;
+        if (!differs) continue;
+        snprintf(first, room, "%s", name);
+        break;
+    }
+    json_decref(all);
+    return differs;
+}
+
+bool result_key_differs(const json_t *was, const json_t *is, char *what, size_t room) {
+    char name[256];
+    if (member_differs(was, is, "settings", name, sizeof name)) {
+        const char *x = json_string_value(json_object_get(json_object_get(was, "settings"), name));
+        const char *y = json_string_value(json_object_get(json_object_get(is, "settings"), name));
+        snprintf(what, room, "%s was %s, is %s", name, x ? x : "not there", y ? y : "not there");
+        return true;
+    }
+    if (!member_differs(was, is, "inputs", name, sizeof name)) return false;
+    snprintf(what, room, "the content of %s has changed", name);
+    return true;
+}
