@@ -4,6 +4,7 @@
 
 #include "host/cli/command.h"
 #include "data/base/interrupt.h"
+#include "host/stage/job.h"
 
 extern const Command cmd_align, cmd_bench, cmd_doctor, cmd_eval, cmd_generate, cmd_init,
     cmd_inspect, cmd_logprob, cmd_merge, cmd_plan, cmd_score, cmd_subspace, cmd_tokenize, cmd_train;
@@ -38,28 +39,32 @@ static const Command *find(const char *name, Err *err) {
     return NULL;
 }
 
-static bool run(int argc, char **argv, Err *err) {
+static bool run(int argc, char **argv, Job *job, Err *err) {
     if (argc < 2) return err_set(err, EXIT_USAGE, "expected a command; sails --help lists them");
     if (strcmp(argv[1], "--help") == 0) return help(), true;
     if (strcmp(argv[1], "--version") == 0) return puts("sails " SAILS_VERSION), true;
     const Command *c = find(argv[1], err);
     if (!c) return false;
+    if (job->launch.rank > 0 && !c->ranks) return true;
     Args a;
     if (!args_parse(&a, c, argc - 2, argv + 2, err)) return false;
     if (a.help) args_help(c, stdout);
-    bool ok = a.help || c->run(&a, err);
+    bool ok = a.help || !c->ranks || job_join(job, err);
+    a.comm = job->comm;
+    ok = ok && (a.help || c->run(&a, err));
     args_free(&a);
     return ok;
 }
 
 int main(int argc, char **argv) {
     Err err = {0};
+    Job job;
+    job_begin(&job);
     interrupt_catch();
-    bool ok = run(argc, argv, &err);
+    bool ok = run(argc, argv, &job, &err);
     if (ok && (fflush(stdout) != 0 || ferror(stdout)))
         ok = err_set(&err, EXIT_INTERNAL, "stdout: could not be written; is the disk full?");
-    if (ok) return EXIT_DONE;
-    if (!interrupt_unread()) fprintf(stderr, "sails: %s\n", err.text);
-    interrupt_end();
-    return err.code;
+    int code = job_end(&job, ok, &err);
+    if (!ok) interrupt_end();
+    return code;
 }

@@ -4,6 +4,7 @@
 #define SAILS_DEVICE_H
 
 #include "kernels/exec.h"
+#include "kernels/transport.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,6 +20,8 @@ typedef struct PeakLoops {
     PeakLoop products, vectors;
 } PeakLoops;
 
+struct Comm;
+
 /* Every entry has the contract of the exec_ function with the same name. */
 typedef struct Device {
     const char *name;                   /* "cpu", "cuda" */
@@ -32,6 +35,9 @@ typedef struct Device {
     void (*copy)(Exec *ex, void *to_device, const void *from_device, size_t bytes);
     void (*zero)(Exec *ex, void *device, size_t bytes);
     void (*sync)(Exec *ex);
+    /* Between the memories of the ranks' devices (comm.h), in the order of ex's other work. NULL:
+     * this device works alone. */
+    void (*move)(Exec *ex, struct Comm *c, const Move *move, int n);
     const char *(*card)(Exec *ex);                  /* NULL: there is none */
     void (*range_push)(Exec *ex, const char *name); /* NULL: no profiler would see it */
     void (*range_pop)(Exec *ex);
@@ -50,7 +56,7 @@ typedef struct Device {
 const Device *device_cpu(enum CpuLevel level);
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 7
+#define DEVICE_ABI 8
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

@@ -27,6 +27,7 @@ extern "C" {
 
 struct Ops;
 struct Device;
+struct Comm;
 
 #define DEVICE_KINDS(X) X(DEVICE_AUTO, "auto") X(DEVICE_CPU, "cpu") X(DEVICE_CUDA, "cuda")
 enum DeviceKind { DEVICE_KINDS(CHOICE_ENUM) };
@@ -35,6 +36,7 @@ typedef struct Exec {
     const struct Ops *op;        /* the device's ops in this storage type: ex->op->rmsnorm_fwd */
     const struct Device *device; /* see device.h */
     enum Dtype dtype;
+    struct Comm *comm; /* the job's other ranks (comm.h); NULL: alone. Set by who opens the Exec */
     void *state;   /* the device's own: stream, library handles, list of allocations */
     void *scratch; /* workspace that ops may use while they run; grows, never shrinks */
     size_t scratch_bytes;

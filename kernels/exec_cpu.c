@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernels/check.h"
+#include "kernels/comm.h"
 #include "kernels/cpu/gate.h"
 #include "kernels/device.h"
 #include "kernels/op_scope.h"
@@ -107,6 +108,11 @@ static void cpu_zero(Exec *ex, void *p, size_t bytes) {
     memset(p, 0, bytes);
 }
 
+static void cpu_move(Exec *ex, Comm *c, const Move *move, int n) {
+    OP_GATE(ex);
+    comm_carry(c, move, n);
+}
+
 static bool cpu_memory(Exec *ex, size_t *available, size_t *all) {
     (void)ex, (void)available, (void)all;
     return false;
@@ -182,6 +188,7 @@ CPU_LEVELS(DECLARE)
                .copy = cpu_copy,                                   \
                .zero = cpu_zero,                                   \
                .sync = cpu_sync,                                   \
+               .move = cpu_move,                                   \
                .timer_start = cpu_timer_start,                     \
                .timer_stop = cpu_timer_stop,                       \
                .cache = cpu_cache,                                 \

@@ -42,12 +42,12 @@ static void test_packs(GradTree *t, int packs) {
     for (int pack = 0; pack < packs; pack++) {
         put_leaf(p, pack);
         if (pack + 1 < packs) {
-            grad_tree_add(t);
+            grad_tree_add(t, 1);
             exec_copy_out(p->ex, got, p->param[0].grad, sizeof got);
             EXPECT(got[1] == 0 && got[ELEMENTS - 1] == 0, "%d packs: not zero after one", packs);
         }
     }
-    grad_tree_finish(t);
+    grad_tree_finish(t, 1);
     exec_copy_out(p->ex, got, p->param[0].grad, sizeof got);
     for (int i = 0; i < ELEMENTS; i++) want[i] = node(0, 32, packs, i);
     EXPECT(memcmp(got, want, sizeof got) == 0, "%d packs: not the tree's bits", packs);

@@ -27,7 +27,7 @@ static void open_with(Opened *o, const Command *c, const char *flags) {
     for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
     MUST(args_parse(&o->args, c, n, argv, &err), err);
     const Settings *s = &o->args.s;
-    MUST(runtime_device(&o->r, s, &err) && runtime_tokenizer(&o->r, s, &err) &&
+    MUST(runtime_device(&o->r, s, NULL, &err) && runtime_tokenizer(&o->r, s, &err) &&
              runtime_model(&o->r, s, 0, &err),
          err);
 }

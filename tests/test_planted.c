@@ -166,7 +166,7 @@ static void open_world(Args *a, Runtime *r, SaeSet *saes, Records *records, cons
     const char *device = getenv("SAILS_TEST_DEVICE");
     set(a, "model.device", "%s", device ? device : "cpu");
     *r = (Runtime){0};
-    MUST(runtime_device(r, &a->s, &err), err);
+    MUST(runtime_device(r, &a->s, NULL, &err), err);
     MUST(runtime_tokenizer(r, &a->s, &err), err);
     MUST(runtime_model(r, &a->s, a->s.data.max_length, &err), err);
     MUST(layers_parse(&layers, a->s.score.layers, r->model.c.L, &err), err);

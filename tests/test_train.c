@@ -36,7 +36,7 @@ static void bench_open(Bench *b, const char *flags) {
     *b = (Bench){0};
     MUST(args_parse(&b->args, &cmd_train, n, argv, &err), err);
     const Settings *s = &b->args.s;
-    MUST(runtime_device(&b->r, s, &err) && runtime_tokenizer(&b->r, s, &err) &&
+    MUST(runtime_device(&b->r, s, NULL, &err) && runtime_tokenizer(&b->r, s, &err) &&
              runtime_model(&b->r, s, 0, &err) && adapting_fresh(&b->r, s, START_LORA, NULL, &err) &&
              dataset_load(&b->d, b->r.tokenizer, s->data.path, SIDE_CHOSEN, s->data.max_length, 0,
                           &err),

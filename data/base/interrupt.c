@@ -35,8 +35,8 @@ void interrupt_as_request(void) {
     handle(SIGUSR1, 0, on_request); /* schedulers may send it more than once */
 }
 
-const char *interrupt_requested(void) {
-    return asked == SIGTERM ? "SIGTERM" : asked == SIGUSR1 ? "SIGUSR1" : NULL;
+int interrupt_requested(void) {
+    return asked;
 }
 
 bool interrupt_came(void) {

@@ -16,7 +16,7 @@ void interrupt_catch(void);
  * stop at the next place where that is possible. A second SIGTERM ends the process at once, as
  * ever. */
 void interrupt_as_request(void);
-const char *interrupt_requested(void); /* by which; NULL: nobody has asked */
+int interrupt_requested(void); /* by which; 0: nobody has asked */
 
 /* True when a signal came; then err is set. */
 bool interrupted(Err *err);

@@ -164,7 +164,7 @@ static bool run_stages(Align *w, Err *err) {
 
 bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
-    bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, err) &&
+    bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, a->comm, err) &&
               run_open(&w.run, a, exec_plugin(&w.r.ex), err) && check(&w, err);
     if (ok) {
         const char *tokenizer = *a->s.model.tokenizer ? a->s.model.tokenizer : a->s.model.path;

@@ -26,6 +26,7 @@ typedef struct Args {
     const char *recipe; /* path; NULL: none */
     const char **path;  /* POSITIONAL_PATHS */
     int npath;
+    struct Comm *comm; /* the job's other ranks, set by main; NULL: none */
     bool help;   /* --help was given: print it and stop; nothing else is checked */
     char **text; /* owns the texts that s points to */
     int ntext;

@@ -34,6 +34,8 @@ struct Command {
     /* A recipe is for all commands, so keys of other commands are let pass; `align` alone runs the
      * whole recipe and refuses keys that it would not honour. */
     bool whole_recipe;
+    /* Works on all ranks of a job; of other commands rank 0 does all, and the others leave. */
+    bool ranks;
     const Use *use;
     /* Prints its result to stdout. Errors go into err, which main prints. */
     bool (*run)(const Args *a, Err *err);

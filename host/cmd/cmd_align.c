@@ -49,6 +49,7 @@ const Command cmd_align = {
         "whose inputs have not changed, nor this program, and makes the others.",
     .positional = POSITIONAL_RECIPE_NEEDED,
     .whole_recipe = true,
+    .ranks = true,
     .use = use,
     .run = align_run,
 };

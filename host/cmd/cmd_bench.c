@@ -38,7 +38,7 @@ static bool run(const Args *a, Err *err) {
     if (s->bench.derive) return bench_derive(s, err);
     Runtime r = {0};
     Bench b = {.s = s, .r = &r};
-    bool ok = runtime_device(&r, s, err) && (s->bench.ops || runtime_ids(&r, s, err));
+    bool ok = runtime_device(&r, s, a->comm, err) && (s->bench.ops || runtime_ids(&r, s, err));
     if (ok) {
         Machine m;
         machine_read(&m);
@@ -76,6 +76,7 @@ const Command cmd_bench = {
         "measured first. A step has --batch documents of --data, whose packs need --pack-tokens\n"
         "rows; a pass has --limit pairs. --model may be random (sails init): values do not matter.",
     .positional = POSITIONAL_NONE,
+    .ranks = true,
     .use = use,
     .run = run,
 };

@@ -34,7 +34,7 @@ static bool run(const Args *a, Err *err) {
     Prompts prompts = {0};
     Config c = {0};
     GeneratingWork work;
-    bool ok = runtime_device(&r, s, err) && runtime_tokenizer(&r, s, err) &&
+    bool ok = runtime_device(&r, s, a->comm, err) && runtime_tokenizer(&r, s, err) &&
               config_load(&c, s->model.path, err) &&
               prompts_read(&prompts, r.tokenizer, s, c.max_positions, err) &&
               fits(&r, s, &prompts, err) && runtime_model(&r, s, 0, err) &&
@@ -60,6 +60,7 @@ const Command cmd_generate = {
         "the\n"
         "order of the files. Stops on the model's <eos> ids and on <end_of_turn>.",
     .positional = POSITIONAL_RECIPE,
+    .ranks = true,
     .use = use,
     .run = run,
 };

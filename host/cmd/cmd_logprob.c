@@ -98,7 +98,7 @@ static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Dataset d = {0};
-    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err) &&
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err) &&
               runtime_ids(&r, s, err) &&
               dataset_load(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
                            s->data.max_length, (size_t)s->data.limit, err) &&
@@ -130,6 +130,7 @@ const Command cmd_logprob = {
         "One JSON object a line: {\"id\", \"tokens\", \"logprobs\" (one per token after the\n"
         "first), \"labels\" (1: a training target), \"sum\", \"mean_nll\"}.",
     .positional = POSITIONAL_RECIPE,
+    .ranks = true,
     .use = use,
     .run = run,
 };

@@ -91,7 +91,7 @@ static bool run(const Args *a, Err *err) {
     Plan p = {0};
     Dataset d = {0};
     bool prompts = s->plan.stage == STAGE_GENERATE;
-    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err);
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err);
     if (ok) plan_measured(&p, "program and libraries");
     ok = ok && (prompts ? runtime_tokenizer : runtime_ids)(&r, s, err);
     if (ok) plan_measured(&p, "tokenizer");

@@ -62,7 +62,7 @@ static bool run(const Args *a, Err *err) {
     Runtime r = {0};
     Layers layers = {0};
     SaeSet saes = {0};
-    bool ok = check(s, err) && runtime_device(&r, s, err) && runtime_ids(&r, s, err) &&
+    bool ok = check(s, err) && runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
               fits(&r, s, err) && runtime_model(&r, s, s->data.max_length, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
               layers_parse(&layers, s->score.layers, r.model.c.L, err) &&
@@ -96,6 +96,7 @@ const Command cmd_score = {
         "One streaming pass over pairs (--data), or over --aligned and --unaligned. The file\n"
         "keeps sums, not activations: ranking and k can be chosen later.",
     .positional = POSITIONAL_RECIPE,
+    .ranks = true,
     .use = use,
     .run = run,
 };

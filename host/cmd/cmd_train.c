@@ -144,7 +144,7 @@ static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Dataset d = {0};
-    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, err) &&
+    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err) &&
               runtime_ids(&r, s, err) &&
               dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
                                     s->data.max_length, (size_t)s->data.limit, err) &&
@@ -190,6 +190,7 @@ const Command cmd_train = {
         "With checkpoints a run survives: SIGTERM and SIGUSR1 save the state and exit with 7, and\n"
         "the same command with --resume goes on, after a kill too, to the same bytes.",
     .positional = POSITIONAL_RECIPE,
+    .ranks = true,
     .use = use,
     .run = run,
 };

@@ -5,14 +5,18 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "data/base/files.h"
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
 #include "host/cli/print.h"
+#include "host/stage/agree.h"
 
 struct Checkpoints {
     CheckpointPlan plan;
+    Comm *comm;
     Checkpoint now; /* of the save in flight; its copy's memory serves all */
     pthread_t thread;
     bool writing; /* a save is in flight */
@@ -35,10 +39,28 @@ static void settle(Checkpoints *c) {
     if (c->failed == 1) fprintf(stderr, "sails: no checkpoint was saved: %s\n", c->err.text);
 }
 
+/* Seconds that a save may take: by its bytes, on a slow disk. */
+static double patience(const Checkpoints *c) {
+    enum { LEAST = 600, BYTES_A_SECOND = 10000000 };
+    return LEAST + (double)checkpoint_state_bytes(c->now.params) / BYTES_A_SECOND;
+}
+
+/* The other ranks wait meanwhile. */
+static void join_thread(Checkpoints *c) {
+    double start = clock_seconds();
+    for (;;) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec++;
+        if (pthread_timedjoin_np(c->thread, NULL, &until) == 0) return;
+        if (clock_seconds() - start < patience(c)) comm_beat(c->comm);
+    }
+}
+
 /* Waits for the save in flight. */
 static bool finish(Checkpoints *c, Err *err) {
     if (c->writing) {
-        pthread_join(c->thread, NULL);
+        join_thread(c);
         c->writing = false;
         settle(c);
     }
@@ -72,60 +94,111 @@ static bool save(Checkpoints *c, const Metrics *m, Err *err) {
     c->now.totals = m->totals;
     if (!checkpoint_copy_state(&c->now))
         fprintf(stderr, "sails: no memory for a copy of the state: training waits for the disk\n");
-    c->saved = m->totals.steps;
-    c->last = clock_seconds();
     start(c);
     return true;
 }
 
 static bool due(const Checkpoints *c, size_t steps) {
     return (c->plan.steps > 0 && steps % (size_t)c->plan.steps == 0) ||
-           (c->plan.minutes > 0 && clock_seconds() - c->last >= 60 * c->plan.minutes);
+           (c->plan.minutes > 0 && comm_root(c->comm) &&
+            clock_seconds() - c->last >= 60 * c->plan.minutes);
 }
 
-bool checkpoints_before_step(Checkpoints *c, const Metrics *m, Err *err) {
-    const char *signal_name = interrupt_requested();
-    size_t steps = m->totals.steps;
-    if ((signal_name || due(c, steps)) && steps > c->saved && !save(c, m, err)) return false;
-    if (!signal_name) return true;
+CheckpointWish checkpoints_wish(const Checkpoints *c, size_t steps) {
+    return c ? (CheckpointWish){interrupt_requested(), due(c, steps)} : (CheckpointWish){0};
+}
+
+void checkpoint_wish_join(CheckpointWish *all, const CheckpointWish *one) {
+    if (!all->signal) all->signal = one->signal;
+    all->save = all->save || one->save;
+}
+
+/* What was saved last is on disk, or the stop is no stop that can be resumed from. */
+static bool safe_to_stop(Checkpoints *c, const char *signal_name, Err *err) {
     if (!finish(c, err)) return false;
-    if (c->failed) {
-        *err = c->err;
-        return err_prefix(err, "stopped by %s, and no checkpoint was saved", signal_name);
+    if (!c->failed) return true;
+    *err = c->err;
+    return err_prefix(err, "stopped by %s, and no checkpoint was saved", signal_name);
+}
+
+bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const CheckpointWish *wish,
+                             Err *err) {
+    if (!c) return true;
+    size_t steps = m->totals.steps;
+    bool root = comm_root(c->comm);
+    if ((wish->signal || wish->save) && steps > c->saved) {
+        if (root && !save(c, m, err)) return false;
+        c->saved = steps;
+        c->last = clock_seconds();
     }
-    return err_set(err, EXIT_STOPPED,
-                   "stopped by %s after step %zu; the same with --resume goes on", signal_name,
-                   steps);
+    if (!wish->signal) return true;
+    char name[16];
+    snprintf(name, sizeof name, "SIG%s", sigabbrev_np(wish->signal));
+    comm_phase(c->comm, "checkpoint", (int)steps, patience(c));
+    bool ok = !root || safe_to_stop(c, name, err);
+    return agree_root(c->comm, ok, err) &&
+           err_set(err, EXIT_STOPPED,
+                   "stopped by %s after step %zu; the same with --resume goes on", name, steps);
+}
+
+/* Rank 0's tensors to all, a piece at a time. */
+static void hand_out(Comm *comm, const Params *p) {
+    enum { PIECE = 1 << 20 };
+    float *const block[] = {p->master, p->m, p->v}, *piece = mem_array(PIECE, sizeof *piece);
+    for (int kind = 0; kind < 3; kind++)
+        for (size_t i = 0; i < p->size; i += PIECE) {
+            size_t bytes = (p->size - i < PIECE ? p->size - i : PIECE) * sizeof *piece;
+            if (comm_root(comm)) exec_copy_out(p->ex, piece, block[kind] + i, bytes);
+            comm_broadcast(comm, "a checkpoint's tensors", piece, bytes);
+            if (!comm_root(comm)) exec_copy_in(p->ex, block[kind] + i, piece, bytes);
+        }
+    free(piece);
+}
+
+static bool find(Checkpoints *c, bool *found, Err *err) {
+    if (!checkpoint_read(&c->now, found, c->plan.folder, err)) return false;
+    if (*found)
+        fprintf(stderr, "sails: %s: going on after step %zu\n", c->plan.folder,
+                c->now.totals.steps);
+    else
+        fprintf(stderr, "sails: %s: nothing to resume; beginning at step 1\n", c->plan.folder);
+    return true;
 }
 
 static bool resume(Checkpoints *c, Metrics *m, Err *err) {
-    bool found;
-    if (!checkpoint_read(&c->now, &found, c->plan.folder, err)) return false;
-    if (!found) {
-        fprintf(stderr, "sails: %s: nothing to resume; beginning at step 1\n", c->plan.folder);
-        return true;
-    }
-    fprintf(stderr, "sails: %s: going on after step %zu\n", c->plan.folder, c->now.totals.steps);
+    bool found = false, root = comm_root(c->comm);
+    comm_phase(c->comm, "resume", 0, patience(c));
+    if (!agree_root(c->comm, !root || find(c, &found, err), err)) return false;
+    comm_broadcast(c->comm, "is there a checkpoint", &found, sizeof found);
+    if (!found) return true;
+    comm_broadcast(c->comm, "totals", &c->now.totals, sizeof c->now.totals);
+    if (c->comm) hand_out(c->comm, c->now.params);
+    if (!root) params_sync(c->now.params);
     c->saved = c->now.totals.steps;
     return metrics_resume(m, &c->now.totals, c->now.lines, c->now.nlines, err);
 }
 
+/* Would a new run mix with an old one? */
+static bool begins_anew(const CheckpointPlan *plan, Err *err) {
+    return plan->resume || checkpoint_count(plan->folder) == 0 ||
+           err_set(err, EXIT_USAGE,
+                   "%s: has checkpoints of an earlier run; --resume goes on from them, removing "
+                   "the folder begins anew",
+                   plan->folder);
+}
+
 bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, Metrics *m,
                       Err *err) {
-    size_t there = checkpoint_count(plan->folder);
-    if (there && !plan->resume)
-        return err_set(
-            err, EXIT_USAGE,
-            "%s: has checkpoints of an earlier run; --resume goes on from them, removing "
-            "the folder begins anew",
-            plan->folder);
+    Comm *comm = p->ex->comm;
+    if (!agree_root(comm, !comm_root(comm) || begins_anew(plan, err), err)) return false;
     Checkpoints *c = mem_array(1, sizeof *c);
     c->plan = *plan;
+    c->comm = comm;
     c->now = (Checkpoint){.run = plan->run, .maker = plan->maker, .params = p};
     c->last = clock_seconds();
     interrupt_as_request();
     if (!plan->resume || resume(c, m, err)) {
-        checkpoint_sweep(plan->folder);
+        if (comm_root(comm)) checkpoint_sweep(plan->folder);
         *to = c;
         return true;
     }

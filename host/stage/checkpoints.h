@@ -24,13 +24,25 @@ typedef struct CheckpointPlan {
 /* Goes on from the newest checkpoint where that is asked for and there is one: then totals and
  * lines of metrics.jsonl go into `metrics`, and the tensors are as they were. Refuses to begin anew
  * beside checkpoints that are there (EXIT_USAGE). From here on SIGTERM and SIGUSR1 ask for a stop.
+ * All ranks; rank 0 reads and hands on.
  */
 bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, Metrics *metrics,
                       Err *err);
 
-/* Saves when it is time or a stop is asked for. A stop returns false with EXIT_STOPPED when the
+/* What a rank wants before the next step. */
+typedef struct CheckpointWish {
+    int signal; /* that asks for a stop; 0: none */
+    bool save;  /* it is time */
+} CheckpointWish;
+
+/* After so many steps. Time is told by rank 0's clock. c may be NULL. */
+CheckpointWish checkpoints_wish(const Checkpoints *c, size_t steps);
+void checkpoint_wish_join(CheckpointWish *all, const CheckpointWish *one);
+
+/* Does what the ranks wish, all of them. Rank 0 saves. A stop returns false with EXIT_STOPPED when the
  * state is on disk. After the last step nothing is saved: what comes then is the result. */
-bool checkpoints_before_step(Checkpoints *c, const Metrics *metrics, Err *err);
+bool checkpoints_before_step(Checkpoints *c, const Metrics *metrics, const CheckpointWish *wish,
+                             Err *err);
 
 /* Waits for a save in flight; frees. NULL is allowed. */
 bool checkpoints_close(Checkpoints *c, Err *err);

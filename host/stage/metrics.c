@@ -24,12 +24,17 @@ bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size
 }
 
 static json_t *step_json(const Metrics *m, const StepMetrics *s) {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "step", s->step,
+    json_t *line = json_pack("{s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "step", s->step,
                      "loss", s->loss, "grad_norm", s->grad_norm, "learning_rate", s->learning_rate,
                      "epoch", s->epoch, "num_tokens", (json_int_t)m->totals.tokens, "step_tokens",
                      (json_int_t)s->tokens, "label_tokens", (json_int_t)s->labels, "ms",
                      1e3 * s->seconds, "tokens_per_second", (double)s->tokens / s->seconds, "flops",
                      s->flops);
+    if (line && s->ranks > 1)
+        json_object_update_new(
+            line, json_pack("{s:i, s:f, s:f}", "ranks", s->ranks, "tokens_per_second_per_rank",
+                            (double)s->tokens / s->seconds / s->ranks, "wait_ms", 1e3 * s->waited));
+    return line;
 }
 
 static void print_step(const Metrics *m, const StepMetrics *s) {
@@ -38,6 +43,9 @@ static void print_step(const Metrics *m, const StepMetrics *s) {
            s->total, s->loss, s->grad_norm, s->learning_rate, 1e3 * s->seconds,
            print_count(rate, (double)s->tokens / s->seconds),
            print_count(label_rate, (double)s->labels / s->seconds));
+    if (s->ranks > 1)
+        printf(" | %d ranks, %s tok/s each, waited %.0f ms", s->ranks,
+               print_count(rate, (double)s->tokens / s->seconds / s->ranks), 1e3 * s->waited);
     if (m->peak > 0) printf(" | %.0f%% of peak", 100 * s->flops / s->seconds / m->peak);
     printf(" | ETA %s\n", print_seconds(left, m->totals.mean_step * (s->total - s->step)));
     fflush(stdout);

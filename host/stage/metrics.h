@@ -13,6 +13,8 @@ typedef struct StepMetrics {
     double seconds;        /* of this step */
     size_t tokens, labels; /* of this step */
     double flops;          /* of this step */
+    int ranks;
+    double waited; /* seconds of this step, for other ranks, on average */
 } StepMetrics;
 
 /* Gets each step's record in place of its line on stdout. */

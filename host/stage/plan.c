@@ -285,7 +285,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
             add(p, "copy for checkpoints", PLAN_ANONYMOUS,
                 (double)checkpoint_state_bytes(&b.lora.params));
         add(p, "gradients of packs", b.kind,
-            (double)grad_tree_levels(most.packs) * (double)b.lora.params.size * sizeof(float));
+            (double)grad_tree_bytes(&b.lora.params, ex->comm, most.packs));
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));

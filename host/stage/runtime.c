@@ -4,42 +4,104 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "data/base/files.h"
+#include "data/base/mem.h"
 #include "data/base/mem.h"
 #include "host/stage/chat_template.h"
 #include "host/stage/machine.h"
 #include "host/stage/wait_policy.h"
+#include "kernels/device.h"
 
-static enum Dtype dtype_for(const Settings *s, enum DeviceKind kind) {
+static enum Dtype dtype_for(const Settings *s, enum DeviceKind kind, enum CpuLevel level) {
     return s->model.dtype ? (enum Dtype)(s->model.dtype - 1) /* auto stands before them */
-                          : machine_auto_dtype(kind, (enum CpuLevel)s->run.cpu);
+                          : machine_auto_dtype(kind, level);
 }
 
-static bool open_cpu(Exec *ex, const Settings *s, enum Dtype dtype, Err *err) {
-    const char *why = exec_open_cpu(ex, (enum CpuLevel)s->run.cpu, dtype);
-    char level[SETTING_KEY];
-    setting_choice_name(setting_find("cpu")->detail, s->run.cpu, level);
-    return !why || err_set(err, EXIT_USAGE, "--cpu %s: %s; sails doctor says more", level, why);
+static bool open_cpu(Exec *ex, enum CpuLevel level, enum Dtype dtype, Err *err) {
+    const char *why = exec_open_cpu(ex, level, dtype);
+    char name[SETTING_KEY];
+    setting_choice_name(setting_find("cpu")->detail, (int)level, name);
+    return !why || err_set(err, EXIT_USAGE, "--cpu %s: %s; sails doctor says more", name, why);
 }
 
 bool runtime_cpu(Exec *ex, const Settings *s, Err *err) {
-    return open_cpu(ex, s, DTYPE_F32, err);
+    return open_cpu(ex, (enum CpuLevel)s->run.cpu, DTYPE_F32, err);
 }
 
-bool runtime_device(Runtime *r, const Settings *s, Err *err) {
+/* Each rank's share of its machine. A rank that its launcher has bound to some processors has
+ * those; one that is free has all of them in sight, as the others there do. */
+static int threads_for(const Settings *s, Comm *comm) {
     Machine m;
     machine_read(&m);
-    omp_set_num_threads(s->run.threads ? s->run.threads : m.processors);
+    TransportSeat seat = comm_seat(comm);
+    int online = (int)sysconf(_SC_NPROCESSORS_ONLN), share = online / seat.local_size;
+    int own = m.processors < online ? m.processors : share > 1 ? share : 1;
+    int threads = s->run.threads ? s->run.threads : own;
+    if (comm_root(comm) && comm_size(comm) > 1 && m.processors < (threads > share ? threads : share))
+        fprintf(stderr,
+                "sails: rank 0 is bound to %d of %d processors: mpirun --bind-to none, or --map-by "
+                "slot:PE=%d, gives it more\n",
+                m.processors, online, share);
+    return threads;
+}
+
+/* Equal bits need equal levels. */
+static enum CpuLevel level_for(const Settings *s, Comm *comm) {
+    if (s->run.cpu != CPU_AUTO || !comm) return (enum CpuLevel)s->run.cpu;
+    int *level = mem_array((size_t)comm_size(comm), sizeof *level);
+    level[comm_rank(comm)] = (int)exec_cpu_level();
+    comm_share(comm, "levels of processors", level, sizeof *level);
+    int least = level[0];
+    for (int r = 1; r < comm_size(comm); r++)
+        if (level[r] < least) least = level[r];
+    free(level);
+    return (enum CpuLevel)least;
+}
+
+/* Has every rank a GPU, or none? */
+static bool same_kind(Comm *comm, bool gpu, Err *err) {
+    if (!comm) return true;
+    int *has = mem_array((size_t)comm_size(comm), sizeof *has), r = 1;
+    has[comm_rank(comm)] = gpu;
+    comm_share(comm, "kinds of devices", has, sizeof *has);
+    while (r < comm_size(comm) && has[r] == has[0]) r++;
+    bool ok = r == comm_size(comm);
+    if (!ok)
+        err_set(err, EXIT_USAGE, "rank %d has a GPU, rank %d has none; --device cpu lets both work",
+                has[0] ? 0 : r, has[0] ? r : 0);
+    free(has);
+    return ok;
+}
+
+/* Ranks on a device that cannot reach the others' would each train by itself. */
+static bool meets(const Exec *ex, Err *err) {
+    return !ex->comm || ex->device->move ||
+           err_set(err, EXIT_USAGE, "--device %s: this device works in one rank alone",
+                   ex->device->name);
+}
+
+bool runtime_device(Runtime *r, const Settings *s, Comm *comm, Err *err) {
+    omp_set_num_threads(threads_for(s, comm));
     wait_policy_watch(omp_get_max_threads());
+    enum CpuLevel level = level_for(s, comm);
     enum DeviceKind kind = (enum DeviceKind)s->model.device;
     if (kind == DEVICE_AUTO) { /* not left to exec_open: the storage type depends on the device */
-        if (!exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA))) return true;
+        bool gpu = !exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA, level));
+        if (!same_kind(comm, gpu, err)) return false;
+        r->ex.comm = comm;
+        if (gpu) return meets(&r->ex, err);
         kind = DEVICE_CPU;
     }
-    if (kind == DEVICE_CPU) return open_cpu(&r->ex, s, dtype_for(s, kind), err);
-    const char *why = exec_open(&r->ex, kind, dtype_for(s, kind));
-    return !why || err_set(err, EXIT_USAGE, "--device cuda: %s; sails doctor says more", why);
+    const char *why = NULL;
+    bool ok = true;
+    if (kind == DEVICE_CPU)
+        ok = open_cpu(&r->ex, level, dtype_for(s, kind, level), err);
+    else if ((why = exec_open(&r->ex, kind, dtype_for(s, kind, level))))
+        ok = err_set(err, EXIT_USAGE, "--device cuda: %s; sails doctor says more", why);
+    r->ex.comm = comm;
+    return ok && meets(&r->ex, err);
 }
 
 /* Asked before its tokenizer: a folder of another kind is called by that. */

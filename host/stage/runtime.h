@@ -4,6 +4,7 @@
 
 #include "data/tokenizer.h"
 #include "host/cli/settings.h"
+#include "kernels/comm.h"
 #include "model/gemma2.h"
 
 typedef struct Runtime {
@@ -14,7 +15,9 @@ typedef struct Runtime {
 } Runtime;
 
 /* Zero-initialise; open in this order; runtime_close accepts any state between. */
-bool runtime_device(Runtime *r, const Settings *s, Err *err);
+/* comm: the other ranks, NULL: none. They must have devices of one kind; on CPUs they meet at the
+ * least of their levels. */
+bool runtime_device(Runtime *r, const Settings *s, Comm *comm, Err *err);
 
 /* For what is always done on the CPU, in f32 or in double: that device alone. */
 bool runtime_cpu(Exec *ex, const Settings *s, Err *err);

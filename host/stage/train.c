@@ -39,10 +39,21 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                        .weight_decay = s->train.weight_decay};
 }
 
+/* What a rank tells the others at the end of a step. */
+typedef struct StepNews {
+    CheckpointWish wish;
+    double waited;                    /* seconds, of this step */
+    struct { double loss, flops; } pack[]; /* of the rank's packs, in the order of rounds */
+} StepNews;
+
 /* What the loop holds from the first step to the last. */
 typedef struct Loop {
     const TrainSetup *t;
     Model *m;
+    Comm *comm;     /* m->ex's */
+    StepNews *news; /* one for each rank */
+    Checkpoints *saves;  /* NULL: none */
+    CheckpointWish wish; /* of all ranks, at the end of the last step */
     Optim optim;
     GradTree tree;
     Acts *acts;
@@ -115,11 +126,26 @@ TrainSize train_size(const TrainSetup *t) {
     return (TrainSize){most, most_packs};
 }
 
+static int rounds_of(const Loop *l, int packs) {
+    return (packs + comm_size(l->comm) - 1) / comm_size(l->comm);
+}
+
+static size_t news_bytes(const Loop *l, int packs) {
+    return sizeof(StepNews) + (size_t)rounds_of(l, packs) * sizeof l->news->pack[0];
+}
+
+/* Of a step of so many packs, for which the news lie one behind another. */
+static StepNews *news_of(const Loop *l, int packs, int rank) {
+    return (StepNews *)((char *)l->news + (size_t)rank * news_bytes(l, packs));
+}
+
 static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
     TrainSize most = train_size(t);
     PackSize size = most.pack;
     l->t = t;
     l->m = m;
+    l->comm = m->ex->comm;
+    l->news = mem_array((size_t)comm_size(l->comm), news_bytes(l, most.packs));
     optim_init(&l->optim, &m->lora->params, t->adamw);
     grad_tree_init(&l->tree, &m->lora->params, most.packs);
     l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
@@ -131,6 +157,7 @@ static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
 }
 
 static void loop_free(Loop *l) {
+    free(l->news);
     free(l->nll);
     free(l->pack_of);
     free(l->length);
@@ -145,6 +172,7 @@ static void loop_free(Loop *l) {
  * there is no backward. */
 static double run_pack(Loop *l, const int *number, int ndocs, int which, const Objective *o,
                        double *flops) {
+    *flops = 0;
     pack_clear(&l->pack);
     for (int i = 0; i < ndocs; i++) {
         if (l->pack_of[i] != which) continue;
@@ -154,7 +182,7 @@ static double run_pack(Loop *l, const int *number, int ndocs, int which, const O
     if (l->pack.nlabel == 0) return 0; /* nothing to learn from */
     double loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
     if (isfinite(loss)) model_backward(l->m, l->acts, &l->pack);
-    *flops += flops_pack(&l->m->c, l->m->lora, &l->pack);
+    *flops = flops_pack(&l->m->c, l->m->lora, &l->pack);
     return loss;
 }
 
@@ -166,30 +194,64 @@ static bool went_bad(Loop *l, const StepMetrics *s, Err *err) {
     return bad_tensor_find(l->m, l->acts, where, err);
 }
 
+/* This rank's pack of a round, if it has one, and the round's gradients into the tree. */
+static bool run_round(Loop *l, int round, int packs, int ndocs, StepMetrics *s, Err *err) {
+    int ranks = comm_size(l->comm), first = round * ranks, p = first + comm_rank(l->comm);
+    int givers = packs - first < ranks ? packs - first : ranks;
+    StepNews *own = news_of(l, packs, comm_rank(l->comm));
+    Objective objective = objective_sft((double)s->labels);
+    exec_range_push(l->m->ex, "microbatch %d", p + 1);
+    double loss = 0;
+    if (p < packs) {
+        loss = run_pack(l, l->number, ndocs, p, &objective, &own->pack[round].flops);
+        own->pack[round].loss = loss;
+        comm_beat(l->comm);
+    }
+    if (isfinite(loss)) /* else the pack stays, to be looked at */
+        (first + ranks < packs ? grad_tree_add : grad_tree_finish)(&l->tree, givers);
+    exec_range_pop(l->m->ex);
+    s->loss = loss;
+    return isfinite(loss) || went_bad(l, s, err);
+}
+
+/* Every pack's loss and work, added in the order of the packs, and what the ranks wish. */
+static void hear_news(Loop *l, int packs, StepMetrics *s) {
+    int ranks = comm_size(l->comm);
+    comm_share(l->comm, "losses", l->news, news_bytes(l, packs));
+    s->loss = 0;
+    for (int p = 0; p < packs; p++) {
+        s->loss += news_of(l, packs, p % ranks)->pack[p / ranks].loss;
+        s->flops += news_of(l, packs, p % ranks)->pack[p / ranks].flops;
+    }
+    l->wish = (CheckpointWish){0};
+    for (int r = 0; r < ranks; r++) {
+        checkpoint_wish_join(&l->wish, &news_of(l, packs, r)->wish);
+        s->waited += news_of(l, packs, r)->waited / ranks;
+    }
+}
+
 /* Gradients of one global batch; fills tokens, labels, loss and flops. */
 static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     const TrainSetup *t = l->t;
     int packs, ndocs = step_packs(t, step, l->number, l->length, l->pack_of, &packs);
+    double waited = comm_work(l->comm).waited;
+    StepNews *own = news_of(l, packs, comm_rank(l->comm));
     for (int i = 0; i < ndocs; i++) {
         s->tokens += (size_t)l->length[i];
         s->labels += (size_t)labels_of(doc_at(t, (size_t)l->number[i]));
     }
-    Objective objective = objective_sft((double)s->labels);
-    for (int p = 0; p < packs; p++) {
-        if (interrupted(err)) return false;
-        exec_range_push(l->m->ex, "microbatch %d", p + 1);
-        s->loss += run_pack(l, l->number, ndocs, p, &objective, &s->flops);
-        (p + 1 < packs ? grad_tree_add : grad_tree_finish)(&l->tree);
-        exec_range_pop(l->m->ex);
-        if (!isfinite(s->loss)) return went_bad(l, s, err); /* while the pack is there to look at */
-    }
+    for (int round = 0; round < rounds_of(l, packs); round++)
+        if (interrupted(err) || !run_round(l, round, packs, ndocs, s, err)) return false;
+    own->wish = checkpoints_wish(l->saves, (size_t)step + 1);
+    own->waited = comm_work(l->comm).waited - waited;
+    hear_news(l, packs, s);
     return true;
 }
 
 static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     const TrainSetup *t = l->t;
     double start = clock_seconds();
-    *s = (StepMetrics){.step = step + 1, .total = t->steps};
+    *s = (StepMetrics){.step = step + 1, .total = t->steps, .ranks = comm_size(l->comm)};
     if (!run_batch(l, step, s, err)) return false;
     s->grad_norm = optim_norm(&l->optim);
     if (!isfinite(s->grad_norm)) return went_bad(l, s, err);
@@ -215,11 +277,20 @@ static TrainResult result_of(const RunTotals *t) {
     return r;
 }
 
-static bool run_steps(Loop *l, Checkpoints *saves, Err *err) {
+/* How long a rank may be late: the first step also loads and warms up; later ones are like each
+ * other. */
+static void set_deadline(const Loop *l, int step) {
+    enum { FIRST = 600, LEAST = 60, TIMES = 20 };
+    double usual = TIMES * l->metrics.totals.mean_step;
+    comm_phase(l->comm, "step", step + 1, !(usual > 0) ? FIRST : usual > LEAST ? usual : LEAST);
+}
+
+static bool run_steps(Loop *l, Err *err) {
     bool ok = true;
     for (int step = l->optim.step; step < l->t->steps && ok; step++) {
         StepMetrics s;
-        if (saves && !checkpoints_before_step(saves, &l->metrics, err)) return false;
+        if (!checkpoints_before_step(l->saves, &l->metrics, &l->wish, err)) return false;
+        set_deadline(l, step);
         exec_range_push(l->m->ex, "step %d", step + 1);
         ok = run_step(l, step, &s, err);
         exec_range_pop(l->m->ex);
@@ -229,24 +300,25 @@ static bool run_steps(Loop *l, Checkpoints *saves, Err *err) {
 
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     Loop l = {0};
-    Checkpoints *saves = NULL;
-    if (!metrics_open(&l.metrics, t->metrics_path, t->json, flops_peak(m->ex), err)) return false;
+    double peak = flops_peak(m->ex) * comm_size(m->ex->comm);
+    if (!metrics_open(&l.metrics, t->metrics_path, t->json, peak, err)) return false;
     l.metrics.sink = t->sink, l.metrics.sink_context = t->sink_context;
     loop_init(&l, m, t);
     bool ok = !t->checkpoints ||
-              checkpoints_open(&saves, t->checkpoints, &m->lora->params, &l.metrics, err);
+              checkpoints_open(&l.saves, t->checkpoints, &m->lora->params, &l.metrics, err);
     l.optim.step = (int)l.metrics.totals.steps;
-    ok = ok && run_steps(&l, saves, err);
+    ok = ok && run_steps(&l, err);
     Err late;
-    bool saved = checkpoints_close(saves, ok ? err : &late);
+    bool saved = checkpoints_close(l.saves, ok ? err : &late);
     *result = result_of(&l.metrics.totals);
     loop_free(&l);
     bool closed = metrics_close(&l.metrics, ok && saved ? err : &late);
     return ok && saved && closed;
 }
 
-bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
-                  const char *base_model, Err *err) {
+/* Of the rank that writes. */
+static bool train_and_save(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
+                           const char *base_model, Err *err) {
     OutFolder *out;
     if (!out_folder_open(&out, folder, err)) return false;
     char *metrics = files_join(out_folder_path(out), "metrics.jsonl");
@@ -255,4 +327,10 @@ bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *fold
     t->metrics_path = NULL;
     free(metrics);
     return out_folder_close(out, ok, err);
+}
+
+bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
+                  const char *base_model, Err *err) {
+    return comm_root(m->ex->comm) ? train_and_save(result, m, t, folder, base_model, err)
+                                  : train(result, m, t, err);
 }

@@ -1,0 +1,12 @@
+/* agree.h - outcomes that all ranks of a job share, so that they go on together or end alike. */
+#ifndef SAILS_AGREE_H
+#define SAILS_AGREE_H
+
+#include "data/base/err.h"
+#include "kernels/comm.h"
+
+/* What rank 0 alone has tried to do: its outcome, and its err on failure, become every rank's. The
+ * others pass true. */
+bool agree_root(Comm *c, bool ok, Err *err);
+
+#endif

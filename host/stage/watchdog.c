@@ -1,0 +1,304 @@
+/* watchdog.c - the thread that reads the board, and its verdicts. */
+#include "host/stage/watchdog.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "data/base/mem.h"
+#include "host/cli/print.h"
+#include "host/stage/board.h"
+
+static const double PERIOD = 0.02;  /* between two looks */
+static const double HEARING = 1;    /* for a rank that has failed, before others are blamed */
+static const double LAST_CALL = 3;  /* for the program's own thread to end the job */
+
+struct Watchdog {
+    Comm *comm;
+    Board *board;
+    BoardSeat *own;
+    int rank, leader;
+    pthread_t thread;
+    _Atomic bool closing;
+    _Atomic double deadline;   /* of the call under way */
+    _Atomic uint64_t compared; /* own calls that were held against the leader's */
+};
+
+static void rest(double seconds) {
+    struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
+    nanosleep(&t, NULL);
+}
+
+/* ---------------------------------------------------------------- the program's own thread -- */
+
+static void fill(BoardCall *to, const CommCall *from) {
+    *to = (BoardCall){.number = from->number,
+                      .op = from->op,
+                      .bytes = from->bytes,
+                      .step = from->step,
+                      .begun = clock_seconds()};
+    snprintf(to->what, sizeof to->what, "%s", from->what);
+    snprintf(to->phase, sizeof to->phase, "%s", from->phase);
+}
+
+/* No entry is written over before it was compared. */
+static void on_begin(void *context, const CommCall *call) {
+    Watchdog *w = context;
+    while (call->number - atomic_load(&w->compared) >= BOARD_CALLS / 2) rest(PERIOD / 20);
+    fill(&w->own->call[call->number % BOARD_CALLS], call);
+    atomic_store(&w->deadline, call->deadline);
+    atomic_store(&w->own->beat, clock_seconds());
+    atomic_store(&w->own->begun, call->number + 1);
+}
+
+static void on_wait(void *context) {
+    Watchdog *w = context;
+    int code = atomic_load(&w->board->code);
+    if (code) comm_abort(w->comm, code);
+    atomic_store(&w->own->beat, clock_seconds());
+}
+
+static void on_end(void *context) {
+    Watchdog *w = context;
+    uint64_t k = atomic_load(&w->own->ended);
+    double now = clock_seconds();
+    w->own->call[k % BOARD_CALLS].ended = now;
+    atomic_store(&w->own->beat, now);
+    atomic_store(&w->own->ended, k + 1);
+}
+
+/* ----------------------------------------------------------------------------- verdicts -- */
+
+static const char *seat_name(char text[96], const Watchdog *w, int rank) {
+    snprintf(text, 96, "rank %d (%.64s, process %d)", rank, w->board->seat[rank].host,
+             w->board->seat[rank].pid);
+    return text;
+}
+
+/* What a rank has done last. */
+static void last_call(char *text, size_t room, const BoardSeat *s) {
+    BoardCall call;
+    char name[BOARD_CALL_ROOM];
+    uint64_t begun = atomic_load(&s->begun);
+    if (begun == 0 || !board_call(&call, s, begun - 1))
+        snprintf(text, room, "it has made no call");
+    else
+        snprintf(text, room, "its last call was %s, %.1f s ago", board_call_text(name, &call),
+                 clock_seconds() - call.begun);
+}
+
+static void dump(const Watchdog *w, char *where, size_t room) {
+    char path[160];
+    Err ignored; /* a file less: the verdict stands */
+    const char *folder = getenv("SAILS_DUMPS");
+    snprintf(path, sizeof path, "%.64s/sails-ranks.%d.json", folder ? folder : ".",
+             w->board->seat[w->leader].pid);
+    if (board_dump(w->board, path, &ignored))
+        snprintf(where, room, "; sails doctor --dumps %s shows what each rank did", path);
+}
+
+/* A rank that has failed by itself is the cause: what it ends with. 0: none has. */
+static int own_code(const Board *b) {
+    for (int r = 0; r < b->size; r++)
+        if (atomic_load(&b->seat[r].state) == SEAT_FAILED) return b->seat[r].code;
+    return 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void condemn(Watchdog *w, const char *format, ...) {
+    Board *b = w->board;
+    char where[256] = "";
+    va_list args;
+    if (atomic_flag_test_and_set(&b->taken)) return;
+    for (double until = clock_seconds() + HEARING; !own_code(b) && clock_seconds() < until;)
+        rest(PERIOD);
+    int code = own_code(b);
+    if (!code) { /* else its own line says it */
+        va_start(args, format);
+        vsnprintf(b->verdict, sizeof b->verdict, format, args);
+        va_end(args);
+        dump(w, where, sizeof where);
+        fprintf(stderr, "sails: %s%s\n", b->verdict, where);
+        fflush(stderr);
+    }
+    atomic_store(&b->code, code ? code : EXIT_RANK);
+}
+
+/* -------------------------------------------------------------------------------- looks -- */
+
+static bool same_call(const BoardCall *a, const BoardCall *b) {
+    return a->op == b->op && a->bytes == b->bytes && a->step == b->step &&
+           strcmp(a->what, b->what) == 0 && strcmp(a->phase, b->phase) == 0;
+}
+
+static void compare_calls(Watchdog *w) {
+    const BoardSeat *leader = &w->board->seat[w->leader];
+    uint64_t k = atomic_load(&w->compared);
+    BoardCall mine, theirs;
+    for (; board_call(&mine, w->own, k) && board_call(&theirs, leader, k); k++) {
+        char a[BOARD_CALL_ROOM], b[BOARD_CALL_ROOM], me[96], other[96];
+        if (w->rank == w->leader || same_call(&mine, &theirs)) continue;
+        condemn(w, "mismatched: %s is in %s, where %s is in %s", seat_name(me, w, w->rank),
+                board_call_text(a, &mine), seat_name(other, w, w->leader),
+                board_call_text(b, &theirs));
+        return;
+    }
+    atomic_store(&w->compared, k);
+}
+
+static void look_for_gone(Watchdog *w) {
+    for (int r = 0; r < w->board->size; r++) {
+        const BoardSeat *s = &w->board->seat[r];
+        char name[96], last[256];
+        int state = atomic_load(&s->state);
+        if (r == w->rank || (state != SEAT_WORKING && state != SEAT_LEFT)) continue;
+        if (board_process(s) && state != SEAT_LEFT) continue;
+        last_call(last, sizeof last, s);
+        condemn(w, "%s: %s %s; %s", state == SEAT_LEFT ? "left" : "gone", seat_name(name, w, r),
+                state == SEAT_LEFT ? "has ended before the others" : "was killed or has crashed",
+                last);
+        return;
+    }
+}
+
+/* The rank that has not come to call k and has shown no life for the longest; -1: all have come. */
+static int missing(const Watchdog *w, uint64_t k) {
+    int worst = -1;
+    for (int r = 0; r < w->board->size; r++) {
+        const BoardSeat *s = &w->board->seat[r];
+        if (atomic_load(&s->state) == SEAT_EMPTY || atomic_load(&s->begun) > k) continue;
+        if (worst < 0 || atomic_load(&s->beat) < atomic_load(&w->board->seat[worst].beat))
+            worst = r;
+    }
+    return worst;
+}
+
+static void look_at_wait(Watchdog *w) {
+    uint64_t ended = atomic_load(&w->own->ended);
+    BoardCall call;
+    char name[96], text[BOARD_CALL_ROOM], last[256];
+    double now = clock_seconds(), most = atomic_load(&w->deadline);
+    if (!board_call(&call, w->own, ended) || now - call.begun <= most) return;
+    int r = missing(w, ended);
+    board_call_text(text, &call);
+    if (r < 0) {
+        condemn(w, "slow: all ranks of %s have come to %s, and for %.1f s nothing has moved",
+                w->own->host, text, now - call.begun);
+        return;
+    }
+    const BoardSeat *s = &w->board->seat[r];
+    double silent = now - atomic_load(&s->beat);
+    if (silent <= most) return; /* it is at work */
+    bool stopped = board_process(s) == 'T' || board_process(s) == 't';
+    last_call(last, sizeof last, s);
+    condemn(w, "%s: %s has not come to %s, for %.1f s (deadline %.4g s)%s; %s",
+            stopped ? "stopped" : "missing", seat_name(name, w, r), text, silent, most,
+            stopped ? ": a signal has stopped it" : "", last);
+}
+
+static void end_soon(int code) {
+    rest(LAST_CALL);
+    _exit(code);
+}
+
+static void *watch(void *context) {
+    Watchdog *w = context;
+    while (!atomic_load(&w->closing)) {
+        int code = atomic_load(&w->board->code);
+        if (code) end_soon(code);
+        compare_calls(w);
+        look_for_gone(w);
+        look_at_wait(w);
+        rest(PERIOD);
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------- start and end -- */
+
+static void on_fail(void *context, const char *why) {
+    Watchdog *w = context;
+    char name[96];
+    condemn(w, "transport: %s: %s", seat_name(name, w, w->rank), why);
+    int code = atomic_load(&w->board->code);
+    for (; code == 0; code = atomic_load(&w->board->code)) rest(PERIOD);
+    comm_abort(w->comm, code);
+}
+
+static Watchdog *at_exit; /* exit() within a library or by mistake leaves the others waiting */
+static void on_exit_early(void) {
+    if (at_exit && atomic_load(&at_exit->own->state) == SEAT_WORKING)
+        atomic_store(&at_exit->own->state, SEAT_LEFT);
+}
+
+bool watchdog_open(Watchdog **to, Comm *c, Err *err) {
+    Watchdog *w = mem_array(1, sizeof *w);
+    TransportSeat seat = comm_seat(c);
+    *w = (Watchdog){.comm = c, .rank = seat.rank, .leader = seat.leader};
+    if (!board_open(&w->board, c, err)) {
+        free(w);
+        return false;
+    }
+    w->own = &w->board->seat[w->rank];
+    uint64_t calls = comm_work(c).calls; /* those before there was a board */
+    atomic_store(&w->own->begun, calls), atomic_store(&w->own->ended, calls);
+    atomic_store(&w->compared, calls);
+    comm_watch(c, &(CommWatch){on_begin, on_wait, on_end, on_fail, w});
+    sigset_t all, old; /* signals are for the program's own thread */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    CHECK(pthread_create(&w->thread, NULL, watch, w) == 0, "no thread for the watchdog");
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    at_exit = w;
+    atexit(on_exit_early);
+    *to = w;
+    return true;
+}
+
+void watchdog_done(Watchdog *w) {
+    atomic_store(&w->own->state, SEAT_DONE);
+}
+
+void watchdog_close(Watchdog *w) {
+    if (!w) return;
+    atomic_store(&w->closing, true);
+    pthread_join(w->thread, NULL);
+    at_exit = NULL;
+    board_close(w->board);
+    free(w);
+}
+
+/* How many have failed, and whether all of them with the same code; the first one's rank. One that
+ * is done may have, and has seen before this rank that all did. */
+static int count_failed(const Board *b, int *first, bool *alike) {
+    int n = 0;
+    *alike = true;
+    for (int r = b->size - 1; r >= 0; r--) {
+        int state = atomic_load(&b->seat[r].state);
+        if (state != SEAT_FAILED && !(state == SEAT_DONE && b->seat[r].code)) continue;
+        if (n++) *alike = *alike && b->seat[r].code == b->seat[*first].code;
+        *first = r;
+    }
+    return n;
+}
+
+bool watchdog_failed(Watchdog *w, const Err *err, bool *speaks) {
+    int first = w->rank, n = 0;
+    bool alike = false;
+    w->own->code = err->code;
+    snprintf(w->own->why, sizeof w->own->why, "%s", err->text);
+    atomic_store(&w->own->state, SEAT_FAILED);
+    for (double until = clock_seconds() + HEARING; clock_seconds() < until; rest(PERIOD)) {
+        n = count_failed(w->board, &first, &alike);
+        if (n == w->board->size) break;
+    }
+    bool together = n == w->board->size && alike;
+    *speaks = first == w->rank;
+    if (!together && !*speaks) rest(LAST_CALL); /* the first one's code is the job's */
+    return together;
+}

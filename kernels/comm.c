@@ -1,0 +1,231 @@
+/* comm.c - comm.h's calls: all of them are barriers and moves of a transport. */
+#include "kernels/comm.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "kernels/check.h"
+#include "kernels/comm_impl.h"
+#include "kernels/device.h"
+#include "kernels/op_scope.h"
+
+enum { BLOCK = 64, START_SECONDS = 600, RANK_FAILED = 5 /* EXIT_RANK, err.h */ };
+
+Comm *comm_make(const Transport *via, TransportSeat seat) {
+    Comm *c = calloc(1, sizeof *c);
+    CHECK(c, "out of memory");
+    *c = (Comm){.via = via, .seat = seat, .phase = "start", .deadline = START_SECONDS};
+    c->move = calloc((size_t)seat.size, sizeof *c->move);
+    CHECK(c->move, "out of memory");
+    return c;
+}
+
+int comm_rank(const Comm *c) {
+    return c ? c->seat.rank : 0;
+}
+int comm_size(const Comm *c) {
+    return c ? c->seat.size : 1;
+}
+bool comm_root(const Comm *c) {
+    return comm_rank(c) == 0;
+}
+TransportSeat comm_seat(const Comm *c) {
+    return c ? c->seat : (TransportSeat){.size = 1, .local_size = 1};
+}
+const char *comm_library(const Comm *c) {
+    return c->via->library();
+}
+void comm_watch(Comm *c, const CommWatch *watch) {
+    if (c) c->watch = *watch;
+}
+void comm_phase(Comm *c, const char *phase, int step, double deadline) {
+    if (c) c->phase = phase, c->step = step, c->deadline = deadline;
+}
+void comm_beat(Comm *c) {
+    if (c && c->watch.wait) c->watch.wait(c->watch.context);
+}
+CommWork comm_work(const Comm *c) {
+    return c ? c->work : (CommWork){0};
+}
+
+void comm_abort(Comm *c, int code) {
+    fflush(NULL);
+    c->via->abort(code);
+    _Exit(code);
+}
+
+/* ------------------------------------------------------------------------------ waiting -- */
+
+static void begin(Comm *c, enum CommOp op, const char *what, size_t bytes) {
+    CommCall call = {c->work.calls++, op, what, bytes, c->phase, c->step, c->deadline};
+    if (c->watch.begin) c->watch.begin(c->watch.context, &call);
+}
+
+static void end(Comm *c) {
+    if (c->watch.end) c->watch.end(c->watch.context);
+}
+
+static void give_up(Comm *c) {
+    if (c->watch.fail) c->watch.fail(c->watch.context, c->via->why());
+    fprintf(stderr, "sails: rank %d: %s\n", c->seat.rank, c->via->why());
+    comm_abort(c, RANK_FAILED);
+}
+
+/* A rank that waits for others leaves them the processors; one whose bytes move needs its own,
+ * because this MPI moves them only while it is asked. */
+enum Pace { RESTING, EAGER };
+static void wait_done(Comm *c, enum Pace pace, double *seconds) {
+    enum { LOOKS = 100 };
+    static const struct timespec rest = {0, 100000};
+    double start = op_clock();
+    for (int looks = 0;; looks++) {
+        enum TransportState state = c->via->poll();
+        if (state == TRANSPORT_DONE) break;
+        if (state == TRANSPORT_FAILED) give_up(c);
+        if (c->watch.wait) c->watch.wait(c->watch.context);
+        if (pace == EAGER || looks < LOOKS)
+            sched_yield();
+        else
+            nanosleep(&rest, NULL);
+    }
+    *seconds += op_clock() - start;
+}
+
+static void arrive(Comm *c) {
+    c->via->barrier();
+    wait_done(c, RESTING, &c->work.waited);
+}
+
+static void carry(Comm *c, const Move *move, int n, enum Pace pace, double *seconds) {
+    for (int i = 0; i < n; i++) c->work.sent += move[i].from_bytes;
+    c->via->move(move, n);
+    wait_done(c, pace, seconds);
+}
+
+void comm_carry(Comm *c, const Move *move, int n) {
+    carry(c, move, n, EAGER, &c->work.carried);
+}
+
+/* ---------------------------------------------------------------------- between the hosts -- */
+
+void comm_barrier(Comm *c, const char *what) {
+    if (!c) return;
+    begin(c, COMM_BARRIER, what, 0);
+    arrive(c);
+    end(c);
+}
+
+void comm_share(Comm *c, const char *what, void *all, size_t bytes) {
+    if (!c) return;
+    char *block = all;
+    int n = 0;
+    begin(c, COMM_SHARE, what, bytes);
+    for (int r = 0; r < c->seat.size; r++)
+        if (r != c->seat.rank)
+            c->move[n++] = (Move){r, block + (size_t)c->seat.rank * bytes, bytes,
+                                  block + (size_t)r * bytes, bytes};
+    carry(c, c->move, n, RESTING, &c->work.waited);
+    end(c);
+}
+
+void comm_broadcast(Comm *c, const char *what, void *p, size_t bytes) {
+    if (!c) return;
+    int n = 0;
+    begin(c, COMM_BROADCAST, what, bytes);
+    arrive(c);
+    if (c->seat.rank > 0)
+        c->move[n++] = (Move){0, NULL, 0, p, bytes};
+    else
+        for (int r = 1; r < c->seat.size; r++) c->move[n++] = (Move){r, p, bytes, NULL, 0};
+    comm_carry(c, c->move, n);
+    end(c);
+}
+
+static void *copy_of(const void *own, size_t n) {
+    void *p = malloc(n ? n : 1);
+    CHECK(p, "out of memory: %zu bytes", n);
+    if (n) memcpy(p, own, n);
+    return p;
+}
+
+void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void **part,
+                  size_t *n) {
+    if (!c) {
+        part[0] = copy_of(own, own_n), n[0] = own_n;
+        return;
+    }
+    size_t *size = calloc((size_t)c->seat.size, sizeof *size);
+    CHECK(size, "out of memory");
+    size[c->seat.rank] = own_n;
+    comm_share(c, what, size, sizeof *size);
+    int moves = 0;
+    begin(c, COMM_COLLECT, what, 0);
+    for (int r = 0; r < c->seat.size && c->seat.rank == 0; r++) {
+        n[r] = size[r];
+        part[r] = r ? malloc(n[r] ? n[r] : 1) : copy_of(own, own_n);
+        CHECK(part[r], "out of memory: %zu bytes", n[r]);
+        if (r) c->move[moves++] = (Move){r, NULL, 0, part[r], n[r]};
+    }
+    if (c->seat.rank > 0) c->move[moves++] = (Move){0, own, own_n, NULL, 0};
+    comm_carry(c, c->move, moves);
+    end(c);
+    free(size);
+}
+
+/* -------------------------------------------------------------------- between the devices -- */
+
+CommPart comm_part(const Comm *c, size_t n, int rank) {
+    size_t blocks = (n + BLOCK - 1) / BLOCK, size = (size_t)comm_size(c);
+    size_t each = (blocks + size - 1) / size * BLOCK, at = each * (size_t)rank;
+    if (at > n) at = n;
+    return (CommPart){at, n - at < each ? n - at : each};
+}
+
+void comm_exchange(Comm *c, Exec *ex, const char *what, float *parts, const float *x, size_t n,
+                   int givers) {
+    CHECK(givers >= 0 && givers <= comm_size(c), "%d givers", givers);
+    int me = comm_rank(c), moves = 0;
+    CommPart own = comm_part(c, n, me);
+    if (me < givers)
+        exec_copy(ex, parts + (size_t)me * own.n, x + own.at, own.n * sizeof *parts);
+    if (!c) return;
+    begin(c, COMM_EXCHANGE, what, n * sizeof *x);
+    arrive(c);
+    for (int r = 0; r < c->seat.size; r++) {
+        CommPart theirs = comm_part(c, n, r);
+        if (r == me) continue;
+        c->move[moves++] = (Move){r, x + theirs.at, me < givers ? theirs.n * sizeof *x : 0,
+                                  parts + (size_t)r * own.n, r < givers ? own.n * sizeof *x : 0};
+    }
+    ex->device->move(ex, c, c->move, moves);
+    end(c);
+}
+
+void comm_all_gather(Comm *c, Exec *ex, const char *what, float *x, size_t n) {
+    if (!c) return;
+    int me = comm_rank(c), moves = 0;
+    CommPart own = comm_part(c, n, me);
+    begin(c, COMM_ALL_GATHER, what, n * sizeof *x);
+    arrive(c);
+    for (int r = 0; r < c->seat.size; r++) {
+        CommPart theirs = comm_part(c, n, r);
+        if (r != me)
+            c->move[moves++] =
+                (Move){r, x + own.at, own.n * sizeof *x, x + theirs.at, theirs.n * sizeof *x};
+    }
+    ex->device->move(ex, c, c->move, moves);
+    end(c);
+}
+
+void comm_close(Comm *c) {
+    if (!c) return;
+    begin(c, COMM_CLOSE, "", 0);
+    arrive(c);
+    c->via->close();
+    end(c);
+    free(c->move);
+    free(c);
+}

@@ -1,0 +1,20 @@
+/* comm_impl.h - what comm.c and comm_open.c share. */
+#ifndef SAILS_COMM_IMPL_H
+#define SAILS_COMM_IMPL_H
+
+#include "kernels/comm.h"
+
+struct Comm {
+    const Transport *via;
+    TransportSeat seat;
+    Move *move; /* (seat.size) of the call under way */
+    CommWatch watch;
+    const char *phase;
+    int step;
+    double deadline;
+    CommWork work;
+};
+
+Comm *comm_make(const Transport *via, TransportSeat seat);
+
+#endif
