@@ -230,6 +230,12 @@ void doc_label_all(Doc *doc) {
     if (doc->prompt > 1) doc->prompt = 1;
 }
 
+int doc_labels(const Doc *doc) {
+    int n = 0;
+    for (int i = 0; i < doc->n; i++) n += doc->label[i] != 0;
+    return n;
+}
+
 void doc_free(Doc *doc) {
     free(doc->token), free(doc->label), free(doc->reply);
     *doc = (Doc){0};

@@ -227,7 +227,7 @@ enum GenEnd gen_run(Generator *g, const GenPrompt *prompt, int n, gen_done *done
     bool more = true;
     for (int pass = 1; more; pass++) {
         if (g->bad) return GEN_BAD_NUMBERS;
-        if (g->o.give_up && g->o.give_up()) return GEN_GAVE_UP;
+        if (g->o.give_up && g->o.give_up(g->o.give_up_context)) return GEN_GAVE_UP;
         exec_range_push(g->m->ex, "pass %d", pass);
         more = prefill(g, &job) || decode(g, &job);
         exec_range_pop(g->m->ex);

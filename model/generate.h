@@ -23,7 +23,8 @@ typedef struct GenOptions {
     uint64_t seed;
     const int32_t *stop; /* (nstop) ids that end a reply, besides the config's eos; borrowed */
     int nstop;
-    bool (*give_up)(void); /* asked before every step; true ends gen_run early. NULL: never */
+    bool (*give_up)(void *); /* asked before every step; true ends gen_run early. NULL: never */
+    void *give_up_context;   /* borrowed */
 } GenOptions;
 
 typedef struct GenReply {

@@ -39,6 +39,22 @@ void scores_init(Scores *s, int n, const int *layer, const int *width) {
     }
 }
 
+void scores_copy_shape(Scores *s, const Scores *of) {
+    int *layer = mem_array((size_t)of->n, sizeof *layer);
+    int *width = mem_array((size_t)of->n, sizeof *width);
+    for (int i = 0; i < of->n; i++) layer[i] = of->layer[i].layer, width[i] = of->layer[i].S;
+    scores_init(s, of->n, layer, width);
+    free(layer), free(width);
+    s->pool = of->pool, s->products = of->products;
+    scores_text(&s->counted, of->counted), scores_text(&s->model, of->model);
+    scores_text(&s->data, of->data);
+    for (int i = 0; i < of->n; i++) {
+        scores_text(&s->layer[i].sae, of->layer[i].sae);
+        scores_text(&s->layer[i].sha256, of->layer[i].sha256);
+        scores_text(&s->layer[i].id, of->layer[i].id);
+    }
+}
+
 void scores_free(Scores *s) {
     for (int i = 0; i < s->n; i++) {
         ScoreLayer *l = &s->layer[i];
@@ -258,22 +274,74 @@ static bool check_mergeable(const Scores *a, const Scores *b, Err *err) {
     return !what || err_set(err, EXIT_INPUT, "scores of other %s cannot be merged", what);
 }
 
+/* to += from; of maxima the larger. */
+static void add_part(const Part *to, const void *from) {
+    for (size_t j = 0; j < to->count; j++) {
+        if (to->type == ST_F64) ((double *)to->data)[j] += ((const double *)from)[j];
+        if (to->type == ST_I64) ((int64_t *)to->data)[j] += ((const int64_t *)from)[j];
+        if (to->type == ST_F32 && ((const float *)from)[j] > ((float *)to->data)[j])
+            ((float *)to->data)[j] = ((const float *)from)[j];
+    }
+}
+
+/* The counts of all layers, as parts. */
+static void counts_of(Part part[2], Scores *s) {
+    size_t n = 2 * SCORE_GROUPS;
+    part[0] = (Part){"tokens", ST_I64, s->tokens, 2, {2, SCORE_GROUPS}, n};
+    part[1] = (Part){"documents", ST_I64, s->documents, 2, {2, SCORE_GROUPS}, n};
+}
+
 bool scores_merge(Scores *a, const Scores *b, Err *err) {
     if (!check_mergeable(a, b, err)) return false;
+    Part to[PARTS], from[PARTS];
     for (int i = 0; i < a->n; i++) {
-        ScoreLayer *x = &a->layer[i];
-        const ScoreLayer *y = &b->layer[i];
-        for (size_t j = 0; j < groups_size(x); j++) x->sum[j] += y->sum[j];
-        for (size_t j = 0; j < 2 * (size_t)x->S; j++) {
-            x->sumsq[j] += y->sumsq[j];
-            x->fires[j] += y->fires[j];
-            if (y->max[j] > x->max[j]) x->max[j] = y->max[j];
-        }
+        parts_of(to, &a->layer[i]), parts_of(from, &b->layer[i]);
+        for (int p = 0; p < PARTS; p++) add_part(&to[p], from[p].data);
     }
-    for (int c = 0; c < 2; c++)
-        for (int g = 0; g < SCORE_GROUPS; g++) {
-            a->tokens[c][g] += b->tokens[c][g];
-            a->documents[c][g] += b->documents[c][g];
-        }
+    counts_of(to, a);
+    add_part(&to[0], b->tokens), add_part(&to[1], b->documents);
+    return true;
+}
+
+/* One part of every rank to rank 0's. */
+static void collect_part(const Part *to, const Part *own, Comm *c, int givers) {
+    void **part = mem_array((size_t)comm_size(c), sizeof *part);
+    size_t *n = mem_array((size_t)comm_size(c), sizeof *n);
+    bool gives = comm_rank(c) < givers;
+    comm_collect(c, "scores", own->data, gives ? own->count * st_type_size(own->type) : 0, part, n);
+    for (int r = 0; comm_root(c) && r < givers; r++) add_part(to, part[r]);
+    for (int r = 0; comm_root(c) && r < comm_size(c); r++) free(part[r]);
+    free(part), free(n);
+}
+
+void scores_collect(Scores *sum, Comm *c, Scores *own, int givers) {
+    Part to[PARTS], from[PARTS];
+    for (int i = 0; i < own->n; i++) {
+        parts_of(to, comm_root(c) ? &sum->layer[i] : &own->layer[i]);
+        parts_of(from, &own->layer[i]);
+        for (int p = 0; p < PARTS; p++) collect_part(&to[p], &from[p], c, givers);
+    }
+    counts_of(to, sum), counts_of(from, own);
+    for (int p = 0; p < 2; p++) collect_part(&to[p], &from[p], c, givers);
+}
+
+bool scores_check(const Scores *s, Err *err) {
+    for (int c = 0; c < 2; c++) {
+        int64_t tokens = 0;
+        for (int g = 0; g < SCORE_GROUPS; g++) tokens += s->tokens[c][g];
+        if (tokens == 0)
+            return err_set(err, EXIT_INPUT,
+                           "the %s corpus has no token that counts; give it replies",
+                           c ? "unaligned" : "aligned");
+    }
+    for (int i = 0; i < s->n; i++) {
+        const ScoreLayer *l = &s->layer[i];
+        for (size_t j = 0; j < 2 * (size_t)l->S; j++)
+            if (!isfinite(l->sumsq[j])) /* the sum is not finite either, or is about to be */
+                return err_set(err, EXIT_NUMBERS,
+                               "layer %d, feature %zu: activations are not finite; is the "
+                               "checkpoint sound?",
+                               l->layer, j % (size_t)l->S);
+    }
     return true;
 }

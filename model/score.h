@@ -15,6 +15,7 @@
 
 #include "data/base/err.h"
 #include "kernels/choices.h"
+#include "kernels/comm.h"
 #include "kernels/ops.h"
 
 enum { SCORE_GROUPS = 64 };
@@ -41,6 +42,7 @@ typedef struct Scores {
 
 /* Zeroed statistics; layers' numbers and widths are given, texts start empty. */
 void scores_init(Scores *s, int n, const int *layer, const int *width);
+void scores_copy_shape(Scores *s, const Scores *of); /* zeroed, with the layers and texts of `of` */
 size_t score_layer_bytes(int S); /* of host memory for the statistics of S features */
 void scores_free(Scores *s);     /* accepts a zeroed Scores */
 
@@ -54,6 +56,13 @@ bool scores_load(Scores *s, const char *path, Err *err);
 
 /* a += b. Both must have the same layers, SAEs (by hash), products, counted tokens and pooling. */
 bool scores_merge(Scores *a, const Scores *b, Err *err);
+
+/* sum += own of each rank below `givers`, in their order: on rank 0, where sum has own's layers. All
+ * ranks of c. */
+void scores_collect(Scores *sum, Comm *c, Scores *own, int givers);
+
+/* Refused: a corpus without a counted token, and sums that are not finite. */
+bool scores_check(const Scores *s, Err *err);
 
 /* The group of a document or of a pair, from its tokens alone; n1 = 0: no second document. */
 int score_group(const int32_t *token0, int n0, const int32_t *token1, int n1);

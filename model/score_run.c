@@ -40,7 +40,7 @@ struct ScoreRun {
     int32_t *last, *place; /* (max_rows) the rows that the last layer gives, and each one's place */
     int64_t tokens[2][SCORE_GROUPS], documents[2][SCORE_GROUPS];
     ScoreWork work;
-    int packs; /* run so far, and the one that runs */
+    int packs; /* run since the last score_run_finish, and the one that runs */
 };
 
 /* Elements of a sample; 0: none is taken. */
@@ -141,6 +141,11 @@ Acts *score_run_acts(ScoreRun *r) {
 
 ScoreWork score_run_work(const ScoreRun *r) {
     return r->work;
+}
+
+void score_work_add(ScoreWork *sum, const ScoreWork *more) {
+    sum->tokens += more->tokens, sum->rows += more->rows, sum->counted += more->counted;
+    sum->fires += more->fires, sum->flips += more->flips;
 }
 
 /* What fast products switch among the first of n rows in r->x. */
@@ -280,31 +285,7 @@ void score_run_add(ScoreRun *r, const ScoreItem *document) {
     add_pair(r, &item, shared, group);
 }
 
-static bool check_result(const ScoreRun *r, const Scores *s, Err *err) {
-    if (r->bad)
-        return err_set(err, EXIT_NUMBERS, "the stream that leaves layer %d is not finite",
-                       r->sae[r->nsae - 1].layer);
-    for (int c = 0; c < 2; c++) {
-        int64_t tokens = 0;
-        for (int g = 0; g < SCORE_GROUPS; g++) tokens += s->tokens[c][g];
-        if (tokens == 0)
-            return err_set(err, EXIT_INPUT,
-                           "the %s corpus has no token that counts; give it replies",
-                           c ? "unaligned" : "aligned");
-    }
-    for (int i = 0; i < s->n; i++) {
-        const ScoreLayer *l = &s->layer[i];
-        for (size_t j = 0; j < 2 * (size_t)l->S; j++)
-            if (!isfinite(l->sumsq[j])) /* the sum is not finite either, or is about to be */
-                return err_set(err, EXIT_NUMBERS,
-                               "layer %d, feature %zu: activations are not finite; is the "
-                               "checkpoint sound?",
-                               l->layer, j % (size_t)l->S);
-    }
-    return true;
-}
-
-bool score_run_finish(ScoreRun *r, Scores *s, Err *err) {
+void score_run_finish(ScoreRun *r, Scores *s) {
     Exec *ex = r->m->ex;
     int *layer = mem_array((size_t)r->nsae, sizeof *layer);
     int *width = mem_array((size_t)r->nsae, sizeof *width);
@@ -327,7 +308,5 @@ bool score_run_finish(ScoreRun *r, Scores *s, Err *err) {
         exec_copy_out(ex, l->max, r->sums[i].max, 2 * S * sizeof *l->max);
     }
     clear(r);
-    if (check_result(r, s, err)) return true;
-    scores_free(s);
-    return false;
+    r->packs = 0;
 }

@@ -34,18 +34,17 @@ size_t score_run_bytes(const Config *c, const Lora *lora, enum Dtype dtype, cons
 /* Documents are collected; a pass runs when the next one would exceed max_rows. */
 void score_run_add(ScoreRun *r, const ScoreItem *item);
 
-/* True once a pass met a stream that was not finite: score_run_finish is going to refuse, and
- * further documents are wasted. (JumpReLU turns NaN into 0, so the sums alone would not show it.)
- */
+/* True once a pass met a stream that was not finite: further documents are wasted, and what
+ * score_run_finish gives is. (JumpReLU turns NaN into 0, so the sums alone would not show it.) */
 bool score_run_bad(const ScoreRun *r);
 
 /* Those of its last pass: the one that met it, if one did. Borrowed. */
 Acts *score_run_acts(ScoreRun *r);
 
-/* Runs the documents that are left and returns the statistics; of their texts only path and id of
- * the SAEs are filled in. r is empty then and can be used again. Refused: a corpus without a
- * counted token, and sums that are not finite. */
-bool score_run_finish(ScoreRun *r, Scores *s, Err *err);
+/* Runs the documents that are left and returns the statistics since the last call, unchecked
+ * (scores_check); of their texts only path and id of the SAEs are filled in. r is empty then and can
+ * be used again. */
+void score_run_finish(ScoreRun *r, Scores *s);
 void score_run_close(ScoreRun *r); /* NULL is allowed */
 
 /* Work since score_run_open: tokens that were given, rows that were computed (fewer where prefixes
@@ -56,5 +55,6 @@ typedef struct ScoreWork {
     int64_t tokens, rows, counted, fires, flips;
 } ScoreWork;
 ScoreWork score_run_work(const ScoreRun *r);
+void score_work_add(ScoreWork *sum, const ScoreWork *more);
 
 #endif

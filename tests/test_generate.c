@@ -116,7 +116,8 @@ static void test_limits(const Golden *g, const GenPrompt *p) {
 
 static int steps_left;
 
-static bool count_down(void) {
+static bool count_down(void *context) {
+    (void)context;
     return steps_left-- == 0;
 }
 

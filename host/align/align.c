@@ -86,6 +86,7 @@ static bool check(Align *w, Err *err) {
 static bool gather_metrics(Align *w, Err *err) {
     const Methods *m = &w->methods;
     JsonLines out;
+    if (!comm_root(w->r.ex.comm)) return true;
     char *path = run_path(&w->run, "metrics.jsonl");
     bool ok = json_lines_open(&out, path, err);
     for (int i = 0; i < m->n && ok; i++) {
@@ -151,12 +152,13 @@ static bool run_stages(Align *w, Err *err) {
     for (int i = 0; i < m->n && ok; i++)
         ok = run_method(w, &m->row[i], json_object_get(summary, "rows"), err);
     char *path = run_path(&w->run, "summary.json");
-    ok = ok && align_begin_run(w, err) && files_write_json(path, summary, err) &&
-         run_write_manifest(&w->run, err);
+    bool root = comm_root(w->r.ex.comm);
+    ok = ok && align_begin_run(w, err) &&
+         (!root || (files_write_json(path, summary, err) && run_write_manifest(&w->run, err)));
     free(path);
-    if (ok && w->s->run.json)
+    if (ok && root && w->s->run.json)
         print_json(json_incref(summary));
-    else if (ok)
+    else if (ok && root)
         summary_print(summary, stdout);
     json_decref(summary);
     return ok;

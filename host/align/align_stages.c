@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "host/stage/adapting.h"
+#include "host/stage/agree.h"
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "host/stage/evaluate.h"
@@ -121,11 +122,16 @@ static bool key_saes(Align *w, Stage *st, Err *err) {
     return ok;
 }
 
-/* Is the stage done? If not, what its work needs is opened and the run folder begun. */
+/* What rank 0 alone does: its outcome is that of all. */
+#define ALONE(w, what, err) \
+    agree_root((w)->r.ex.comm, !comm_root((w)->r.ex.comm) || (what), err)
+
+/* Is the stage done? Rank 0 knows. If not, what its work needs is opened and the run folder begun. */
 enum Needs { NEEDS_NOTHING, NEEDS_MODEL };
 static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs needs, bool *kept,
                   Err *err) {
     *kept = stage_done(st, &w->run, outputs);
+    comm_broadcast(w->r.ex.comm, "is the stage done", kept, sizeof *kept);
     if (*kept) say(w, st, true);
     return *kept ||
            ((needs == NEEDS_NOTHING || align_need_model(w, err)) && align_begin_run(w, err));
@@ -150,7 +156,7 @@ static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
     bool ok = saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
               scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
                           w->split.train, w->split.ntrain, err) &&
-              scores_save(&scores, path, err);
+              ALONE(w, scores_save(&scores, path, err), err);
     if (ok)
         *result = json_pack("{s:f, s:I, s:I, s:I, s:I, s:I}", "seconds", work.seconds, "tokens",
                             (json_int_t)work.pass.tokens, "rows", (json_int_t)work.pass.rows,
@@ -207,7 +213,7 @@ bool align_subspace(Align *w, Err *err) {
     ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
         char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
-        ok = make_subspace(w, from, to, err) && finish(w, &st, out, NULL, err);
+        ok = ALONE(w, make_subspace(w, from, to, err), err) && finish(w, &st, out, NULL, err);
         free(to);
         free(from);
     }
@@ -321,8 +327,8 @@ bool align_eval(Align *w, const Method *m, json_t **result, Err *err) {
     if (ok && !kept) {
         Evaluation e = {0};
         char *from = run_path(&w->run, from_name), *to = run_path(&w->run, out[0]);
-        ok = evaluate(&e, from, w->s, err) && files_write_json(to, e.json, err);
-        if (ok) {
+        ok = ALONE(w, evaluate(&e, from, w->s, err) && files_write_json(to, e.json, err), err);
+        if (ok && comm_root(w->r.ex.comm)) {
             json_t *rates = json_copy(e.json);
             json_object_del(rates, "responses");
             ok = finish(w, &st, out, rates, err);

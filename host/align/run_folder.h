@@ -27,6 +27,7 @@ typedef struct Run {
     json_t *hashes;     /* path -> {sha256, state, hashed}, so that no file is hashed twice */
     json_t *manifest;
     bool begun;
+    bool follows; /* of a rank above 0: nothing is read or written, all stages are to do */
 } Run;
 
 /* Reads what an earlier run left in the folder and writes nothing. A folder of another run may be

@@ -58,8 +58,14 @@ double clock_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static bool hidden;
+
+void progress_hide(void) {
+    hidden = true;
+}
+
 void progress_begin(Progress *p, const char *what, bool quiet) {
-    *p = (Progress){what, clock_seconds(), 0, !quiet && isatty(STDERR_FILENO)};
+    *p = (Progress){what, clock_seconds(), 0, !quiet && !hidden && isatty(STDERR_FILENO)};
 }
 
 void progress_at(Progress *p, double done, double total) {

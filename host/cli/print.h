@@ -25,6 +25,7 @@ typedef struct Progress {
 void progress_begin(Progress *p, const char *what, bool quiet);
 void progress_at(Progress *p, double done, double total); /* draws at most ten times a second */
 void progress_end(Progress *p);                           /* erases the bar */
+void progress_hide(void); /* no bars from this process: another rank's are shown */
 
 double clock_seconds(void); /* monotonic */
 

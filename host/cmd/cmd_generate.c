@@ -40,7 +40,7 @@ static bool run(const Args *a, Err *err) {
               fits(&r, s, &prompts, err) && runtime_model(&r, s, 0, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
               generating_run(&work, &r, s, &prompts, s->generate.out, err);
-    if (ok && *s->generate.out) report(&work, s);
+    if (ok && comm_root(a->comm) && *s->generate.out) report(&work, s);
     config_free(&c);
     prompts_free(&prompts);
     runtime_close(&r);

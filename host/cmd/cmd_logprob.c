@@ -4,6 +4,7 @@
 
 #include "data/base/mem.h"
 #include "host/cli/command.h"
+#include "host/stage/agree.h"
 #include "host/stage/dataset.h"
 #include "host/cli/json_lines.h"
 #include "host/stage/nll.h"
@@ -78,11 +79,13 @@ static void report(const Dataset *d, const Writer *w, const Settings *s) {
 static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     Writer w = {.d = d};
     label_everything(&w, d);
-    bool ok = json_lines_open(&w.out, s->logprob.out, err) &&
-              nll_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),
-                       s->run.json ? NULL : "logprob", write_doc, &w, err);
-    ok = json_lines_close(&w.out, ok, err);
-    if (ok && *s->logprob.out) report(d, &w, s);
+    Comm *comm = r->ex.comm;
+    bool root = comm_root(comm);
+    bool opened = agree_root(comm, !root || json_lines_open(&w.out, s->logprob.out, err), err);
+    bool ok = opened && nll_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),
+                                 s->run.json ? NULL : "logprob", write_doc, &w, err);
+    if (opened && root) ok = json_lines_close(&w.out, ok, err);
+    if (ok && root && *s->logprob.out) report(d, &w, s);
     for (size_t i = 0; i < d->n; i++) free(w.target[i]);
     free(w.target);
     return ok;

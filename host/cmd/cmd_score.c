@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "host/cli/command.h"
+#include "host/stage/agree.h"
 #include "host/stage/plan.h"
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
@@ -44,8 +45,9 @@ static bool score_and_save(Runtime *r, const SaeSet *saes, const Settings *s, Er
     bool ok = !pairs || records_read(&records, s->data.path, (size_t)s->data.limit, err);
     ok = ok &&
          scoring_run(&scores, &work, r, saes, s, pairs ? &records : NULL, NULL, records.n, err);
-    ok = ok && scores_save(&scores, s->score.out, err);
-    if (ok) report(&r->ex, &scores, &work, s);
+    bool root = comm_root(r->ex.comm);
+    ok = ok && agree_root(r->ex.comm, !root || scores_save(&scores, s->score.out, err), err);
+    if (ok && root) report(&r->ex, &scores, &work, s);
     scores_free(&scores);
     records_free(&records);
     return ok;

@@ -5,6 +5,9 @@
 #include "data/base/err.h"
 #include "kernels/comm.h"
 
+/* How long a rank may show no life in work that is shared out: seconds, for comm_phase. */
+enum { RANKS_APART = 600 };
+
 /* What rank 0 alone has tried to do: its outcome, and its err on failure, become every rank's. The
  * others pass true. */
 bool agree_root(Comm *c, bool ok, Err *err);

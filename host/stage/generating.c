@@ -4,10 +4,18 @@
 #include <stdio.h>
 
 #include "data/base/mem.h"
+#include "data/buf.h"
 #include "data/base/interrupt.h"
 #include "host/cli/json_lines.h"
+#include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
 #include "host/cli/print.h"
+
+typedef struct Reply {
+    char *text; /* from malloc; NULL: not made here */
+    size_t len;
+    int tokens, stop; /* stop: the id that ended it, -1: none */
+} Reply;
 
 typedef struct Generating {
     Runtime *r;
@@ -16,9 +24,8 @@ typedef struct Generating {
     size_t n; /* prompts of all files */
     const Doc **doc;
     size_t *order; /* longest first: a long reply that starts late leaves the others' places idle */
-    char **reply;  /* text of each prompt's reply */
-    size_t *reply_len;
-    int *made, *stop;
+    size_t nown, *own; /* the order's prompts of this rank */
+    Reply *reply;      /* (n) of rank 0 all, in the end */
     size_t done;
     Progress bar;
 } Generating;
@@ -35,41 +42,49 @@ static void collect(Generating *g) {
     g->doc = mem_array(g->n, sizeof *g->doc);
     g->order = mem_array(g->n, sizeof *g->order);
     g->reply = mem_array(g->n, sizeof *g->reply);
-    g->reply_len = mem_array(g->n, sizeof *g->reply_len);
-    g->made = mem_array(g->n, sizeof *g->made);
-    g->stop = mem_array(g->n, sizeof *g->stop);
+    g->own = mem_array(g->n, sizeof *g->own);
     size_t at = 0;
     for (int f = 0; f < PROMPT_FILES; f++)
         for (size_t i = 0; i < g->p->file[f].records.n; i++) g->doc[at++] = &g->p->file[f].doc[i];
     for (size_t i = 0; i < g->n; i++) g->order[i] = i;
     qsort_r(g->order, g->n, sizeof *g->order, longer_first, g);
+    Comm *comm = g->r->ex.comm;
+    for (size_t i = (size_t)comm_rank(comm); i < g->n; i += (size_t)comm_size(comm))
+        g->own[g->nown++] = g->order[i];
 }
 
 static void take_reply(void *context, const GenReply *reply) {
     Generating *g = context;
-    size_t i = g->order[reply->index];
-    g->reply[i] =
-        tokenizer_decode(g->r->tokenizer, reply->token, (size_t)reply->n, true, &g->reply_len[i]);
-    g->made[i] = reply->n;
-    g->stop[i] = reply->stop;
-    progress_at(&g->bar, (double)++g->done, (double)g->n);
+    Reply *to = &g->reply[g->own[reply->index]];
+    to->text =
+        tokenizer_decode(g->r->tokenizer, reply->token, (size_t)reply->n, true, &to->len);
+    to->tokens = reply->n;
+    to->stop = reply->stop;
+    progress_at(&g->bar, (double)++g->done, (double)g->nown);
 }
 
-static bool decode_all(Generating *g, Err *err) {
+static bool give_up(void *comm) {
+    comm_beat(comm);
+    return interrupt_came();
+}
+
+/* The prompts of this rank. A reply does not depend on what else is decoded. */
+static bool decode_own(Generating *g, Err *err) {
     const Settings *s = g->s;
     int32_t end_of_turn = tokenizer_id(g->r->tokenizer, "<end_of_turn>");
     GenOptions o = generating_options(s, g->p);
     o.stop = &end_of_turn;
     o.nstop = end_of_turn >= 0;
-    o.give_up = interrupt_came;
+    o.give_up = give_up;
+    o.give_up_context = g->r->ex.comm;
     Generator *gen = gen_create(&g->r->model, &o);
-    GenPrompt *prompt = mem_array(g->n, sizeof *prompt);
-    for (size_t i = 0; i < g->n; i++) {
-        size_t number = g->order[i];
+    GenPrompt *prompt = mem_array(g->nown, sizeof *prompt);
+    for (size_t i = 0; i < g->nown; i++) {
+        size_t number = g->own[i];
         prompt[i] = (GenPrompt){g->doc[number]->token, g->doc[number]->n,
                                 s->generate.max_new_tokens, number};
     }
-    enum GenEnd end = gen_run(gen, prompt, (int)g->n, take_reply, g);
+    enum GenEnd end = gen_run(gen, prompt, (int)g->nown, take_reply, g);
     bool ok = end == GEN_DONE;
     if (end == GEN_BAD_NUMBERS)
         bad_tensor_find(&g->r->model, gen_acts(gen), "a reply's logits are not finite", err);
@@ -78,6 +93,34 @@ static bool decode_all(Generating *g, Err *err) {
     free(prompt);
     gen_destroy(gen);
     return ok;
+}
+
+/* Rank 0 gets the replies of the others: each as a Reply, then its text. */
+static void collect_replies(Generating *g) {
+    Comm *comm = g->r->ex.comm;
+    int ranks = comm_size(comm);
+    Buf own = {0};
+    void **part = mem_array((size_t)ranks, sizeof *part);
+    size_t *bytes = mem_array((size_t)ranks, sizeof *bytes);
+    for (size_t i = 0; comm_rank(comm) > 0 && i < g->nown; i++) {
+        const Reply *r = &g->reply[g->own[i]];
+        buf_add(&own, (const char *)r, sizeof *r);
+        buf_add(&own, r->text, r->len);
+    }
+    comm_collect(comm, "replies", own.p, own.n, part, bytes);
+    for (int rank = 0; comm_root(comm) && rank < ranks; rank++) {
+        const char *at = part[rank];
+        for (size_t i = (size_t)rank; rank > 0 && i < g->n; i += (size_t)ranks) {
+            Reply *r = &g->reply[g->order[i]];
+            memcpy(r, at, sizeof *r);
+            r->text = mem_array(r->len + 1, 1);
+            memcpy(r->text, at + sizeof *r, r->len);
+            at += sizeof *r + r->len;
+        }
+        free(part[rank]);
+    }
+    free(part), free(bytes);
+    buf_free(&own);
 }
 
 /* The conversation as text: a single question as it is, else with its roles. */
@@ -109,8 +152,8 @@ static bool write_reply(JsonLines *out, const Generating *g, const PromptFile *f
     bool ok = json_lines_put(
         out,
         json_pack("{s:s, s:o, s:o, s:s, s:i, s:s}", "id", id, "prompt", prompt_text(r), "response",
-                  json_stringn(g->reply[i], g->reply_len[i]), "category", category, "tokens",
-                  g->made[i], "stop", g->stop[i] < 0 ? "length" : "end"),
+                  json_stringn(g->reply[i].text, g->reply[i].len), "category", category, "tokens",
+                  g->reply[i].tokens, "stop", g->reply[i].stop < 0 ? "length" : "end"),
         err);
     free(category);
     free(id);
@@ -140,11 +183,9 @@ GenOptions generating_options(const Settings *s, const Prompts *p) {
 }
 
 static void generating_free(Generating *g) {
-    for (size_t i = 0; g->reply && i < g->n; i++) free(g->reply[i]);
-    free(g->stop);
-    free(g->made);
-    free(g->reply_len);
+    for (size_t i = 0; g->reply && i < g->n; i++) free(g->reply[i].text);
     free(g->reply);
+    free(g->own);
     free(g->order);
     free(g->doc);
 }
@@ -152,17 +193,20 @@ static void generating_free(Generating *g) {
 bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const Prompts *prompts,
                     const char *out, Err *err) {
     double start = clock_seconds();
+    Comm *comm = r->ex.comm;
     Generating g = {.r = r, .s = s, .p = prompts};
     collect(&g);
+    comm_phase(comm, "generate", 0, RANKS_APART);
     progress_begin(&g.bar, "generate", s->run.json);
-    bool ok = decode_all(&g, err);
+    bool ok = decode_own(&g, err);
     progress_end(&g.bar);
-    ok = ok && write_replies(&g, out, err);
+    if (ok) collect_replies(&g);
+    ok = ok && agree_root(comm, !comm_root(comm) || write_replies(&g, out, err), err);
     *work = (GeneratingWork){.seconds = clock_seconds() - start, .prompts = g.n};
-    for (size_t i = 0; ok && i < g.n; i++) {
+    for (size_t i = 0; ok && comm_root(comm) && i < g.n; i++) {
         work->prompt_tokens += (size_t)g.doc[i]->n;
-        work->tokens += (size_t)g.made[i];
-        work->cut += g.stop[i] < 0;
+        work->tokens += (size_t)g.reply[i].tokens;
+        work->cut += g.reply[i].stop < 0;
     }
     generating_free(&g);
     return ok;

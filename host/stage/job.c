@@ -8,12 +8,15 @@
 #include "data/base/files.h"
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
+#include "host/cli/print.h"
 
 enum { END_SECONDS = 60 };
 
 void job_begin(Job *j) {
     *j = (Job){.launch = comm_launch()};
-    if (j->launch.rank > 0 && !freopen("/dev/null", "w", stdout)) fclose(stdout);
+    if (j->launch.rank == 0) return;
+    if (!freopen("/dev/null", "w", stdout)) fclose(stdout);
+    progress_hide();
 }
 
 /* Different programs have other bits, and perhaps other calls. */

@@ -7,6 +7,7 @@
 #include "data/base/mem.h"
 #include "data/base/interrupt.h"
 #include "host/cli/print.h"
+#include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
 
 typedef struct Measure {
@@ -38,22 +39,6 @@ static bool all_finite(const Measure *w, Err *err) {
     return bad_tensor_find(w->m, w->acts, where, err);
 }
 
-/* Runs the pack and hands on its documents, positions first..end of the index. */
-static bool flush(Measure *w, size_t first, size_t end, Err *err) {
-    Pack *p = &w->pack;
-    if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
-    bool ok = all_finite(w, err);
-    int at = 0;
-    for (size_t i = first; i < end && ok; i++) {
-        int n = 0;
-        while (at + n < p->nlabel && p->label_doc[at + n] == (int)i) n++;
-        ok = w->sink(w->context, number(w, i), w->nll + at, n, err);
-        at += n;
-    }
-    pack_clear(p);
-    return ok;
-}
-
 static int larger(int a, int b) {
     return a > b ? a : b;
 }
@@ -66,36 +51,89 @@ PackSize nll_pack_size(const Doc *doc, const size_t *index, size_t n, int pack_t
         if (pack.rows + d->n > pack_tokens) pack = (PackSize){0};
         pack.rows += d->n;
         pack.segs++;
-        for (int t = 0; t < d->n; t++) pack.labels += d->label[t] != 0;
+        pack.labels += doc_labels(d);
         most = (PackSize){larger(most.rows, pack.rows), larger(most.segs, pack.segs),
                           larger(most.labels, pack.labels)};
     }
     return most;
 }
 
+/* The documents of each pack, as they come: positions first[p]..first[p+1] of the index. Returns the
+ * packs. */
+static size_t cut_into_packs(size_t *first, const Measure *w, size_t n, int pack_tokens) {
+    size_t packs = 0;
+    int rows = 0;
+    for (size_t i = 0; i < n; i++) {
+        int more = w->doc[number(w, i)].n;
+        if (i == 0 || rows + more > pack_tokens) first[packs++] = i, rows = 0;
+        rows += more;
+    }
+    first[packs] = n;
+    return packs;
+}
+
+/* One pack through the model; its log-probabilities are in w->nll then. */
+static bool run_pack(Measure *w, size_t first, size_t end, Err *err) {
+    Pack *p = &w->pack;
+    if (interrupted(err)) return false;
+    pack_clear(p);
+    for (size_t i = first; i < end; i++) {
+        const Doc *d = &w->doc[number(w, i)];
+        pack_add(p, d->token, d->label, d->n, (int)i);
+    }
+    if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
+    return all_finite(w, err);
+}
+
+/* Hands on the documents of a pack that has run here or on another rank. */
+static bool hand_on(const Measure *w, size_t first, size_t end, const float *nll, Err *err) {
+    bool ok = true;
+    for (size_t i = first; i < end && ok; i++) {
+        int n = doc_labels(&w->doc[number(w, i)]);
+        ok = w->sink(w->context, number(w, i), nll, n, err);
+        nll += n;
+    }
+    return ok;
+}
+
+/* A pack for each rank; rank 0 hands on their results in the order of packs. */
+static bool run_round(Measure *w, const size_t *first, int packs, Err *err) {
+    Comm *comm = w->m->ex->comm;
+    int rank = comm_rank(comm), ranks = comm_size(comm);
+    void **part = mem_array((size_t)ranks, sizeof *part);
+    size_t *bytes = mem_array((size_t)ranks, sizeof *bytes);
+    pack_clear(&w->pack);
+    bool ok = rank >= packs || run_pack(w, first[rank], first[rank + 1], err);
+    if (ok)
+        comm_collect(comm, "log-probabilities", w->nll, (size_t)w->pack.nlabel * sizeof *w->nll,
+                     part, bytes);
+    for (int r = 0; ok && comm_root(comm) && r < packs; r++)
+        ok = hand_on(w, first[r], first[r + 1], part[r], err);
+    for (int r = 0; comm_root(comm) && r < ranks; r++) free(part[r]);
+    free(part), free(bytes);
+    return ok;
+}
+
 bool nll_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
               const char *progress, nll_sink *sink, void *context, Err *err) {
     Measure w = {.m = m, .doc = doc, .index = index, .sink = sink, .context = context};
     PackSize size = nll_pack_size(doc, index, n, pack_tokens);
+    size_t *first = mem_array(n + 1, sizeof *first), ranks = (size_t)comm_size(m->ex->comm);
+    size_t packs = cut_into_packs(first, &w, n, pack_tokens);
     w.acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_INFER);
     w.nll = mem_array((size_t)size.labels, sizeof *w.nll);
     pack_init(&w.pack, size.rows, size.segs, size.labels);
     Progress bar;
     progress_begin(&bar, progress, progress == NULL);
+    comm_phase(m->ex->comm, "logprob", 0, RANKS_APART);
     bool ok = true;
-    size_t first = 0; /* document of the pack */
-    for (size_t i = 0; i < n && ok; i++) {
-        const Doc *d = &doc[number(&w, i)];
-        if (w.pack.N + d->n > pack_tokens) {
-            ok = !interrupted(err) && flush(&w, first, i, err);
-            first = i;
-            progress_at(&bar, (double)i, (double)n);
-        }
-        if (ok) pack_add(&w.pack, d->token, d->label, d->n, (int)i);
+    for (size_t p = 0; p < packs && ok; p += ranks) {
+        ok = run_round(&w, first + p, (int)(packs - p < ranks ? packs - p : ranks), err);
+        progress_at(&bar, (double)p, (double)packs);
     }
-    ok = ok && flush(&w, first, n, err);
     progress_end(&bar);
     pack_free(&w.pack);
+    free(first);
     free(w.nll);
     acts_destroy(w.acts);
     return ok;

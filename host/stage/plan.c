@@ -354,7 +354,7 @@ static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *
         need = larger(need, sae_scratch(ex, &saes.sae[i].enc, rows));
     }
     add(p, "SAE encoders", b->kind, encoders);
-    add(p, "results", PLAN_ANONYMOUS, results);
+    add(p, "results", PLAN_ANONYMOUS, 2 * results); /* of a block, and the sum */
     add(p, "statistics and activations", b->kind,
         (double)score_run_bytes(&b->c, lora_of(b), ex->dtype, saes.sae, saes.n, rows));
     workspace(p, b, need);

@@ -116,7 +116,7 @@ bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
     const char *path = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
     if (!*s->model.tokenizer && !is_model(path, err)) return false;
     if (!tokenizer_open(&r->tokenizer, path, err)) return false;
-    chat_template_notice(path);
+    if (comm_root(r->ex.comm)) chat_template_notice(path);
     return true;
 }
 

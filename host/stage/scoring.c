@@ -7,6 +7,7 @@
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "data/base/interrupt.h"
+#include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
 #include "host/cli/print.h"
 
@@ -79,6 +80,7 @@ typedef struct Scoring {
     Markers markers;
     ScoreRun *run;
     int64_t truncated;
+    Progress bar;
 } Scoring;
 
 static bool stream_went_bad(const Scoring *w, Err *err) {
@@ -104,53 +106,92 @@ static bool add(Scoring *w, const Doc doc[2], Err *err) {
     return !score_run_bad(w->run) || stream_went_bad(w, err);
 }
 
-static bool add_pairs(Scoring *w, const Records *records, const size_t *index, size_t n, Err *err) {
-    Progress bar;
-    progress_begin(&bar, "score", w->s->run.json);
-    bool ok = true;
-    for (size_t i = 0; i < n && ok; i++) {
-        Doc doc[2] = {{0}};
-        int shared;
-        const Record *r = &records->record[index ? index[i] : i];
-        ok = !interrupted(err);
-        if (!ok) break;
-        ok = (doc_pair(&doc[0], &doc[1], &shared, w->r->tokenizer, r, w->s->data.max_length, err) ||
-              err_prefix(err, "%s", w->s->data.path)) &&
-             add(w, doc, err);
-        doc_free(&doc[0]);
-        doc_free(&doc[1]);
-        progress_at(&bar, (double)i, (double)n);
+/* What is scored, in a fixed order: pairs, or the documents of two corpora one after the other. */
+typedef struct Items {
+    const Records *pair; /* NULL: corpora */
+    const size_t *index; /* which pairs; NULL: the first n */
+    Records corpus[2];
+    size_t n;
+} Items;
+
+static bool read_corpora(Items *it, const Settings *s, Err *err) {
+    const char *const path[2] = {s->score.aligned, s->score.unaligned};
+    for (int c = 0; c < 2; c++) {
+        if (!records_read(&it->corpus[c], path[c], (size_t)s->data.limit, err)) return false;
+        it->n += it->corpus[c].n;
     }
-    progress_end(&bar);
+    return true;
+}
+
+static bool add_pair(Scoring *w, const Record *r, Err *err) {
+    Doc doc[2] = {{0}};
+    int shared;
+    bool ok =
+        (doc_pair(&doc[0], &doc[1], &shared, w->r->tokenizer, r, w->s->data.max_length, err) ||
+         err_prefix(err, "%s", w->s->data.path)) &&
+        add(w, doc, err);
+    doc_free(&doc[0]);
+    doc_free(&doc[1]);
     return ok;
 }
 
-static bool add_corpus(Scoring *w, const char *path, int c, Err *err) {
-    Records records;
-    if (!records_read(&records, path, (size_t)w->s->data.limit, err)) return false;
-    Progress bar;
-    progress_begin(&bar, "score", w->s->run.json);
-    bool ok = true;
-    for (size_t i = 0; i < records.n && ok; i++) {
-        Doc doc[2] = {{0}};
-        ok = !interrupted(err);
-        if (!ok) break;
-        ok = doc_from_record(&doc[c], w->r->tokenizer, &records.record[i], w->s->data.max_length,
-                             err) ||
-             err_prefix(err, "%s", path);
-        ok = ok && add(w, doc, err);
-        doc_free(&doc[c]);
-        progress_at(&bar, (double)i, (double)records.n);
-    }
-    progress_end(&bar);
-    records_free(&records);
+static bool add_alone(Scoring *w, const Record *r, int c, Err *err) {
+    Doc doc[2] = {{0}};
+    bool ok = (doc_from_record(&doc[c], w->r->tokenizer, r, w->s->data.max_length, err) ||
+               err_prefix(err, "%s", c ? w->s->score.unaligned : w->s->score.aligned)) &&
+              add(w, doc, err);
+    doc_free(&doc[c]);
     return ok;
 }
 
-static bool finish(const Scoring *w, Scores *scores, Err *err) {
+static bool add_item(Scoring *w, const Items *it, size_t i, Err *err) {
+    if (it->pair) return add_pair(w, &it->pair->record[it->index ? it->index[i] : i], err);
+    int c = i >= it->corpus[0].n;
+    return add_alone(w, &it->corpus[c].record[c ? i - it->corpus[0].n : i], c, err);
+}
+
+/* Statistics are added up by blocks of items, in the order of the blocks, each from packs of its
+ * own: so their bits do not depend on how many ranks share the blocks. Few enough that adding costs
+ * nothing, large enough for full packs; both follow from the data alone. */
+static size_t block_items(size_t n) {
+    enum { BLOCKS = 64, LEAST = 16 };
+    size_t each = (n + BLOCKS - 1) / BLOCKS;
+    return each > LEAST ? each : LEAST;
+}
+
+static bool run_block(Scoring *w, const Items *it, size_t first, size_t end, Err *err) {
+    for (size_t i = first; i < end; i++) {
+        if (interrupted(err) || !add_item(w, it, i, err)) return false;
+        comm_beat(w->r->ex.comm);
+        progress_at(&w->bar, (double)i, (double)it->n);
+    }
+    return true;
+}
+
+/* Each round has a block for each rank, the last one perhaps fewer. */
+static bool run_rounds(Scoring *w, Scores *sum, const Items *it, Err *err) {
+    Comm *comm = w->r->ex.comm;
+    size_t each = block_items(it->n), ranks = (size_t)comm_size(comm);
+    size_t blocks = (it->n + each - 1) / each;
+    for (size_t round = 0; round < blocks; round += ranks) {
+        size_t first = (round + (size_t)comm_rank(comm)) * each, end = first + each;
+        size_t givers = blocks - round < ranks ? blocks - round : ranks;
+        Scores own;
+        if (!run_block(w, it, first, end < it->n ? end : it->n, err)) return false;
+        score_run_finish(w->run, &own);
+        bool ok = !score_run_bad(w->run) || stream_went_bad(w, err);
+        if (ok && sum->n == 0 && comm_root(comm)) scores_copy_shape(sum, &own);
+        if (ok) scores_collect(sum, comm, &own, (int)givers);
+        scores_free(&own);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+static bool check(const Scoring *w, const Scores *sum, Err *err) {
     const Settings *s = w->s;
-    if (score_run_finish(w->run, scores, err)) return true;
-    if (score_run_bad(w->run)) return stream_went_bad(w, err);
+    if (sum->n == 0) return err_set(err, EXIT_INPUT, "%s: no documents", s->data.path);
+    if (scores_check(sum, err)) return true;
     if (!*s->score.aligned) return err_prefix(err, "%s", s->data.path);
     return err_prefix(err, "%s, %s", s->score.aligned, s->score.unaligned);
 }
@@ -169,24 +210,42 @@ static bool describe(Scores *scores, const SaeSet *saes, const Settings *s, Err 
     return true;
 }
 
+/* The work of all ranks. */
+static void add_work(ScoringWork *work, Comm *comm, const ScoringWork *own) {
+    ScoringWork *all = mem_array((size_t)comm_size(comm), sizeof *all);
+    all[comm_rank(comm)] = *own;
+    comm_share(comm, "work of scoring", all, sizeof *all);
+    *work = (ScoringWork){0};
+    for (int r = 0; r < comm_size(comm); r++) {
+        work->truncated += all[r].truncated;
+        score_work_add(&work->pass, &all[r].pass);
+    }
+    free(all);
+}
+
 bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *saes,
                  const Settings *s, const Records *records, const size_t *index, size_t n,
                  Err *err) {
     double start = clock_seconds();
+    Comm *comm = r->ex.comm;
     Scoring w = {.r = r, .s = s, .markers = markers_of(r)};
+    Items items = {.pair = records, .index = index, .n = records ? n : 0};
+    *scores = (Scores){0};
     w.run = score_run_open(&r->model, saes->sae, saes->n, settings_pack_tokens(s),
                            (enum ScorePool)s->score.pool);
-    bool ok = records ? add_pairs(&w, records, index, n, err)
-                      : add_corpus(&w, s->score.aligned, 0, err) &&
-                            add_corpus(&w, s->score.unaligned, 1, err);
-    ok = ok && finish(&w, scores, err);
-    *work = (ScoringWork){.truncated = w.truncated, .pass = score_run_work(w.run)};
+    comm_phase(comm, "score", 0, RANKS_APART);
+    progress_begin(&w.bar, "score", s->run.json);
+    bool ok = (records || read_corpora(&items, s, err)) && run_rounds(&w, scores, &items, err);
+    progress_end(&w.bar);
+    if (ok) add_work(work, comm, &(ScoringWork){0, w.truncated, score_run_work(w.run)});
+    ok = ok && agree_root(comm, !comm_root(comm) || (check(&w, scores, err) &&
+                                                     describe(scores, saes, s, err)), err);
     score_run_close(w.run);
-    if (!ok) return false;
+    records_free(&items.corpus[0]);
+    records_free(&items.corpus[1]);
     work->seconds = clock_seconds() - start;
-    if (describe(scores, saes, s, err)) return true;
-    scores_free(scores);
-    return false;
+    if (!ok) scores_free(scores);
+    return ok;
 }
 
 void scoring_print(FILE *f, Exec *ex, const Scores *scores, enum ScoreKind by, int k) {

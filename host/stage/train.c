@@ -67,12 +67,6 @@ static const Doc *doc_at(const TrainSetup *t, size_t i) {
     return &t->doc[t->index ? t->index[i] : i];
 }
 
-static int labels_of(const Doc *d) {
-    int n = 0;
-    for (int i = 0; i < d->n; i++) n += d->label[i] != 0;
-    return n;
-}
-
 /* The documents of a step and their packs, into number, length and pack_of (batch); returns the
  * documents, *packs the packs. The recipe alone decides, never what memory there is. */
 static int step_packs(const TrainSetup *t, int step, int *number, int *length, int *pack_of,
@@ -115,7 +109,7 @@ TrainSize train_size(const TrainSetup *t) {
             PackSize *p = &pack[pack_of[i]];
             p->rows += length[i];
             p->segs++;
-            p->labels += labels_of(doc_at(t, (size_t)number[i]));
+            p->labels += doc_labels(doc_at(t, (size_t)number[i]));
         }
         for (int p = 0; p < packs; p++)
             most = (PackSize){larger(most.rows, pack[p].rows), larger(most.segs, pack[p].segs),
@@ -238,7 +232,7 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     StepNews *own = news_of(l, packs, comm_rank(l->comm));
     for (int i = 0; i < ndocs; i++) {
         s->tokens += (size_t)l->length[i];
-        s->labels += (size_t)labels_of(doc_at(t, (size_t)l->number[i]));
+        s->labels += (size_t)doc_labels(doc_at(t, (size_t)l->number[i]));
     }
     for (int round = 0; round < rounds_of(l, packs); round++)
         if (interrupted(err) || !run_round(l, round, packs, ndocs, s, err)) return false;
