@@ -49,7 +49,7 @@ static bool run(int argc, char **argv, Job *job, Err *err) {
     Args a;
     if (!args_parse(&a, c, argc - 2, argv + 2, err)) return false;
     if (a.help) args_help(c, stdout);
-    bool ok = a.help || !c->ranks || job_join(job, err);
+    bool ok = a.help || !c->ranks || job_join(job, &a, err);
     a.comm = job->comm;
     ok = ok && (a.help || c->run(&a, err));
     args_free(&a);

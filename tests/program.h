@@ -21,15 +21,22 @@ typedef struct Ended {
     char out[1 << 16], err[4096];
 } Ended;
 
-/* Starts it with the words of a line; prepare (NULL: nothing) runs in the child before that. */
-static inline Program program_start(const char *line, void (*prepare)(void)) {
-    char text[4096], *argv[128] = {getenv("SAILS")};
-    int n = 1, out[2], err[2];
-    int file = argv[0] ? open(argv[0], O_RDONLY | O_CLOEXEC) : -1;
-    CHECK(file >= 0, "expected the program's path in the environment as SAILS");
+static inline const char *program_path(void) {
+    const char *path = getenv("SAILS");
+    CHECK(path, "expected the program's path in the environment as SAILS");
+    return path;
+}
+
+/* Starts another program: the words of a line, of which SAILS stands for ours; prepare (NULL:
+ * nothing) runs in the child before that. */
+static inline Program program_start_line(const char *line, void (*prepare)(void)) {
+    char text[8192], *argv[256] = {0};
+    int n = 0, out[2], err[2];
     CHECK(strlen(line) < sizeof text, "%s", line);
     strcpy(text, line);
-    for (char *w = strtok(text, " "); w && n < 127; w = strtok(NULL, " ")) argv[n++] = w;
+    for (char *w = strtok(text, " "); w && n < 255; w = strtok(NULL, " "))
+        argv[n++] = strcmp(w, "SAILS") == 0 ? (char *)program_path() : w;
+    int file = strchr(argv[0], '/') ? open(argv[0], O_RDONLY | O_CLOEXEC) : -1;
     CHECK(pipe2(out, O_CLOEXEC) == 0 && pipe2(err, O_CLOEXEC) == 0, "%s", strerror(errno));
     fflush(NULL);
     Program p = {.pid = fork(), .out = out[0], .err = err[0]};
@@ -37,11 +44,20 @@ static inline Program program_start(const char *line, void (*prepare)(void)) {
     if (p.pid == 0) {
         dup2(out[1], STDOUT_FILENO), dup2(err[1], STDERR_FILENO);
         if (prepare) prepare();
-        fexecve(file, argv, environ); /* its path may be closed to the user it now is */
+        if (file >= 0) fexecve(file, argv, environ); /* its path may be closed to this user */
+        execvp(argv[0], argv);
         _exit(127);
     }
-    close(file), close(out[1]), close(err[1]);
+    if (file >= 0) close(file);
+    close(out[1]), close(err[1]);
     return p;
+}
+
+/* Starts ours with the words of a line. */
+static inline Program program_start(const char *line, void (*prepare)(void)) {
+    char text[8192];
+    CHECK(snprintf(text, sizeof text, "SAILS %s", line) < (int)sizeof text, "%s", line);
+    return program_start_line(text, prepare);
 }
 
 /* Appends what the pipe holds now to a text of `room` bytes. */

@@ -13,6 +13,7 @@
 #include "data/base/mem.h"
 #include "data/base/safetensors.h"
 #include "data/base/sha256.h"
+#include "host/stage/agree.h"
 #include "host/stage/result_key.h"
 
 #define FORMAT "sails checkpoint 1"
@@ -34,6 +35,16 @@ size_t checkpoint_state_bytes(const Params *p) {
 static float *block_of(const Params *p, int kind) {
     float *const block[KINDS] = {p->master, p->m, p->v};
     return block[kind];
+}
+
+bool checkpoint_agree(const Params *p, const char *what, Err *err) {
+    Comm *comm = p->ex->comm;
+    if (!comm) return true;
+    float *copy = mem_array(p->size, sizeof *copy);
+    exec_copy_out(p->ex, copy, p->master, p->size * sizeof *copy);
+    bool ok = agree_same(comm, what, copy, p->size * sizeof *copy, EXIT_RANK, err);
+    free(copy);
+    return ok;
 }
 
 bool checkpoint_copy_state(Checkpoint *c) {

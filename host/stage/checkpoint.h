@@ -35,6 +35,9 @@ void checkpoint_free(Checkpoint *c); /* accepts a zeroed one */
 /* Host bytes of a copy of the state. */
 size_t checkpoint_state_bytes(const Params *p);
 
+/* Have all ranks the same masters? If not, EXIT_RANK, on all. */
+bool checkpoint_agree(const Params *p, const char *what, Err *err);
+
 /* Copies the state from the device into c->state; false where there is no memory for it. */
 bool checkpoint_copy_state(Checkpoint *c);
 

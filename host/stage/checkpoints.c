@@ -127,6 +127,7 @@ bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const CheckpointW
     size_t steps = m->totals.steps;
     bool root = comm_root(c->comm);
     if ((wish->signal || wish->save) && steps > c->saved) {
+        if (!checkpoint_agree(c->now.params, "the adapter", err)) return false;
         if (root && !save(c, m, err)) return false;
         c->saved = steps;
         c->last = clock_seconds();

@@ -7,8 +7,9 @@
 
 #include "data/base/files.h"
 #include "data/base/interrupt.h"
-#include "data/base/mem.h"
+#include "host/cli/command.h"
 #include "host/cli/print.h"
+#include "host/stage/agree.h"
 
 enum { END_SECONDS = 60 };
 
@@ -19,24 +20,28 @@ void job_begin(Job *j) {
     progress_hide();
 }
 
-/* Different programs have other bits, and perhaps other calls. */
-static bool same_program(Comm *c, Err *err) {
-    enum { HEX = 65 };
-    int rank = comm_rank(c);
-    char *hex = mem_array((size_t)comm_size(c), HEX);
-    Err mine; /* a rank that cannot read its own file is of no program */
-    if (!files_sha256(hex + rank * HEX, "/proc/self/exe", &mine)) hex[rank * HEX] = 0;
-    comm_share(c, "hashes of the program", hex, HEX);
-    bool ok = strcmp(hex, hex + rank * HEX) == 0;
-    free(hex);
-    return ok || err_set(err, EXIT_USAGE, "rank %d runs another sails than rank 0", rank);
+/* Different programs have other bits, and perhaps other calls; so have different settings. */
+static bool same_everywhere(Comm *c, const Args *a, Err *err) {
+    char hex[65];
+    if (!files_sha256(hex, "/proc/self/exe", err) ||
+        !agree_same(c, "the program itself", hex, sizeof hex, EXIT_USAGE, err) ||
+        !agree_same(c, "the command", a->command->name, strlen(a->command->name), EXIT_USAGE, err))
+        return false;
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        char text[SETTING_KEY], key[SETTING_KEY];
+        const char *value = setting_text(&settings_table[i], &a->s, text);
+        setting_key(&settings_table[i], key);
+        if (!agree_same(c, key, value, strlen(value), EXIT_USAGE, err)) return false;
+    }
+    return true;
 }
 
-bool job_join(Job *j, Err *err) {
+bool job_join(Job *j, const Args *a, Err *err) {
     const char *why = comm_open(&j->comm);
     j->refused = why;
     if (why) return err_set(err, EXIT_USAGE, "%s", why);
-    return !j->comm || (watchdog_open(&j->watchdog, j->comm, err) && same_program(j->comm, err));
+    return !j->comm ||
+           (watchdog_open(&j->watchdog, j->comm, err) && same_everywhere(j->comm, a, err));
 }
 
 /* One process of each machine speaks where the ranks could not meet, rank 0 where they never

@@ -5,6 +5,7 @@
 #ifndef SAILS_JOB_H
 #define SAILS_JOB_H
 
+#include "host/cli/args.h"
 #include "host/stage/watchdog.h"
 
 typedef struct Job {
@@ -18,8 +19,8 @@ typedef struct Job {
 void job_begin(Job *j);
 
 /* Meets the other ranks, if there are any, and has the watchdog begin. All must run the same
- * program. */
-bool job_join(Job *j, Err *err);
+ * program with the same settings. */
+bool job_join(Job *j, const Args *a, Err *err);
 
 /* Meets them for the end, or makes them end, and prints the error's line; returns the exit code. */
 int job_end(Job *j, bool ok, const Err *err);

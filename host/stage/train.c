@@ -7,8 +7,10 @@
 #include "data/batch.h"
 #include "data/base/files.h"
 #include "data/base/mem.h"
+#include "data/buf.h"
 #include "data/base/out_folder.h"
 #include "data/base/interrupt.h"
+#include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
 #include "host/stage/flops.h"
 #include "host/cli/print.h"
@@ -292,6 +294,20 @@ static bool run_steps(Loop *l, Err *err) {
     return ok;
 }
 
+/* Ranks that have read different documents, or started from different adapters, would train what
+ * nobody asked for. */
+static bool same_start(const Loop *l, Err *err) {
+    Buf tokens = {0};
+    for (size_t i = 0; l->comm && i < l->t->n; i++) {
+        const Doc *d = doc_at(l->t, i);
+        buf_add(&tokens, (const char *)d->token, (size_t)d->n * sizeof *d->token);
+        buf_add(&tokens, (const char *)d->label, (size_t)d->n);
+    }
+    bool ok = agree_same(l->comm, "what was read as data", tokens.p, tokens.n, EXIT_INPUT, err);
+    buf_free(&tokens);
+    return ok && checkpoint_agree(&l->m->lora->params, "the adapter", err);
+}
+
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     Loop l = {0};
     double peak = flops_peak(m->ex) * comm_size(m->ex->comm);
@@ -301,7 +317,7 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     bool ok = !t->checkpoints ||
               checkpoints_open(&l.saves, t->checkpoints, &m->lora->params, &l.metrics, err);
     l.optim.step = (int)l.metrics.totals.steps;
-    ok = ok && run_steps(&l, err);
+    ok = ok && same_start(&l, err) && run_steps(&l, err);
     Err late;
     bool saved = checkpoints_close(l.saves, ok ? err : &late);
     *result = result_of(&l.metrics.totals);

@@ -16,7 +16,7 @@
 #include "host/stage/board.h"
 
 static const double PERIOD = 0.02;  /* between two looks */
-static const double HEARING = 1;    /* for a rank that has failed, before others are blamed */
+static const double HEARING = 1;    /* for other ranks to fail as well */
 static const double LAST_CALL = 3;  /* for the program's own thread to end the job */
 
 struct Watchdog {
@@ -26,6 +26,7 @@ struct Watchdog {
     int rank, leader;
     pthread_t thread;
     _Atomic bool closing;
+    double failed; /* when a rank that had failed was first seen */
     _Atomic double deadline;   /* of the call under way */
     _Atomic uint64_t compared; /* own calls that were held against the leader's */
 };
@@ -103,10 +104,15 @@ static void dump(const Watchdog *w, char *where, size_t room) {
         snprintf(where, room, "; sails doctor --dumps %s shows what each rank did", path);
 }
 
-/* A rank that has failed by itself is the cause: what it ends with. 0: none has. */
-static int own_code(const Board *b) {
-    for (int r = 0; r < b->size; r++)
-        if (atomic_load(&b->seat[r].state) == SEAT_FAILED) return b->seat[r].code;
+/* A rank that has failed by itself is the cause: it says so and ends the job. 0: none has; else the
+ * code, which is not ours to act on before the rank has had its time. */
+static int own_code(Watchdog *w) {
+    const Board *b = w->board;
+    for (int r = 0; r < b->size; r++) {
+        if (atomic_load(&b->seat[r].state) != SEAT_FAILED) continue;
+        if (w->failed == 0) w->failed = clock_seconds();
+        return b->seat[r].code;
+    }
     return 0;
 }
 
@@ -114,11 +120,10 @@ __attribute__((format(printf, 2, 3))) static void condemn(Watchdog *w, const cha
     Board *b = w->board;
     char where[256] = "";
     va_list args;
+    int code = own_code(w);
+    if (code && clock_seconds() - w->failed < HEARING + LAST_CALL) return;
     if (atomic_flag_test_and_set(&b->taken)) return;
-    for (double until = clock_seconds() + HEARING; !own_code(b) && clock_seconds() < until;)
-        rest(PERIOD);
-    int code = own_code(b);
-    if (!code) { /* else its own line says it */
+    if (!code) {
         va_start(args, format);
         vsnprintf(b->verdict, sizeof b->verdict, format, args);
         va_end(args);
@@ -224,6 +229,7 @@ static void *watch(void *context) {
 static void on_fail(void *context, const char *why) {
     Watchdog *w = context;
     char name[96];
+    rest(5 * PERIOD); /* should calls not have matched, that is the cause */
     condemn(w, "transport: %s: %s", seat_name(name, w, w->rank), why);
     int code = atomic_load(&w->board->code);
     for (; code == 0; code = atomic_load(&w->board->code)) rest(PERIOD);

@@ -1,0 +1,104 @@
+/* The end of a job whose ranks no longer meet: for each cause the launcher's code, one line that names
+ * the rank, within the deadline and five seconds, and nothing left running. */
+#include <signal.h>
+
+#include "data/base/interrupt.h"
+#include "host/cli/print.h"
+#include "host/stage/job.h"
+#include "kernels/comm_impl.h"
+#include "tests/ranks.h"
+
+static const double DEADLINE = 1;
+
+/* ------------------------------------------------------------------------- what a rank does -- */
+
+static void nap(double seconds) {
+    usleep((useconds_t)(1e6 * seconds));
+}
+
+/* Rank 1's fault, at the tenth of twenty rounds. False: with err. */
+static bool fault(const char *what, Comm *c, Err *err) {
+    int x[4] = {0};
+    if (strcmp(what, "killed") == 0) raise(SIGKILL);
+    if (strcmp(what, "stopped") == 0) raise(SIGSTOP);
+    if (strcmp(what, "crashed") == 0) CHECK(false, "a planted crash");
+    if (strcmp(what, "exited") == 0) exit(0);
+    if (strcmp(what, "left") == 0) c->via->close(), exit(0);
+    if (strcmp(what, "late") == 0) nap(60);
+    if (strcmp(what, "branch") == 0) comm_barrier(c, "another branch");
+    if (strcmp(what, "size") == 0) comm_share(c, "numbers", x, 2);
+    if (strcmp(what, "slow") == 0) nap(0.7 * DEADLINE);
+    for (int i = 0; strcmp(what, "busy") == 0 && i < 25; i++) comm_beat(c), nap(0.1 * DEADLINE);
+    return strcmp(what, "failed") != 0 ||
+           err_set(err, EXIT_NUMBERS, "step 3: loss nan, a planted failure");
+}
+
+static bool rounds(const char *what, Comm *c, Err *err) {
+    comm_phase(c, "test", 0, DEADLINE);
+    if (strcmp(what, "all") == 0) return err_set(err, EXIT_INPUT, "a failure of all ranks");
+    for (int i = 0; i < 20; i++) {
+        int x[16] = {0};
+        if (i == 10 && comm_rank(c) == 1 && !fault(what, c, err)) return false;
+        comm_share(c, "numbers", x, 4);
+    }
+    return true;
+}
+
+static int rank_body(const char *what) {
+    static const Command command = {.name = "test"};
+    Args a;
+    Job job;
+    Err err = {0};
+    args_defaults(&a);
+    a.command = &command;
+    job_begin(&job);
+    interrupt_catch();
+    bool ok = job_join(&job, &a, &err) && rounds(what, job.comm, &err);
+    args_free(&a);
+    return job_end(&job, ok, &err);
+}
+
+/* ------------------------------------------------------------------------------ what comes -- */
+
+/* Processes of this test that still run as ranks. */
+static int running(const char *what) {
+    char command[128], text[32] = "";
+    snprintf(command, sizeof command, "pgrep -fc 'test_job [r]ank-%s'", what);
+    FILE *p = popen(command, "r");
+    CHECK(p && fgets(text, sizeof text, p), "%s", command);
+    pclose(p);
+    return atoi(text);
+}
+
+static void test_cause(int n, const char *what, int code, const char *words) {
+    char argument[64], line[1024];
+    snprintf(argument, sizeof argument, "rank-%s", what);
+    double start = clock_seconds();
+    Ended e = ranks_self(n, argument);
+    double took = clock_seconds() - start;
+    int lines = ranks_lines(e.err, line, sizeof line);
+    EXPECT(e.code == code, "%s: exit %d, expected %d: %s", what, e.code, code, e.err);
+    EXPECT((*words ? lines == 1 && strstr(line, words) : lines == 0), "%s: %d lines of ours: %s", what, lines,
+           e.err);
+    EXPECT(took <= DEADLINE + 5, "%s: %.1f s", what, took);
+    EXPECT(running(what) == 0, "%s: %d processes are left", what, running(what));
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strncmp(argv[1], "rank-", 5) == 0) return rank_body(argv[1] + 5);
+    setenv("SAILS_DUMPS", "/tmp", 1);
+    test_cause(2, "none", EXIT_DONE, "");
+    test_cause(2, "slow", EXIT_DONE, "");
+    test_cause(3, "busy", EXIT_DONE, "");
+    test_cause(3, "all", EXIT_INPUT, "sails: a failure of all ranks");
+    test_cause(3, "failed", EXIT_NUMBERS, "sails: rank 1: step 3: loss nan, a planted failure");
+    test_cause(3, "killed", 128 + SIGKILL, "sails: gone: rank 1 (");
+    test_cause(3, "crashed", 128 + SIGABRT, "a planted crash");
+    test_cause(3, "exited", EXIT_INTERNAL, "sails: left: rank 1 (");
+    test_cause(3, "left", EXIT_RANK, "sails: left: rank 1 (");
+    test_cause(3, "stopped", EXIT_RANK, "sails: stopped: rank 1 (");
+    test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
+    test_cause(3, "branch", EXIT_RANK, "sails: mismatched: rank 1 (");
+    test_cause(3, "size", EXIT_RANK, "sails: mismatched: rank 1 (");
+    return test_done("job");
+}

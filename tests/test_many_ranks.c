@@ -1,0 +1,199 @@
+/* Commands on several ranks: results are those of one rank, byte by byte; a checkpoint is resumed on
+ * another number of them, after a stop and after kill -9; a rank that cannot go on ends the job with
+ * its own code and one line. */
+#include "host/cli/command.h"
+
+#include <signal.h>
+
+#include "tests/bad_rows.h"
+#include "tests/ranks.h"
+
+#define MODEL_IS "--model model --dtype f32 --max-length 128 "
+#define TRAIN                                                                    \
+    "train " MODEL_IS "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 " \
+    "--data pairs.jsonl --steps 20 "
+
+static void forget(const char *path) {
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf %s", path);
+    CHECK(system(command) == 0, "%s", command);
+}
+
+/* The bytes of file `name` in both folders. */
+static void expect_same(const char *what, const char *name, const char *folder, const char *other) {
+    char path[2][300];
+    Buf bytes[2];
+    snprintf(path[0], sizeof path[0], "%s/%s", folder, name);
+    snprintf(path[1], sizeof path[1], "%s/%s", other, name);
+    for (int i = 0; i < 2; i++) {
+        bool there = read_bytes(&bytes[i], path[i]);
+        EXPECT(there, "%s: no %s", what, path[i]);
+        if (!there) return;
+    }
+    EXPECT(bytes[0].n == bytes[1].n && memcmp(bytes[0].p, bytes[1].p, bytes[0].n) == 0,
+           "%s: %s is not %s", what, path[0], path[1]);
+    buf_free(&bytes[0]), buf_free(&bytes[1]);
+}
+
+/* metrics.jsonl, but for times and what speaks of ranks. */
+static void expect_same_steps(const char *what, const char *folder, const char *other) {
+    static const char *const key[] = {"step",       "loss",        "grad_norm",    "learning_rate",
+                                      "num_tokens", "step_tokens", "label_tokens", "flops"};
+    char path[2][300], line[2][2048];
+    FILE *f[2];
+    int steps = 0;
+    snprintf(path[0], sizeof path[0], "%s/metrics.jsonl", folder);
+    snprintf(path[1], sizeof path[1], "%s/metrics.jsonl", other);
+    for (int i = 0; i < 2; i++) CHECK((f[i] = fopen(path[i], "r")), "%s", path[i]);
+    while (fgets(line[0], sizeof line[0], f[0]) && fgets(line[1], sizeof line[1], f[1])) {
+        json_t *a = json_loads(line[0], 0, NULL), *b = json_loads(line[1], 0, NULL);
+        steps++;
+        for (size_t k = 0; k < sizeof key / sizeof *key; k++)
+            EXPECT(json_equal(json_object_get(a, key[k]), json_object_get(b, key[k])),
+                   "%s: step %d: another %s", what, steps, key[k]);
+        json_decref(a), json_decref(b);
+    }
+    EXPECT(steps == 20 && !fgets(line[1], sizeof line[1], f[1]), "%s: %d steps", what, steps);
+    fclose(f[0]), fclose(f[1]);
+}
+
+/* ------------------------------------------------------------------------ the same results -- */
+
+static const struct {
+    const char *line, *out;
+} command[] = {
+    {"score " MODEL_IS "--data pairs.jsonl --sae sae/{layer} --layers 1,2 --out %s/scores", "scores"},
+    {"score " MODEL_IS "--aligned chosen.jsonl --unaligned prompts.jsonl --tokens all --sae "
+     "sae/{layer} --layers 2 --out %s/corpora",
+     "corpora"},
+    {TRAIN "--out %s/adapter", "adapter/adapter_model.safetensors"},
+    {"generate --model model --dtype f32 --prompts prompts.jsonl --benign benign.jsonl "
+     "--max-new-tokens 5 --temperature 1 --seed 9 --out %s/replies",
+     "replies"},
+    {"logprob " MODEL_IS "--pack-tokens 128 --data pairs.jsonl --out %s/logprobs", "logprobs"},
+    {"eval --responses %s/replies --out %s/eval", "eval"},
+};
+enum { COMMANDS = sizeof command / sizeof *command };
+
+static void run_commands(int ranks) {
+    char folder[16], what[64];
+    snprintf(folder, sizeof folder, "on%d", ranks);
+    CHECK(mkdir(folder, 0777) == 0, "%s", folder);
+    for (int i = 0; i < COMMANDS; i++) {
+        char line[1024] = "SAILS ";
+        snprintf(line + 6, sizeof line - 6, command[i].line, folder, folder);
+        Ended e = ranks > 1 ? ranks_run(ranks, line) : program_run(line + 6);
+        snprintf(what, sizeof what, "%.20s on %d ranks", line + 6, ranks);
+        EXPECT(e.code == 0, "%s: exit %d: %s", what, e.code, e.err);
+        if (ranks > 1) expect_same(what, command[i].out, folder, "on1");
+        if (ranks > 1 && i == 2) {
+            char adapter[32];
+            snprintf(adapter, sizeof adapter, "%s/adapter", folder);
+            expect_same_steps(what, adapter, "on1/adapter");
+        }
+    }
+    Tree t = tree_read(folder);
+    const char *left = tree_temporary(&t);
+    EXPECT(!left, "%s is left", left ? left : "");
+    tree_free(&t);
+}
+
+/* -------------------------------------------------------------------------------- resuming -- */
+
+/* Starts a run that saves, and sends a signal to mpirun once it has said that `step` is done. */
+static Ended stopped_after(int ranks, int step, int signal_number) {
+    static char out[1 << 16];
+    char word[32];
+    snprintf(word, sizeof word, "step %d/", step);
+    Program p = ranks_start(ranks, "SAILS " TRAIN "--checkpoint-every 3 --out run");
+    *out = 0;
+    while (!program_ended(&p) && !strstr(out, word)) {
+        program_text(out, sizeof out, p.out);
+        usleep(500);
+    }
+    kill(p.pid, signal_number);
+    return program_end(&p);
+}
+
+static void resume_on(int ranks, const char *after) {
+    Ended e = ranks > 1 ? ranks_run(ranks, "SAILS " TRAIN "--checkpoint-every 3 --resume --out run")
+                        : program_run(TRAIN "--checkpoint-every 3 --resume --out run");
+    EXPECT(e.code == 0, "%s: exit %d: %s", after, e.code, e.err);
+    expect_same(after, "adapter_model.safetensors", "run", "on1/adapter");
+    expect_same_steps(after, "run", "on1/adapter");
+}
+
+static void test_resume(void) {
+    char line[512];
+    forget("run");
+    Ended e = stopped_after(2, 5, SIGUSR1);
+    EXPECT(e.code == EXIT_STOPPED && ranks_lines(e.err, line, sizeof line) == 1 &&
+               strstr(line, "stopped by SIGUSR1 after step"),
+           "SIGUSR1: exit %d: %s", e.code, e.err);
+    resume_on(3, "a stop on 2 ranks, then 3");
+    for (int i = 0; i < (test_brief() ? 1 : 3); i++) {
+        forget("run");
+        stopped_after(2, 4 + 5 * i, SIGKILL);
+        resume_on(i % 2 ? 2 : 1, "kill -9 on 2 ranks");
+    }
+}
+
+/* ------------------------------------------------------------------------------ bad ranks -- */
+
+static void expect_end(const char *what, const Ended *e, int code, const char *words) {
+    char line[1024];
+    int n = ranks_lines(e->err, line, sizeof line);
+    EXPECT(e->code == code && n == 1 && strstr(line, words), "%s: exit %d, %d lines: %s", what,
+           e->code, n, e->err);
+}
+
+/* Rank 0 works here, rank 1 in the folder `there`, or under a limit. */
+static void test_bad_ranks(void) {
+    CHECK(system("cp -r model there/") == 0, "there");
+    Ended e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 -wdir there SAILS " TRAIN "--out run");
+    expect_end("no data on rank 1", &e, EXIT_INPUT, "sails: rank 1: pairs.jsonl: cannot open");
+    CHECK(system("sed 's/number/No./' pairs.jsonl >there/pairs.jsonl") == 0,
+          "there");
+    e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 -wdir there SAILS " TRAIN "--out run");
+    expect_end("other data", &e, EXIT_INPUT, "what was read as data differs between ranks 0 and 1");
+    e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 SAILS " TRAIN "--lr 1e-3 --out run");
+    expect_end("other settings", &e, EXIT_USAGE, "sails: train.lr differs between ranks 0 and 1");
+    e = ranks_run(2, "SAILS " TRAIN "--out run --learning-rate 1");
+    expect_end("usage", &e, EXIT_USAGE, "unknown");
+    e = ranks_run(3, "SAILS eval --responses nowhere");
+    expect_end("a command of rank 0 alone", &e, EXIT_INPUT, "nowhere: cannot open");
+}
+
+static void expect_alone(const char *what, const char *variables, int code, const char *words) {
+    char line[1024];
+    snprintf(line, sizeof line, "env %s SAILS " TRAIN "--out run", variables);
+    Program p = program_start_line(line, NULL);
+    Ended e = program_end(&p);
+    EXPECT(e.code == code && program_one_line(e.err, words), "%s: exit %d: %s", what, e.code, e.err);
+}
+
+static void test_launchers(void) {
+    expect_alone("srun without MPI", "SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0 SLURM_LOCALID=0",
+                 EXIT_USAGE, "srun has started 4 processes, of which Open MPI");
+    expect_alone("torchrun", "TORCHELASTIC_RUN_ID=x WORLD_SIZE=2 RANK=0 LOCAL_RANK=0", EXIT_USAGE,
+                 "torchrun has started this");
+    expect_alone("no plug-in", "SAILS_MPI_PLUGIN=/nowhere OMPI_COMM_WORLD_SIZE=2 "
+                 "OMPI_COMM_WORLD_RANK=0", EXIT_USAGE, "build it against this machine's MPI");
+}
+
+int main(void) {
+    bad_world();
+    CHECK(mkdir("there", 0777) == 0 &&
+              system("sed 's/.*Assistant: \\([^\"]*\\)\".*rejected.*/{\"text\": \"\\1\"}/' pairs.jsonl "
+                     ">chosen.jsonl") == 0,
+          "files");
+    const char *more = getenv("SAILS_TEST_RANKS"); /* "4,8" in place of 2,3 */
+    run_commands(1);
+    run_commands(more ? 4 : 2);
+    run_commands(more ? 8 : 3);
+    if (!more) test_resume();
+    if (!more) test_bad_ranks();
+    if (!more) test_launchers();
+    world_remove();
+    return test_done("many_ranks");
+}
