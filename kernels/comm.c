@@ -44,6 +44,9 @@ void comm_watch(Comm *c, const CommWatch *watch) {
 void comm_phase(Comm *c, const char *phase, int step, double deadline) {
     if (c) c->phase = phase, c->step = step, c->deadline = deadline;
 }
+void comm_deadline(Comm *c, double seconds) {
+    if (c) c->fixed_deadline = seconds;
+}
 void comm_beat(Comm *c) {
     if (c && c->watch.wait) c->watch.wait(c->watch.context);
 }
@@ -60,7 +63,8 @@ void comm_abort(Comm *c, int code) {
 /* ------------------------------------------------------------------------------ waiting -- */
 
 static void begin(Comm *c, enum CommOp op, const char *what, size_t bytes) {
-    CommCall call = {c->work.calls++, op, what, bytes, c->phase, c->step, c->deadline};
+    double deadline = c->fixed_deadline > 0 ? c->fixed_deadline : c->deadline;
+    CommCall call = {c->work.calls++, op, what, bytes, c->phase, c->step, deadline};
     if (c->watch.begin) c->watch.begin(c->watch.context, &call);
 }
 

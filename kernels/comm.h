@@ -109,8 +109,10 @@ void comm_watch(Comm *c, const CommWatch *watch);
 /* This rank is at work: for loops in which others may wait for it longer than a deadline. */
 void comm_beat(Comm *c);
 
-/* What the ranks do now, and how long one may wait for another in it. */
+/* What the ranks do now, and how long one may wait for another in it. comm_deadline: always so long
+ * instead, unless 0. */
 void comm_phase(Comm *c, const char *phase, int step, double deadline);
+void comm_deadline(Comm *c, double seconds);
 
 /* What it has cost since comm_open. */
 typedef struct CommWork {

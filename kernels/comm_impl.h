@@ -11,7 +11,7 @@ struct Comm {
     CommWatch watch;
     const char *phase;
     int step;
-    double deadline;
+    double deadline, fixed_deadline;
     CommWork work;
 };
 

@@ -84,21 +84,50 @@ static void test_cause(int n, const char *what, int code, const char *words) {
     EXPECT(running(what) == 0, "%s: %d processes are left", what, running(what));
 }
 
+/* It says where it fell, then the others say who has gone. */
+static void test_crash(void) {
+    Ended e = ranks_self(3, "rank-crashed");
+    EXPECT(e.code == 128 + SIGABRT && strstr(e.err, "a planted crash"), "crashed: exit %d: %s",
+           e.code, e.err);
+    EXPECT(running("crashed") == 0, "crashed: processes are left");
+}
+
+/* What a verdict leaves behind: rank 1 has stopped at call k, which the others have begun. */
+static void test_dump(void) {
+    Ended e = ranks_self(3, "rank-stopped");
+    char path[128] = "", line[256];
+    const char *at = strstr(e.err, "--dumps ");
+    EXPECT(at && sscanf(at, "--dumps %127s", path) == 1, "no file: %s", e.err);
+    snprintf(line, sizeof line, "doctor --dumps %s", path);
+    e = program_run(line);
+    EXPECT(e.code == 0 && strstr(e.out, "stopped: rank 1 (") && strstr(e.out, "; without rank 1\n"),
+           "doctor --dumps: exit %d: %s%s", e.code, e.out, e.err);
+    remove(path);
+    e = program_run("doctor --dumps tests/CMakeLists.txt");
+    EXPECT(e.code == EXIT_INPUT && program_one_line(e.err, "tests/CMakeLists.txt"), "%s", e.err);
+}
+
 int main(int argc, char **argv) {
+    char folder[] = "/tmp/sails-test-job-XXXXXX";
     if (argc > 1 && strncmp(argv[1], "rank-", 5) == 0) return rank_body(argv[1] + 5);
-    setenv("SAILS_DUMPS", "/tmp", 1);
+    CHECK(mkdtemp(folder), "no temporary folder");
+    setenv("SAILS_DUMPS", folder, 1);
     test_cause(2, "none", EXIT_DONE, "");
     test_cause(2, "slow", EXIT_DONE, "");
     test_cause(3, "busy", EXIT_DONE, "");
     test_cause(3, "all", EXIT_INPUT, "sails: a failure of all ranks");
     test_cause(3, "failed", EXIT_NUMBERS, "sails: rank 1: step 3: loss nan, a planted failure");
     test_cause(3, "killed", 128 + SIGKILL, "sails: gone: rank 1 (");
-    test_cause(3, "crashed", 128 + SIGABRT, "a planted crash");
     test_cause(3, "exited", EXIT_INTERNAL, "sails: left: rank 1 (");
-    test_cause(3, "left", EXIT_RANK, "sails: left: rank 1 (");
+    test_cause(3, "left", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "stopped", EXIT_RANK, "sails: stopped: rank 1 (");
     test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "branch", EXIT_RANK, "sails: mismatched: rank 1 (");
     test_cause(3, "size", EXIT_RANK, "sails: mismatched: rank 1 (");
+    test_crash();
+    test_dump();
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    CHECK(system(command) == 0, "%s", command);
     return test_done("job");
 }

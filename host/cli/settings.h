@@ -56,6 +56,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "worker threads; auto: one per processor") \
     X(run, CHOICE, cpu, "auto", 0, 0, "auto" CPU_LEVELS(CHOICE_WORD), PLAIN, \
       "instructions that the CPU device may use; auto: the best that this processor has") \
+    X(run, REAL, deadline, "0", 0, 1000000, "seconds", DISPLAY, \
+      "that ranks wait for one that shows no life; 0: by what they are doing") \
     X(run, FLAG, json, "false", 0, 0, "", DISPLAY, "results as JSON on stdout, one object a line")
 
 #define SETTINGS_MODEL(X) \
@@ -206,6 +208,10 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(init, REAL, shard, "5", 0.00001, 1000, "GB", PLAIN, "largest file") \
     X(init, TEXT, out, "", 0, 0, "folder", PLAIN, "model to write")
 
+#define SETTINGS_DOCTOR(X) \
+    X(doctor, TEXT, dumps, "", 0, 0, "file", PLAIN, \
+      "what the ranks of a job were doing when it was ended: the file that its line names")
+
 #define SETTINGS_BENCH(X) \
     X(bench, FLAG, ops, "false", 0, 0, "", PLAIN, "time every op at the shapes of a model") \
     X(bench, FLAG, once, "false", 0, 0, "", PLAIN, \
@@ -232,7 +238,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_SUBSPACE(X) \
     SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
     SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
-    SETTINGS_BENCH(X)
+    SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
 
 #define SETTING_C_INT int
 #define SETTING_C_REAL double
@@ -256,6 +262,7 @@ typedef struct Settings {
     struct { SETTINGS_MERGE(SETTING_FIELD) } merge;
     struct { SETTINGS_PLAN(SETTING_FIELD) } plan;
     struct { SETTINGS_INIT(SETTING_FIELD) } init;
+    struct { SETTINGS_DOCTOR(SETTING_FIELD) } doctor;
     struct { SETTINGS_BENCH(SETTING_FIELD) } bench;
 } Settings;
 

@@ -64,7 +64,7 @@ static const Use use[] = {ONLY("bench.*"),         ONLY("model.path"),
                           ONLY("score.products"),  ONLY("train.rank"),
                           ONLY("train.alpha"),     ONLY("train.targets"),
                           ONLY("train.batch"),     ONLY("seed"),
-                          ONLY("threads"),         ONLY("cpu"),
+                          ONLY("threads"), ONLY("deadline"),         ONLY("cpu"),
                           {NULL, USE_OPTIONAL}};
 
 const Command cmd_bench = {

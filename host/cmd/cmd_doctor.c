@@ -12,6 +12,7 @@
 #include "data/base/mem.h"
 #include "data/base/rng.h"
 #include "host/cli/command.h"
+#include "host/stage/board.h"
 #include "host/stage/machine.h"
 #include "host/stage/flops.h"
 #include "host/cli/print.h"
@@ -199,6 +200,7 @@ static void check_tokenizer(Doctor *d, const char *path, const char *model) {
 
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
+    if (*s->doctor.dumps) return board_report(s->doctor.dumps, err);
     Doctor d = {.rows = s->run.json ? json_array() : NULL};
     Machine m;
     machine_read(&m);
@@ -214,7 +216,7 @@ static bool run(const Args *a, Err *err) {
     return !d.bad || err_set(err, EXIT_INTERNAL, "doctor: %d of the checks above failed", d.bad);
 }
 
-static const Use use[] = {{"model.path", USE_OPTIONAL}, {"model.tokenizer", USE_OPTIONAL},
+static const Use use[] = {{"model.path", USE_OPTIONAL}, {"model.tokenizer", USE_OPTIONAL}, {"doctor.dumps", USE_OPTIONAL},
                           {"threads", USE_OPTIONAL},    {"cpu", USE_OPTIONAL},
                           {"json", USE_OPTIONAL},       {NULL, USE_OPTIONAL}};
 
@@ -223,7 +225,8 @@ const Command cmd_doctor = {
     .summary = "what is wrong with this machine",
     .about =
         "Processor, memory, libraries, a matmul checked on every device and storage type, and\n"
-        "with --model or --tokenizer the tokenizer.",
+        "with --model or --tokenizer the tokenizer. With --dumps what each rank of a job was doing\n"
+        "when the watchdog ended it, instead.",
     .positional = POSITIONAL_NONE,
     .use = use,
     .run = run,

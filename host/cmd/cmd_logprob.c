@@ -121,7 +121,7 @@ static const Use use[] = {{"logprob.*", USE_OPTIONAL},
                           {"data.side", USE_OPTIONAL},
                           {"data.max-length", USE_OPTIONAL},
                           {"data.pack-tokens", USE_OPTIONAL},
-                          {"threads", USE_OPTIONAL},
+                          {"threads", USE_OPTIONAL}, {"deadline", USE_OPTIONAL},
                           {"cpu", USE_OPTIONAL},
                           {"json", USE_OPTIONAL},
                           {NULL, USE_OPTIONAL}};

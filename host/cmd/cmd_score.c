@@ -86,7 +86,7 @@ static const Use use[] = {{"score.*", USE_OPTIONAL},
                           {"data.limit", USE_OPTIONAL},
                           {"data.max-length", USE_OPTIONAL},
                           {"data.pack-tokens", USE_OPTIONAL},
-                          {"threads", USE_OPTIONAL},
+                          {"threads", USE_OPTIONAL}, {"deadline", USE_OPTIONAL},
                           {"cpu", USE_OPTIONAL},
                           {"json", USE_OPTIONAL},
                           {NULL, USE_OPTIONAL}};

@@ -175,7 +175,7 @@ static const Use use[] = {{"model.path", USE_NEEDED},
                           ONLY("train.keep"),
                           ONLY("train.resume"),
                           ONLY("seed"),
-                          ONLY("threads"),
+                          ONLY("threads"), ONLY("deadline"),
                           ONLY("cpu"),
                           ONLY("json"),
                           {NULL, USE_OPTIONAL}};

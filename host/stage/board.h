@@ -67,7 +67,9 @@ bool board_call(BoardCall *to, const BoardSeat *s, uint64_t k);
 enum { BOARD_CALL_ROOM = 160 };
 const char *board_call_text(char text[BOARD_CALL_ROOM], const BoardCall *call);
 
-/* All seats with their rings, for people and for `doctor --dumps`. */
+/* All seats with their rings, as JSON; and such a file as a table: where each rank stood, and the
+ * last calls, side by side. */
 bool board_dump(const Board *b, const char *path, Err *err);
+bool board_report(const char *path, Err *err);
 
 #endif

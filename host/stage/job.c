@@ -40,6 +40,7 @@ bool job_join(Job *j, const Args *a, Err *err) {
     const char *why = comm_open(&j->comm);
     j->refused = why;
     if (why) return err_set(err, EXIT_USAGE, "%s", why);
+    comm_deadline(j->comm, a->s.run.deadline);
     return !j->comm ||
            (watchdog_open(&j->watchdog, j->comm, err) && same_everywhere(j->comm, a, err));
 }
