@@ -30,7 +30,7 @@ struct Checkpoints {
 static void *write_now(void *context) {
     Checkpoints *c = context;
     c->ok = checkpoint_write(&c->now, c->plan.folder, &c->err);
-    if (c->ok) checkpoint_prune(c->plan.folder, c->plan.keep);
+    if (c->ok) snapshot_prune(c->plan.folder, c->plan.keep);
     return NULL;
 }
 
@@ -181,7 +181,7 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
 
 /* Would a new run mix with an old one? */
 static bool begins_anew(const CheckpointPlan *plan, Err *err) {
-    return plan->resume || checkpoint_count(plan->folder) == 0 ||
+    return plan->resume || snapshot_count(plan->folder) == 0 ||
            err_set(err, EXIT_USAGE,
                    "%s: has checkpoints of an earlier run; --resume goes on from them, removing "
                    "the folder begins anew",
@@ -199,7 +199,7 @@ bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, M
     c->last = clock_seconds();
     interrupt_as_request();
     if (!plan->resume || resume(c, m, err)) {
-        if (comm_root(comm)) checkpoint_sweep(plan->folder);
+        if (comm_root(comm)) snapshot_sweep(plan->folder);
         *to = c;
         return true;
     }

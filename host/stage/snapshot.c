@@ -1,0 +1,245 @@
+/* snapshot.c - writing such a folder, finding the newest that is whole, and checking it. */
+#include "host/stage/snapshot.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "data/base/sha256.h"
+#include "host/stage/result_key.h"
+
+#define FORMAT "sails checkpoint 1"
+enum { MANIFEST_BYTES = 16 << 20 };
+
+/* ------------------------------------------------------------------------------- writing -- */
+
+static bool describe_file(json_t *files, const char *folder, const char *name, Err *err) {
+    struct stat st;
+    char hex[65], *path = files_join(folder, name);
+    bool ok =
+        files_sha256(hex, path, err) && (stat(path, &st) == 0 || files_failed(err, path, "read"));
+    if (ok)
+        json_object_set_new(
+            files, name, json_pack("{s:I, s:s}", "bytes", (json_int_t)st.st_size, "sha256", hex));
+    free(path);
+    return ok;
+}
+
+/* SHA-256 of a manifest's text, without the member that holds it. */
+static void seal(char hex[65], json_t *manifest) {
+    json_object_del(manifest, "sha256");
+    char *text = json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS);
+    CHECK(text, "a JSON value could not be written");
+    unsigned char digest[32];
+    Sha256 s;
+    sha256_init(&s);
+    sha256_add(&s, text, strlen(text));
+    sha256_done(&s, digest);
+    sha256_hex(hex, digest);
+    free(text);
+}
+
+static bool write_manifest(const Snapshot *s, const char *folder, Err *err) {
+    json_t *files = json_object();
+    bool ok = true;
+    for (const char *const *name = s->file; *name && ok; name++)
+        ok = describe_file(files, folder, *name, err);
+    json_t *manifest =
+        json_pack("{s:s, s:O, s:O, s:O, s:o}", "format", FORMAT, "run", s->run, "state", s->state,
+                  "maker", s->maker, "files", files);
+    CHECK(manifest, "a JSON value could not be made");
+    char hex[65], *path = files_join(folder, "manifest.json");
+    seal(hex, manifest);
+    json_object_set_new(manifest, "sha256", json_string(hex));
+    ok = ok && files_write_json(path, manifest, err);
+    free(path);
+    json_decref(manifest);
+    return ok;
+}
+
+/* One of the same step can only be a torn one that was passed over. */
+static bool put_in_place(const char *staging, const char *folder, const char *parent, Err *err) {
+    if (files_exists(folder) && !files_remove_tree(folder))
+        return files_failed(err, folder, "remove");
+    return (rename(staging, folder) == 0 || files_failed(err, folder, "write")) &&
+           (files_sync_folder(parent) || files_failed(err, parent, "write"));
+}
+
+bool snapshot_write(const Snapshot *s, const char *parent, snapshot_work *fill, void *context,
+                    Err *err) {
+    char name[64], temporary[96];
+    snprintf(name, sizeof name, "step-%08zu", s->step);
+    snprintf(temporary, sizeof temporary, "%s.tmp.%ld", name, (long)getpid());
+    char *folder = files_join(parent, name), *staging = files_join(parent, temporary);
+    bool ok = files_mkdirs(staging, err) && fill(context, staging, err) &&
+              write_manifest(s, staging, err) &&
+              (files_sync_folder(staging) || files_failed(err, staging, "write")) &&
+              put_in_place(staging, folder, parent, err);
+    if (!ok) files_remove_tree(staging);
+    free(folder), free(staging);
+    return ok;
+}
+
+/* ------------------------------------------------------------------------------- finding -- */
+
+/* The step of a folder's name, or of one that was not finished; -1: none of ours. */
+static long step_of(const char *name, bool *finished) {
+    int step, end = 0;
+    if (sscanf(name, "step-%8d%n", &step, &end) != 1 || end != 13 || step < 0) return -1;
+    *finished = name[end] == 0;
+    return *finished || strncmp(name + end, ".tmp.", 5) == 0 ? step : -1;
+}
+
+/* The steps that have a folder, falling, from malloc. */
+static long *steps_in(const char *parent, size_t *n) {
+    size_t capacity = 0;
+    long *step = NULL;
+    DIR *d = opendir(parent);
+    *n = 0;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        bool finished;
+        long at = step_of(e->d_name, &finished);
+        if (at < 0 || !finished) continue;
+        step = mem_grow(step, &capacity, *n + 1, sizeof *step);
+        size_t i = (*n)++;
+        for (; i > 0 && step[i - 1] < at; i--) step[i] = step[i - 1];
+        step[i] = at;
+    }
+    if (d) closedir(d);
+    return step;
+}
+
+size_t snapshot_count(const char *parent) {
+    size_t n;
+    free(steps_in(parent, &n));
+    return n;
+}
+
+/* A folder that is being removed is no checkpoint any more, whatever comes between. */
+static void remove_folder(const char *parent, const char *name) {
+    char gone[96];
+    snprintf(gone, sizeof gone, "%.60s.tmp.%ld", name, (long)getpid());
+    char *from = files_join(parent, name), *to = files_join(parent, gone);
+    files_remove_tree(rename(from, to) == 0 ? to : from);
+    free(from), free(to);
+}
+
+void snapshot_sweep(const char *parent) {
+    DIR *d = opendir(parent);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        bool finished;
+        if (step_of(e->d_name, &finished) < 0 || finished) continue;
+        char *path = files_join(parent, e->d_name);
+        files_remove_tree(path);
+        free(path);
+    }
+    if (d) closedir(d);
+}
+
+void snapshot_prune(const char *parent, int keep) {
+    size_t n;
+    long *step = steps_in(parent, &n);
+    for (size_t i = (size_t)keep; i < n; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "step-%08ld", step[i]);
+        remove_folder(parent, name);
+    }
+    free(step);
+    snapshot_sweep(parent);
+}
+
+/* ------------------------------------------------------------------------------- reading -- */
+
+static bool file_is(const char *folder, const char *name, const json_t *about, Err *err) {
+    struct stat st;
+    char hex[65], *path = files_join(folder, name);
+    const char *sha = json_string_value(json_object_get(about, "sha256"));
+    json_int_t bytes = json_integer_value(json_object_get(about, "bytes"));
+    bool ok = sha || err_set(err, EXIT_INPUT, "manifest.json: expected files.%s.sha256", name);
+    if (ok) ok = stat(path, &st) == 0 || files_failed(err, path, "open");
+    if (ok && st.st_size != bytes)
+        ok = err_set(err, EXIT_INPUT, "%s: expected %lld bytes, found %lld", name, (long long)bytes,
+                     (long long)st.st_size);
+    ok = ok && files_sha256(hex, path, err);
+    if (ok && strcmp(hex, sha) != 0)
+        ok =
+            err_set(err, EXIT_INPUT, "%s: expected SHA-256 %.16s.., found %.16s..", name, sha, hex);
+    free(path);
+    return ok;
+}
+
+/* The manifest, if it and all that it speaks of is as it was written. */
+static bool read_manifest(json_t **manifest, const Snapshot *s, const char *folder, Err *err) {
+    char *path = files_join(folder, "manifest.json");
+    bool ok = files_read_json(manifest, path, MANIFEST_BYTES, err);
+    free(path);
+    if (!ok) return false;
+    const char *format = json_string_value(json_object_get(*manifest, "format"));
+    if (!format || strcmp(format, FORMAT) != 0)
+        ok = err_set(err, EXIT_INPUT, "manifest.json: expected format \"" FORMAT "\", found %s",
+                     format ? format : "none");
+    char is[65], was[65] = "";
+    const char *sealed = json_string_value(json_object_get(*manifest, "sha256"));
+    if (sealed) snprintf(was, sizeof was, "%s", sealed);
+    seal(is, *manifest);
+    if (ok && strcmp(is, was) != 0)
+        ok = err_set(err, EXIT_INPUT, "manifest.json: expected SHA-256 %.16s.., found %.16s..", was,
+                     is);
+    json_t *files = json_object_get(*manifest, "files");
+    for (const char *const *name = s->file; *name && ok; name++)
+        ok = file_is(folder, *name, json_object_get(files, *name), err);
+    if (!ok) json_decref(*manifest);
+    return ok;
+}
+
+/* Belongs a whole checkpoint to this run? Says so where another maker's bits will differ. */
+static bool fits(const Snapshot *s, const json_t *manifest, const char *folder, Err *err) {
+    char what[512];
+    const char *key;
+    json_t *value;
+    if (result_key_differs(json_object_get(manifest, "run"), s->run, what, sizeof what))
+        return err_set(err, EXIT_USAGE,
+                       "%s: of another run: %s; go on with what it had, or choose another --out",
+                       folder, what);
+    json_object_foreach (s->maker, key, value) {
+        const json_t *was = json_object_get(json_object_get(manifest, "maker"), key);
+        if (json_equal(was, value)) continue;
+        fprintf(stderr, "sails: %s: %s was %s, is %s: bits may differ from a run in one piece\n",
+                folder, key, json_is_string(was) ? json_string_value(was) : "not there",
+                json_string_value(value));
+        break;
+    }
+    return true;
+}
+
+bool snapshot_read(Snapshot *s, bool *found, const char *parent, snapshot_work *take, void *context,
+                   Err *err) {
+    size_t n;
+    long *step = steps_in(parent, &n);
+    bool ok = true;
+    *found = false;
+    for (size_t i = 0; i < n && ok && !*found; i++) {
+        char name[64];
+        json_t *manifest;
+        Err torn;
+        snprintf(name, sizeof name, "step-%08ld", step[i]);
+        char *folder = files_join(parent, name);
+        if (read_manifest(&manifest, s, folder, &torn)) {
+            s->step = (size_t)step[i];
+            s->state = json_incref(json_object_get(manifest, "state"));
+            ok = fits(s, manifest, folder, err) && take(context, folder, err);
+            *found = ok;
+            json_decref(manifest);
+        } else {
+            fprintf(stderr, "sails: %s: passed over: %s\n", folder, torn.text);
+        }
+        free(folder);
+    }
+    free(step);
+    return ok;
+}
