@@ -241,7 +241,7 @@ static void test_world(const char *dtype, const char *products) {
     char path[4096];
     printf("%s, %s products\n", dtype, products);
     open_world(&a, &r, &saes, &records, dtype, products);
-    MUST(scoring_run(&scores, &work, &r, &saes, &a.s, &records, NULL, records.n, &err), err);
+    MUST(scoring_run(&scores, &work, &r, &saes, &a.s, &records, NULL, records.n, NULL, &err), err);
     check_counts(&scores, mean_tolerance(r.ex.dtype));
     EXPECT((scores.products == SAE_FAST) == (strcmp(products, "fast") == 0), "other products");
     EXPECT((work.pass.fires > 0) == (scores.products == SAE_FAST) && work.pass.flips == 0,

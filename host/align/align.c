@@ -6,6 +6,7 @@
 #include "host/stage/adapting.h"
 #include "host/align/align_stages.h"
 #include "data/base/files.h"
+#include "data/base/interrupt.h"
 #include "data/base/mem.h"
 #include "host/stage/chat_template.h"
 #include "host/cli/json_lines.h"
@@ -166,6 +167,7 @@ static bool run_stages(Align *w, Err *err) {
 
 bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
+    interrupt_as_request();
     bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, a->comm, err) &&
               run_open(&w.run, a, exec_plugin(&w.r.ex), err) && check(&w, err);
     if (ok) {

@@ -3,10 +3,12 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "host/stage/adapting.h"
 #include "host/stage/agree.h"
 #include "data/base/files.h"
+#include "data/base/interrupt.h"
 #include "data/base/mem.h"
 #include "host/stage/evaluate.h"
 #include "host/stage/generating.h"
@@ -15,6 +17,7 @@
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
 #include "host/stage/train.h"
+#include "host/stage/wish.h"
 #include "kernels/lapack.h"
 
 #define KEYS(...)           \
@@ -101,23 +104,12 @@ static bool key_adapter(Align *w, Stage *st, const Method *m, Err *err) {
             key_output(w, st, named(name, "adapters/%s/adapter_config.json", m->name), err));
 }
 
-/* An SAE's weights, and in a SAELens folder what says how to read them. */
-static bool key_sae(Align *w, Stage *st, const Sae *sae, Err *err) {
-    char weights[48], reading[48], *config = files_join(sae->path, "cfg.json");
-    snprintf(weights, sizeof weights, "sae/%d", sae->layer);
-    snprintf(reading, sizeof reading, "sae/%d/cfg.json", sae->layer);
-    bool ok = stage_file(st, &w->run, weights, sae->file, err) &&
-              (!files_exists(config) || stage_file(st, &w->run, reading, config, err));
-    free(config);
-    return ok;
-}
-
 /* The files behind --sae; opened without their weights. */
 static bool key_saes(Align *w, Stage *st, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, w->s, &w->layers, 0, err)) return false;
-    bool ok = true;
-    for (int i = 0; i < saes.n && ok; i++) ok = key_sae(w, st, &saes.sae[i], err);
+    Hasher h = run_hasher(&w->run);
+    bool ok = saes_key(st->key, &h, &saes, err);
     saes_close(&saes);
     return ok;
 }
@@ -130,6 +122,8 @@ static bool key_saes(Align *w, Stage *st, Err *err) {
 enum Needs { NEEDS_NOTHING, NEEDS_MODEL };
 static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs needs, bool *kept,
                   Err *err) {
+    Wish wish = wish_share(w->r.ex.comm, (Wish){.signal = interrupt_requested()});
+    if (wish.signal) return wish_stop(&wish, "between two stages", "the same command", err);
     *kept = stage_done(st, &w->run, outputs);
     comm_broadcast(w->r.ex.comm, "is the stage done", kept, sizeof *kept);
     if (*kept) say(w, st, true);
@@ -146,22 +140,41 @@ static bool finish(Align *w, Stage *st, const char *const *outputs, json_t *resu
 
 /* --------------------------------------------------------------------- score and subspace -- */
 
-static bool make_scores(Align *w, const char *path, json_t **result, Err *err) {
+/* Where a stage keeps what it has done, until it is done. Frees with keep_end. */
+static bool keep_begin(Keeping *k, Align *w, const Stage *st, Err *err) {
+    char name[96];
+    snprintf(name, sizeof name, "unfinished/%s", st->name);
+    *k = (Keeping){.folder = run_path(&w->run, name), .run = st->key, .again = "the same command"};
+    return !comm_root(w->r.ex.comm) || keeping_maker(&k->maker, &w->r.ex, err);
+}
+
+static void keep_end(Keeping *k, Align *w, bool done) {
+    char *all = run_path(&w->run, "unfinished");
+    if (done) keeping_done(k, &w->r.ex);
+    if (done) rmdir(all); /* the last one is done */
+    free(all);
+    json_decref(k->maker);
+    free((char *)k->folder);
+}
+
+static bool make_scores(Align *w, const Stage *st, const char *path, json_t **result, Err *err) {
     const Settings *s = w->s;
     bool corpora = *s->score.aligned;
     SaeSet saes = {0};
     Scores scores = {0};
     ScoringWork work;
+    Keeping keep;
     runtime_drop_adapter(&w->r);
-    bool ok = saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
+    bool ok = keep_begin(&keep, w, st, err) && saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
               scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
-                          w->split.train, w->split.ntrain, err) &&
+                          w->split.train, w->split.ntrain, &keep, err) &&
               ALONE(w, scores_save(&scores, path, err), err);
     if (ok)
         *result = json_pack("{s:f, s:I, s:I, s:I, s:I, s:I}", "seconds", work.seconds, "tokens",
                             (json_int_t)work.pass.tokens, "rows", (json_int_t)work.pass.rows,
                             "counted", (json_int_t)work.pass.counted, "sampled_fires",
                             (json_int_t)work.pass.fires, "flips", (json_int_t)work.pass.flips);
+    keep_end(&keep, w, ok);
     scores_free(&scores);
     saes_close(&saes);
     return ok;
@@ -181,7 +194,7 @@ bool align_score(Align *w, Err *err) {
     if (ok && !kept) {
         json_t *result = NULL;
         char *path = run_path(&w->run, out[0]);
-        ok = make_scores(w, path, &result, err) && finish(w, &st, out, result, err);
+        ok = make_scores(w, &st, path, &result, err) && finish(w, &st, out, result, err);
         free(path);
     }
     stage_free(&st);
@@ -234,7 +247,8 @@ static bool fresh_adapter(Align *w, const Method *m, Err *err) {
     return ok;
 }
 
-static bool make_adapter(Align *w, const Method *m, const char *folder, json_t **result, Err *err) {
+static bool make_adapter(Align *w, const Stage *st, const Method *m, const char *folder,
+                         json_t **result, Err *err) {
     const Settings *s = w->s;
     TrainSetup t;
     TrainResult r;
@@ -245,7 +259,15 @@ static bool make_adapter(Align *w, const Method *m, const char *folder, json_t *
     t.index = w->split.train;
     double percent;
     size_t trainable = adapting_trainable(&w->r.model, &percent);
-    if (!train_folder(&r, &w->r.model, &t, folder, s->model.path, err)) return false;
+    CheckpointPlan plan = {.steps = s->train.checkpoint_every,
+                           .minutes = s->train.checkpoint_minutes,
+                           .keep = s->train.keep,
+                           .resume = true};
+    t.checkpoints = &plan;
+    bool ok = keep_begin(&plan.kept, w, st, err) &&
+              train_folder(&r, &w->r.model, &t, folder, s->model.path, err);
+    keep_end(&plan.kept, w, ok);
+    if (!ok) return false;
     *result =
         json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:f}", "documents",
                   (json_int_t)w->split.ntrain, "dropped", (json_int_t)w->data.dropped, "trainable",
@@ -256,7 +278,9 @@ static bool make_adapter(Align *w, const Method *m, const char *folder, json_t *
 }
 
 /* Settings of section train that do not act on what an adapter becomes here. */
-#define NOT_TRAINING "train.methods", "train.method", "train.init"
+#define NOT_TRAINING                                                                      \
+    "train.methods", "train.method", "train.init", "train.checkpoint-every",              \
+        "train.checkpoint-minutes", "train.keep", "train.resume"
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
 
 bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
@@ -277,7 +301,7 @@ bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
     if (ok && !kept) {
         json_t *made = NULL;
         char *folder = run_path(&w->run, named(folder_name, "adapters/%s", m->name));
-        ok = make_adapter(w, m, folder, &made, err) && finish(w, &st, out, made, err);
+        ok = make_adapter(w, &st, m, folder, &made, err) && finish(w, &st, out, made, err);
         free(folder);
     }
     if (ok) *result = json_incref(st.result);
@@ -303,8 +327,11 @@ bool align_generate(Align *w, const Method *m, Err *err) {
     if (ok && !kept) {
         GeneratingWork work;
         char *path = run_path(&w->run, out[0]);
-        ok = align_wear(w, m, err) && generating_run(&work, &w->r, s, &w->prompts, path, err) &&
-             finish(w, &st, out,
+        Keeping keep;
+        ok = keep_begin(&keep, w, &st, err) && align_wear(w, m, err) &&
+             generating_run(&work, &w->r, s, &w->prompts, path, &keep, err);
+        keep_end(&keep, w, ok);
+        ok = ok && finish(w, &st, out,
                     json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
                               work.seconds),
                     err);

@@ -191,6 +191,14 @@ bool run_hash(Run *r, char hex[65], const char *path, Err *err) {
     return true;
 }
 
+static bool remembered(void *run, char hex[65], const char *path, Err *err) {
+    return run_hash(run, hex, path, err);
+}
+
+Hasher run_hasher(Run *r) {
+    return (Hasher){remembered, r};
+}
+
 /* ------------------------------------------------------------------------------- stages -- */
 
 void stage_begin(Stage *st, const Run *r, const char *name) {
@@ -233,16 +241,14 @@ void stage_text(Stage *st, const char *name, const char *value) {
     result_key_text(st->key, name, value);
 }
 
-static bool remembered(void *run, char hex[65], const char *path, Err *err) {
-    return run_hash(run, hex, path, err);
-}
-
 bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err) {
-    return result_key_file(st->key, &(Hasher){remembered, r}, role, path, err);
+    Hasher h = run_hasher(r);
+    return result_key_file(st->key, &h, role, path, err);
 }
 
 bool stage_model(Stage *st, Run *r, const char *folder, Err *err) {
-    return result_key_folder(st->key, &(Hasher){remembered, r}, "model", folder, err);
+    Hasher h = run_hasher(r);
+    return result_key_folder(st->key, &h, "model", folder, err);
 }
 
 static char *stamp_path(const Stage *st, const Run *r) {

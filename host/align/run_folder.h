@@ -18,6 +18,7 @@
 
 #include "host/cli/args.h"
 #include "data/base/err.h"
+#include "host/stage/result_key.h"
 
 typedef struct Run {
     const Args *args;   /* borrowed */
@@ -46,6 +47,9 @@ char *run_path(const Run *r, const char *name); /* folder/name; malloc */
  * nothing has been done to it: where links lead, device, inode, size, and both times to the
  * nanosecond agree, and the file had been left alone for a while when it was hashed. */
 bool run_hash(Run *r, char hex[65], const char *path, Err *err);
+
+/* The same, for keys. Borrows r. */
+Hasher run_hasher(Run *r);
 
 typedef struct Stage {
     char name[64];

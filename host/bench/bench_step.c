@@ -149,7 +149,7 @@ static bool run_scores(const Bench *b, const SaeSet *saes, Err *err) {
     passes_init(&p, b, "score");
     for (int i = 0; i < b->s->bench.runs + 2 && ok; i++) {
         Scores scores = {0};
-        ok = scoring_run(&scores, &work, b->r, saes, b->s, &records, NULL, records.n, err);
+        ok = scoring_run(&scores, &work, b->r, saes, b->s, &records, NULL, records.n, NULL, err);
         if (ok) passes_add(&p, work.seconds);
         scores_free(&scores);
     }

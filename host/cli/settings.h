@@ -99,6 +99,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "means over all tokens, or over the documents' means") \
     X(score, CHOICE, products, "exact", 0, 0, CHOICES(SAE_PRODUCTS), PLAIN, \
       "of the SAEs' encoders; fast: in bf16, and what that switches is sampled and reported") \
+    X(score, FLAG, resume, "false", 0, 0, "", DISPLAY, \
+      "keep what is done in OUT.partial, at signals and every ten minutes, and go on from there") \
     X(score, TEXT, out, "", 0, 0, "file", PLAIN, "scores to write (safetensors)")
 
 #define SETTINGS_SUBSPACE(X) \
@@ -163,6 +165,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(generate, INT, top_k, "0", 0, 1048576, "tokens", PLAIN, "sample from so many; 0: all") \
     X(generate, REAL, top_p, "1", 0.000001, 1, "share", PLAIN, \
       "sample from this much probability") \
+    X(generate, FLAG, resume, "false", 0, 0, "", DISPLAY, \
+      "keep every finished response in OUT.partial, and go on from there") \
     X(generate, TEXT, out, "", 0, 0, "file", PLAIN, "responses to write (JSONL); empty: stdout")
 
 #define SETTINGS_EVAL(X) \

@@ -1,6 +1,8 @@
 /* cmd_generate.c - answers to prompts. */
 #include <stdio.h>
 
+#include "data/base/interrupt.h"
+
 #include "host/cli/command.h"
 #include "host/stage/generating.h"
 #include "host/stage/plan.h"
@@ -30,16 +32,24 @@ static bool fits(Runtime *r, const Settings *s, const Prompts *prompts, Err *err
 
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
+    if (s->generate.resume && !*s->generate.out)
+        return err_set(err, EXIT_USAGE, "--resume: --out is needed, beside which work is kept");
+    if (s->generate.resume) interrupt_as_request();
     Runtime r = {0};
     Prompts prompts = {0};
     Config c = {0};
     GeneratingWork work;
+    CommandKeeping kept = {0};
+    const Keeping *keep = s->generate.resume ? &kept.k : NULL;
     bool ok = runtime_device(&r, s, a->comm, err) && runtime_tokenizer(&r, s, err) &&
               config_load(&c, s->model.path, err) &&
               prompts_read(&prompts, r.tokenizer, s, c.max_positions, err) &&
               fits(&r, s, &prompts, err) && runtime_model(&r, s, 0, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
-              generating_run(&work, &r, s, &prompts, s->generate.out, err);
+              (!keep || keeping_open(&kept, a, s->generate.out, &r.ex, err)) &&
+              generating_run(&work, &r, s, &prompts, s->generate.out, keep, err);
+    if (ok) keeping_done(keep, &r.ex);
+    keeping_close(&kept);
     if (ok && comm_root(a->comm) && *s->generate.out) report(&work, s);
     config_free(&c);
     prompts_free(&prompts);

@@ -1,6 +1,8 @@
 /* cmd_score.c - statistics of every SAE feature over two corpora, in one pass. */
 #include <stdio.h>
 
+#include "data/base/interrupt.h"
+
 #include "host/cli/command.h"
 #include "host/stage/agree.h"
 #include "host/stage/plan.h"
@@ -37,17 +39,25 @@ static bool check(const Settings *s, Err *err) {
     return settings_check_packs(s, err);
 }
 
-static bool score_and_save(Runtime *r, const SaeSet *saes, const Settings *s, Err *err) {
+static bool score_and_save(Runtime *r, const SaeSet *saes, const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    CommandKeeping kept = {0};
+    const Keeping *keep = s->score.resume ? &kept.k : NULL;
     Records records = {0};
     Scores scores = {0};
     ScoringWork work;
     bool pairs = *s->data.path;
     bool ok = !pairs || records_read(&records, s->data.path, (size_t)s->data.limit, err);
-    ok = ok &&
-         scoring_run(&scores, &work, r, saes, s, pairs ? &records : NULL, NULL, records.n, err);
+    if (ok && keep)
+        ok = keeping_open(&kept, a, s->score.out, &r->ex, err) &&
+             (!comm_root(r->ex.comm) || saes_key(keep->run, &hasher_plain, saes, err));
+    ok = ok && scoring_run(&scores, &work, r, saes, s, pairs ? &records : NULL, NULL, records.n,
+                           keep, err);
     bool root = comm_root(r->ex.comm);
     ok = ok && agree_root(r->ex.comm, !root || scores_save(&scores, s->score.out, err), err);
     if (ok && root) report(&r->ex, &scores, &work, s);
+    if (ok) keeping_done(keep, &r->ex);
+    keeping_close(&kept);
     scores_free(&scores);
     records_free(&records);
     return ok;
@@ -64,12 +74,13 @@ static bool run(const Args *a, Err *err) {
     Runtime r = {0};
     Layers layers = {0};
     SaeSet saes = {0};
+    if (s->score.resume) interrupt_as_request();
     bool ok = check(s, err) && runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
               fits(&r, s, err) && runtime_model(&r, s, s->data.max_length, err) &&
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
               layers_parse(&layers, s->score.layers, r.model.c.L, err) &&
               saes_open(&saes, &r.ex, s, &layers, r.model.c.D, err) &&
-              score_and_save(&r, &saes, s, err);
+              score_and_save(&r, &saes, a, err);
     saes_close(&saes);
     layers_free(&layers);
     runtime_close(&r);

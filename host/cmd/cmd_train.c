@@ -1,10 +1,9 @@
 /* cmd_train.c - fine-tuning of an adapter. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "data/base/files.h"
+#include "data/base/interrupt.h"
 #include "host/stage/adapting.h"
 #include "host/cli/command.h"
 #include "host/stage/dataset.h"
@@ -59,72 +58,26 @@ static void report(const TrainResult *t, const Settings *s, const Dataset *d) {
     putchar('\n');
 }
 
-/* A folder, where the data are ids and the model has no tokenizer.json. */
-static bool ids_only(const char *tokenizer) {
-    struct stat st;
-    return stat(tokenizer, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-/* What decides the result: all settings but how it is worked out and kept, and the files' contents.
- */
-static bool make_key(json_t *key, const Args *a, const Exec *ex, Err *err) {
-    static const char *const others[] = {"threads",
-                                         "cpu",
-                                         "model.device",
-                                         "model.dtype",
-                                         "train.checkpoint-every",
-                                         "train.checkpoint-minutes",
-                                         "train.keep"};
-    const Settings *s = &a->s;
-    for (int i = 0; i < SETTINGS_COUNT; i++) {
-        const Setting *row = &settings_table[i];
-        char name[SETTING_KEY];
-        bool counts =
-            command_uses(a->command, i) && setting_role(row) == ROLE_NONE && row->mark != DISPLAY;
-        setting_key(row, name);
-        for (size_t k = 0; k < sizeof others / sizeof *others; k++)
-            counts = counts && strcmp(name, others[k]) != 0;
-        if (counts) result_key_setting(key, s, row);
-    }
-    result_key_text(key, "model.dtype", dtype_name(ex->dtype));
-    const Hasher *h = &hasher_plain;
-    char *tokenizer = runtime_tokenizer_file(s);
-    bool ok =
-        result_key_file(key, h, "data", s->data.path, err) &&
-        result_key_folder(key, h, "model", s->model.path, err) &&
-        (ids_only(tokenizer) || result_key_file(key, h, "tokenizer", tokenizer, err)) &&
-        (!*s->train.subspace || result_key_file(key, h, "subspace", s->train.subspace, err)) &&
-        (!*s->train.init_adapter ||
-         result_key_folder(key, h, "init-adapter", s->train.init_adapter, err));
-    free(tokenizer);
-    return ok;
-}
-
-/* What should be the same for equal bits. */
-static bool make_maker(json_t **maker, const Exec *ex, Err *err) {
-    char program[65];
-    if (!files_sha256(program, "/proc/self/exe", err)) return false;
-    *maker = json_pack("{s:s, s:s, s:s}", "device", ex->op->name, "program", program, "sails",
-                       SAILS_VERSION);
-    return true;
-}
-
 static bool train_and_save(Runtime *r, const Args *a, const Dataset *d, Err *err) {
     const Settings *s = &a->s;
     TrainSetup t;
     TrainResult result;
     json_t *key = result_key_new(), *maker = NULL;
     char *folder = files_join(s->train.out, "checkpoints");
-    CheckpointPlan plan = {.folder = folder,
+    CheckpointPlan plan = {.kept = {.folder = folder,
+                                    .run = key,
+                                    .again = "the same with --resume",
+                                    .expected = true},
                            .steps = s->train.checkpoint_every,
                            .minutes = s->train.checkpoint_minutes,
                            .keep = s->train.keep,
-                           .resume = s->train.resume,
-                           .run = key};
+                           .resume = s->train.resume};
     train_setup(&t, s, d->n);
     t.doc = d->doc;
-    bool ok = !train_saves(s) || (make_key(key, a, &r->ex, err) && make_maker(&maker, &r->ex, err));
-    plan.maker = maker;
+    bool ok = !train_saves(s) || !comm_root(r->ex.comm) ||
+              (result_key_command(key, a, &r->ex, &hasher_plain, err) &&
+               keeping_maker(&maker, &r->ex, err));
+    plan.kept.maker = maker;
     if (train_saves(s)) t.checkpoints = &plan;
     if (ok) announce(r, s, d, &t);
     ok = ok && train_folder(&result, &r->model, &t, s->train.out, s->model.path, err);
@@ -144,6 +97,7 @@ static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Dataset d = {0};
+    if (train_saves(s)) interrupt_as_request();
     bool ok = settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err) &&
               runtime_ids(&r, s, err) &&
               dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,

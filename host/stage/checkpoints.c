@@ -29,8 +29,8 @@ struct Checkpoints {
 
 static void *write_now(void *context) {
     Checkpoints *c = context;
-    c->ok = checkpoint_write(&c->now, c->plan.folder, &c->err);
-    if (c->ok) snapshot_prune(c->plan.folder, c->plan.keep);
+    c->ok = checkpoint_write(&c->now, c->plan.kept.folder, &c->err);
+    if (c->ok) snapshot_prune(c->plan.kept.folder, c->plan.keep);
     return NULL;
 }
 
@@ -104,13 +104,8 @@ static bool due(const Checkpoints *c, size_t steps) {
             clock_seconds() - c->last >= 60 * c->plan.minutes);
 }
 
-CheckpointWish checkpoints_wish(const Checkpoints *c, size_t steps) {
-    return c ? (CheckpointWish){interrupt_requested(), due(c, steps)} : (CheckpointWish){0};
-}
-
-void checkpoint_wish_join(CheckpointWish *all, const CheckpointWish *one) {
-    if (!all->signal) all->signal = one->signal;
-    all->save = all->save || one->save;
+Wish checkpoints_wish(const Checkpoints *c, size_t steps) {
+    return c ? (Wish){interrupt_requested(), due(c, steps)} : (Wish){0};
 }
 
 /* What was saved last is on disk, or the stop is no stop that can be resumed from. */
@@ -121,7 +116,7 @@ static bool safe_to_stop(Checkpoints *c, const char *signal_name, Err *err) {
     return err_prefix(err, "stopped by %s, and no checkpoint was saved", signal_name);
 }
 
-bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const CheckpointWish *wish,
+bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish,
                              Err *err) {
     if (!c) return true;
     size_t steps = m->totals.steps;
@@ -133,13 +128,12 @@ bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const CheckpointW
         c->last = clock_seconds();
     }
     if (!wish->signal) return true;
-    char name[16];
+    char name[16], after[48];
     snprintf(name, sizeof name, "SIG%s", sigabbrev_np(wish->signal));
+    snprintf(after, sizeof after, "after step %zu", steps);
     comm_phase(c->comm, "checkpoint", (int)steps, patience(c));
     bool ok = !root || safe_to_stop(c, name, err);
-    return agree_root(c->comm, ok, err) &&
-           err_set(err, EXIT_STOPPED,
-                   "stopped by %s after step %zu; the same with --resume goes on", name, steps);
+    return agree_root(c->comm, ok, err) && wish_stop(wish, after, c->plan.kept.again, err);
 }
 
 /* Rank 0's tensors to all, a piece at a time. */
@@ -157,12 +151,12 @@ static void hand_out(Comm *comm, const Params *p) {
 }
 
 static bool find(Checkpoints *c, bool *found, Err *err) {
-    if (!checkpoint_read(&c->now, found, c->plan.folder, err)) return false;
+    if (!checkpoint_read(&c->now, found, c->plan.kept.folder, err)) return false;
     if (*found)
-        fprintf(stderr, "sails: %s: going on after step %zu\n", c->plan.folder,
+        fprintf(stderr, "sails: %s: going on after step %zu\n", c->plan.kept.folder,
                 c->now.totals.steps);
-    else
-        fprintf(stderr, "sails: %s: nothing to resume; beginning at step 1\n", c->plan.folder);
+    else if (c->plan.kept.expected)
+        fprintf(stderr, "sails: %s: nothing to resume; beginning at step 1\n", c->plan.kept.folder);
     return true;
 }
 
@@ -181,11 +175,11 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
 
 /* Would a new run mix with an old one? */
 static bool begins_anew(const CheckpointPlan *plan, Err *err) {
-    return plan->resume || snapshot_count(plan->folder) == 0 ||
+    return plan->resume || snapshot_count(plan->kept.folder) == 0 ||
            err_set(err, EXIT_USAGE,
                    "%s: has checkpoints of an earlier run; --resume goes on from them, removing "
                    "the folder begins anew",
-                   plan->folder);
+                   plan->kept.folder);
 }
 
 bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, Metrics *m,
@@ -195,11 +189,10 @@ bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, M
     Checkpoints *c = mem_array(1, sizeof *c);
     c->plan = *plan;
     c->comm = comm;
-    c->now = (Checkpoint){.run = plan->run, .maker = plan->maker, .params = p};
+    c->now = (Checkpoint){.run = plan->kept.run, .maker = plan->kept.maker, .params = p};
     c->last = clock_seconds();
-    interrupt_as_request();
     if (!plan->resume || resume(c, m, err)) {
-        if (comm_root(comm)) snapshot_sweep(plan->folder);
+        if (comm_root(comm)) snapshot_sweep(plan->kept.folder);
         *to = c;
         return true;
     }

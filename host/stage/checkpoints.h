@@ -8,40 +8,34 @@
 #define SAILS_CHECKPOINTS_H
 
 #include "host/stage/checkpoint.h"
+#include "host/stage/keeping.h"
+#include "host/stage/wish.h"
 
 typedef struct Checkpoints Checkpoints;
 
 /* What is asked for. */
 typedef struct CheckpointPlan {
-    const char *folder;  /* borrowed: where they are */
-    int steps;           /* save every so many; 0: not by steps */
-    double minutes;      /* save when so much time has passed since the last; 0: not by time */
-    int keep;            /* the newest so many */
-    bool resume;         /* go on from the newest */
-    json_t *run, *maker; /* borrowed: see Checkpoint */
+    Keeping kept;
+    int steps;      /* save every so many; 0: not by steps */
+    double minutes; /* save when so much time has passed since the last; 0: not by time */
+    int keep;       /* the newest so many */
+    bool resume;    /* go on from the newest */
 } CheckpointPlan;
 
 /* Goes on from the newest checkpoint where that is asked for and there is one: then totals and
  * lines of metrics.jsonl go into `metrics`, and the tensors are as they were. Refuses to begin anew
- * beside checkpoints that are there (EXIT_USAGE). From here on SIGTERM and SIGUSR1 ask for a stop.
- * All ranks; rank 0 reads and hands on.
+ * beside checkpoints that are there (EXIT_USAGE). All ranks; rank 0 reads and
+ * hands on. interrupt_as_request makes SIGTERM and SIGUSR1 ask for a stop.
  */
 bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, Metrics *metrics,
                       Err *err);
 
-/* What a rank wants before the next step. */
-typedef struct CheckpointWish {
-    int signal; /* that asks for a stop; 0: none */
-    bool save;  /* it is time */
-} CheckpointWish;
-
-/* After so many steps. Time is told by rank 0's clock. c may be NULL. */
-CheckpointWish checkpoints_wish(const Checkpoints *c, size_t steps);
-void checkpoint_wish_join(CheckpointWish *all, const CheckpointWish *one);
+/* After so many steps. Time is told by rank 0's clock. c may be NULL: nothing. */
+Wish checkpoints_wish(const Checkpoints *c, size_t steps);
 
 /* Does what the ranks wish, all of them. Rank 0 saves. A stop returns false with EXIT_STOPPED when the
  * state is on disk. After the last step nothing is saved: what comes then is the result. */
-bool checkpoints_before_step(Checkpoints *c, const Metrics *metrics, const CheckpointWish *wish,
+bool checkpoints_before_step(Checkpoints *c, const Metrics *metrics, const Wish *wish,
                              Err *err);
 
 /* Waits for a save in flight; frees. NULL is allowed. */

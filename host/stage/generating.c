@@ -1,14 +1,19 @@
 /* generating.c - prompts to a file of responses, in the order of the prompts. */
 #include "host/stage/generating.h"
 
+#include <glob.h>
 #include <stdio.h>
+#include <unistd.h>
 
+#include "data/base/files.h"
 #include "data/base/mem.h"
 #include "data/buf.h"
 #include "data/base/interrupt.h"
 #include "host/cli/json_lines.h"
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
+#include "host/stage/result_key.h"
+#include "host/stage/wish.h"
 #include "host/cli/print.h"
 
 typedef struct Reply {
@@ -24,7 +29,11 @@ typedef struct Generating {
     size_t n; /* prompts of all files */
     const Doc **doc;
     size_t *order; /* longest first: a long reply that starts late leaves the others' places idle */
-    size_t nown, *own; /* the order's prompts of this rank */
+    uint8_t *known;      /* (n) prompts that an earlier process has answered */
+    size_t nrest, *rest; /* the others, in order */
+    size_t nown, *own;   /* of them this rank's */
+    const Keeping *keep; /* NULL: nothing is kept */
+    FILE *kept;          /* this process's replies, a line each */
     Reply *reply;      /* (n) of rank 0 all, in the end */
     size_t done;
     Progress bar;
@@ -42,16 +51,115 @@ static void collect(Generating *g) {
     g->doc = mem_array(g->n, sizeof *g->doc);
     g->order = mem_array(g->n, sizeof *g->order);
     g->reply = mem_array(g->n, sizeof *g->reply);
+    g->known = mem_array(g->n, 1);
+    g->rest = mem_array(g->n, sizeof *g->rest);
     g->own = mem_array(g->n, sizeof *g->own);
     size_t at = 0;
     for (int f = 0; f < PROMPT_FILES; f++)
         for (size_t i = 0; i < g->p->file[f].records.n; i++) g->doc[at++] = &g->p->file[f].doc[i];
     for (size_t i = 0; i < g->n; i++) g->order[i] = i;
     qsort_r(g->order, g->n, sizeof *g->order, longer_first, g);
-    Comm *comm = g->r->ex.comm;
-    for (size_t i = (size_t)comm_rank(comm); i < g->n; i += (size_t)comm_size(comm))
-        g->own[g->nown++] = g->order[i];
 }
+
+/* The prompts that have no reply yet fall to the ranks in turn. */
+static void share_out(Generating *g) {
+    Comm *comm = g->r->ex.comm;
+    for (size_t i = 0; i < g->n; i++)
+        if (!g->known[g->order[i]]) g->rest[g->nrest++] = g->order[i];
+    for (size_t i = (size_t)comm_rank(comm); i < g->nrest; i += (size_t)comm_size(comm))
+        g->own[g->nown++] = g->rest[i];
+}
+
+/* ------------------------------------------------------------------------- what is kept -- */
+
+/* One line a reply, on its way to the disk when it is whole; a line that is not is none. */
+static void keep_reply(const Generating *g, size_t number) {
+    const Reply *r = &g->reply[number];
+    json_t *line = json_pack("{s:I, s:o, s:i, s:i}", "prompt", (json_int_t)number, "text",
+                             json_stringn(r->text, r->len), "tokens", r->tokens, "stop", r->stop);
+    CHECK(line, "a JSON value could not be made");
+    json_dumpf(line, g->kept, JSON_COMPACT);
+    putc('\n', g->kept);
+    fflush(g->kept); /* a disk that is full costs what is kept, not the replies */
+    json_decref(line);
+}
+
+static void take_kept(Generating *g, const char *line) {
+    json_t *reply = json_loads(line, 0, NULL), *text = json_object_get(reply, "text");
+    json_int_t number = json_integer_value(json_object_get(reply, "prompt"));
+    if (json_is_string(text) && number >= 0 && (size_t)number < g->n && !g->known[number]) {
+        size_t len = json_string_length(text);
+        g->reply[number] = (Reply){buf_copy(json_string_value(text), len), len,
+                                   (int)json_integer_value(json_object_get(reply, "tokens")),
+                                   (int)json_integer_value(json_object_get(reply, "stop"))};
+        g->known[number] = 1;
+        g->done++;
+    }
+    json_decref(reply);
+}
+
+static bool read_kept(Generating *g, const char *path, Err *err) {
+    FILE *f = fopen(path, "r");
+    char *line = NULL;
+    size_t room = 0;
+    if (!f) return files_failed(err, path, "open");
+    while (getline(&line, &room, f) > 0) take_kept(g, line);
+    free(line);
+    fclose(f);
+    return true;
+}
+
+/* Is what is kept of this work? The first process of it says so. */
+static bool same_work(const Generating *g, Err *err) {
+    enum { KEY_BYTES = 16 << 20 };
+    const Keeping *k = g->keep;
+    char *path = files_join(k->folder, "run.json"), what[512];
+    json_t *was = NULL;
+    bool there = files_exists(path);
+    bool ok = !there || files_read_json(&was, path, KEY_BYTES, err);
+    if (ok && there && result_key_differs(was, k->run, what, sizeof what))
+        ok = err_set(err, EXIT_USAGE,
+                     "%s: of another run: %s; go on with what it had, or remove the folder",
+                     k->folder, what);
+    if (ok && !there) ok = files_mkdirs(k->folder, err) && files_write_json(path, k->run, err);
+    json_decref(was);
+    free(path);
+    return ok;
+}
+
+static bool load_kept(Generating *g, Err *err) {
+    glob_t found;
+    char *pattern = files_join(g->keep->folder, "replies.*.jsonl");
+    bool ok = same_work(g, err);
+    if (ok && glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc && ok; i++) ok = read_kept(g, found.gl_pathv[i], err);
+        globfree(&found);
+    }
+    free(pattern);
+    if (ok && (g->done || g->keep->expected))
+        fprintf(stderr, "sails: %s: %zu of %zu responses are there already\n", g->keep->folder,
+                g->done, g->n);
+    return ok;
+}
+
+/* Rank 0 reads and tells the others what is left; each writes to a file of its own. */
+static bool keep_open(Generating *g, Err *err) {
+    Comm *comm = g->r->ex.comm;
+    char host[64] = "", name[128];
+    if (!g->keep) return true;
+    if (!agree_root(comm, !comm_root(comm) || load_kept(g, err), err)) return false;
+    comm_broadcast(comm, "prompts answered", g->known, g->n);
+    gethostname(host, sizeof host - 1);
+    snprintf(name, sizeof name, "replies.%s.%ld.jsonl", host, (long)getpid());
+    char *path = files_join(g->keep->folder, name);
+    g->kept = fopen(path, "a");
+    bool ok = g->kept || files_failed(err, path, "write");
+    free(path);
+    return ok;
+}
+
+/* ----------------------------------------------------------------------------- replies -- */
+
 
 static void take_reply(void *context, const GenReply *reply) {
     Generating *g = context;
@@ -60,12 +168,23 @@ static void take_reply(void *context, const GenReply *reply) {
         tokenizer_decode(g->r->tokenizer, reply->token, (size_t)reply->n, true, &to->len);
     to->tokens = reply->n;
     to->stop = reply->stop;
-    progress_at(&g->bar, (double)++g->done, (double)g->nown);
+    if (g->kept) keep_reply(g, g->own[reply->index]);
+    progress_at(&g->bar, (double)++g->done, (double)g->n / comm_size(g->r->ex.comm));
 }
 
-static bool give_up(void *comm) {
-    comm_beat(comm);
-    return interrupt_came();
+static bool give_up(void *generating) {
+    const Generating *g = generating;
+    comm_beat(g->r->ex.comm);
+    return interrupt_came() || (g->keep && interrupt_requested());
+}
+
+static bool gave_up(const Generating *g, Err *err) {
+    if (interrupted(err)) return false;
+    char after[64];
+    size_t made = 0;
+    for (size_t i = 0; i < g->n; i++) made += g->reply[i].text != NULL;
+    snprintf(after, sizeof after, "after %zu of %zu responses", made, g->n);
+    return wish_stop(&(Wish){interrupt_requested(), true}, after, g->keep->again, err);
 }
 
 /* The prompts of this rank. A reply does not depend on what else is decoded. */
@@ -76,7 +195,7 @@ static bool decode_own(Generating *g, Err *err) {
     o.stop = &end_of_turn;
     o.nstop = end_of_turn >= 0;
     o.give_up = give_up;
-    o.give_up_context = g->r->ex.comm;
+    o.give_up_context = g;
     Generator *gen = gen_create(&g->r->model, &o);
     GenPrompt *prompt = mem_array(g->nown, sizeof *prompt);
     for (size_t i = 0; i < g->nown; i++) {
@@ -89,7 +208,7 @@ static bool decode_own(Generating *g, Err *err) {
     if (end == GEN_BAD_NUMBERS)
         bad_tensor_find(&g->r->model, gen_acts(gen), "a reply's logits are not finite", err);
     else if (!ok)
-        ok = !interrupted(err);
+        gave_up(g, err);
     free(prompt);
     gen_destroy(gen);
     return ok;
@@ -110,8 +229,8 @@ static void collect_replies(Generating *g) {
     comm_collect(comm, "replies", own.p, own.n, part, bytes);
     for (int rank = 0; comm_root(comm) && rank < ranks; rank++) {
         const char *at = part[rank];
-        for (size_t i = (size_t)rank; rank > 0 && i < g->n; i += (size_t)ranks) {
-            Reply *r = &g->reply[g->order[i]];
+        for (size_t i = (size_t)rank; rank > 0 && i < g->nrest; i += (size_t)ranks) {
+            Reply *r = &g->reply[g->rest[i]];
             memcpy(r, at, sizeof *r);
             r->text = mem_array(r->len + 1, 1);
             memcpy(r->text, at + sizeof *r, r->len);
@@ -184,21 +303,26 @@ GenOptions generating_options(const Settings *s, const Prompts *p) {
 
 static void generating_free(Generating *g) {
     for (size_t i = 0; g->reply && i < g->n; i++) free(g->reply[i].text);
+    if (g->kept) fclose(g->kept);
     free(g->reply);
     free(g->own);
+    free(g->rest);
+    free(g->known);
     free(g->order);
     free(g->doc);
 }
 
 bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const Prompts *prompts,
-                    const char *out, Err *err) {
+                    const char *out, const Keeping *keep, Err *err) {
     double start = clock_seconds();
     Comm *comm = r->ex.comm;
-    Generating g = {.r = r, .s = s, .p = prompts};
+    Generating g = {.r = r, .s = s, .p = prompts, .keep = keep};
     collect(&g);
     comm_phase(comm, "generate", 0, RANKS_APART);
+    bool ok = keep_open(&g, err);
+    share_out(&g);
     progress_begin(&g.bar, "generate", s->run.json);
-    bool ok = decode_own(&g, err);
+    ok = ok && decode_own(&g, err);
     progress_end(&g.bar);
     if (ok) collect_replies(&g);
     ok = ok && agree_root(comm, !comm_root(comm) || write_replies(&g, out, err), err);

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
+#include "host/cli/command.h"
+#include "host/stage/runtime.h"
 
 static bool read_and_hash(void *context, char hex[65], const char *path, Err *err) {
     (void)context;
@@ -60,6 +63,55 @@ bool result_key_folder(json_t *key, const Hasher *h, const char *role, const cha
         free(path);
     }
     closedir(d);
+    return ok;
+}
+
+/* Settings by which a result is worked out and kept: it is the same with others. */
+static bool of_working(const char *name) {
+    static const char *const names[] = {
+        "threads",    "cpu",           "model.device",           "model.dtype",
+        "train.keep", "generate.batch", "train.checkpoint-every", "train.checkpoint-minutes"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+/* A file, or of a folder what makes up a model or an adapter, under the flag's name. */
+static bool add_input(json_t *key, const Hasher *h, const Setting *row, const char *path, Err *err) {
+    char role[SETTING_KEY];
+    struct stat st;
+    setting_flag(row, role);
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode)
+               ? result_key_folder(key, h, role, path, err)
+               : result_key_file(key, h, role, path, err);
+}
+
+/* None where the data are ids and the model has no tokenizer.json. */
+static bool add_tokenizer(json_t *key, const Hasher *h, const Settings *s, Err *err) {
+    struct stat st;
+    char *path = runtime_tokenizer_file(s);
+    bool none = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    bool ok = none || result_key_file(key, h, "tokenizer", path, err);
+    free(path);
+    return ok;
+}
+
+bool result_key_command(json_t *key, const Args *a, const Exec *ex, const Hasher *h, Err *err) {
+    bool ok = true;
+    for (int i = 0; i < SETTINGS_COUNT && ok; i++) {
+        const Setting *row = &settings_table[i];
+        char name[SETTING_KEY], text[SETTING_KEY];
+        setting_key(row, name);
+        if (!command_uses(a->command, i) || row->mark == DISPLAY || of_working(name)) continue;
+        const char *value = setting_text(row, &a->s, text);
+        if (setting_role(row) == ROLE_NONE)
+            result_key_setting(key, &a->s, row);
+        else if (strcmp(name, "model.tokenizer") == 0)
+            ok = add_tokenizer(key, h, &a->s, err);
+        else if (setting_role(row) == ROLE_INPUT && *value && strcmp(name, "score.sae") != 0)
+            ok = add_input(key, h, row, value, err);
+    }
+    result_key_text(key, "model.dtype", dtype_name(ex->dtype));
     return ok;
 }
 

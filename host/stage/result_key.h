@@ -8,7 +8,8 @@
 
 #include <jansson.h>
 
-#include "host/cli/settings.h"
+#include "host/cli/args.h"
+#include "kernels/exec.h"
 
 /* How files are hashed; a run folder remembers what it has hashed before. */
 typedef struct Hasher {
@@ -26,6 +27,10 @@ void result_key_text(json_t *key, const char *name, const char *value);
 bool result_key_file(json_t *key, const Hasher *h, const char *role, const char *path, Err *err);
 bool result_key_folder(json_t *key, const Hasher *h, const char *role, const char *folder,
                        Err *err);
+
+/* All that the result of a command depends on: its settings, but for those by which it is worked out
+ * and kept, and the files that it reads; SAEs are not among them (saes_key). */
+bool result_key_command(json_t *key, const Args *a, const Exec *ex, const Hasher *h, Err *err);
 
 /* True when two keys differ; then `what` is the first difference in words: "train.lr was 0.0002, is
  * 0.001", "the content of data has changed". */

@@ -9,6 +9,8 @@
 #include "data/base/interrupt.h"
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
+#include "host/stage/snapshot.h"
+#include "host/stage/wish.h"
 #include "host/cli/print.h"
 
 bool saes_open(SaeSet *set, Exec *ex, const Settings *s, const Layers *layers, int width,
@@ -29,6 +31,20 @@ void saes_close(SaeSet *set) {
     for (int i = 0; i < set->n; i++) sae_close(&set->sae[i]);
     free(set->sae);
     *set = (SaeSet){0};
+}
+
+bool saes_key(json_t *key, const Hasher *h, const SaeSet *set, Err *err) {
+    bool ok = true;
+    for (int i = 0; i < set->n && ok; i++) {
+        const Sae *sae = &set->sae[i];
+        char weights[48], reading[48], *config = files_join(sae->path, "cfg.json");
+        snprintf(weights, sizeof weights, "sae/%d", sae->layer);
+        snprintf(reading, sizeof reading, "sae/%d/cfg.json", sae->layer);
+        ok = result_key_file(key, h, weights, sae->file, err) &&
+             (!files_exists(config) || result_key_file(key, h, reading, config, err));
+        free(config);
+    }
+    return ok;
 }
 
 /* --------------------------------------------------------------------- which tokens count -- */
@@ -81,6 +97,10 @@ typedef struct Scoring {
     ScoreRun *run;
     int64_t truncated;
     Progress bar;
+    const Keeping *keep; /* NULL: nothing is kept */
+    size_t blocks;       /* done, of all ranks */
+    double saved;        /* when */
+    ScoringWork before;  /* of the process that went before; rank 0's */
 } Scoring;
 
 static bool stream_went_bad(const Scoring *w, Err *err) {
@@ -168,14 +188,111 @@ static bool run_block(Scoring *w, const Items *it, size_t first, size_t end, Err
     return true;
 }
 
+/* The work of all ranks, and of the process before. */
+static ScoringWork all_work(const Scoring *w) {
+    Comm *comm = w->r->ex.comm;
+    ScoringWork *each = mem_array((size_t)comm_size(comm), sizeof *each), sum = w->before;
+    each[comm_rank(comm)] = (ScoringWork){0, w->truncated, score_run_work(w->run)};
+    comm_share(comm, "work of scoring", each, sizeof *each);
+    for (int r = 0; r < comm_size(comm); r++) {
+        sum.truncated += each[r].truncated;
+        score_work_add(&sum.pass, &each[r].pass);
+    }
+    free(each);
+    return sum;
+}
+
+/* ------------------------------------------------------------------------- what is kept -- */
+
+static const char *const kept_file[] = {"scores.safetensors", NULL};
+static const double KEEP_SECONDS = 600;
+
+static bool write_sums(void *scores, const char *folder, Err *err) {
+    char *path = files_join(folder, kept_file[0]);
+    bool ok = scores_save(scores, path, err);
+    free(path);
+    return ok;
+}
+
+static bool read_sums(void *scores, const char *folder, Err *err) {
+    char *path = files_join(folder, kept_file[0]);
+    bool ok = scores_load(scores, path, err);
+    free(path);
+    return ok;
+}
+
+static Snapshot snapshot_of(const Scoring *w) {
+    return (Snapshot){.step = w->blocks, .run = w->keep->run, .maker = w->keep->maker,
+                      .file = kept_file};
+}
+
+static bool save(Scoring *w, Scores *sum, const ScoringWork *work, Err *err) {
+    const ScoreWork *p = &work->pass;
+    Snapshot s = snapshot_of(w);
+    s.state = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "truncated", (json_int_t)work->truncated,
+                        "tokens", (json_int_t)p->tokens, "rows", (json_int_t)p->rows, "counted",
+                        (json_int_t)p->counted, "fires", (json_int_t)p->fires, "flips",
+                        (json_int_t)p->flips);
+    bool ok = snapshot_write(&s, w->keep->folder, write_sums, sum, err);
+    if (ok) snapshot_prune(w->keep->folder, 1);
+    json_decref(s.state);
+    return ok;
+}
+
+static bool load(Scoring *w, Scores *sum, Err *err) {
+    bool found;
+    Snapshot s = snapshot_of(w);
+    ScoringWork *b = &w->before;
+    json_int_t n[6];
+    if (!snapshot_read(&s, &found, w->keep->folder, read_sums, sum, err)) return false;
+    if (found && json_unpack(s.state, "{s:I, s:I, s:I, s:I, s:I, s:I}", "truncated", &n[0], "tokens",
+                             &n[1], "rows", &n[2], "counted", &n[3], "fires", &n[4], "flips",
+                             &n[5]) == 0) {
+        *b = (ScoringWork){0, n[0], {n[1], n[2], n[3], n[4], n[5]}};
+        w->blocks = s.step;
+        fprintf(stderr, "sails: %s: going on after block %zu\n", w->keep->folder, s.step);
+    } else if (w->keep->expected) {
+        fprintf(stderr, "sails: %s: nothing to resume; beginning with the first pair\n",
+                w->keep->folder);
+    }
+    json_decref(s.state);
+    return true;
+}
+
+static bool resume(Scoring *w, Scores *sum, Err *err) {
+    Comm *comm = w->r->ex.comm;
+    w->saved = clock_seconds();
+    if (!w->keep) return true;
+    if (!agree_root(comm, !comm_root(comm) || load(w, sum, err), err)) return false;
+    comm_broadcast(comm, "blocks done", &w->blocks, sizeof w->blocks);
+    return true;
+}
+
+/* After a round: saves when it is time, stops when that is asked for. */
+static bool keep_round(Scoring *w, Scores *sum, size_t blocks, Err *err) {
+    Comm *comm = w->r->ex.comm;
+    if (!w->keep) return true;
+    bool time_to = comm_root(comm) && clock_seconds() - w->saved >= KEEP_SECONDS;
+    Wish wish = wish_share(comm, (Wish){interrupt_requested(), time_to});
+    if (!wish.signal && !wish.save) return true;
+    ScoringWork work = all_work(w);
+    if (!agree_root(comm, !comm_root(comm) || save(w, sum, &work, err), err)) return false;
+    w->saved = clock_seconds();
+    char after[64];
+    snprintf(after, sizeof after, "after %zu of %zu blocks", w->blocks, blocks);
+    return !wish.signal || wish_stop(&wish, after, w->keep->again, err);
+}
+
+/* ------------------------------------------------------------------------------ the pass -- */
+
 /* Each round has a block for each rank, the last one perhaps fewer. */
 static bool run_rounds(Scoring *w, Scores *sum, const Items *it, Err *err) {
     Comm *comm = w->r->ex.comm;
     size_t each = block_items(it->n), ranks = (size_t)comm_size(comm);
     size_t blocks = (it->n + each - 1) / each;
-    for (size_t round = 0; round < blocks; round += ranks) {
-        size_t first = (round + (size_t)comm_rank(comm)) * each, end = first + each;
-        size_t givers = blocks - round < ranks ? blocks - round : ranks;
+    while (w->blocks < blocks) {
+        size_t first = (w->blocks + (size_t)comm_rank(comm)) * each, end = first + each;
+        size_t givers = blocks - w->blocks < ranks ? blocks - w->blocks : ranks;
         Scores own;
         if (!run_block(w, it, first, end < it->n ? end : it->n, err)) return false;
         score_run_finish(w->run, &own);
@@ -183,7 +300,8 @@ static bool run_rounds(Scoring *w, Scores *sum, const Items *it, Err *err) {
         if (ok && sum->n == 0 && comm_root(comm)) scores_copy_shape(sum, &own);
         if (ok) scores_collect(sum, comm, &own, (int)givers);
         scores_free(&own);
-        if (!ok) return false;
+        w->blocks += givers;
+        if (!ok || (w->blocks < blocks && !keep_round(w, sum, blocks, err))) return false;
     }
     return true;
 }
@@ -210,40 +328,28 @@ static bool describe(Scores *scores, const SaeSet *saes, const Settings *s, Err 
     return true;
 }
 
-/* The work of all ranks. */
-static void add_work(ScoringWork *work, Comm *comm, const ScoringWork *own) {
-    ScoringWork *all = mem_array((size_t)comm_size(comm), sizeof *all);
-    all[comm_rank(comm)] = *own;
-    comm_share(comm, "work of scoring", all, sizeof *all);
-    *work = (ScoringWork){0};
-    for (int r = 0; r < comm_size(comm); r++) {
-        work->truncated += all[r].truncated;
-        score_work_add(&work->pass, &all[r].pass);
-    }
-    free(all);
-}
-
 bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *saes,
                  const Settings *s, const Records *records, const size_t *index, size_t n,
-                 Err *err) {
+                 const Keeping *keep, Err *err) {
     double start = clock_seconds();
     Comm *comm = r->ex.comm;
-    Scoring w = {.r = r, .s = s, .markers = markers_of(r)};
+    Scoring w = {.r = r, .s = s, .markers = markers_of(r), .keep = keep};
     Items items = {.pair = records, .index = index, .n = records ? n : 0};
     *scores = (Scores){0};
     w.run = score_run_open(&r->model, saes->sae, saes->n, settings_pack_tokens(s),
                            (enum ScorePool)s->score.pool);
     comm_phase(comm, "score", 0, RANKS_APART);
     progress_begin(&w.bar, "score", s->run.json);
-    bool ok = (records || read_corpora(&items, s, err)) && run_rounds(&w, scores, &items, err);
+    bool ok = (records || read_corpora(&items, s, err)) && resume(&w, scores, err) &&
+              run_rounds(&w, scores, &items, err);
     progress_end(&w.bar);
-    if (ok) add_work(work, comm, &(ScoringWork){0, w.truncated, score_run_work(w.run)});
+    if (ok) *work = all_work(&w);
     ok = ok && agree_root(comm, !comm_root(comm) || (check(&w, scores, err) &&
                                                      describe(scores, saes, s, err)), err);
     score_run_close(w.run);
     records_free(&items.corpus[0]);
     records_free(&items.corpus[1]);
-    work->seconds = clock_seconds() - start;
+    if (ok) work->seconds = clock_seconds() - start;
     if (!ok) scores_free(scores);
     return ok;
 }

@@ -43,7 +43,7 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
 
 /* What a rank tells the others at the end of a step. */
 typedef struct StepNews {
-    CheckpointWish wish;
+    Wish wish;
     double waited;                    /* seconds, of this step */
     struct { double loss, flops; } pack[]; /* of the rank's packs, in the order of rounds */
 } StepNews;
@@ -55,7 +55,7 @@ typedef struct Loop {
     Comm *comm;     /* m->ex's */
     StepNews *news; /* one for each rank */
     Checkpoints *saves;  /* NULL: none */
-    CheckpointWish wish; /* of all ranks, at the end of the last step */
+    Wish wish; /* of all ranks, at the end of the last step */
     Optim optim;
     GradTree tree;
     Acts *acts;
@@ -219,9 +219,9 @@ static void hear_news(Loop *l, int packs, StepMetrics *s) {
         s->loss += news_of(l, packs, p % ranks)->pack[p / ranks].loss;
         s->flops += news_of(l, packs, p % ranks)->pack[p / ranks].flops;
     }
-    l->wish = (CheckpointWish){0};
+    l->wish = (Wish){0};
     for (int r = 0; r < ranks; r++) {
-        checkpoint_wish_join(&l->wish, &news_of(l, packs, r)->wish);
+        wish_join(&l->wish, &news_of(l, packs, r)->wish);
         s->waited += news_of(l, packs, r)->waited / ranks;
     }
 }

@@ -1,0 +1,40 @@
+/* keeping.c - the folder and the key of work that is kept. */
+#include "host/stage/keeping.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "data/base/files.h"
+#include "data/base/mem.h"
+#include "host/stage/result_key.h"
+#include "kernels/comm.h"
+#include "kernels/ops.h"
+
+bool keeping_maker(json_t **maker, const Exec *ex, Err *err) {
+    char program[65];
+    if (!files_sha256(program, "/proc/self/exe", err)) return false;
+    *maker = json_pack("{s:s, s:s, s:s}", "device", ex->op->name, "program", program, "sails",
+                       SAILS_VERSION);
+    return true;
+}
+
+/* Rank 0 alone reads and writes what is kept. */
+bool keeping_open(CommandKeeping *c, const Args *a, const char *out, Exec *ex, Err *err) {
+    c->folder = mem_array(strlen(out) + sizeof ".partial", 1);
+    sprintf(c->folder, "%s.partial", out);
+    json_t *run = result_key_new();
+    c->k = (Keeping){.folder = c->folder, .run = run, .again = "the same with --resume",
+                     .expected = true};
+    return !comm_root(ex->comm) || (result_key_command(run, a, ex, &hasher_plain, err) &&
+                                    keeping_maker(&c->k.maker, ex, err));
+}
+
+void keeping_done(const Keeping *k, Exec *ex) {
+    if (k && comm_root(ex->comm) && files_exists(k->folder)) files_remove_tree(k->folder);
+}
+
+void keeping_close(CommandKeeping *c) {
+    json_decref(c->k.run);
+    json_decref(c->k.maker);
+    free(c->folder);
+}

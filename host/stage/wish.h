@@ -1,0 +1,19 @@
+/* wish.h - what a rank wants between two pieces of long work, and what all of them then do. */
+#ifndef SAILS_WISH_H
+#define SAILS_WISH_H
+
+#include "data/base/err.h"
+#include "kernels/comm.h"
+
+typedef struct Wish {
+    int signal; /* that asks for a stop; 0: none */
+    bool save;  /* it is time to save what is done */
+} Wish;
+
+void wish_join(Wish *all, const Wish *one);
+Wish wish_share(Comm *c, Wish own); /* all ranks' */
+
+/* EXIT_STOPPED: "stopped by SIGTERM AFTER; AGAIN goes on". Returns false. */
+bool wish_stop(const Wish *w, const char *after, const char *again, Err *err);
+
+#endif

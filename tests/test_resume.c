@@ -1,0 +1,146 @@
+/* Scoring, generating and the stages of align go on where a stop or kill -9 left them, on another
+ * number of ranks too, to the bytes of a run in one piece; what is kept of another run is refused. */
+#include "host/cli/command.h"
+
+#include <signal.h>
+
+#include "tests/bad_rows.h"
+#include "tests/ranks.h"
+
+#define SCORE                                                                             \
+    "score --model model --dtype f32 --max-length 128 --data many.jsonl --sae sae/{layer} " \
+    "--layers 1,2 "
+#define GENERATE "generate --model model --dtype f32 --prompts many.jsonl --max-new-tokens 9 --batch 2 "
+
+static void forget(const char *path) {
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf %s %s.partial", path, path);
+    CHECK(system(command) == 0, "%s", command);
+}
+
+static void expect_same(const char *what, const char *path, const char *other) {
+    Buf a, b;
+    bool there = read_bytes(&a, path) && read_bytes(&b, other);
+    EXPECT(there && a.n == b.n && memcmp(a.p, b.p, a.n) == 0, "%s: %s is not %s", what, path, other);
+    if (there) buf_free(&a), buf_free(&b);
+}
+
+static Program start_on(int ranks, const char *line) {
+    char ours[2048];
+    snprintf(ours, sizeof ours, "SAILS %s", line);
+    return ranks > 1 ? ranks_start(ranks, ours) : program_start(line, NULL);
+}
+
+/* Starts a command and sends a signal after so many milliseconds; how it ended. */
+static Ended signalled(int ranks, const char *line, int ms, int number) {
+    Program p = start_on(ranks, line);
+    for (int i = 0; i < ms && !program_ended(&p); i++) usleep(1000);
+    kill(p.pid, number);
+    return program_end(&p);
+}
+
+/* Was it stopped, or killed, or hit before it had a handler? */
+static bool fine(const Ended *e, const char *words) {
+    return e->code == EXIT_DONE || e->code == 128 + SIGKILL || e->code == 128 + SIGUSR1 ||
+           e->code == 128 + SIGTERM || (e->code == EXIT_STOPPED && strstr(e->err, words));
+}
+
+/* mpirun leaves its ranks a second at SIGTERM: that one is for one rank. Signals come ever later, each to a process that goes on from the one before, until one ends by
+ * itself; then what it has made is what a run in one piece has made. Returns how many were stopped
+ * with something done. */
+static int stop_and_go(const char *line, const char *out, const char *whole, int number) {
+    int stopped = 0;
+    Ended e = {.code = -1};
+    forget(out);
+    for (int ms = 10; e.code != EXIT_DONE && ms < 20000; ms += ms / 4 + 5) {
+        e = signalled(number == SIGTERM ? 1 : 1 + stopped % 2, line, ms, number);
+        stopped += number == SIGKILL ? e.code != 0 : e.code == EXIT_STOPPED;
+        EXPECT(fine(&e, "goes on"), "%.20s: exit %d: %s", line, e.code, e.err);
+        if (!fine(&e, "goes on")) break;
+    }
+    EXPECT(e.code == EXIT_DONE, "%.20s does not end", line);
+    expect_same(line, out, whole);
+    char partial[64];
+    snprintf(partial, sizeof partial, "%s.partial", out);
+    EXPECT(!files_exists(partial), "%s is left", partial);
+    return stopped;
+}
+
+static void test_score(void) {
+    program_must(SCORE "--out whole");
+    int stopped = stop_and_go(SCORE "--resume --out out", "out", "whole", SIGUSR1);
+    EXPECT(stopped > 0, "no score was stopped");
+    stop_and_go(SCORE "--resume --out out", "out", "whole", SIGKILL);
+}
+
+static void test_generate(void) {
+    program_must(GENERATE "--out replies");
+    int stopped = stop_and_go(GENERATE "--resume --out out", "out", "replies", SIGTERM);
+    EXPECT(stopped > 0, "no generate was stopped");
+    stopped = stop_and_go(GENERATE "--resume --out out", "out", "replies", SIGKILL);
+    EXPECT(stopped > 1, "no generate was killed");
+}
+
+/* What is kept belongs to its run. */
+static void test_other_run(void) {
+    forget("out");
+    for (int ms = 20; !files_exists("out.partial/run.json") && ms < 5000; ms += 20)
+        signalled(1, GENERATE "--resume --out out", ms, SIGKILL);
+    Ended e = program_run(GENERATE "--seed 8 --resume --out out");
+    EXPECT(e.code == EXIT_USAGE && strstr(e.err, "out.partial: of another run: seed was 0, is 8"),
+           "another seed: exit %d: %s", e.code, e.err);
+    forget("out");
+}
+
+/* ------------------------------------------------------------------------------------ align -- */
+
+static void write_recipe(void) {
+    static const char recipe[] =
+        "model: {path: model, dtype: f32}\ndata: {path: many.jsonl, heldout: 0.1, max-length: 128}\n"
+        "score: {sae: 'sae/{layer}', layers: [1, 2]}\nsubspace: {top-k: 6}\n"
+        "train: {methods: [base, sails], batch: 4, steps: 20, rank: 4, checkpoint-every: 5}\n"
+        "generate: {prompts: many.jsonl, limit: 40, max-new-tokens: 4, batch: 4}\n";
+    Err err;
+    MUST(files_write("recipe.yaml", recipe, sizeof recipe - 1, &err), err);
+}
+
+static void test_align(int number) {
+    static const char *const file[] = {"scores.safetensors", "subspace.safetensors",
+                                       "adapters/sails/adapter_model.safetensors",
+                                       "responses/base.jsonl", "responses/sails.jsonl",
+                                       "eval/sails.json"};
+    int stopped = 0;
+    Ended e = {.code = -1};
+    forget("run");
+    for (int ms = 100; e.code != EXIT_DONE && ms < 20000; ms += ms / 5) {
+        e = signalled(1 + stopped % 2, "align recipe.yaml --out run", ms, number);
+        stopped += e.code != EXIT_DONE;
+        EXPECT(fine(&e, "the same command goes on"), "align: exit %d: %s", e.code, e.err);
+        if (!fine(&e, "the same command goes on")) break;
+    }
+    EXPECT(stopped > 1, "align was stopped %d times", stopped);
+    for (size_t i = 0; i < sizeof file / sizeof *file; i++) {
+        char path[2][128];
+        snprintf(path[0], sizeof path[0], "run/%s", file[i]);
+        snprintf(path[1], sizeof path[1], "straight/%s", file[i]);
+        expect_same("align", path[0], path[1]);
+    }
+    EXPECT(!files_exists("run/unfinished"), "run/unfinished is left");
+    if (files_exists("run/unfinished")) system("find run/unfinished >&2");
+}
+
+int main(void) {
+    bad_world();
+    CHECK(system("for i in $(seq 12); do cat pairs.jsonl | sed \"s/number/No.$i/g\"; done "
+                 ">many.jsonl") == 0,
+          "many.jsonl");
+    test_score();
+    test_generate();
+    test_other_run();
+    write_recipe();
+    program_must("align recipe.yaml --out straight");
+    test_align(SIGUSR1);
+    test_align(SIGKILL);
+    world_remove();
+    return test_done("resume");
+}
