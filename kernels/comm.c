@@ -182,7 +182,11 @@ void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void
 /* -------------------------------------------------------------------- between the devices -- */
 
 CommPart comm_part(const Comm *c, size_t n, int rank) {
-    size_t blocks = (n + BLOCK - 1) / BLOCK, size = (size_t)comm_size(c);
+    return comm_part_of(comm_size(c), n, rank);
+}
+
+CommPart comm_part_of(int ranks, size_t n, int rank) {
+    size_t blocks = (n + BLOCK - 1) / BLOCK, size = (size_t)ranks;
     size_t each = (blocks + size - 1) / size * BLOCK, at = each * (size_t)rank;
     if (at > n) at = n;
     return (CommPart){at, n - at < each ? n - at : each};

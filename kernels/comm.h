@@ -61,6 +61,7 @@ typedef struct CommPart {
     size_t at, n;
 } CommPart;
 CommPart comm_part(const Comm *c, size_t n, int rank);
+CommPart comm_part_of(int ranks, size_t n, int rank); /* of so many ranks */
 
 /* x (n) in: on the first `givers` ranks;  parts (givers, own part's n) out =: row r is rank r's
  * elements of this rank's part. Each rank sends and takes at most n (size-1)/size elements. */

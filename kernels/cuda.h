@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/contracts.h"
+#include "kernels/cuda_memory.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,11 +27,6 @@ SAILS_TABLE(X)
  * 160 KB. The data-centre generations from compute capability 8.0 on grant 163 KB and more, others
  * of the same numbers 99 KB. */
 enum { MIN_SHARED_KB = 163 };
-
-/* Of the matmul library, and of ops (exec_scratch). The ops that need most: decoding 8 sequences of
- * 8,192 tokens takes 8 MB, attention backward 4 bytes a row and head. TopK SAEs beyond 32,768
- * features need more. */
-enum { MATMUL_BYTES = 32 << 20, SCRATCH_BYTES = 32 << 20 };
 
 enum { STAGES = 2, STAGE_BYTES = 4 << 20 };
 

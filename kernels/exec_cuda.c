@@ -167,15 +167,6 @@ static const char *device_card(Exec *ex) {
     return s->card;
 }
 
-/* CUDA loads the code of a kernel when it is first launched (CUDA_MODULE_LOADING, lazy since 12.2).
- * Ours is at most all that the plug-in has for one generation of GPUs, which tools/ptxas_report.sh
- * holds against the number here. Of the libraries' nobody says how much it is: cuBLASLt has a
- * kernel for every few shapes, of some 100 KB of code each, for which the driver takes memory in
- * pages of 2 MB. The estimate is a page for each of 48 kernels: a training step multiplies some 30
- * shapes, and several share one. The context and the handles are there before anybody asks what is
- * available. */
-enum { LAZY_KERNEL_BYTES = 16 << 20, LAZY_LIBRARY_BYTES = 48 * (2 << 20) };
-
 /* Filled at the first call: ISO C has no constant initialiser from another file's constant. */
 static Ops ops[DTYPE_COUNT] = {{.name = "cuda f32"}, {.name = "cuda bf16", .rounds = true}};
 

@@ -19,9 +19,9 @@ static void carve(GradTree *t) {
 }
 
 /* The part of rank 0, which is the largest, is what every rank has room for. */
-size_t grad_tree_bytes(const Params *p, const Comm *c, int most_packs) {
-    size_t part = comm_part(c, p->size, 0).n, levels = (size_t)grad_tree_levels(most_packs);
-    return (levels + (c ? (size_t)comm_size(c) : 0)) * part * sizeof(float);
+size_t grad_tree_bytes(const Params *p, int ranks, int most_packs) {
+    size_t part = comm_part_of(ranks, p->size, 0).n, levels = (size_t)grad_tree_levels(most_packs);
+    return (levels + (ranks > 1 ? (size_t)ranks : 0)) * part * sizeof(float);
 }
 
 void grad_tree_init(GradTree *t, Params *p, int most_packs) {

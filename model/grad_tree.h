@@ -38,8 +38,8 @@ void grad_tree_free(GradTree *t); /* accepts a zeroed tree */
 /* Levels that steps of at most so many packs need: none for one, 1 + log2(packs - 1) for more. */
 int grad_tree_levels(int most_packs);
 
-/* Device bytes that grad_tree_init takes on a rank. */
-size_t grad_tree_bytes(const Params *p, const Comm *c, int most_packs);
+/* Device bytes that grad_tree_init takes on one of so many ranks. */
+size_t grad_tree_bytes(const Params *p, int ranks, int most_packs);
 
 /* Takes params->grad of the ranks below `packs` (1 for one rank), and zeroes it on all. */
 void grad_tree_add(GradTree *t, int packs);

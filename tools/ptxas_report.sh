@@ -110,7 +110,7 @@ printf '%-44s %-7s %7s %9s %6s %7s %7s %10s\n' kernel arch threads registers sta
 cat "$FOLDER/table"
 
 # Code is loaded as it is called: sails plan counts all that a generation has, debug lines included.
-most=$(($(sed -n 's/.*LAZY_KERNEL_BYTES = \([^,]*\),.*/\1/p' kernels/exec_cuda.c)))
+most=$(($(sed -n 's/.*LAZY_KERNEL_BYTES = \([^,]*\),.*/\1/p' kernels/cuda_memory.h)))
 PLUGIN=$(realpath "$PLUGIN")
 (cd "$FOLDER" && cuobjdump -xelf all "$PLUGIN" >/dev/null)
 for arch in $(cut -d' ' -f1 "$FOLDER/resources" | sort -u); do

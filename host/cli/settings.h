@@ -190,7 +190,15 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_PLAN(X) \
     X(plan, CHOICE, stage, "train", 0, 0, CHOICES(PLAN_STAGES), PLAIN, \
-      "what is going to run")
+      "what is going to run") \
+    X(plan, INT, ranks, "1", 1, 65536, "ranks", PLAIN, \
+      "that will share it; the memory is that of one") \
+    X(plan, REAL, gpu_memory, "0", 0, 100000, "GB", PLAIN, \
+      "plan for a GPU with so much, which need not be here; 0: for --device") \
+    X(plan, CHOICE, shape, "none", 0, 0, "none" PRESETS(CHOICE_WORD), PLAIN, \
+      "of the model, where there is no --model") \
+    X(plan, INT, length, "160", 2, 1048576, "tokens", OURS, \
+      "of a document, where there is no --data")
 
 #define SETTINGS_INIT(X) \
     X(init, TEXT, config, "", 0, 0, "path", PLAIN, "config.json (or its folder) to start from") \

@@ -1,10 +1,15 @@
 /* cmd_plan.c - memory before the start. */
 #include <stdio.h>
+#include <string.h>
+
+#include "data/base/mem.h"
 
 #include "host/cli/command.h"
 #include "host/stage/generating.h"
 #include "host/stage/machine.h"
 #include "host/stage/plan.h"
+#include "host/stage/planned_card.h"
+#include "host/stage/rank_share.h"
 #include "host/cli/print.h"
 #include "host/stage/runtime.h"
 
@@ -17,6 +22,9 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
     machine_read(&m);
     double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
     bool apart = exec_memory(ex, &device_available, &all);
+    bool shares = docs && s->plan.stage == STAGE_TRAIN && s->plan.ranks > 1;
+    TrainSetup t;
+    if (shares) train_setup(&t, s, docs->n), t.doc = docs->doc;
     if (s->run.json) {
         json_t *items = json_array();
         for (int i = 0; i < p->n; i++)
@@ -31,6 +39,7 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
             json_object_set_new(result, "documents", json_integer((json_int_t)docs->n));
             json_object_set_new(result, "dropped", json_integer((json_int_t)docs->dropped));
         }
+        if (shares) json_object_set_new(result, "ranks", rank_share_json(&t, s->plan.ranks));
         print_json(result);
         return;
     }
@@ -46,9 +55,12 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
     printf("%-34s %10s\n", "resident file pages", print_bytes(size, file));
     printf("%-34s %10s\n", "total", print_bytes(size, anonymous + file));
     printf("%-34s %10s\n", "available", print_bytes(size, limit));
-    if (!apart) return;
-    printf("%-34s %10s\n", "device memory", print_bytes(size, device));
-    printf("%-34s %10s\n", "available on the device", print_bytes(size, (double)device_available));
+    if (apart) {
+        printf("%-34s %10s\n", "device memory", print_bytes(size, device));
+        printf("%-34s %10s\n", "available on the device",
+               print_bytes(size, (double)device_available));
+    }
+    if (shares) rank_share_print(stdout, &t, s->plan.ranks);
 }
 
 static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
@@ -66,15 +78,36 @@ static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
     return plan_generate(p, s, &r->ex, &o, err);
 }
 
+/* Documents of one length in place of those of a file: a batch of them, half of each a target. */
+static void assume_documents(Dataset *d, const Settings *s) {
+    *d = (Dataset){.n = (size_t)s->train.batch, .longest = (size_t)s->plan.length};
+    d->doc = mem_array(d->n, sizeof *d->doc);
+    for (size_t i = 0; i < d->n; i++) {
+        Doc *doc = &d->doc[i];
+        size_t n = d->longest;
+        *doc = (Doc){.token = mem_array(n, sizeof *doc->token),
+                     .label = mem_array(n, 1),
+                     .reply = mem_array(n, 1),
+                     .n = (int)n};
+        memset(doc->label + n / 2, 1, n - n / 2);
+    }
+    d->records.n = d->n;
+    d->records.record = mem_array(d->n, sizeof *d->records.record);
+}
+
 static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, Err *err) {
     bool score = s->plan.stage == STAGE_SCORE;
     const char *path = score && *s->score.aligned ? s->score.aligned : s->data.path;
+    bool train = s->plan.stage == STAGE_TRAIN;
+    if (train && !*path) {
+        assume_documents(d, s);
+        return plan_train(p, s, &r->ex, d, err);
+    }
     if (!*path)
         return err_set(err, EXIT_USAGE, "plan: --data is needed%s",
                        score ? ", or --aligned and --unaligned" : "");
     if (score && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
-    bool train = s->plan.stage == STAGE_TRAIN;
     if (!(train ? dataset_load_training : dataset_load)(d, r->tokenizer, path,
                                                         (enum Side)s->data.side, s->data.max_length,
                                                         (size_t)s->data.limit, err))
@@ -85,15 +118,32 @@ static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, E
                    : plan_logprob(p, s, &r->ex, d, err);
 }
 
+/* A card that is not here, or the device that would run it. */
+static bool open_device(Runtime *r, const Settings *s, Err *err) {
+    if (!(s->plan.gpu_memory > 0)) return runtime_device(r, s, NULL, err);
+    enum Dtype dtype = s->model.dtype ? (enum Dtype)(s->model.dtype - 1) : DTYPE_BF16;
+    return planned_card_open(&r->ex, 1e9 * s->plan.gpu_memory, dtype, err);
+}
+
+static bool check(const Settings *s, Err *err) {
+    bool train = s->plan.stage == STAGE_TRAIN, model = *s->model.path;
+    if (!model && !(train && s->plan.shape))
+        return err_set(err, EXIT_USAGE, "plan: --model is needed, or for --stage train --shape");
+    if (!model && *s->data.path && !*s->model.tokenizer)
+        return err_set(err, EXIT_USAGE, "plan: --tokenizer is needed to read --data");
+    return settings_check_packs(s, err);
+}
+
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Plan p = {0};
     Dataset d = {0};
     bool prompts = s->plan.stage == STAGE_GENERATE;
-    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err);
+    bool reads = *s->model.path || *s->model.tokenizer;
+    bool ok = check(s, err) && open_device(&r, s, err);
     if (ok) plan_measured(&p, "program and libraries");
-    ok = ok && (prompts ? runtime_tokenizer : runtime_ids)(&r, s, err);
+    ok = ok && (!reads || (prompts ? runtime_tokenizer : runtime_ids)(&r, s, err));
     if (ok) plan_measured(&p, "tokenizer");
     ok = ok && (prompts ? plan_generation(&p, &r, s, err) : plan_over_data(&p, &d, &r, s, err));
     if (ok) report(&p, s, &r.ex, prompts ? NULL : &d);
@@ -104,7 +154,7 @@ static bool run(const Args *a, Err *err) {
 }
 
 static const Use use[] = {ONLY("plan.*"),
-                          {"model.path", USE_NEEDED},
+                          ONLY("model.path"),
                           ONLY("model.*"),
                           ONLY("data.path"),
                           ONLY("data.limit"),
@@ -143,7 +193,8 @@ const Command cmd_plan = {
     .about =
         "Takes the flags of the stage that --stage names, but for --out. Two of the stages have a\n"
         "--batch and a --limit: write --train.batch or --generate.batch. Exit code 4 when it does\n"
-        "not fit.",
+        "not fit. Neither card, weights nor data need be here: --gpu-memory 80 --shape 9b; with\n"
+        "--ranks it says how well the packs of a step fill them.",
     .positional = POSITIONAL_RECIPE,
     .use = use,
     .run = run,

@@ -15,6 +15,7 @@
 #include "host/stage/train.h"
 #include "model/grad_tree.h"
 #include "model/optim.h"
+#include "model/presets.h"
 #include "model/score_run.h"
 #include "model/tensors.h"
 
@@ -99,12 +100,20 @@ typedef struct Base {
     enum PlanKind kind; /* of what its ops work in */
 } Base;
 
+/* Of a shape, whose tensors are nowhere yet. */
+static void weights_of_shape(Plan *p, const Base *b) {
+    double bytes = (double)tensors_parameters(&b->c) * (double)dtype_size(b->ex->dtype);
+    add(p, "weights", b->kind, bytes);
+    add(p, "rope table", b->kind, (double)b->c.max_positions * b->c.E * sizeof(float));
+}
+
 /* layers < c->L: the lower layers alone, without the head; then the embedding counts by the tokens
  * of d. */
 static bool weights(Plan *p, const Base *b, const char *folder, int positions, int layers,
                     const Dataset *d, Err *err) {
     const Config *c = &b->c;
     StSet *set;
+    if (!*folder) return weights_of_shape(p, b), true;
     if (!st_open_folder(&set, folder, "model", err)) return false;
     double mapped = 0, placed = 0;
     for (size_t i = 0; i < tensors_count(c); i++) {
@@ -250,11 +259,19 @@ static void code(Plan *p, const Base *b) {
     add(p, "libraries' kernels, estimated", b->kind, (double)libraries);
 }
 
+bool plan_config(Config *c, const Settings *s, Err *err) {
+    if (*s->model.path) return config_load(c, s->model.path, err);
+    json_t *json = preset_config((enum Preset)(s->plan.shape - 1)); /* none stands before them */
+    bool ok = config_parse(c, json, "--shape", err);
+    json_decref(json);
+    return ok;
+}
+
 static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
     size_t available, all;
     *b = (Base){.ex = ex, .kind = PLAN_ANONYMOUS};
     if (exec_memory(ex, &available, &all)) b->kind = PLAN_DEVICE;
-    if (!config_load(&b->c, s->model.path, err)) return false;
+    if (!plan_config(&b->c, s, err)) return false;
     if (!runtime_cpu(&b->cpu, s, err)) return false;
     code(p, b);
     return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
@@ -268,6 +285,10 @@ static void base_close(Base *b) {
 
 static const Lora *lora_of(const Base *b) {
     return b->lora.params.n ? &b->lora : NULL;
+}
+
+int plan_ranks(const Settings *s, const Exec *ex) {
+    return ex->comm ? comm_size(ex->comm) : s->plan.ranks;
 }
 
 bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
@@ -285,7 +306,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
             add(p, "copy for checkpoints", PLAN_ANONYMOUS,
                 (double)checkpoint_state_bytes(&b.lora.params));
         add(p, "gradients of packs", b.kind,
-            (double)grad_tree_bytes(&b.lora.params, ex->comm, most.packs));
+            (double)grad_tree_bytes(&b.lora.params, plan_ranks(s, ex), most.packs));
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));

@@ -47,6 +47,12 @@ bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *e
 bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
 bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err);
 
+/* The model's, or that of --shape where there is none. */
+bool plan_config(Config *c, const Settings *s, Err *err);
+
+/* Of the job, or those that a plan is made for. */
+int plan_ranks(const Settings *s, const Exec *ex);
+
 double plan_total(const Plan *p, enum PlanKind kind);
 
 /* EXIT_MEMORY when the anonymous memory is more than this machine, or the container, has left, or

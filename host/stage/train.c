@@ -79,6 +79,15 @@ static int step_packs(const TrainSetup *t, int step, int *number, int *length, i
     return n;
 }
 
+int train_packs(const TrainSetup *t, int step) {
+    size_t n = (size_t)t->batch;
+    int packs, *number = mem_array(n, sizeof(int)), *length = mem_array(n, sizeof(int));
+    int *pack_of = mem_array(n, sizeof(int));
+    step_packs(t, step, number, length, pack_of, &packs);
+    free(pack_of), free(length), free(number);
+    return packs;
+}
+
 static int larger(int a, int b) {
     return a > b ? a : b;
 }

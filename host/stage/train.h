@@ -41,6 +41,7 @@ typedef struct TrainSize {
     int packs;
 } TrainSize;
 TrainSize train_size(const TrainSetup *t);
+int train_packs(const TrainSetup *t, int step); /* of a step, from 0 */
 
 /* Do the settings ask for checkpoints? */
 bool train_saves(const Settings *s);
