@@ -197,8 +197,7 @@ void comm_exchange(Comm *c, Exec *ex, const char *what, float *parts, const floa
     CHECK(givers >= 0 && givers <= comm_size(c), "%d givers", givers);
     int me = comm_rank(c), moves = 0;
     CommPart own = comm_part(c, n, me);
-    if (me < givers)
-        exec_copy(ex, parts + (size_t)me * own.n, x + own.at, own.n * sizeof *parts);
+    if (me < givers) exec_copy(ex, parts + (size_t)me * own.n, x + own.at, own.n * sizeof *parts);
     if (!c) return;
     begin(c, COMM_EXCHANGE, what, n * sizeof *x);
     arrive(c);

@@ -30,7 +30,8 @@ enum TransportState { TRANSPORT_BUSY, TRANSPORT_DONE, TRANSPORT_FAILED };
 typedef struct Transport {
     const char *(*open)(TransportSeat *seat); /* NULL, or why not */
     void (*barrier)(void);                    /* done when all ranks have called it */
-    /* Between any two ranks the bytes given are those taken, call by call. Not from one to itself. */
+    /* Between any two ranks the bytes given are those taken, call by call. Not from one to itself.
+     */
     void (*move)(const Move *move, int n);
     enum TransportState (*poll)(void); /* of the call under way; its progress is made here */
     const char *(*why)(void);          /* after TRANSPORT_FAILED */

@@ -57,8 +57,8 @@ bool scores_load(Scores *s, const char *path, Err *err);
 /* a += b. Both must have the same layers, SAEs (by hash), products, counted tokens and pooling. */
 bool scores_merge(Scores *a, const Scores *b, Err *err);
 
-/* sum += own of each rank below `givers`, in their order: on rank 0, where sum has own's layers. All
- * ranks of c. */
+/* sum += own of each rank below `givers`, in their order: on rank 0, where sum has own's layers.
+ * All ranks of c. */
 void scores_collect(Scores *sum, Comm *c, Scores *own, int givers);
 
 /* Refused: a corpus without a counted token, and sums that are not finite. */

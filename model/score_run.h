@@ -42,8 +42,8 @@ bool score_run_bad(const ScoreRun *r);
 Acts *score_run_acts(ScoreRun *r);
 
 /* Runs the documents that are left and returns the statistics since the last call, unchecked
- * (scores_check); of their texts only path and id of the SAEs are filled in. r is empty then and can
- * be used again. */
+ * (scores_check); of their texts only path and id of the SAEs are filled in. r is empty then and
+ * can be used again. */
 void score_run_finish(ScoreRun *r, Scores *s);
 void score_run_close(ScoreRun *r); /* NULL is allowed */
 

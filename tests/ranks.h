@@ -20,9 +20,9 @@ static inline void ranks_environment(void) {
 static inline Program ranks_start(int n, const char *line) {
     char text[8192];
     ranks_environment();
-    CHECK(snprintf(text, sizeof text, "mpirun --oversubscribe -np %d %s", n, line) <
-              (int)sizeof text,
-          "%s", line);
+    CHECK(
+        snprintf(text, sizeof text, "mpirun --oversubscribe -np %d %s", n, line) < (int)sizeof text,
+        "%s", line);
     return program_start_line(text, NULL);
 }
 

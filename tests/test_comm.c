@@ -62,7 +62,8 @@ static void test_exchange(Comm *c, Exec *ex, size_t n, int givers) {
     CommPart own = comm_part(c, n, rank);
     size_t rows = (size_t)givers * own.n;
     float *host = mem_array(n + rows, sizeof *host);
-    float *x = exec_alloc(ex, n * sizeof *x, "x"), *parts = exec_alloc(ex, rows * sizeof *x, "parts");
+    float *x = exec_alloc(ex, n * sizeof *x, "x"),
+          *parts = exec_alloc(ex, rows * sizeof *x, "parts");
     for (size_t i = 0; i < n; i++) host[i] = value(rank, i);
     exec_copy_in(ex, x, host, n * sizeof *x);
     size_t sent = comm_work(c).sent;

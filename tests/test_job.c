@@ -1,5 +1,5 @@
-/* The end of a job whose ranks no longer meet: for each cause the launcher's code, one line that names
- * the rank, within the deadline and five seconds, and nothing left running. */
+/* The end of a job whose ranks no longer meet: for each cause the launcher's code, one line that
+ * names the rank, within the deadline and five seconds, and nothing left running. */
 #include <signal.h>
 
 #include "data/base/interrupt.h"
@@ -78,8 +78,8 @@ static void test_cause(int n, const char *what, int code, const char *words) {
     double took = clock_seconds() - start;
     int lines = ranks_lines(e.err, line, sizeof line);
     EXPECT(e.code == code, "%s: exit %d, expected %d: %s", what, e.code, code, e.err);
-    EXPECT((*words ? lines == 1 && strstr(line, words) : lines == 0), "%s: %d lines of ours: %s", what, lines,
-           e.err);
+    EXPECT((*words ? lines == 1 && strstr(line, words) : lines == 0), "%s: %d lines of ours: %s",
+           what, lines, e.err);
     EXPECT(took <= DEADLINE + 5, "%s: %.1f s", what, took);
     EXPECT(running(what) == 0, "%s: %d processes are left", what, running(what));
 }

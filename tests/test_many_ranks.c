@@ -1,6 +1,6 @@
-/* Commands on several ranks: results are those of one rank, byte by byte; a checkpoint is resumed on
- * another number of them, after a stop and after kill -9; a rank that cannot go on ends the job with
- * its own code and one line. */
+/* Commands on several ranks: results are those of one rank, byte by byte; a checkpoint is resumed
+ * on another number of them, after a stop and after kill -9; a rank that cannot go on ends the job
+ * with its own code and one line. */
 #include "host/cli/command.h"
 
 #include <signal.h>
@@ -9,8 +9,9 @@
 #include "tests/ranks.h"
 
 #define MODEL_IS "--model model --dtype f32 --max-length 128 "
-#define TRAIN                                                                    \
-    "train " MODEL_IS "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 " \
+#define TRAIN                                                    \
+    "train " MODEL_IS                                            \
+    "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 " \
     "--data pairs.jsonl --steps 20 "
 
 static void forget(const char *path) {
@@ -62,7 +63,8 @@ static void expect_same_steps(const char *what, const char *folder, const char *
 static const struct {
     const char *line, *out;
 } command[] = {
-    {"score " MODEL_IS "--data pairs.jsonl --sae sae/{layer} --layers 1,2 --out %s/scores", "scores"},
+    {"score " MODEL_IS "--data pairs.jsonl --sae sae/{layer} --layers 1,2 --out %s/scores",
+     "scores"},
     {"score " MODEL_IS "--aligned chosen.jsonl --unaligned prompts.jsonl --tokens all --sae "
      "sae/{layer} --layers 2 --out %s/corpora",
      "corpora"},
@@ -152,8 +154,7 @@ static void test_bad_ranks(void) {
     CHECK(system("cp -r model there/") == 0, "there");
     Ended e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 -wdir there SAILS " TRAIN "--out run");
     expect_end("no data on rank 1", &e, EXIT_INPUT, "sails: rank 1: pairs.jsonl: cannot open");
-    CHECK(system("sed 's/number/No./' pairs.jsonl >there/pairs.jsonl") == 0,
-          "there");
+    CHECK(system("sed 's/number/No./' pairs.jsonl >there/pairs.jsonl") == 0, "there");
     e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 -wdir there SAILS " TRAIN "--out run");
     expect_end("other data", &e, EXIT_INPUT, "what was read as data differs between ranks 0 and 1");
     e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 SAILS " TRAIN "--lr 1e-3 --out run");
@@ -169,7 +170,8 @@ static void expect_alone(const char *what, const char *variables, int code, cons
     snprintf(line, sizeof line, "env %s SAILS " TRAIN "--out run", variables);
     Program p = program_start_line(line, NULL);
     Ended e = program_end(&p);
-    EXPECT(e.code == code && program_one_line(e.err, words), "%s: exit %d: %s", what, e.code, e.err);
+    EXPECT(e.code == code && program_one_line(e.err, words), "%s: exit %d: %s", what, e.code,
+           e.err);
 }
 
 static void test_launchers(void) {
@@ -177,16 +179,20 @@ static void test_launchers(void) {
                  EXIT_USAGE, "srun has started 4 processes, of which Open MPI");
     expect_alone("torchrun", "TORCHELASTIC_RUN_ID=x WORLD_SIZE=2 RANK=0 LOCAL_RANK=0", EXIT_USAGE,
                  "torchrun has started this");
-    expect_alone("no plug-in", "SAILS_MPI_PLUGIN=/nowhere OMPI_COMM_WORLD_SIZE=2 "
-                 "OMPI_COMM_WORLD_RANK=0", EXIT_USAGE, "build it against this machine's MPI");
+    expect_alone("no plug-in",
+                 "SAILS_MPI_PLUGIN=/nowhere OMPI_COMM_WORLD_SIZE=2 "
+                 "OMPI_COMM_WORLD_RANK=0",
+                 EXIT_USAGE, "build it against this machine's MPI");
 }
 
 int main(void) {
     bad_world();
-    CHECK(mkdir("there", 0777) == 0 &&
-              system("sed 's/.*Assistant: \\([^\"]*\\)\".*rejected.*/{\"text\": \"\\1\"}/' pairs.jsonl "
-                     ">chosen.jsonl") == 0,
-          "files");
+    CHECK(
+        mkdir("there", 0777) == 0 &&
+            system(
+                "sed 's/.*Assistant: \\([^\"]*\\)\".*rejected.*/{\"text\": \"\\1\"}/' pairs.jsonl "
+                ">chosen.jsonl") == 0,
+        "files");
     const char *more = getenv("SAILS_TEST_RANKS"); /* "4,8" in place of 2,3 */
     run_commands(1);
     run_commands(more ? 4 : 2);

@@ -1,5 +1,6 @@
 /* Scoring, generating and the stages of align go on where a stop or kill -9 left them, on another
- * number of ranks too, to the bytes of a run in one piece; what is kept of another run is refused. */
+ * number of ranks too, to the bytes of a run in one piece; what is kept of another run is refused.
+ */
 #include "host/cli/command.h"
 
 #include <signal.h>
@@ -7,10 +8,11 @@
 #include "tests/bad_rows.h"
 #include "tests/ranks.h"
 
-#define SCORE                                                                             \
+#define SCORE                                                                               \
     "score --model model --dtype f32 --max-length 128 --data many.jsonl --sae sae/{layer} " \
     "--layers 1,2 "
-#define GENERATE "generate --model model --dtype f32 --prompts many.jsonl --max-new-tokens 9 --batch 2 "
+#define GENERATE \
+    "generate --model model --dtype f32 --prompts many.jsonl --max-new-tokens 9 --batch 2 "
 
 static void forget(const char *path) {
     char command[300];
@@ -21,7 +23,8 @@ static void forget(const char *path) {
 static void expect_same(const char *what, const char *path, const char *other) {
     Buf a, b;
     bool there = read_bytes(&a, path) && read_bytes(&b, other);
-    EXPECT(there && a.n == b.n && memcmp(a.p, b.p, a.n) == 0, "%s: %s is not %s", what, path, other);
+    EXPECT(there && a.n == b.n && memcmp(a.p, b.p, a.n) == 0, "%s: %s is not %s", what, path,
+           other);
     if (there) buf_free(&a), buf_free(&b);
 }
 
@@ -45,9 +48,9 @@ static bool fine(const Ended *e, const char *words) {
            e->code == 128 + SIGTERM || (e->code == EXIT_STOPPED && strstr(e->err, words));
 }
 
-/* mpirun leaves its ranks a second at SIGTERM: that one is for one rank. Signals come ever later, each to a process that goes on from the one before, until one ends by
- * itself; then what it has made is what a run in one piece has made. Returns how many were stopped
- * with something done. */
+/* mpirun leaves its ranks a second at SIGTERM: that one is for one rank. Signals come ever later,
+ * each to a process that goes on from the one before, until one ends by itself; then what it has
+ * made is what a run in one piece has made. Returns how many were stopped with something done. */
 static int stop_and_go(const char *line, const char *out, const char *whole, int number) {
     int stopped = 0;
     Ended e = {.code = -1};
@@ -96,7 +99,8 @@ static void test_other_run(void) {
 
 static void write_recipe(void) {
     static const char recipe[] =
-        "model: {path: model, dtype: f32}\ndata: {path: many.jsonl, heldout: 0.1, max-length: 128}\n"
+        "model: {path: model, dtype: f32}\ndata: {path: many.jsonl, heldout: 0.1, max-length: "
+        "128}\n"
         "score: {sae: 'sae/{layer}', layers: [1, 2]}\nsubspace: {top-k: 6}\n"
         "train: {methods: [base, sails], batch: 4, steps: 20, rank: 4, checkpoint-every: 5}\n"
         "generate: {prompts: many.jsonl, limit: 40, max-new-tokens: 4, batch: 4}\n";
@@ -105,10 +109,9 @@ static void write_recipe(void) {
 }
 
 static void test_align(int number) {
-    static const char *const file[] = {"scores.safetensors", "subspace.safetensors",
-                                       "adapters/sails/adapter_model.safetensors",
-                                       "responses/base.jsonl", "responses/sails.jsonl",
-                                       "eval/sails.json"};
+    static const char *const file[] = {
+        "scores.safetensors",   "subspace.safetensors",  "adapters/sails/adapter_model.safetensors",
+        "responses/base.jsonl", "responses/sails.jsonl", "eval/sails.json"};
     int stopped = 0;
     Ended e = {.code = -1};
     forget("run");

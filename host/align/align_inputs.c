@@ -43,6 +43,7 @@ static bool plan(Plan *p, Align *w, int which, Err *err) {
             if (!w->methods.subspace) s.train.init = START_LORA;
             s.train.only_scored = false;
             if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
+            if (s.train.eval_every) p->eval = &w->data;
             return plan_train(p, &s, ex, &w->data, err);
         case GENERATE:
             return plan_generate(p, w->s, ex, &o, err);

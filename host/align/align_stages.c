@@ -115,10 +115,10 @@ static bool key_saes(Align *w, Stage *st, Err *err) {
 }
 
 /* What rank 0 alone does: its outcome is that of all. */
-#define ALONE(w, what, err) \
-    agree_root((w)->r.ex.comm, !comm_root((w)->r.ex.comm) || (what), err)
+#define ALONE(w, what, err) agree_root((w)->r.ex.comm, !comm_root((w)->r.ex.comm) || (what), err)
 
-/* Is the stage done? Rank 0 knows. If not, what its work needs is opened and the run folder begun. */
+/* Is the stage done? Rank 0 knows. If not, what its work needs is opened and the run folder begun.
+ */
 enum Needs { NEEDS_NOTHING, NEEDS_MODEL };
 static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs needs, bool *kept,
                   Err *err) {
@@ -165,7 +165,8 @@ static bool make_scores(Align *w, const Stage *st, const char *path, json_t **re
     ScoringWork work;
     Keeping keep;
     runtime_drop_adapter(&w->r);
-    bool ok = keep_begin(&keep, w, st, err) && saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
+    bool ok = keep_begin(&keep, w, st, err) &&
+              saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
               scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
                           w->split.train, w->split.ntrain, &keep, err) &&
               ALONE(w, scores_save(&scores, path, err), err);
@@ -257,6 +258,10 @@ static bool make_adapter(Align *w, const Stage *st, const Method *m, const char 
     train_setup(&t, s, w->split.ntrain);
     t.doc = w->data.doc;
     t.index = w->split.train;
+    if (s->train.eval_every) { /* on what is held out */
+        t.eval = w->data.doc, t.eval_index = w->split.held, t.neval = w->split.nheld;
+        t.eval_every = s->train.eval_every;
+    }
     double percent;
     size_t trainable = adapting_trainable(&w->r.model, &percent);
     CheckpointPlan plan = {.steps = s->train.checkpoint_every,
@@ -278,9 +283,9 @@ static bool make_adapter(Align *w, const Stage *st, const Method *m, const char 
 }
 
 /* Settings of section train that do not act on what an adapter becomes here. */
-#define NOT_TRAINING                                                                      \
-    "train.methods", "train.method", "train.init", "train.checkpoint-every",              \
-        "train.checkpoint-minutes", "train.keep", "train.resume"
+#define NOT_TRAINING                                                         \
+    "train.methods", "train.method", "train.init", "train.checkpoint-every", \
+        "train.checkpoint-minutes", "train.keep", "train.resume", "train.eval-every"
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
 
 bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
@@ -332,9 +337,9 @@ bool align_generate(Align *w, const Method *m, Err *err) {
              generating_run(&work, &w->r, s, &w->prompts, path, &keep, err);
         keep_end(&keep, w, ok);
         ok = ok && finish(w, &st, out,
-                    json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
-                              work.seconds),
-                    err);
+                          json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
+                                    work.seconds),
+                          err);
         free(path);
     }
     stage_free(&st);

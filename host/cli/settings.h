@@ -145,6 +145,9 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, REAL, beta2, "0.999", 0, 0.9999999, "", OURS, "AdamW, mean of squares") \
     X(train, REAL, eps, "1e-8", 1e-30, 1, "", OURS, "AdamW, added to the root") \
     X(train, REAL, weight_decay, "0", 0, 10, "", OURS, "AdamW, decoupled") \
+    X(train, TEXT, eval_data, "", 0, 0, "file", PLAIN, "measure the loss on this file too") \
+    X(train, INT, eval_every, "0", 0, 2147483647, "steps", PLAIN, \
+      "between two such measurements; 0: only after the last step") \
     X(train, INT, checkpoint_every, "0", 0, 2147483647, "steps", PLAIN, \
       "save the state in OUT/checkpoints every so many; 0: not by steps") \
     X(train, REAL, checkpoint_minutes, "0", 0, 1000000, "minutes", PLAIN, \

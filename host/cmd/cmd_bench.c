@@ -54,18 +54,14 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-static const Use use[] = {ONLY("bench.*"),         ONLY("model.path"),
-                          ONLY("model.tokenizer"), ONLY("model.device"),
-                          ONLY("model.dtype"),     ONLY("data.path"),
-                          ONLY("data.limit"),      ONLY("data.side"),
-                          ONLY("data.max-length"), ONLY("data.pack-tokens"),
-                          ONLY("score.sae"),       ONLY("score.layers"),
-                          ONLY("score.tokens"),    ONLY("score.pool"),
-                          ONLY("score.products"),  ONLY("train.rank"),
-                          ONLY("train.alpha"),     ONLY("train.targets"),
-                          ONLY("train.batch"),     ONLY("seed"),
-                          ONLY("threads"), ONLY("deadline"),         ONLY("cpu"),
-                          {NULL, USE_OPTIONAL}};
+static const Use use[] = {ONLY("bench.*"),          ONLY("model.path"),  ONLY("model.tokenizer"),
+                          ONLY("model.device"),     ONLY("model.dtype"), ONLY("data.path"),
+                          ONLY("data.limit"),       ONLY("data.side"),   ONLY("data.max-length"),
+                          ONLY("data.pack-tokens"), ONLY("score.sae"),   ONLY("score.layers"),
+                          ONLY("score.tokens"),     ONLY("score.pool"),  ONLY("score.products"),
+                          ONLY("train.rank"),       ONLY("train.alpha"), ONLY("train.targets"),
+                          ONLY("train.batch"),      ONLY("seed"),        ONLY("threads"),
+                          ONLY("deadline"),         ONLY("cpu"),         {NULL, USE_OPTIONAL}};
 
 const Command cmd_bench = {
     .name = "bench",

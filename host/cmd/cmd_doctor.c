@@ -216,16 +216,21 @@ static bool run(const Args *a, Err *err) {
     return !d.bad || err_set(err, EXIT_INTERNAL, "doctor: %d of the checks above failed", d.bad);
 }
 
-static const Use use[] = {{"model.path", USE_OPTIONAL}, {"model.tokenizer", USE_OPTIONAL}, {"doctor.dumps", USE_OPTIONAL},
-                          {"threads", USE_OPTIONAL},    {"cpu", USE_OPTIONAL},
-                          {"json", USE_OPTIONAL},       {NULL, USE_OPTIONAL}};
+static const Use use[] = {{"model.path", USE_OPTIONAL},
+                          {"model.tokenizer", USE_OPTIONAL},
+                          {"doctor.dumps", USE_OPTIONAL},
+                          {"threads", USE_OPTIONAL},
+                          {"cpu", USE_OPTIONAL},
+                          {"json", USE_OPTIONAL},
+                          {NULL, USE_OPTIONAL}};
 
 const Command cmd_doctor = {
     .name = "doctor",
     .summary = "what is wrong with this machine",
     .about =
         "Processor, memory, libraries, a matmul checked on every device and storage type, and\n"
-        "with --model or --tokenizer the tokenizer. With --dumps what each rank of a job was doing\n"
+        "with --model or --tokenizer the tokenizer. With --dumps what each rank of a job was "
+        "doing\n"
         "when the watchdog ended it, instead.",
     .positional = POSITIONAL_NONE,
     .use = use,

@@ -57,10 +57,11 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-static const Use use[] = {
-    {"generate.*", USE_OPTIONAL}, {"generate.prompts", USE_NEEDED}, {"model.*", USE_OPTIONAL},
-    {"model.path", USE_NEEDED},   {"seed", USE_OPTIONAL},           {"threads", USE_OPTIONAL}, {"deadline", USE_OPTIONAL},
-    {"cpu", USE_OPTIONAL},        {"json", USE_OPTIONAL},           {NULL, USE_OPTIONAL}};
+static const Use use[] = {{"generate.*", USE_OPTIONAL}, {"generate.prompts", USE_NEEDED},
+                          {"model.*", USE_OPTIONAL},    {"model.path", USE_NEEDED},
+                          {"seed", USE_OPTIONAL},       {"threads", USE_OPTIONAL},
+                          {"deadline", USE_OPTIONAL},   {"cpu", USE_OPTIONAL},
+                          {"json", USE_OPTIONAL},       {NULL, USE_OPTIONAL}};
 
 const Command cmd_generate = {
     .name = "generate",

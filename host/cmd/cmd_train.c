@@ -58,22 +58,22 @@ static void report(const TrainResult *t, const Settings *s, const Dataset *d) {
     putchar('\n');
 }
 
-static bool train_and_save(Runtime *r, const Args *a, const Dataset *d, Err *err) {
+static bool train_and_save(Runtime *r, const Args *a, const Dataset *d, const Dataset *eval,
+                           Err *err) {
     const Settings *s = &a->s;
     TrainSetup t;
     TrainResult result;
     json_t *key = result_key_new(), *maker = NULL;
     char *folder = files_join(s->train.out, "checkpoints");
-    CheckpointPlan plan = {.kept = {.folder = folder,
-                                    .run = key,
-                                    .again = "the same with --resume",
-                                    .expected = true},
-                           .steps = s->train.checkpoint_every,
-                           .minutes = s->train.checkpoint_minutes,
-                           .keep = s->train.keep,
-                           .resume = s->train.resume};
+    CheckpointPlan plan = {
+        .kept = {.folder = folder, .run = key, .again = "the same with --resume", .expected = true},
+        .steps = s->train.checkpoint_every,
+        .minutes = s->train.checkpoint_minutes,
+        .keep = s->train.keep,
+        .resume = s->train.resume};
     train_setup(&t, s, d->n);
     t.doc = d->doc;
+    t.eval = eval->doc, t.neval = eval->n, t.eval_every = s->train.eval_every;
     bool ok = !train_saves(s) || !comm_root(r->ex.comm) ||
               (result_key_command(key, a, &r->ex, &hasher_plain, err) &&
                keeping_maker(&maker, &r->ex, err));
@@ -87,8 +87,8 @@ static bool train_and_save(Runtime *r, const Args *a, const Dataset *d, Err *err
     return ok;
 }
 
-static bool fits(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
-    Plan p = {0};
+static bool fits(Runtime *r, const Settings *s, const Dataset *d, const Dataset *eval, Err *err) {
+    Plan p = {.eval = eval};
     plan_measured(&p, "program, tokenizer and data");
     return plan_train(&p, s, &r->ex, d, err) && plan_fits(&p, &r->ex, err);
 }
@@ -96,14 +96,20 @@ static bool fits(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
-    Dataset d = {0};
+    Dataset d = {0}, eval = {0};
     if (train_saves(s)) interrupt_as_request();
-    bool ok = settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err) &&
-              runtime_ids(&r, s, err) &&
-              dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
-                                    s->data.max_length, (size_t)s->data.limit, err) &&
-              fits(&r, s, &d, err) && runtime_model(&r, s, (int)d.longest, err) &&
-              make_adapter(&r, s, err) && train_and_save(&r, a, &d, err);
+    bool ok =
+        settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err) &&
+        runtime_ids(&r, s, err) &&
+        dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
+                              s->data.max_length, (size_t)s->data.limit, err) &&
+        (!*s->train.eval_data ||
+         dataset_load_training(&eval, r.tokenizer, s->train.eval_data, (enum Side)s->data.side,
+                               s->data.max_length, 0, err)) &&
+        fits(&r, s, &d, &eval, err) &&
+        runtime_model(&r, s, (int)(d.longest > eval.longest ? d.longest : eval.longest), err) &&
+        make_adapter(&r, s, err) && train_and_save(&r, a, &d, &eval, err);
+    dataset_free(&eval);
     dataset_free(&d);
     runtime_close(&r);
     return ok;
@@ -124,12 +130,15 @@ static const Use use[] = {{"model.path", USE_NEEDED},
                           ONLY("train.init-adapter"),
                           ONLY("train.subspace"),
                           USE_TRAINING,
+                          ONLY("train.eval-data"),
+                          ONLY("train.eval-every"),
                           ONLY("train.checkpoint-every"),
                           ONLY("train.checkpoint-minutes"),
                           ONLY("train.keep"),
                           ONLY("train.resume"),
                           ONLY("seed"),
-                          ONLY("threads"), ONLY("deadline"),
+                          ONLY("threads"),
+                          ONLY("deadline"),
                           ONLY("cpu"),
                           ONLY("json"),
                           {NULL, USE_OPTIONAL}};

@@ -8,8 +8,10 @@
 /* How long a rank may show no life in work that is shared out: seconds, for comm_phase. */
 enum { RANKS_APART = 600 };
 
-/* Have all ranks the same n bytes? If not, err is set on all: "WHAT differs between ranks 0 and R". */
-bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum ExitCode code, Err *err);
+/* Have all ranks the same n bytes? If not, err is set on all: "WHAT differs between ranks 0 and R".
+ */
+bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum ExitCode code,
+                Err *err);
 
 /* What rank 0 alone has tried to do: its outcome, and its err on failure, become every rank's. The
  * others pass true. */

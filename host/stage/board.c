@@ -27,8 +27,10 @@ static bool process(int pid, char *state, uint64_t *started) {
     char *end = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL; /* "12 (sails) R ..." */
     fclose(f);
     unsigned long long ticks;
-    if (!end || sscanf(end + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-                                "%*d %*d %*d %llu", state, &ticks) != 2)
+    if (!end || sscanf(end + 1,
+                       " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+                       "%*d %*d %*d %llu",
+                       state, &ticks) != 2)
         return false;
     *started = ticks;
     return true;
@@ -72,8 +74,7 @@ bool board_open(Board **to, Comm *c, Err *err) {
     }
     comm_share(c, "names of shared memory", names, NAME);
     if (!leads) fd = shm_open(name, O_RDWR, 0);
-    void *p = fd < 0 ? MAP_FAILED
-                     : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *p = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     bool ok = p != MAP_FAILED || failed(name, err);
     if (fd >= 0) close(fd);
     if (ok) {
@@ -103,8 +104,7 @@ const char *board_call_text(char text[BOARD_CALL_ROOM], const BoardCall *call) {
     char bytes[PRINT_ROOM];
     int n = snprintf(text, BOARD_CALL_ROOM, "call %llu, %s", (unsigned long long)call->number,
                      op[call->op]);
-    if (*call->what)
-        n += snprintf(text + n, BOARD_CALL_ROOM - (size_t)n, " of %s", call->what);
+    if (*call->what) n += snprintf(text + n, BOARD_CALL_ROOM - (size_t)n, " of %s", call->what);
     if (call->bytes)
         n += snprintf(text + n, BOARD_CALL_ROOM - (size_t)n, " (%s bytes)",
                       print_count(bytes, (double)call->bytes));
@@ -138,8 +138,9 @@ bool board_dump(const Board *b, const char *path, Err *err) {
     for (int r = 0; r < b->size; r++)
         if (atomic_load(&b->seat[r].state) != SEAT_EMPTY)
             json_array_append_new(seats, seat_json(&b->seat[r], r));
-    json_t *dump = json_pack("{s:s, s:i, s:s, s:f, s:o}", "format", "sails ranks 1", "size",
-                             b->size, "verdict", b->verdict, "now", clock_seconds(), "seats", seats);
+    json_t *dump =
+        json_pack("{s:s, s:i, s:s, s:f, s:o}", "format", "sails ranks 1", "size", b->size,
+                  "verdict", b->verdict, "now", clock_seconds(), "seats", seats);
     CHECK(dump, "a JSON value could not be made");
     bool ok = files_write_json(path, dump, err);
     json_decref(dump);

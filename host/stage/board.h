@@ -23,11 +23,11 @@ typedef struct BoardCall {
 } BoardCall;
 
 /* EMPTY: of another machine. LEFT: it ended without having met the others for that. */
-#define SEAT_STATES(X)               \
-    X(SEAT_EMPTY, "elsewhere")       \
-    X(SEAT_WORKING, "working")       \
-    X(SEAT_FAILED, "failed")         \
-    X(SEAT_LEFT, "left")             \
+#define SEAT_STATES(X)         \
+    X(SEAT_EMPTY, "elsewhere") \
+    X(SEAT_WORKING, "working") \
+    X(SEAT_FAILED, "failed")   \
+    X(SEAT_LEFT, "left")       \
     X(SEAT_DONE, "done")
 enum SeatState { SEAT_STATES(CHOICE_ENUM) };
 

@@ -81,7 +81,8 @@ bool board_report(const char *path, Err *err) {
     size_t i;
     json_t *seat;
     if (ok) printf("%s\n\n", text_of(dump, "verdict"));
-    if (ok) json_array_foreach (seats, i, seat) print_seat(seat, now);
+    if (ok)
+        json_array_foreach (seats, i, seat) print_seat(seat, now);
     if (ok) putchar('\n'), print_calls(seats);
     json_decref(dump);
     return ok || err_set(err, EXIT_INPUT,

@@ -1,11 +1,13 @@
 /* checkpoint.h - a training run between two steps, as a snapshot (snapshot.h):
  *
- *   state.safetensors   F32, named KIND/TENSOR@FIRST: elements from FIRST on of the tensor's masters
+ *   state.safetensors   F32, named KIND/TENSOR@FIRST: elements from FIRST on of the tensor's
+ * masters
  *                       ("master") and, where it is trained, of Adam's moments ("m", "v")
  *   metrics.jsonl       the records of the steps so far
  *
- * Nothing in it speaks of ranks: any number of them can go on from it. Where the data stands follows
- * from the steps done, as the order of documents is a function of seed and step (batch.h). */
+ * Nothing in it speaks of ranks: any number of them can go on from it. Where the data stands
+ * follows from the steps done, as the order of documents is a function of seed and step (batch.h).
+ */
 #ifndef SAILS_CHECKPOINT_H
 #define SAILS_CHECKPOINT_H
 
@@ -35,7 +37,8 @@ bool checkpoint_agree(const Params *p, const char *what, Err *err);
 /* Copies the state from the device into c->state; false where there is no memory for it. */
 bool checkpoint_copy_state(Checkpoint *c);
 
-/* snapshot_write; touches no device where c->state is a copy, so that it may run beside training. */
+/* snapshot_write; touches no device where c->state is a copy, so that it may run beside training.
+ */
 bool checkpoint_write(Checkpoint *c, const char *parent, Err *err);
 
 /* snapshot_read, into c (its run, maker and params are the caller's) and the device's tensors. */

@@ -116,8 +116,7 @@ static bool safe_to_stop(Checkpoints *c, const char *signal_name, Err *err) {
     return err_prefix(err, "stopped by %s, and no checkpoint was saved", signal_name);
 }
 
-bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish,
-                             Err *err) {
+bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish, Err *err) {
     if (!c) return true;
     size_t steps = m->totals.steps;
     bool root = comm_root(c->comm);

@@ -33,10 +33,9 @@ bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, M
 /* After so many steps. Time is told by rank 0's clock. c may be NULL: nothing. */
 Wish checkpoints_wish(const Checkpoints *c, size_t steps);
 
-/* Does what the ranks wish, all of them. Rank 0 saves. A stop returns false with EXIT_STOPPED when the
- * state is on disk. After the last step nothing is saved: what comes then is the result. */
-bool checkpoints_before_step(Checkpoints *c, const Metrics *metrics, const Wish *wish,
-                             Err *err);
+/* Does what the ranks wish, all of them. Rank 0 saves. A stop returns false with EXIT_STOPPED when
+ * the state is on disk. After the last step nothing is saved: what comes then is the result. */
+bool checkpoints_before_step(Checkpoints *c, const Metrics *metrics, const Wish *wish, Err *err);
 
 /* Waits for a save in flight; frees. NULL is allowed. */
 bool checkpoints_close(Checkpoints *c, Err *err);

@@ -34,7 +34,7 @@ typedef struct Generating {
     size_t nown, *own;   /* of them this rank's */
     const Keeping *keep; /* NULL: nothing is kept */
     FILE *kept;          /* this process's replies, a line each */
-    Reply *reply;      /* (n) of rank 0 all, in the end */
+    Reply *reply;        /* (n) of rank 0 all, in the end */
     size_t done;
     Progress bar;
 } Generating;
@@ -160,12 +160,10 @@ static bool keep_open(Generating *g, Err *err) {
 
 /* ----------------------------------------------------------------------------- replies -- */
 
-
 static void take_reply(void *context, const GenReply *reply) {
     Generating *g = context;
     Reply *to = &g->reply[g->own[reply->index]];
-    to->text =
-        tokenizer_decode(g->r->tokenizer, reply->token, (size_t)reply->n, true, &to->len);
+    to->text = tokenizer_decode(g->r->tokenizer, reply->token, (size_t)reply->n, true, &to->len);
     to->tokens = reply->n;
     to->stop = reply->stop;
     if (g->kept) keep_reply(g, g->own[reply->index]);

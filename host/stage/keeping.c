@@ -23,8 +23,8 @@ bool keeping_open(CommandKeeping *c, const Args *a, const char *out, Exec *ex, E
     c->folder = mem_array(strlen(out) + sizeof ".partial", 1);
     sprintf(c->folder, "%s.partial", out);
     json_t *run = result_key_new();
-    c->k = (Keeping){.folder = c->folder, .run = run, .again = "the same with --resume",
-                     .expected = true};
+    c->k = (Keeping){
+        .folder = c->folder, .run = run, .again = "the same with --resume", .expected = true};
     return !comm_root(ex->comm) || (result_key_command(run, a, ex, &hasher_plain, err) &&
                                     keeping_maker(&c->k.maker, ex, err));
 }

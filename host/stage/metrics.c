@@ -24,16 +24,17 @@ bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size
 }
 
 static json_t *step_json(const Metrics *m, const StepMetrics *s) {
-    json_t *line = json_pack("{s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "step", s->step,
-                     "loss", s->loss, "grad_norm", s->grad_norm, "learning_rate", s->learning_rate,
-                     "epoch", s->epoch, "num_tokens", (json_int_t)m->totals.tokens, "step_tokens",
-                     (json_int_t)s->tokens, "label_tokens", (json_int_t)s->labels, "ms",
-                     1e3 * s->seconds, "tokens_per_second", (double)s->tokens / s->seconds, "flops",
-                     s->flops);
+    json_t *line = json_pack(
+        "{s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "step", s->step, "loss", s->loss,
+        "grad_norm", s->grad_norm, "learning_rate", s->learning_rate, "epoch", s->epoch,
+        "num_tokens", (json_int_t)m->totals.tokens, "step_tokens", (json_int_t)s->tokens,
+        "label_tokens", (json_int_t)s->labels, "ms", 1e3 * s->seconds, "tokens_per_second",
+        (double)s->tokens / s->seconds, "flops", s->flops);
     if (line && s->ranks > 1)
         json_object_update_new(
-            line, json_pack("{s:i, s:f, s:f}", "ranks", s->ranks, "tokens_per_second_per_rank",
-                            (double)s->tokens / s->seconds / s->ranks, "wait_ms", 1e3 * s->waited));
+            line, json_pack("{s:i, s:f, s:f, s:f}", "ranks", s->ranks, "tokens_per_second_per_rank",
+                            (double)s->tokens / s->seconds / s->ranks, "wait_ms", 1e3 * s->waited,
+                            "exchange_ms", 1e3 * s->carried));
     return line;
 }
 
@@ -51,17 +52,8 @@ static void print_step(const Metrics *m, const StepMetrics *s) {
     fflush(stdout);
 }
 
-bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
-    RunTotals *t = &m->totals;
-    t->steps++;
-    t->seconds += s->seconds;
-    t->loss_sum += s->loss;
-    t->tokens += s->tokens;
-    t->labels += s->labels;
-    t->mean_step = t->steps == 1 ? s->seconds : 0.9 * t->mean_step + 0.1 * s->seconds;
-    if (t->steps == 1) t->first_loss = s->loss;
-    t->last_loss = s->loss;
-    json_t *line = step_json(m, s);
+/* Into the file, and with --json to stdout; takes the reference. */
+static bool put_line(Metrics *m, json_t *line, Err *err) {
     CHECK(line, "a JSON value could not be made");
     bool ok = true;
     if (m->file) {
@@ -73,6 +65,34 @@ bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
         print_json(line);
     else
         json_decref(line);
+    return ok;
+}
+
+bool metrics_eval(Metrics *m, const EvalMetrics *e, Err *err) {
+    if (!m->json && !m->sink) {
+        char labels[PRINT_ROOM], took[PRINT_ROOM];
+        printf("step %d/%d | eval loss %.4f over %s labels in %s\n", e->step, e->total, e->loss,
+               print_count(labels, (double)e->labels), print_seconds(took, e->seconds));
+        fflush(stdout);
+    }
+    return put_line(
+        m,
+        json_pack("{s:i, s:f, s:I, s:f}", "step", e->step, "eval_loss", e->loss,
+                  "eval_label_tokens", (json_int_t)e->labels, "eval_ms", 1e3 * e->seconds),
+        err);
+}
+
+bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {
+    RunTotals *t = &m->totals;
+    t->steps++;
+    t->seconds += s->seconds;
+    t->loss_sum += s->loss;
+    t->tokens += s->tokens;
+    t->labels += s->labels;
+    t->mean_step = t->steps == 1 ? s->seconds : 0.9 * t->mean_step + 0.1 * s->seconds;
+    if (t->steps == 1) t->first_loss = s->loss;
+    t->last_loss = s->loss;
+    bool ok = put_line(m, step_json(m, s), err);
     if (m->sink)
         m->sink(m->sink_context, s);
     else if (!m->json)

@@ -14,7 +14,8 @@ typedef struct StepMetrics {
     size_t tokens, labels; /* of this step */
     double flops;          /* of this step */
     int ranks;
-    double waited; /* seconds of this step, for other ranks, on average */
+    double waited,
+        carried; /* seconds of this step, for other ranks, and while bytes moved: means */
 } StepMetrics;
 
 /* Gets each step's record in place of its line on stdout. */
@@ -44,6 +45,14 @@ bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err
 /* Goes on from steps that an earlier process did, whose n bytes of lines begin the file. */
 bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size_t n, Err *err);
 bool metrics_step(Metrics *m, const StepMetrics *s, Err *err);
+
+/* The mean loss over so many labels of documents that are not trained on, after a step. */
+typedef struct EvalMetrics {
+    int step, total;
+    double loss, seconds;
+    size_t labels;
+} EvalMetrics;
+bool metrics_eval(Metrics *m, const EvalMetrics *e, Err *err);
 bool metrics_close(Metrics *m, Err *err); /* accepts a zeroed struct */
 
 #endif

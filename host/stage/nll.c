@@ -58,8 +58,8 @@ PackSize nll_pack_size(const Doc *doc, const size_t *index, size_t n, int pack_t
     return most;
 }
 
-/* The documents of each pack, as they come: positions first[p]..first[p+1] of the index. Returns the
- * packs. */
+/* The documents of each pack, as they come: positions first[p]..first[p+1] of the index. Returns
+ * the packs. */
 static size_t cut_into_packs(size_t *first, const Measure *w, size_t n, int pack_tokens) {
     size_t packs = 0;
     int rows = 0;

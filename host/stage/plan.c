@@ -310,6 +310,11 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));
+        if (p->eval && p->eval->n) {
+            PackSize e = nll_pack_size(p->eval->doc, NULL, p->eval->n, settings_pack_tokens(s));
+            add(p, "activations of evaluation", b.kind,
+                (double)acts_bytes(&b.c, &b.lora, ex->dtype, e.rows, e.segs, e.labels, ACTS_INFER));
+        }
         workspace(p, &b, larger(pass_scratch(&b, size, true), start_scratch(&b, s)));
     }
     base_close(&b);

@@ -1,5 +1,5 @@
-/* planned_card.h - a GPU that is not here, for plans: the CPU's ops say what workspace they need, and
- * its memory is what somebody says. Nothing can run on it. */
+/* planned_card.h - a GPU that is not here, for plans: the CPU's ops say what workspace they need,
+ * and its memory is what somebody says. Nothing can run on it. */
 #ifndef SAILS_PLANNED_CARD_H
 #define SAILS_PLANNED_CARD_H
 

@@ -50,7 +50,8 @@ static int better_batch(RankShare *share, TrainSetup t, int ranks) {
 
 void rank_share_print(FILE *f, const TrainSetup *t, int ranks) {
     RankShare r = rank_share(t, ranks), better;
-    fprintf(f, "%d ranks: %.1f packs of %d rows a step, at most %d; %.0f %% of their time is used\n",
+    fprintf(f,
+            "%d ranks: %.1f packs of %d rows a step, at most %d; %.0f %% of their time is used\n",
             ranks, r.packs, t->pack_tokens, r.most, 100 * r.used);
     if (r.used >= ENOUGH) return;
     int rows = better_packs(&better, *t, ranks);
@@ -61,8 +62,7 @@ void rank_share_print(FILE *f, const TrainSetup *t, int ranks) {
     if (batch)
         fprintf(f, "  --batch %d: %.1f packs, %.0f %%; another training\n", batch, better.packs,
                 100 * better.used);
-    if (r.packs < ranks)
-        fprintf(f, "  %d ranks would take the same time\n", (int)ceil(r.packs));
+    if (r.packs < ranks) fprintf(f, "  %d ranks would take the same time\n", (int)ceil(r.packs));
 }
 
 json_t *rank_share_json(const TrainSetup *t, int ranks) {

@@ -68,22 +68,29 @@ bool result_key_folder(json_t *key, const Hasher *h, const char *role, const cha
 
 /* Settings by which a result is worked out and kept: it is the same with others. */
 static bool of_working(const char *name) {
-    static const char *const names[] = {
-        "threads",    "cpu",           "model.device",           "model.dtype",
-        "train.keep", "generate.batch", "train.checkpoint-every", "train.checkpoint-minutes"};
+    static const char *const names[] = {"threads",
+                                        "cpu",
+                                        "model.device",
+                                        "model.dtype",
+                                        "train.keep",
+                                        "generate.batch",
+                                        "train.checkpoint-every",
+                                        "train.checkpoint-minutes",
+                                        "train.eval-data",
+                                        "train.eval-every"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0) return true;
     return false;
 }
 
 /* A file, or of a folder what makes up a model or an adapter, under the flag's name. */
-static bool add_input(json_t *key, const Hasher *h, const Setting *row, const char *path, Err *err) {
+static bool add_input(json_t *key, const Hasher *h, const Setting *row, const char *path,
+                      Err *err) {
     char role[SETTING_KEY];
     struct stat st;
     setting_flag(row, role);
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode)
-               ? result_key_folder(key, h, role, path, err)
-               : result_key_file(key, h, role, path, err);
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? result_key_folder(key, h, role, path, err)
+                                                       : result_key_file(key, h, role, path, err);
 }
 
 /* None where the data are ids and the model has no tokenizer.json. */

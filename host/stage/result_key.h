@@ -28,8 +28,8 @@ bool result_key_file(json_t *key, const Hasher *h, const char *role, const char 
 bool result_key_folder(json_t *key, const Hasher *h, const char *role, const char *folder,
                        Err *err);
 
-/* All that the result of a command depends on: its settings, but for those by which it is worked out
- * and kept, and the files that it reads; SAEs are not among them (saes_key). */
+/* All that the result of a command depends on: its settings, but for those by which it is worked
+ * out and kept, and the files that it reads; SAEs are not among them (saes_key). */
 bool result_key_command(json_t *key, const Args *a, const Exec *ex, const Hasher *h, Err *err);
 
 /* True when two keys differ; then `what` is the first difference in words: "train.lr was 0.0002, is

@@ -39,7 +39,8 @@ static int threads_for(const Settings *s, Comm *comm) {
     int online = (int)sysconf(_SC_NPROCESSORS_ONLN), share = online / seat.local_size;
     int own = m.processors < online ? m.processors : share > 1 ? share : 1;
     int threads = s->run.threads ? s->run.threads : own;
-    if (comm_root(comm) && comm_size(comm) > 1 && m.processors < (threads > share ? threads : share))
+    if (comm_root(comm) && comm_size(comm) > 1 &&
+        m.processors < (threads > share ? threads : share))
         fprintf(stderr,
                 "sails: rank 0 is bound to %d of %d processors: mpirun --bind-to none, or --map-by "
                 "slot:PE=%d, gives it more\n",

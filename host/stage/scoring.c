@@ -222,8 +222,8 @@ static bool read_sums(void *scores, const char *folder, Err *err) {
 }
 
 static Snapshot snapshot_of(const Scoring *w) {
-    return (Snapshot){.step = w->blocks, .run = w->keep->run, .maker = w->keep->maker,
-                      .file = kept_file};
+    return (Snapshot){
+        .step = w->blocks, .run = w->keep->run, .maker = w->keep->maker, .file = kept_file};
 }
 
 static bool save(Scoring *w, Scores *sum, const ScoringWork *work, Err *err) {
@@ -245,9 +245,9 @@ static bool load(Scoring *w, Scores *sum, Err *err) {
     ScoringWork *b = &w->before;
     json_int_t n[6];
     if (!snapshot_read(&s, &found, w->keep->folder, read_sums, sum, err)) return false;
-    if (found && json_unpack(s.state, "{s:I, s:I, s:I, s:I, s:I, s:I}", "truncated", &n[0], "tokens",
-                             &n[1], "rows", &n[2], "counted", &n[3], "fires", &n[4], "flips",
-                             &n[5]) == 0) {
+    if (found &&
+        json_unpack(s.state, "{s:I, s:I, s:I, s:I, s:I, s:I}", "truncated", &n[0], "tokens", &n[1],
+                    "rows", &n[2], "counted", &n[3], "fires", &n[4], "flips", &n[5]) == 0) {
         *b = (ScoringWork){0, n[0], {n[1], n[2], n[3], n[4], n[5]}};
         w->blocks = s.step;
         fprintf(stderr, "sails: %s: going on after block %zu\n", w->keep->folder, s.step);
@@ -344,8 +344,10 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
               run_rounds(&w, scores, &items, err);
     progress_end(&w.bar);
     if (ok) *work = all_work(&w);
-    ok = ok && agree_root(comm, !comm_root(comm) || (check(&w, scores, err) &&
-                                                     describe(scores, saes, s, err)), err);
+    ok = ok &&
+         agree_root(comm,
+                    !comm_root(comm) || (check(&w, scores, err) && describe(scores, saes, s, err)),
+                    err);
     score_run_close(w.run);
     records_free(&items.corpus[0]);
     records_free(&items.corpus[1]);

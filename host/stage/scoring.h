@@ -30,9 +30,9 @@ typedef struct ScoringWork {
 } ScoringWork;
 
 /* Scores pairs records[index[i]], i < n (index NULL: the first n), or, when records is NULL, the
- * corpora s->score.aligned and .unaligned. r has device, tokenizer and model open. All ranks; rank 0
- * gets the scores, the others none, and the work is that of all. keep (NULL: nowhere): the sums of
- * the blocks done are saved there at signals, which stop the pass (EXIT_STOPPED), and every ten
+ * corpora s->score.aligned and .unaligned. r has device, tokenizer and model open. All ranks; rank
+ * 0 gets the scores, the others none, and the work is that of all. keep (NULL: nowhere): the sums
+ * of the blocks done are saved there at signals, which stop the pass (EXIT_STOPPED), and every ten
  * minutes; a pass goes on from them. */
 bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *saes,
                  const Settings *s, const Records *records, const size_t *index, size_t n,

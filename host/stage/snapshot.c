@@ -49,9 +49,8 @@ static bool write_manifest(const Snapshot *s, const char *folder, Err *err) {
     bool ok = true;
     for (const char *const *name = s->file; *name && ok; name++)
         ok = describe_file(files, folder, *name, err);
-    json_t *manifest =
-        json_pack("{s:s, s:O, s:O, s:O, s:o}", "format", FORMAT, "run", s->run, "state", s->state,
-                  "maker", s->maker, "files", files);
+    json_t *manifest = json_pack("{s:s, s:O, s:O, s:O, s:o}", "format", FORMAT, "run", s->run,
+                                 "state", s->state, "maker", s->maker, "files", files);
     CHECK(manifest, "a JSON value could not be made");
     char hex[65], *path = files_join(folder, "manifest.json");
     seal(hex, manifest);

@@ -3,7 +3,8 @@
  *   PARENT/step-00000120/
  *     (files of the work's own)
  *     manifest.json       written last: the run's key (result_key.h), where the work stands, who
- *                         made it, the other files with their sizes and SHA-256, and its own SHA-256
+ *                         made it, the other files with their sizes and SHA-256, and its own
+ * SHA-256
  *
  * It is written beside its place, PARENT/step-00000120.tmp.PID, and moved there by one rename when
  * all of it has reached the disk; the parent is synced then. A crash at any moment leaves it whole
@@ -16,10 +17,10 @@
 #include "data/base/err.h"
 
 typedef struct Snapshot {
-    size_t step;             /* how much is done; it names the folder */
-    json_t *state;           /* what the work must know again; from snapshot_read the caller's */
-    json_t *run;             /* borrowed: what a run that goes on must have in common with it */
-    json_t *maker;           /* borrowed: program, device ..: what should be the same, for equal bits */
+    size_t step;   /* how much is done; it names the folder */
+    json_t *state; /* what the work must know again; from snapshot_read the caller's */
+    json_t *run;   /* borrowed: what a run that goes on must have in common with it */
+    json_t *maker; /* borrowed: program, device ..: what should be the same, for equal bits */
     const char *const *file; /* names of the work's own files, NULL-terminated */
 } Snapshot;
 

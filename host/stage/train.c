@@ -44,18 +44,20 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
 /* What a rank tells the others at the end of a step. */
 typedef struct StepNews {
     Wish wish;
-    double waited;                    /* seconds, of this step */
-    struct { double loss, flops; } pack[]; /* of the rank's packs, in the order of rounds */
+    double waited, carried; /* seconds, of this step */
+    struct {
+        double loss, flops;
+    } pack[]; /* of the rank's packs, in the order of rounds */
 } StepNews;
 
 /* What the loop holds from the first step to the last. */
 typedef struct Loop {
     const TrainSetup *t;
     Model *m;
-    Comm *comm;     /* m->ex's */
-    StepNews *news; /* one for each rank */
-    Checkpoints *saves;  /* NULL: none */
-    Wish wish; /* of all ranks, at the end of the last step */
+    Comm *comm;         /* m->ex's */
+    StepNews *news;     /* one for each rank */
+    Checkpoints *saves; /* NULL: none */
+    Wish wish;          /* of all ranks, at the end of the last step */
     Optim optim;
     GradTree tree;
     Acts *acts;
@@ -232,6 +234,7 @@ static void hear_news(Loop *l, int packs, StepMetrics *s) {
     for (int r = 0; r < ranks; r++) {
         wish_join(&l->wish, &news_of(l, packs, r)->wish);
         s->waited += news_of(l, packs, r)->waited / ranks;
+        s->carried += news_of(l, packs, r)->carried / ranks;
     }
 }
 
@@ -239,7 +242,7 @@ static void hear_news(Loop *l, int packs, StepMetrics *s) {
 static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     const TrainSetup *t = l->t;
     int packs, ndocs = step_packs(t, step, l->number, l->length, l->pack_of, &packs);
-    double waited = comm_work(l->comm).waited;
+    CommWork before = comm_work(l->comm);
     StepNews *own = news_of(l, packs, comm_rank(l->comm));
     for (int i = 0; i < ndocs; i++) {
         s->tokens += (size_t)l->length[i];
@@ -248,7 +251,8 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     for (int round = 0; round < rounds_of(l, packs); round++)
         if (interrupted(err) || !run_round(l, round, packs, ndocs, s, err)) return false;
     own->wish = checkpoints_wish(l->saves, (size_t)step + 1);
-    own->waited = comm_work(l->comm).waited - waited;
+    own->waited = comm_work(l->comm).waited - before.waited;
+    own->carried = comm_work(l->comm).carried - before.carried;
     hear_news(l, packs, s);
     return true;
 }
@@ -290,6 +294,20 @@ static void set_deadline(const Loop *l, int step) {
     comm_phase(l->comm, "step", step + 1, !(usual > 0) ? FIRST : usual > LEAST ? usual : LEAST);
 }
 
+/* The loss on other documents, when it is time. Rank 0 has it. */
+static bool evaluate(Loop *l, int step, Err *err) {
+    const TrainSetup *t = l->t;
+    bool last = step == t->steps, due = t->eval_every > 0 && step % t->eval_every == 0;
+    if (t->neval == 0 || !(last || due)) return true;
+    NllSum sum;
+    double start = clock_seconds();
+    if (!nll_sum(&sum, l->m, t->eval, t->eval_index, t->neval, t->pack_tokens, NULL, err))
+        return false;
+    EvalMetrics e = {step, t->steps, sum.labels ? sum.sum / (double)sum.labels : 0,
+                     clock_seconds() - start, sum.labels};
+    return metrics_eval(&l->metrics, &e, err);
+}
+
 static bool run_steps(Loop *l, Err *err) {
     bool ok = true;
     for (int step = l->optim.step; step < l->t->steps && ok; step++) {
@@ -299,6 +317,7 @@ static bool run_steps(Loop *l, Err *err) {
         exec_range_push(l->m->ex, "step %d", step + 1);
         ok = run_step(l, step, &s, err);
         exec_range_pop(l->m->ex);
+        ok = ok && evaluate(l, step + 1, err);
     }
     return ok;
 }

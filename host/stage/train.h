@@ -21,6 +21,10 @@ typedef struct TrainSetup {
     Schedule schedule;
     double clip;                       /* 0: none */
     AdamW adamw;                       /* betas, eps, weight decay */
+    const Doc *eval;                   /* documents on which the loss is measured, too */
+    const size_t *eval_index;          /* (neval) which; NULL: the first neval */
+    size_t neval;                      /* 0: none */
+    int eval_every;                    /* steps; 0: after the last alone */
     const char *metrics_path;          /* NULL: no file */
     const CheckpointPlan *checkpoints; /* borrowed; NULL: none are saved */
     bool json;

@@ -15,9 +15,9 @@
 #include "host/cli/print.h"
 #include "host/stage/board.h"
 
-static const double PERIOD = 0.02;  /* between two looks */
-static const double HEARING = 1;    /* for other ranks to fail as well */
-static const double LAST_CALL = 3;  /* for the program's own thread to end the job */
+static const double PERIOD = 0.02; /* between two looks */
+static const double HEARING = 1;   /* for other ranks to fail as well */
+static const double LAST_CALL = 3; /* for the program's own thread to end the job */
 
 struct Watchdog {
     Comm *comm;
@@ -26,7 +26,7 @@ struct Watchdog {
     int rank, leader;
     pthread_t thread;
     _Atomic bool closing;
-    double failed; /* when a rank that had failed was first seen */
+    double failed;             /* when a rank that had failed was first seen */
     _Atomic double deadline;   /* of the call under way */
     _Atomic uint64_t compared; /* own calls that were held against the leader's */
 };
