@@ -68,13 +68,43 @@ static void begin(Comm *c, enum CommOp op, const char *what, size_t bytes) {
     if (c->watch.begin) c->watch.begin(c->watch.context, &call);
 }
 
-static void end(Comm *c) {
-    if (c->watch.end) c->watch.end(c->watch.context);
+static void end_call(Comm *c, uint64_t number) {
+    if (c->watch.end) c->watch.end(c->watch.context, number);
 }
 
-static void give_up(Comm *c) {
-    if (c->watch.fail) c->watch.fail(c->watch.context, c->via->why());
-    fprintf(stderr, "sails: rank %d: %s\n", c->seat.rank, c->via->why());
+/* Of the last call. */
+static void end(Comm *c) {
+    end_call(c, c->work.calls - 1);
+}
+
+/* Of the last call, of which the device may only have begun the moves. */
+static void end_of_moves(Comm *c, const Exec *ex) {
+    if (!ex->device->join) {
+        end(c);
+        return;
+    }
+    if (c->nflying == c->room) {
+        c->room = c->room ? 2 * c->room : 64;
+        c->flying = realloc(c->flying, c->room * sizeof *c->flying);
+        CHECK(c->flying, "out of memory");
+    }
+    c->flying[c->nflying++] = c->work.calls - 1;
+}
+
+static void on_landed(void *comm) {
+    Comm *c = comm;
+    for (size_t i = 0; i < c->nflying; i++) end_call(c, c->flying[i]);
+    c->nflying = 0;
+}
+
+static void on_wait(void *comm) {
+    comm_beat(comm);
+}
+
+static void give_up(void *comm, const char *why) {
+    Comm *c = comm;
+    if (c->watch.fail) c->watch.fail(c->watch.context, why);
+    fprintf(stderr, "sails: rank %d: %s\n", c->seat.rank, why);
     comm_abort(c, RANK_FAILED);
 }
 
@@ -88,7 +118,7 @@ static void wait_done(Comm *c, enum Pace pace, double *seconds) {
     for (int looks = 0;; looks++) {
         enum TransportState state = c->via->poll();
         if (state == TRANSPORT_DONE) break;
-        if (state == TRANSPORT_FAILED) give_up(c);
+        if (state == TRANSPORT_FAILED) give_up(c, c->via->why());
         if (c->watch.wait) c->watch.wait(c->watch.context);
         if (pace == EAGER || looks < LOOKS)
             sched_yield();
@@ -192,6 +222,31 @@ CommPart comm_part_of(int ranks, size_t n, int rank) {
     return (CommPart){at, n - at < each ? n - at : each};
 }
 
+/* Ends the call. What a device moves by itself is counted here. */
+static void move_between(Comm *c, Exec *ex, int moves) {
+    if (ex->device->join)
+        for (int i = 0; i < moves; i++) c->work.sent += c->move[i].from_bytes;
+    ex->device->move(ex, c, c->move, moves);
+    end_of_moves(c, ex);
+}
+
+const char *comm_join(Comm *c, Exec *ex) {
+    static char why[512];
+    char id[DEVICE_JOB_ID] = "";
+    if (!c || !ex->device->join) return NULL;
+    const char *failed = comm_root(c) ? ex->device->job_id(id) : NULL;
+    if (failed) snprintf(why, sizeof why, "%s", failed);
+    comm_broadcast(c, "why the devices cannot meet", why, sizeof why);
+    if (*why) return why;
+    comm_broadcast(c, "id of the devices' job", id, sizeof id);
+    DeviceJob job = {c->seat.rank, c->seat.size, on_wait, give_up, on_landed, c};
+    return ex->device->join(ex, id, &job);
+}
+
+void comm_part_devices(Comm *c, Exec *ex) {
+    if (c && ex->device->join) ex->device->part(ex);
+}
+
 void comm_exchange(Comm *c, Exec *ex, const char *what, float *parts, const float *x, size_t n,
                    int givers) {
     CHECK(givers >= 0 && givers <= comm_size(c), "%d givers", givers);
@@ -200,15 +255,14 @@ void comm_exchange(Comm *c, Exec *ex, const char *what, float *parts, const floa
     if (me < givers) exec_copy(ex, parts + (size_t)me * own.n, x + own.at, own.n * sizeof *parts);
     if (!c) return;
     begin(c, COMM_EXCHANGE, what, n * sizeof *x);
-    arrive(c);
+    if (!ex->device->join) arrive(c); /* else the device waits */
     for (int r = 0; r < c->seat.size; r++) {
         CommPart theirs = comm_part(c, n, r);
         if (r == me) continue;
         c->move[moves++] = (Move){r, x + theirs.at, me < givers ? theirs.n * sizeof *x : 0,
                                   parts + (size_t)r * own.n, r < givers ? own.n * sizeof *x : 0};
     }
-    ex->device->move(ex, c, c->move, moves);
-    end(c);
+    move_between(c, ex, moves);
 }
 
 void comm_all_gather(Comm *c, Exec *ex, const char *what, float *x, size_t n) {
@@ -216,15 +270,14 @@ void comm_all_gather(Comm *c, Exec *ex, const char *what, float *x, size_t n) {
     int me = comm_rank(c), moves = 0;
     CommPart own = comm_part(c, n, me);
     begin(c, COMM_ALL_GATHER, what, n * sizeof *x);
-    arrive(c);
+    if (!ex->device->join) arrive(c);
     for (int r = 0; r < c->seat.size; r++) {
         CommPart theirs = comm_part(c, n, r);
         if (r != me)
             c->move[moves++] =
                 (Move){r, x + own.at, own.n * sizeof *x, x + theirs.at, theirs.n * sizeof *x};
     }
-    ex->device->move(ex, c, c->move, moves);
-    end(c);
+    move_between(c, ex, moves);
 }
 
 void comm_close(Comm *c) {
@@ -233,6 +286,7 @@ void comm_close(Comm *c) {
     arrive(c);
     c->via->close();
     end(c);
+    free(c->flying);
     free(c->move);
     free(c);
 }

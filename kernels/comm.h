@@ -74,6 +74,13 @@ void comm_all_gather(Comm *c, Exec *ex, const char *what, float *x, size_t n);
 /* For a device's `move` (device.h): between the ranks' host memories; waits. */
 void comm_carry(Comm *c, const Move *move, int n);
 
+/* Brings the ranks' devices together, where they do not meet through their hosts. Returns NULL, or
+ * why not (static storage). All ranks. */
+const char *comm_join(Comm *c, Exec *ex);
+
+/* Before exec_close, where all went well: all ranks. */
+void comm_part_devices(Comm *c, Exec *ex);
+
 /* -------------------------------------------------------------------------- who watches -- */
 
 /* X(value, word): what a call does. */
@@ -101,7 +108,7 @@ typedef struct CommCall {
 typedef struct CommWatch {
     void (*begin)(void *context, const CommCall *call);
     void (*wait)(void *context); /* called again and again while a call waits; may end the job */
-    void (*end)(void *context);
+    void (*end)(void *context, uint64_t number); /* of one that was begun; not always in order */
     void (*fail)(void *context, const char *why); /* the transport gave up: ends the job */
     void *context;                                /* borrowed */
 } CommWatch;

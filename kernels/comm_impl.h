@@ -13,6 +13,8 @@ struct Comm {
     int step;
     double deadline, fixed_deadline;
     CommWork work;
+    uint64_t *flying; /* (nflying) calls that a device has only begun */
+    size_t nflying, room;
 };
 
 Comm *comm_make(const Transport *via, TransportSeat seat);

@@ -13,6 +13,10 @@ get_filename_component(nvcc_folder "${SAILS_NVCC}" DIRECTORY)
 find_path(CUDA_HEADERS cusolverDn.h HINTS ${SAILS_CUDA_ROOT} ${nvcc_folder}/.. PATHS ${CUDA_FOLDERS}
           PATH_SUFFIXES include)
 
+# NCCL's header, for several ranks (kernels/ranks_cuda.c); the library is loaded when they join.
+find_path(NCCL_HEADERS nccl.h HINTS ${SAILS_CUDA_ROOT} ${CUDA_HEADERS}/.. PATHS ${CUDA_FOLDERS}
+          PATH_SUFFIXES include)
+
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS kernels/*.cu)
 file(GLOB CUDA_HOST CONFIGURE_DEPENDS kernels/*_cuda.c)
 if(CUDA_HEADERS)
@@ -20,6 +24,11 @@ if(CUDA_HEADERS)
   # plug-in has its own copy of exec.c, op_scope.c and check.c, so it needs nothing from the program.
   add_library(cuda_host OBJECT ${CUDA_HOST} kernels/exec.c kernels/op_scope.c kernels/check.c)
   target_include_directories(cuda_host SYSTEM PRIVATE ${CUDA_HEADERS})
+  if(NCCL_HEADERS)
+    target_include_directories(cuda_host SYSTEM PRIVATE ${NCCL_HEADERS})
+  else()
+    message(STATUS "no nccl.h: the plug-in works in one rank alone")
+  endif()
   set_target_properties(cuda_host PROPERTIES C_VISIBILITY_PRESET hidden)
 endif()
 

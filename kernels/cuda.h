@@ -10,6 +10,7 @@
 
 #include "kernels/contracts.h"
 #include "kernels/cuda_memory.h"
+#include "kernels/device.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -36,6 +37,7 @@ typedef struct CudaState {
     struct MatmulState *blas;         /* gemm_cuda.c's */
     struct cusolverDnContext *solver; /* linalg.cu's; NULL until it is needed */
     struct Ranges *ranges;            /* ranges_cuda.c's */
+    struct CudaRanks *ranks;          /* ranks_cuda.c's; NULL: alone */
     void *stage[STAGES];              /* pinned memory through which copies come in, in turn */
     cudaEvent_t stage_free[STAGES];
     int next_stage;
@@ -54,6 +56,14 @@ struct Ranges *ranges_open(void);
 void ranges_close(struct Ranges *r);
 void ranges_push(Exec *ex, const char *name);
 void ranges_pop(Exec *ex);
+
+/* The ranks of a job: device.h. */
+typedef struct CudaRanks CudaRanks;
+const char *ranks_id(char id[DEVICE_JOB_ID]);
+const char *ranks_join(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *job);
+void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n);
+void ranks_wait(CudaState *s); /* for all work so far; only with ranks */
+void ranks_part(Exec *ex);
 
 static inline CudaState *cuda_state(Exec *ex) {
     return (CudaState *)ex->state;

@@ -22,11 +22,23 @@ typedef struct PeakLoops {
 
 struct Comm;
 
+/* The job as a device sees it that moves bytes behind the host's back: it calls `wait` again and
+ * again while it waits, `fail` (which does not return) when it cannot go on, and `landed` when all
+ * moves so far are done. */
+enum { DEVICE_JOB_ID = 128, DEVICE_PLACE = 32 };
+typedef struct DeviceJob {
+    int rank, ranks;
+    void (*wait)(void *context);
+    void (*fail)(void *context, const char *why);
+    void (*landed)(void *context);
+    void *context;
+} DeviceJob;
+
 /* Every entry has the contract of the exec_ function with the same name. */
 typedef struct Device {
     const char *name;                   /* "cpu", "cuda" */
     const struct Ops *ops[DTYPE_COUNT]; /* one table per storage type */
-    const char *(*open)(Exec *ex);      /* NULL, or why not */
+    const char *(*open)(Exec *ex, int card); /* NULL, or why not; card below 0: any */
     void (*close)(Exec *ex);
     void *(*alloc)(Exec *ex, size_t bytes); /* NULL when memory is short */
     void (*free)(Exec *ex, void *p);
@@ -35,9 +47,15 @@ typedef struct Device {
     void (*copy)(Exec *ex, void *to_device, const void *from_device, size_t bytes);
     void (*zero)(Exec *ex, void *device, size_t bytes);
     void (*sync)(Exec *ex);
-    /* Between the memories of the ranks' devices (comm.h), in the order of ex's other work. NULL:
-     * this device works alone. */
+    /* Between the memories of the ranks' devices (comm.h), in the order of ex's other work; a device
+     * that has `join` may only have it begun. NULL: this device works alone. */
     void (*move)(Exec *ex, struct Comm *c, const Move *move, int n);
+    /* How devices meet that do not meet through their hosts (NULL: through them): rank 0 makes an
+     * id, with which all join. Both return NULL, or why not. */
+    const char *(*job_id)(char id[DEVICE_JOB_ID]);
+    const char *(*join)(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *job);
+    void (*part)(Exec *ex); /* all ranks, after their last move */
+    void (*place)(Exec *ex, char text[DEVICE_PLACE]); /* which card of the machine it is */
     const char *(*card)(Exec *ex);                  /* NULL: there is none */
     void (*range_push)(Exec *ex, const char *name); /* NULL: no profiler would see it */
     void (*range_pop)(Exec *ex);
@@ -56,7 +74,7 @@ typedef struct Device {
 const Device *device_cpu(enum CpuLevel level);
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 8
+#define DEVICE_ABI 9
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

@@ -51,6 +51,10 @@ typedef struct Exec {
  * Returns NULL, or one sentence that says why the device cannot be had (static storage). */
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype);
 const char *exec_open_cpu(Exec *ex, enum CpuLevel level, enum Dtype dtype); /* a given level */
+
+/* Which of the cards in sight exec_open takes from now on: that of the rank among its machine's. One
+ * that is the only one in sight is taken whatever the number. */
+void exec_use_card(int card);
 void exec_close(Exec *ex); /* frees the scratch; allocations must have been freed; zeroed: no-op */
 
 /* Fresh device memory, 64-byte aligned; bytes may be 0. `what` names it in messages. */

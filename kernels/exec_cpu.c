@@ -51,7 +51,8 @@ void gate_close(Exec **opened) {
     if (s->strict) protect_all(s, PROT_NONE);
 }
 
-static const char *cpu_open(Exec *ex) {
+static const char *cpu_open(Exec *ex, int card) {
+    (void)card;
     CpuState *s = calloc(1, sizeof *s);
     CHECK(s, "out of memory");
     const char *strict = getenv("SAILS_STRICT");

@@ -12,11 +12,19 @@
 enum { MIN_CAPABILITY = 8 }; /* the first major version with bf16 arithmetic */
 
 /* NULL if a usable GPU is there, or why not. Starts the driver. */
-static const char *find_gpu(void) {
+static const char *find_gpu(int card) {
     static char why[256];
     int count = 0, device = 0, major = 0, shared = 0;
     size_t available = 0, all, needed = (size_t)SCRATCH_BYTES + MATMUL_BYTES;
     cudaError_t e = cudaGetDeviceCount(&count);
+    if (e == cudaSuccess && count > 1 && card >= count) {
+        snprintf(why, sizeof why,
+                 "this machine shows %d GPUs, and rank %d of it wants one of its own; start fewer "
+                 "ranks a machine",
+                 count, card);
+        return why;
+    }
+    if (e == cudaSuccess && count > 1 && card >= 0) e = cudaSetDevice(card);
     if (e == cudaSuccess && count > 0) e = cudaGetDevice(&device);
     if (e == cudaSuccess && count > 0)
         e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
@@ -43,8 +51,8 @@ static const char *find_gpu(void) {
     return why;
 }
 
-static const char *device_open(Exec *ex) {
-    const char *why = find_gpu();
+static const char *device_open(Exec *ex, int card) {
+    const char *why = find_gpu(card);
     if (why) return why;
     CudaState *s = calloc(1, sizeof *s);
     CHECK(s, "out of memory");
@@ -75,6 +83,7 @@ static void device_close(Exec *ex) {
     }
     for (int i = 0; i < 2; i++) CUDA_CHECK(cudaEventDestroy(s->timer[i]));
     CUDA_CHECK(cudaStreamDestroy(s->stream));
+    free(s->ranks); /* a rank that fails does not part from the others: they may wait for it */
     free(s);
 }
 
@@ -111,10 +120,18 @@ static void device_copy_in(Exec *ex, void *device, const void *host, size_t byte
     }
 }
 
+/* Until all work so far is done. */
+static void finish(CudaState *s) {
+    if (s->ranks)
+        ranks_wait(s);
+    else
+        CUDA_CHECK(cudaStreamSynchronize(s->stream));
+}
+
 static void device_copy_out(Exec *ex, void *host, const void *device, size_t bytes) {
-    cudaStream_t stream = cuda_state(ex)->stream;
-    CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
-    CUDA_CHECK(cudaStreamSynchronize(stream));
+    CudaState *s = cuda_state(ex);
+    CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, s->stream));
+    finish(s);
 }
 
 static void device_copy(Exec *ex, void *to, const void *from, size_t bytes) {
@@ -132,7 +149,14 @@ static bool device_memory(Exec *ex, size_t *available, size_t *all) {
 }
 
 static void device_sync(Exec *ex) {
-    CUDA_CHECK(cudaStreamSynchronize(cuda_state(ex)->stream));
+    finish(cuda_state(ex));
+}
+
+static void device_place(Exec *ex, char text[DEVICE_PLACE]) {
+    int device;
+    (void)ex;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetPCIBusId(text, DEVICE_PLACE, device));
 }
 
 static void device_timer_start(Exec *ex) {
@@ -182,6 +206,11 @@ static const Device device_cuda = {
     .copy = device_copy,
     .zero = device_zero,
     .sync = device_sync,
+    .move = ranks_move,
+    .job_id = ranks_id,
+    .join = ranks_join,
+    .part = ranks_part,
+    .place = device_place,
     .card = device_card,
     .range_push = ranges_push,
     .range_pop = ranges_pop,

@@ -11,6 +11,12 @@
 static char why_text[512];      /* what exec_open returns when it fails */
 static const char *plugin_path; /* owned by the loader, which never lets go of the plug-in */
 
+static int card_wanted = -1;
+
+void exec_use_card(int card) {
+    card_wanted = card;
+}
+
 static bool flag(const char *name) {
     const char *value = getenv(name);
     return value && strcmp(value, "1") == 0;
@@ -50,7 +56,7 @@ static const char *try_device(Exec *ex, const Device *d, enum Dtype dtype) {
     ex->dtype = dtype;
     ex->op = d->ops[dtype];
     ex->sync_always = flag("SAILS_SYNC");
-    const char *why = d->open(ex);
+    const char *why = d->open(ex, card_wanted);
     if (why)
         memset(ex, 0, sizeof *ex); /* so that exec_close does nothing */
     else if (d->scratch)

@@ -33,7 +33,7 @@ static void open_with(Opened *o, const Command *c, const char *flags) {
 }
 
 static void close_it(Opened *o) {
-    runtime_close(&o->r);
+    runtime_close(&o->r, true);
     args_free(&o->args);
 }
 

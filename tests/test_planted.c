@@ -252,7 +252,7 @@ static void test_world(const char *dtype, const char *products) {
     scores_free(&scores);
     records_free(&records);
     saes_close(&saes);
-    runtime_close(&r);
+    runtime_close(&r, true);
     args_free(&a);
 }
 

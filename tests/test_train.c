@@ -48,7 +48,7 @@ static void bench_open(Bench *b, const char *flags) {
 
 static void bench_close(Bench *b) {
     dataset_free(&b->d);
-    runtime_close(&b->r);
+    runtime_close(&b->r, true);
     args_free(&b->args);
 }
 

@@ -18,7 +18,7 @@ CUDA_FOLDER=$HOME/.cache/sails/cuda
 CUDA_VERSION=13.0
 CUDA_WHEELS=(nvidia-cuda-{nvcc,crt,runtime,cccl,profiler-api}==$CUDA_VERSION.*
     nvidia-{nvvm,nvtx,cublas,nvjitlink}==$CUDA_VERSION.* nvidia-cusolver==12.0.4.*
-    nvidia-cusparse==12.6.*)
+    nvidia-cusparse==12.6.* nvidia-nccl-cu13==2.28.*)
 
 die() {
     echo "sails: tools/install.sh: $*" >&2
@@ -51,7 +51,7 @@ has_cuda() {
         /usr/local/cuda/bin/nvcc "$CUDA_FOLDER/bin/nvcc"; do
         [ -x "$nvcc" ] || continue
         folder=$(dirname "$(dirname "$nvcc")")/include
-        for header in cublasLt cusolverDn cuda_profiler_api; do
+        for header in cublasLt cusolverDn cuda_profiler_api nccl; do
             [ -e "$folder/$header.h" ] || continue 2
         done
         return 0
@@ -73,6 +73,8 @@ install_cuda() {
     root=$(echo "$HOME"/.cache/sails/wheels/lib/python3*/site-packages/nvidia/cu13)
     [ -d "$root/include" ] || die "expected the wheels in $root"
     ln -sfn lib "$root/lib64"
+    ln -sf ../../nccl/include/nccl.h "$root/include/nccl.h"
+    ln -sf ../../nccl/lib/libnccl.so.2 "$root/lib/libnccl.so.2"
     for file in "$root"/lib/*.so.[0-9]*; do
         ln -sf "$(basename "$file")" "${file%%.so.*}.so"
     done

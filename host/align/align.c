@@ -184,6 +184,6 @@ bool align_run(const Args *a, Err *err) {
     dataset_free(&w.data);
     layers_free(&w.layers);
     run_close(&w.run);
-    runtime_close(&w.r);
+    runtime_close(&w.r, ok);
     return ok;
 }

@@ -50,7 +50,7 @@ static bool run(const Args *a, Err *err) {
              : s->bench.step ? bench_step(&b, err)
                              : bench_score(&b, err);
     }
-    runtime_close(&r);
+    runtime_close(&r, ok);
     return ok;
 }
 

@@ -53,7 +53,7 @@ static bool run(const Args *a, Err *err) {
     if (ok && comm_root(a->comm) && *s->generate.out) report(&work, s);
     config_free(&c);
     prompts_free(&prompts);
-    runtime_close(&r);
+    runtime_close(&r, ok);
     return ok;
 }
 

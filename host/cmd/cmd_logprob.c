@@ -109,7 +109,7 @@ static bool run(const Args *a, Err *err) {
               (!*s->model.adapter || runtime_adapter(&r, s->model.adapter, false, err)) &&
               write_all(&r, &d, s, err);
     dataset_free(&d);
-    runtime_close(&r);
+    runtime_close(&r, ok);
     return ok;
 }
 

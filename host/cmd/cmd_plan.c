@@ -149,7 +149,7 @@ static bool run(const Args *a, Err *err) {
     if (ok) report(&p, s, &r.ex, prompts ? NULL : &d);
     ok = ok && plan_fits(&p, &r.ex, err);
     dataset_free(&d);
-    runtime_close(&r);
+    runtime_close(&r, ok);
     return ok;
 }
 

@@ -83,7 +83,7 @@ static bool run(const Args *a, Err *err) {
               score_and_save(&r, &saes, a, err);
     saes_close(&saes);
     layers_free(&layers);
-    runtime_close(&r);
+    runtime_close(&r, ok);
     return ok;
 }
 

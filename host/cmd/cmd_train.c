@@ -111,7 +111,7 @@ static bool run(const Args *a, Err *err) {
         make_adapter(&r, s, err) && train_and_save(&r, a, &d, &eval, err);
     dataset_free(&eval);
     dataset_free(&d);
-    runtime_close(&r);
+    runtime_close(&r, ok);
     return ok;
 }
 

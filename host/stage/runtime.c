@@ -76,17 +76,44 @@ static bool same_kind(Comm *comm, bool gpu, Err *err) {
     return ok;
 }
 
+/* Two ranks on one card would share its memory, and NCCL may hang. */
+static bool own_card(Exec *ex, Err *err) {
+    typedef struct {
+        char host[64], card[DEVICE_PLACE];
+    } Place;
+    int ranks = comm_size(ex->comm), rank = comm_rank(ex->comm);
+    Place *place = mem_array((size_t)ranks, sizeof *place);
+    gethostname(place[rank].host, sizeof place->host - 1);
+    ex->device->place(ex, place[rank].card);
+    comm_share(ex->comm, "which card each rank has", place, sizeof *place);
+    bool ok = true;
+    for (int a = 0; a < ranks && ok; a++)
+        for (int b = 0; b < a && ok; b++)
+            if (memcmp(&place[a], &place[b], sizeof *place) == 0)
+                ok = err_set(err, EXIT_USAGE,
+                             "ranks %d and %d have the same GPU, %s of %s; give each one of its own "
+                             "(CUDA_VISIBLE_DEVICES, or the launcher's option for it)",
+                             b, a, place[a].card, place[a].host);
+    free(place);
+    return ok;
+}
+
 /* Ranks on a device that cannot reach the others' would each train by itself. */
-static bool meets(const Exec *ex, Err *err) {
-    return !ex->comm || ex->device->move ||
-           err_set(err, EXIT_USAGE, "--device %s: this device works in one rank alone",
-                   ex->device->name);
+static bool meets(Exec *ex, Err *err) {
+    if (!ex->comm) return true;
+    if (!ex->device->move)
+        return err_set(err, EXIT_USAGE, "--device %s: this device works in one rank alone",
+                       ex->device->name);
+    if (ex->device->place && !own_card(ex, err)) return false;
+    const char *why = comm_join(ex->comm, ex);
+    return !why || err_set(err, EXIT_USAGE, "--device %s: %s", ex->device->name, why);
 }
 
 bool runtime_device(Runtime *r, const Settings *s, Comm *comm, Err *err) {
     omp_set_num_threads(threads_for(s, comm));
     wait_policy_watch(omp_get_max_threads());
     enum CpuLevel level = level_for(s, comm);
+    if (comm) exec_use_card(comm_seat(comm).local_rank);
     enum DeviceKind kind = (enum DeviceKind)s->model.device;
     if (kind == DEVICE_AUTO) { /* not left to exec_open: the storage type depends on the device */
         bool gpu = !exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA, level));
@@ -172,7 +199,8 @@ void runtime_drop_adapter(Runtime *r) {
     r->model.lora = NULL;
 }
 
-void runtime_close(Runtime *r) {
+void runtime_close(Runtime *r, bool ok) {
+    if (ok) comm_part_devices(r->ex.comm, &r->ex);
     runtime_drop_adapter(r);
     if (r->model.ex) model_close(&r->model);
     tokenizer_close(r->tokenizer);

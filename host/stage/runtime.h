@@ -33,6 +33,7 @@ bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err);
 bool runtime_ids_fit(const Tokenizer *t, const Config *c, const char *model, Err *err);
 bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err);
 void runtime_drop_adapter(Runtime *r);
-void runtime_close(Runtime *r);
+/* Closes all. ok: the work was done, on all ranks, whose devices part first. */
+void runtime_close(Runtime *r, bool ok);
 
 #endif

@@ -52,6 +52,8 @@ static void fill(BoardCall *to, const CommCall *from) {
 static void on_begin(void *context, const CommCall *call) {
     Watchdog *w = context;
     while (call->number - atomic_load(&w->compared) >= BOARD_CALLS / 2) rest(PERIOD / 20);
+    CHECK(call->number - atomic_load(&w->own->ended) < BOARD_CALLS / 2, "%d calls are under way",
+          BOARD_CALLS / 2);
     fill(&w->own->call[call->number % BOARD_CALLS], call);
     atomic_store(&w->deadline, call->deadline);
     atomic_store(&w->own->beat, clock_seconds());
@@ -65,13 +67,15 @@ static void on_wait(void *context) {
     atomic_store(&w->own->beat, clock_seconds());
 }
 
-static void on_end(void *context) {
+/* `ended` counts those before the first that has not. */
+static void on_end(void *context, uint64_t number) {
     Watchdog *w = context;
-    uint64_t k = atomic_load(&w->own->ended);
+    uint64_t k = atomic_load(&w->own->ended), begun = atomic_load(&w->own->begun);
     double now = clock_seconds();
-    w->own->call[k % BOARD_CALLS].ended = now;
+    w->own->call[number % BOARD_CALLS].ended = now;
+    while (k < begun && w->own->call[k % BOARD_CALLS].ended > 0) k++;
     atomic_store(&w->own->beat, now);
-    atomic_store(&w->own->ended, k + 1);
+    atomic_store(&w->own->ended, k);
 }
 
 /* ----------------------------------------------------------------------------- verdicts -- */
