@@ -14,13 +14,30 @@
 
 enum { BLOCK = 64, START_SECONDS = 600, RANK_FAILED = 5 /* EXIT_RANK, err.h */ };
 
+static void find_machines(Comm *c);
+
 Comm *comm_make(const Transport *via, TransportSeat seat) {
     Comm *c = calloc(1, sizeof *c);
     CHECK(c, "out of memory");
     *c = (Comm){.via = via, .seat = seat, .phase = "start", .deadline = START_SECONDS};
     c->move = calloc((size_t)seat.size, sizeof *c->move);
     CHECK(c->move, "out of memory");
+    find_machines(c);
     return c;
+}
+
+/* Are the machines alike, with 2^j ranks in a row on each? */
+static void find_machines(Comm *c) {
+    int n = c->seat.size, each = c->seat.local_size, first = c->seat.rank - c->seat.local_rank;
+    int *alike = calloc((size_t)n, sizeof *alike);
+    CHECK(alike, "out of memory");
+    bool mine = first == c->seat.leader && first % each == 0 && (each & (each - 1)) == 0;
+    alike[c->seat.rank] = mine ? each : 0;
+    comm_share(c, "ranks of each machine", alike, sizeof *alike);
+    c->machine_ranks = each < n ? each : 0;
+    for (int r = 0; r < n; r++)
+        if (alike[r] != alike[0] || alike[r] == 0) c->machine_ranks = 0;
+    free(alike);
 }
 
 int comm_rank(const Comm *c) {
@@ -211,15 +228,31 @@ void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void
 
 /* -------------------------------------------------------------------- between the devices -- */
 
-CommPart comm_part(const Comm *c, size_t n, int rank) {
-    return comm_part_of(comm_size(c), n, rank);
+CommGroup comm_all(const Comm *c) {
+    return (CommGroup){0, 1, comm_size(c)};
 }
 
-CommPart comm_part_of(int ranks, size_t n, int rank) {
-    size_t blocks = (n + BLOCK - 1) / BLOCK, size = (size_t)ranks;
-    size_t each = (blocks + size - 1) / size * BLOCK, at = each * (size_t)rank;
+int comm_member(const Comm *c, CommGroup g) {
+    return g.size ? (comm_rank(c) - g.first) / g.stride : 0;
+}
+
+bool comm_machines(const Comm *c, CommGroup *machine, CommGroup *others) {
+    int each = c ? c->machine_ranks : 0;
+    if (!each) return false;
+    *machine = (CommGroup){c->seat.rank / each * each, 1, each};
+    *others = (CommGroup){c->seat.rank % each, each, c->seat.size / each};
+    return true;
+}
+
+CommPart comm_part(CommGroup g, size_t n, int member) {
+    size_t blocks = (n + BLOCK - 1) / BLOCK, size = (size_t)g.size;
+    size_t each = (blocks + size - 1) / size * BLOCK, at = each * (size_t)member;
     if (at > n) at = n;
     return (CommPart){at, n - at < each ? n - at : each};
+}
+
+bool comm_behind(const Exec *ex) {
+    return ex->device->join != NULL;
 }
 
 /* Ends the call. What a device moves by itself is counted here. */
@@ -247,37 +280,47 @@ void comm_part_devices(Comm *c, Exec *ex) {
     if (c && ex->device->join) ex->device->part(ex);
 }
 
-void comm_exchange(Comm *c, Exec *ex, const char *what, float *parts, const float *x, size_t n,
-                   int givers) {
-    CHECK(givers >= 0 && givers <= comm_size(c), "%d givers", givers);
-    int me = comm_rank(c), moves = 0;
-    CommPart own = comm_part(c, n, me);
+/* Meets the others first, where the device does not by itself. Parts of parts differ in size from
+ * rank to rank: these are no part of the call as all should make it. */
+static void begin_moves(Comm *c, Exec *ex, CommGroup g, enum CommOp op, const char *what, size_t n) {
+    begin(c, op, what, g.stride == 1 ? n * sizeof(float) : 0);
+    if (!ex->device->join) arrive(c);
+}
+
+void comm_exchange(Comm *c, Exec *ex, CommGroup g, const char *what, float *parts, const float *x,
+                   size_t n, int givers) {
+    CHECK(givers >= 0 && givers <= g.size, "%d givers of %d", givers, g.size);
+    int me = comm_member(c, g), moves = 0;
+    CommPart own = comm_part(g, n, me);
     if (me < givers) exec_copy(ex, parts + (size_t)me * own.n, x + own.at, own.n * sizeof *parts);
     if (!c) return;
-    begin(c, COMM_EXCHANGE, what, n * sizeof *x);
-    if (!ex->device->join) arrive(c); /* else the device waits */
-    for (int r = 0; r < c->seat.size; r++) {
-        CommPart theirs = comm_part(c, n, r);
-        if (r == me) continue;
-        c->move[moves++] = (Move){r, x + theirs.at, me < givers ? theirs.n * sizeof *x : 0,
-                                  parts + (size_t)r * own.n, r < givers ? own.n * sizeof *x : 0};
+    begin_moves(c, ex, g, COMM_EXCHANGE, what, n);
+    for (int i = 0; i < g.size; i++) {
+        CommPart theirs = comm_part(g, n, i);
+        if (i == me) continue;
+        c->move[moves++] =
+            (Move){g.first + i * g.stride, x + theirs.at, me < givers ? theirs.n * sizeof *x : 0,
+                   parts + (size_t)i * own.n, i < givers ? own.n * sizeof *x : 0};
     }
     move_between(c, ex, moves);
 }
 
-void comm_all_gather(Comm *c, Exec *ex, const char *what, float *x, size_t n) {
+void comm_all_gather(Comm *c, Exec *ex, CommGroup g, const char *what, float *x, size_t n) {
     if (!c) return;
-    int me = comm_rank(c), moves = 0;
-    CommPart own = comm_part(c, n, me);
-    begin(c, COMM_ALL_GATHER, what, n * sizeof *x);
-    if (!ex->device->join) arrive(c);
-    for (int r = 0; r < c->seat.size; r++) {
-        CommPart theirs = comm_part(c, n, r);
-        if (r != me)
-            c->move[moves++] =
-                (Move){r, x + own.at, own.n * sizeof *x, x + theirs.at, theirs.n * sizeof *x};
+    int me = comm_member(c, g), moves = 0;
+    CommPart own = comm_part(g, n, me);
+    begin_moves(c, ex, g, COMM_ALL_GATHER, what, n);
+    for (int i = 0; i < g.size; i++) {
+        CommPart theirs = comm_part(g, n, i);
+        if (i != me)
+            c->move[moves++] = (Move){g.first + i * g.stride, x + own.at, own.n * sizeof *x,
+                                      x + theirs.at, theirs.n * sizeof *x};
     }
     move_between(c, ex, moves);
+}
+
+void comm_arrived(Comm *c, Exec *ex) {
+    if (c && ex->device->join) ex->device->arrive(ex);
 }
 
 void comm_close(Comm *c) {

@@ -56,20 +56,39 @@ void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void
 
 /* -------------------------------------------------------------------- between the devices -- */
 
-/* n elements fall into one part per rank, of whole blocks of 64; the last ones may be empty. */
+/* Some of the ranks, in a row or at equal distances: member i is rank first + i stride. */
+typedef struct CommGroup {
+    int first, stride, size;
+} CommGroup;
+CommGroup comm_all(const Comm *c);
+int comm_member(const Comm *c, CommGroup g); /* which one this rank is */
+
+/* Where the ranks are on several machines, in order, on each equally many, 2^j: those of this one,
+ * and those that have this rank's place on theirs. False: there is one machine, or no such order.
+ */
+bool comm_machines(const Comm *c, CommGroup *machine, CommGroup *others);
+
+/* n elements fall into one part per member, of whole blocks of 64; the last ones may be empty. */
 typedef struct CommPart {
     size_t at, n;
 } CommPart;
-CommPart comm_part(const Comm *c, size_t n, int rank);
-CommPart comm_part_of(int ranks, size_t n, int rank); /* of so many ranks */
+CommPart comm_part(CommGroup g, size_t n, int member);
 
-/* x (n) in: on the first `givers` ranks;  parts (givers, own part's n) out =: row r is rank r's
- * elements of this rank's part. Each rank sends and takes at most n (size-1)/size elements. */
-void comm_exchange(Comm *c, Exec *ex, const char *what, float *parts, const float *x, size_t n,
-                   int givers);
+/* Both calls are those of a group's members alone. What they bring is there for ops that are called
+ * after comm_arrived, and until then nobody may write to what they read. */
 
-/* x (n) in/out: this rank's part in, all parts out. The same volume. */
-void comm_all_gather(Comm *c, Exec *ex, const char *what, float *x, size_t n);
+/* x (n) in: on the first `givers` members;  parts (givers, own part's n) out =: row i is member i's
+ * elements of this one's part. Each gives and takes at most n (size-1)/size elements. */
+void comm_exchange(Comm *c, Exec *ex, CommGroup g, const char *what, float *parts, const float *x,
+                   size_t n, int givers);
+
+/* x (n) in/out: this member's part in, all parts out. The same volume. */
+void comm_all_gather(Comm *c, Exec *ex, CommGroup g, const char *what, float *x, size_t n);
+
+void comm_arrived(Comm *c, Exec *ex);
+
+/* Do bytes move while ops work? */
+bool comm_behind(const Exec *ex);
 
 /* For a device's `move` (device.h): between the ranks' host memories; waits. */
 void comm_carry(Comm *c, const Move *move, int n);
@@ -108,7 +127,7 @@ typedef struct CommCall {
 typedef struct CommWatch {
     void (*begin)(void *context, const CommCall *call);
     void (*wait)(void *context); /* called again and again while a call waits; may end the job */
-    void (*end)(void *context, uint64_t number); /* of one that was begun; not always in order */
+    void (*end)(void *context, uint64_t number);  /* of one that was begun; not always in order */
     void (*fail)(void *context, const char *why); /* the transport gave up: ends the job */
     void *context;                                /* borrowed */
 } CommWatch;

@@ -7,7 +7,8 @@
 struct Comm {
     const Transport *via;
     TransportSeat seat;
-    Move *move; /* (seat.size) of the call under way */
+    int machine_ranks; /* of each of several machines that are alike; 0: no such */
+    Move *move;        /* (seat.size) of the call under way */
     CommWatch watch;
     const char *phase;
     int step;

@@ -36,8 +36,8 @@ typedef struct DeviceJob {
 
 /* Every entry has the contract of the exec_ function with the same name. */
 typedef struct Device {
-    const char *name;                   /* "cpu", "cuda" */
-    const struct Ops *ops[DTYPE_COUNT]; /* one table per storage type */
+    const char *name;                        /* "cpu", "cuda" */
+    const struct Ops *ops[DTYPE_COUNT];      /* one table per storage type */
     const char *(*open)(Exec *ex, int card); /* NULL, or why not; card below 0: any */
     void (*close)(Exec *ex);
     void *(*alloc)(Exec *ex, size_t bytes); /* NULL when memory is short */
@@ -47,17 +47,18 @@ typedef struct Device {
     void (*copy)(Exec *ex, void *to_device, const void *from_device, size_t bytes);
     void (*zero)(Exec *ex, void *device, size_t bytes);
     void (*sync)(Exec *ex);
-    /* Between the memories of the ranks' devices (comm.h), in the order of ex's other work; a device
-     * that has `join` may only have it begun. NULL: this device works alone. */
+    /* Between the memories of the ranks' devices (comm.h), in the order of ex's other work; a
+     * device that has `join` may only have it begun. NULL: this device works alone. */
     void (*move)(Exec *ex, struct Comm *c, const Move *move, int n);
     /* How devices meet that do not meet through their hosts (NULL: through them): rank 0 makes an
      * id, with which all join. Both return NULL, or why not. */
     const char *(*job_id)(char id[DEVICE_JOB_ID]);
     const char *(*join)(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *job);
-    void (*part)(Exec *ex); /* all ranks, after their last move */
+    void (*arrive)(Exec *ex); /* ex's later work waits for the moves so far */
+    void (*part)(Exec *ex);   /* all ranks, after their last move */
     void (*place)(Exec *ex, char text[DEVICE_PLACE]); /* which card of the machine it is */
-    const char *(*card)(Exec *ex);                  /* NULL: there is none */
-    void (*range_push)(Exec *ex, const char *name); /* NULL: no profiler would see it */
+    const char *(*card)(Exec *ex);                    /* NULL: there is none */
+    void (*range_push)(Exec *ex, const char *name);   /* NULL: no profiler would see it */
     void (*range_pop)(Exec *ex);
     bool (*memory)(Exec *ex, size_t *available, size_t *all);
     void (*timer_start)(Exec *ex);

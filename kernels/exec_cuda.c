@@ -83,7 +83,7 @@ static void device_close(Exec *ex) {
     }
     for (int i = 0; i < 2; i++) CUDA_CHECK(cudaEventDestroy(s->timer[i]));
     CUDA_CHECK(cudaStreamDestroy(s->stream));
-    free(s->ranks); /* a rank that fails does not part from the others: they may wait for it */
+    if (s->ranks) ranks_abandon(s);
     free(s);
 }
 
@@ -209,6 +209,7 @@ static const Device device_cuda = {
     .move = ranks_move,
     .job_id = ranks_id,
     .join = ranks_join,
+    .arrive = ranks_arrive,
     .part = ranks_part,
     .place = device_place,
     .card = device_card,

@@ -1,9 +1,9 @@
 /* ranks_cuda.c - moves between the memories of the ranks' GPUs, by NCCL.
  *
- * NCCL is loaded when ranks join: a plug-in for one rank needs none of it. The communicator does not
- * block, and all waiting is done here, where the job is asked again and again whether it goes on:
- * a rank that is gone would otherwise hold up the others for ever. Moves are grouped sends and
- * receives, on the Exec's stream: NCCL adds nothing. */
+ * NCCL is loaded when ranks join: a plug-in for one rank needs none of it. The communicator does
+ * not block, and all waiting is done here, where the job is asked again and again whether it goes
+ * on: a rank that is gone would otherwise hold up the others for ever. Moves are grouped sends and
+ * receives, on a stream of their own: NCCL adds nothing. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +16,11 @@
 #if __has_include(<nccl.h>)
 #include <nccl.h>
 
-#define NCCL_CALLS(X)                                                                         \
-    X(ncclGetUniqueId) X(ncclCommInitRankConfig) X(ncclCommGetAsyncError) X(ncclGroupStart)   \
-    X(ncclGroupEnd) X(ncclSend) X(ncclRecv) X(ncclCommFinalize) X(ncclCommDestroy)            \
-    X(ncclGetErrorString) X(ncclGetLastError)
+#define NCCL_CALLS(X)                                                                        \
+    X(ncclGetUniqueId)                                                                       \
+    X(ncclCommInitRankConfig) X(ncclCommGetAsyncError) X(ncclGroupStart) X(ncclGroupEnd)     \
+        X(ncclSend) X(ncclRecv) X(ncclCommFinalize) X(ncclCommDestroy) X(ncclGetErrorString) \
+            X(ncclGetLastError)
 
 /* Where they are linked in, as the simulated device's are, those are taken. */
 #pragma weak ncclGetUniqueId
@@ -44,6 +45,8 @@ struct CudaRanks {
     Nccl nccl;
     ncclComm_t comm;
     DeviceJob job;
+    cudaStream_t stream;       /* of the moves: they go on behind the Exec's work */
+    cudaEvent_t before, moved; /* the Exec's work that they read; the last of them */
 };
 
 _Static_assert(DEVICE_JOB_ID == sizeof(ncclUniqueId), "NCCL's id has another size");
@@ -68,10 +71,10 @@ static const char *load(Nccl *n) {
                  dlerror());
         return why_text;
     }
-#define X(name)                                                                             \
-    {                                                                                       \
-        __typeof__(&name) own_ = &name;                                                     \
-        memcpy(&linked, &own_, sizeof linked);                                              \
+#define X(name)                                                                            \
+    {                                                                                      \
+        __typeof__(&name) own_ = &name;                                                    \
+        memcpy(&linked, &own_, sizeof linked);                                             \
         if (!take(lib, #name, linked, &n->name)) return "NCCL is too old: 2.14 is needed"; \
     }
     NCCL_CALLS(X)
@@ -132,21 +135,25 @@ const char *ranks_join(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *
     memcpy(&common, id, sizeof common);
     config.blocking = 0;
     const char *blocking = getenv("NCCL_COMM_BLOCKING");
-    const char *why = blocking && strcmp(blocking, "1") == 0
-                          ? "NCCL_COMM_BLOCKING=1: a rank that is gone would hold up the others for "
-                            "ever; unset it"
-                          : load(&r->nccl);
+    const char *why =
+        blocking && strcmp(blocking, "1") == 0
+            ? "NCCL_COMM_BLOCKING=1: a rank that is gone would hold up the others for "
+              "ever; unset it"
+            : load(&r->nccl);
     if (!why) {
         ncclResult_t result = settle(
             r, r->nccl.ncclCommInitRankConfig(&r->comm, job->ranks, common, job->rank, &config));
-        if (result != ncclSuccess)
-            why = describe(&r->nccl, NULL, "ncclCommInitRankConfig", result);
+        if (result != ncclSuccess) why = describe(&r->nccl, NULL, "ncclCommInitRankConfig", result);
     }
-    if (why)
+    if (why) {
         free(r);
-    else
-        cuda_state(ex)->ranks = r;
-    return why;
+        return why;
+    }
+    CUDA_CHECK(cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking));
+    CUDA_CHECK(cudaEventCreateWithFlags(&r->before, cudaEventDisableTiming));
+    CUDA_CHECK(cudaEventCreateWithFlags(&r->moved, cudaEventDisableTiming));
+    cuda_state(ex)->ranks = r;
+    return NULL;
 }
 
 /* All bytes are those of f32 arrays. */
@@ -154,25 +161,37 @@ void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n) {
     CudaState *s = cuda_state(ex);
     CudaRanks *r = s->ranks;
     (void)c;
+    CUDA_CHECK(cudaEventRecord(r->before, s->stream));
+    CUDA_CHECK(cudaStreamWaitEvent(r->stream, r->before, 0));
+    ranges_push(ex, "moves between ranks");
     check(r, "ncclGroupStart", r->nccl.ncclGroupStart());
     for (const Move *m = move; m < move + n; m++) {
         size_t out = m->from_bytes / sizeof(float), in = m->to_bytes / sizeof(float);
         if (out)
             check(r, "ncclSend",
-                  r->nccl.ncclSend(m->from, out, ncclFloat32, m->peer, r->comm, s->stream));
+                  r->nccl.ncclSend(m->from, out, ncclFloat32, m->peer, r->comm, r->stream));
         if (in)
             check(r, "ncclRecv",
-                  r->nccl.ncclRecv(m->to, in, ncclFloat32, m->peer, r->comm, s->stream));
+                  r->nccl.ncclRecv(m->to, in, ncclFloat32, m->peer, r->comm, r->stream));
     }
     ncclResult_t result = settle(r, r->nccl.ncclGroupEnd());
     if (result != ncclSuccess) fail(r, "ncclGroupEnd", result);
+    ranges_pop(ex);
+    CUDA_CHECK(cudaEventRecord(r->moved, r->stream));
 }
 
-/* A stream that waits for a rank that is gone never ends: so NCCL and the job are asked meanwhile. */
+void ranks_arrive(Exec *ex) {
+    CudaState *s = cuda_state(ex);
+    CUDA_CHECK(cudaStreamWaitEvent(s->stream, s->ranks->moved, 0));
+}
+
+/* A stream that waits for a rank that is gone never ends: so NCCL and the job are asked meanwhile.
+ */
 void ranks_wait(CudaState *s) {
     CudaRanks *r = s->ranks;
     cudaError_t e;
-    while ((e = cudaStreamQuery(s->stream)) == cudaErrorNotReady) {
+    while ((e = cudaStreamQuery(r->stream)) == cudaErrorNotReady ||
+           (e == cudaSuccess && (e = cudaStreamQuery(s->stream)) == cudaErrorNotReady)) {
         ncclResult_t result = ncclSuccess;
         r->nccl.ncclCommGetAsyncError(r->comm, &result);
         check(r, "a move between ranks", result);
@@ -190,7 +209,14 @@ void ranks_part(Exec *ex) {
     ncclResult_t result = settle(r, r->nccl.ncclCommFinalize(r->comm));
     if (result != ncclSuccess) fail(r, "ncclCommFinalize", result);
     check(r, "ncclCommDestroy", r->nccl.ncclCommDestroy(r->comm));
-    free(r);
+    CUDA_CHECK(cudaEventDestroy(r->moved));
+    CUDA_CHECK(cudaEventDestroy(r->before));
+    CUDA_CHECK(cudaStreamDestroy(r->stream));
+    ranks_abandon(s);
+}
+
+void ranks_abandon(CudaState *s) {
+    free(s->ranks);
     s->ranks = NULL;
 }
 
@@ -210,7 +236,13 @@ void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n) {
 void ranks_wait(CudaState *s) {
     (void)s;
 }
+void ranks_arrive(Exec *ex) {
+    (void)ex;
+}
 void ranks_part(Exec *ex) {
     (void)ex;
+}
+void ranks_abandon(CudaState *s) {
+    (void)s;
 }
 #endif

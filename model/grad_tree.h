@@ -13,7 +13,11 @@
  * A round has a pack for each rank, the last one perhaps fewer. Each rank adds up one part of the
  * gradients (comm_part): it gets the round's packs' share of it from all others, and adds them one
  * after the other. A binary counter walks the tree: level k, when occupied, holds the sum of 2^k
- * packs in a row. One rank is the same with one part. */
+ * packs in a row. One rank is the same with one part.
+ *
+ * On several machines the ranks of one are added first, where they are 2^j ranks in a row and so a
+ * subtree: the counter then counts machines, and what crosses the network is a 2^j-th. A device
+ * that moves bytes behind its work's back (comm.h) does so behind the next pack's. */
 #ifndef SAILS_GRAD_TREE_H
 #define SAILS_GRAD_TREE_H
 
@@ -21,14 +25,19 @@
 #include "model/params.h"
 
 typedef struct GradTree {
-    Params *params; /* borrowed; allocated with training */
-    Comm *comm;     /* params->ex's */
-    CommPart part;  /* of params->grad: what this rank adds up */
+    Params *params;            /* borrowed; allocated with training */
+    Comm *comm;                /* params->ex's */
+    CommGroup machine, others; /* size of `machine` 0: not added first; of `others` 1: one rank */
+    CommPart machine_part;     /* of params->grad: what this rank adds up for its machine, or all */
+    CommPart part;             /* of that: what it adds up for all */
     Arena arena;
+    float *outbox;    /* (size) gradients on their way; NULL: from params->grad or `within` */
+    float *within;    /* (ranks of a machine,machine_part.n) */
+    float *round;     /* (others,part.n) what they gave; NULL: params->grad is the only row */
     float *level[32]; /* (part.n) each */
-    float *round;     /* (ranks,part.n) what the ranks gave; NULL: params->grad is the only row */
     int levels;
-    unsigned packs; /* added in this step */
+    unsigned leaves; /* added in this step: packs, or machines */
+    int pending;     /* rows of `round` that are on their way */
 } GradTree;
 
 /* For steps of at most so many packs. */
@@ -38,8 +47,8 @@ void grad_tree_free(GradTree *t); /* accepts a zeroed tree */
 /* Levels that steps of at most so many packs need: none for one, 1 + log2(packs - 1) for more. */
 int grad_tree_levels(int most_packs);
 
-/* Device bytes that grad_tree_init takes on one of so many ranks. */
-size_t grad_tree_bytes(const Params *p, int ranks, int most_packs);
+/* Device bytes that grad_tree_init takes on one of so many ranks of one machine. */
+size_t grad_tree_bytes(Params *p, int ranks, int most_packs);
 
 /* Takes params->grad of the ranks below `packs` (1 for one rank), and zeroes it on all. */
 void grad_tree_add(GradTree *t, int packs);

@@ -54,12 +54,13 @@ static float value(int rank, size_t i) {
 
 /* Bytes that a rank gives: all of x but its own part, if it is a giver. */
 static size_t given(const Comm *c, size_t n, int givers) {
-    return comm_rank(c) < givers ? (n - comm_part(c, n, comm_rank(c)).n) * sizeof(float) : 0;
+    return comm_rank(c) < givers ? (n - comm_part(comm_all(c), n, comm_rank(c)).n) * sizeof(float)
+                                 : 0;
 }
 
 static void test_exchange(Comm *c, Exec *ex, size_t n, int givers) {
     int rank = comm_rank(c);
-    CommPart own = comm_part(c, n, rank);
+    CommPart own = comm_part(comm_all(c), n, rank);
     size_t rows = (size_t)givers * own.n;
     float *host = mem_array(n + rows, sizeof *host);
     float *x = exec_alloc(ex, n * sizeof *x, "x"),
@@ -67,7 +68,8 @@ static void test_exchange(Comm *c, Exec *ex, size_t n, int givers) {
     for (size_t i = 0; i < n; i++) host[i] = value(rank, i);
     exec_copy_in(ex, x, host, n * sizeof *x);
     size_t sent = comm_work(c).sent;
-    comm_exchange(c, ex, "x", parts, x, n, givers);
+    comm_exchange(c, ex, comm_all(c), "x", parts, x, n, givers);
+    comm_arrived(c, ex);
     sent = comm_work(c).sent - sent;
     exec_copy_out(ex, host, parts, rows * sizeof *x);
     int bad = 0;
@@ -82,17 +84,18 @@ static void test_exchange(Comm *c, Exec *ex, size_t n, int givers) {
 
 static void test_all_gather(Comm *c, Exec *ex, size_t n) {
     int rank = comm_rank(c), size = comm_size(c);
-    CommPart own = comm_part(c, n, rank);
+    CommPart own = comm_part(comm_all(c), n, rank);
     float *host = mem_array(n, sizeof *host), *x = exec_alloc(ex, n * sizeof *x, "x");
     for (size_t i = 0; i < n; i++) host[i] = i - own.at < own.n ? value(rank, i) : -1;
     exec_copy_in(ex, x, host, n * sizeof *x);
     size_t sent = comm_work(c).sent;
-    comm_all_gather(c, ex, "x", x, n);
+    comm_all_gather(c, ex, comm_all(c), "x", x, n);
+    comm_arrived(c, ex);
     sent = comm_work(c).sent - sent;
     exec_copy_out(ex, host, x, n * sizeof *x);
     int bad = 0;
     for (int r = 0; r < size; r++) {
-        CommPart p = comm_part(c, n, r);
+        CommPart p = comm_part(comm_all(c), n, r);
         for (size_t i = p.at; i < p.at + p.n; i++) bad += host[i] != value(r, i);
     }
     EXPECT(bad == 0, "all-gather of %zu: %d differ", n, bad);
@@ -108,7 +111,7 @@ static void test_parts(Comm *c) {
     for (size_t k = 0; k < sizeof n / sizeof *n; k++) {
         size_t at = 0;
         for (int r = 0; r < comm_size(c); r++) {
-            CommPart p = comm_part(c, n[k], r);
+            CommPart p = comm_part(comm_all(c), n[k], r);
             EXPECT(p.at == at && (p.at % 64 == 0 || p.n == 0), "part %d of %zu", r, n[k]);
             at += p.n;
         }
@@ -159,12 +162,23 @@ static void test_tree(Comm *c, Exec *ex) {
     params_free(&p);
 }
 
+/* SAILS_TEST_DEVICE: the device, if not the CPU. */
+static void open_device(Exec *ex, Comm *c) {
+    const char *name = getenv("SAILS_TEST_DEVICE");
+    bool cuda = name && strcmp(name, "cuda") == 0;
+    exec_use_card(comm_seat(c).local_rank);
+    const char *why = exec_open(ex, cuda ? DEVICE_CUDA : DEVICE_CPU, DTYPE_F32);
+    CHECK(!why, "%s", why);
+    why = comm_join(c, ex);
+    CHECK(!why, "%s", why);
+}
+
 static int rank_body(void) {
     Comm *c;
     Exec ex;
     const char *why = comm_open(&c);
     CHECK(!why, "%s", why);
-    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no CPU");
+    open_device(&ex, c);
     test_share(c);
     test_broadcast(c);
     test_collect(c);
@@ -176,6 +190,7 @@ static int rank_body(void) {
     }
     test_tree(c, &ex);
     comm_barrier(c, "the end");
+    comm_part_devices(c, &ex);
     exec_close(&ex);
     comm_close(c);
     return test_failures != 0;
@@ -187,6 +202,16 @@ int main(int argc, char **argv) {
     for (size_t i = 1; i < sizeof sizes / sizeof *sizes; i++) {
         Ended e = ranks_self(sizes[i], "rank");
         EXPECT(e.code == 0, "%d ranks: exit %d: %s%s", sizes[i], e.code, e.out, e.err);
+    }
+    /* As machines of 1, 2, 3 and 4 ranks: of 3 no subtree is made. */
+    static const int machines[][2] = {{2, 1}, {4, 2}, {6, 3}, {8, 2}, {8, 4}, {6, 2}};
+    for (size_t i = 0; i < sizeof machines / sizeof *machines; i++) {
+        char each[8];
+        snprintf(each, sizeof each, "%d", machines[i][1]);
+        setenv("SAILS_MACHINE_RANKS", each, 1);
+        Ended e = ranks_self(machines[i][0], "rank");
+        EXPECT(e.code == 0, "%d ranks on machines of %s: exit %d: %s%s", machines[i][0], each,
+               e.code, e.out, e.err);
     }
     return test_done("comm");
 }
