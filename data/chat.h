@@ -47,6 +47,6 @@ bool doc_pair(Doc *chosen, Doc *rejected, int *shared, Tokenizer *t, const Recor
 /* Makes every token but the first a target, to train on prompts too; `reply` stays. */
 void doc_label_all(Doc *doc);
 int doc_labels(const Doc *doc); /* how many targets it has */
-void doc_free(Doc *doc); /* accepts a zeroed document */
+void doc_free(Doc *doc);        /* accepts a zeroed document */
 
 #endif

@@ -282,7 +282,8 @@ void comm_part_devices(Comm *c, Exec *ex) {
 
 /* Meets the others first, where the device does not by itself. Parts of parts differ in size from
  * rank to rank: these are no part of the call as all should make it. */
-static void begin_moves(Comm *c, Exec *ex, CommGroup g, enum CommOp op, const char *what, size_t n) {
+static void begin_moves(Comm *c, Exec *ex, CommGroup g, enum CommOp op, const char *what,
+                        size_t n) {
     begin(c, op, what, g.stride == 1 ? n * sizeof(float) : 0);
     if (!ex->device->join) arrive(c);
 }

@@ -37,8 +37,8 @@ typedef struct Exec {
     const struct Device *device; /* see device.h */
     enum Dtype dtype;
     struct Comm *comm; /* the job's other ranks (comm.h); NULL: alone. Set by who opens the Exec */
-    void *state;   /* the device's own: stream, library handles, list of allocations */
-    void *scratch; /* workspace that ops may use while they run; grows, never shrinks */
+    void *state;       /* the device's own: stream, library handles, list of allocations */
+    void *scratch;     /* workspace that ops may use while they run; grows, never shrinks */
     size_t scratch_bytes;
     size_t bytes_now, bytes_peak;   /* device memory held through exec_alloc, and its peak */
     struct Allocation *allocations; /* the blocks that make up bytes_now */
@@ -52,8 +52,8 @@ typedef struct Exec {
 const char *exec_open(Exec *ex, enum DeviceKind kind, enum Dtype dtype);
 const char *exec_open_cpu(Exec *ex, enum CpuLevel level, enum Dtype dtype); /* a given level */
 
-/* Which of the cards in sight exec_open takes from now on: that of the rank among its machine's. One
- * that is the only one in sight is taken whatever the number. */
+/* Which of the cards in sight exec_open takes from now on: that of the rank among its machine's.
+ * One that is the only one in sight is taken whatever the number. */
 void exec_use_card(int card);
 void exec_close(Exec *ex); /* frees the scratch; allocations must have been freed; zeroed: no-op */
 

@@ -249,8 +249,16 @@ static const char *another_value(const Setting *s, const char *key, char text[SE
  * is seen apart from the others. */
 static void test_every_setting_counts(void) {
     if (test_brief()) return; /* forty times the lines that other tests have run */
-    static const char *const without_effect[] = {"threads", "json", "generate.batch",
-                                                 "model.device", "model.dtype"};
+    static const char *const without_effect[] = {"threads",
+                                                 "json",
+                                                 "deadline",
+                                                 "generate.batch",
+                                                 "model.device",
+                                                 "model.dtype",
+                                                 "train.eval-every",
+                                                 "train.checkpoint-every",
+                                                 "train.checkpoint-minutes",
+                                                 "train.keep"};
     char flags[4096] = "--methods sails";
     write_recipe("8", ", steps: 1"); /* as little as possible: it is run some forty times */
     align(flags);

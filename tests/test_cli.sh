@@ -285,7 +285,19 @@ bad 2 "--batch is a key of several sections; write --train.batch or --generate.b
 bad 2 "--limit is a key of several sections; write --data.limit or --generate.limit" \
     plan $common --limit 3
 bad 2 "--prompts is needed for generate" plan --stage generate $common
-bad 2 "plan: --data is needed" plan $common
+good plan $common
+has "64 documents"
+bad 2 "plan: --data is needed" plan --stage logprob $common
+
+# Neither model, card nor data are here.
+good plan --shape 9b --gpu-memory 80 --ranks 8
+has "8 ranks: 6.0 packs of 2048 rows a step"
+has "--pack-tokens 512: 22.0 packs, 92 %"
+good plan --shape 9b --gpu-memory 80 --ranks 8 --train.batch 128 --length 500 --json
+has '"packs":32.0,"most_packs":32,"efficiency":1.0'
+"$sails" plan --shape 9b --gpu-memory 20 >out 2>err
+[ $? -eq 4 ] && grep -qF "of the GPU's memory are needed" err || fail "a card of 20 GB: $(cat err)"
+bad 2 "--model is needed" plan --stage score --shape 9b --gpu-memory 80
 bad 2 "or --aligned and --unaligned" plan --stage score $common
 bad 2 "--sae and --layers are needed for score" plan --stage score $common --data chats.jsonl
 

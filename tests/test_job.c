@@ -124,6 +124,13 @@ int main(int argc, char **argv) {
     test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "branch", EXIT_RANK, "sails: mismatched: rank 1 (");
     test_cause(3, "size", EXIT_RANK, "sails: mismatched: rank 1 (");
+    setenv("SAILS_MACHINE_RANKS", "1", 1); /* rank 0 hears of the others through its link */
+    test_cause(3, "none", EXIT_DONE, "");
+    test_cause(3, "stopped", EXIT_RANK, "rank 1 (");
+    test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
+    test_cause(3, "branch", EXIT_RANK, "sails: mismatched: rank ");
+    test_cause(3, "killed", 128 + SIGKILL, "sails: gone: the machine of rank 1 (");
+    unsetenv("SAILS_MACHINE_RANKS");
     test_crash();
     test_dump();
     char command[128];

@@ -422,8 +422,8 @@ static void test_again(World *u) {
                "again");
     scores_free(&s[1]);
     score_run_add(r, &u->item[5]); /* corpus 0 alone */
-    EXPECT(!finish(r, &s[1], &err) && strstr(err.text, "unaligned corpus has no token"),
-           "%s", err.text);
+    EXPECT(!finish(r, &s[1], &err) && strstr(err.text, "unaligned corpus has no token"), "%s",
+           err.text);
     score_run_close(r);
     scores_free(&s[0]);
 }
@@ -435,9 +435,9 @@ static void test_not_finite(World *u) {
     exec_copy_in(u->m->ex, u->sae[1].b + 7, &bad, sizeof bad);
     ScoreRun *r = score_run_open(u->m, u->sae, u->nsae, 100, POOL_TOKEN);
     score_run_add(r, &u->item[0]);
-    EXPECT(!finish(r, &s, &err) && err.code == EXIT_NUMBERS &&
-               strstr(err.text, "layer 1, feature 7"),
-           "%s", err.text);
+    EXPECT(
+        !finish(r, &s, &err) && err.code == EXIT_NUMBERS && strstr(err.text, "layer 1, feature 7"),
+        "%s", err.text);
     score_run_close(r);
 }
 

@@ -27,8 +27,8 @@ typedef struct Args {
     const char **path;  /* POSITIONAL_PATHS */
     int npath;
     struct Comm *comm; /* the job's other ranks, set by main; NULL: none */
-    bool help;   /* --help was given: print it and stop; nothing else is checked */
-    char **text; /* owns the texts that s points to */
+    bool help;         /* --help was given: print it and stop; nothing else is checked */
+    char **text;       /* owns the texts that s points to */
     int ntext;
 } Args;
 

@@ -96,7 +96,7 @@ bool board_call(BoardCall *to, const BoardSeat *s, uint64_t k) {
     uint64_t begun = atomic_load(&s->begun);
     if (begun <= k || begun - k >= BOARD_CALLS) return false;
     memcpy(to, &s->call[k % BOARD_CALLS], sizeof *to);
-    return atomic_load(&s->begun) - k < BOARD_CALLS;
+    return to->number == k && atomic_load(&s->begun) - k < BOARD_CALLS;
 }
 
 const char *board_call_text(char text[BOARD_CALL_ROOM], const BoardCall *call) {

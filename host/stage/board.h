@@ -33,6 +33,8 @@ enum SeatState { SEAT_STATES(CHOICE_ENUM) };
 
 typedef struct BoardSeat {
     _Atomic int state;
+    bool remote;  /* what another machine has told (board_link.h) .. */
+    double heard; /* .. and when */
     int pid;
     uint64_t started; /* of the process, as the system counts: a pid may be given again */
     char host[64];

@@ -90,10 +90,11 @@ static bool own_card(Exec *ex, Err *err) {
     for (int a = 0; a < ranks && ok; a++)
         for (int b = 0; b < a && ok; b++)
             if (memcmp(&place[a], &place[b], sizeof *place) == 0)
-                ok = err_set(err, EXIT_USAGE,
-                             "ranks %d and %d have the same GPU, %s of %s; give each one of its own "
-                             "(CUDA_VISIBLE_DEVICES, or the launcher's option for it)",
-                             b, a, place[a].card, place[a].host);
+                ok =
+                    err_set(err, EXIT_USAGE,
+                            "ranks %d and %d have the same GPU, %s of %s; give each one of its own "
+                            "(CUDA_VISIBLE_DEVICES, or the launcher's option for it)",
+                            b, a, place[a].card, place[a].host);
     free(place);
     return ok;
 }

@@ -13,22 +13,27 @@
 
 #include "data/base/mem.h"
 #include "host/cli/print.h"
-#include "host/stage/board.h"
+#include "host/stage/board_link.h"
 
-static const double PERIOD = 0.02; /* between two looks */
-static const double HEARING = 1;   /* for other ranks to fail as well */
-static const double LAST_CALL = 3; /* for the program's own thread to end the job */
+static const double PERIOD = 0.02;        /* between two looks */
+static const double HEARING = 1;          /* for other ranks to fail as well */
+static const double FRESH = 0.5;          /* what another machine has told is of now */
+static const double FIRST_DEADLINE = 600; /* until a call brings its own */
+static const double LAST_CALL = 3;        /* for the program's own thread to end the job */
 
 struct Watchdog {
     Comm *comm;
     Board *board;
     BoardSeat *own;
+    BoardLink *link; /* to other machines; NULL: none of this rank's business */
+    bool several;    /* machines */
     int rank, leader;
     pthread_t thread;
     _Atomic bool closing;
     double failed;             /* when a rank that had failed was first seen */
     _Atomic double deadline;   /* of the call under way */
     _Atomic uint64_t compared; /* own calls that were held against the leader's */
+    uint64_t *told; /* (ranks) rank 0's: those of other machines' leaders, against its own */
 };
 
 static void rest(double seconds) {
@@ -63,6 +68,7 @@ static void on_begin(void *context, const CommCall *call) {
 static void on_wait(void *context) {
     Watchdog *w = context;
     int code = atomic_load(&w->board->code);
+    if (code) rest(5 * PERIOD); /* other machines hear of it first */
     if (code) comm_abort(w->comm, code);
     atomic_store(&w->own->beat, clock_seconds());
 }
@@ -135,6 +141,7 @@ __attribute__((format(printf, 2, 3))) static void condemn(Watchdog *w, const cha
         fprintf(stderr, "sails: %s%s\n", b->verdict, where);
         fflush(stderr);
     }
+    board_link_tell(w->link, code ? code : EXIT_RANK);
     atomic_store(&b->code, code ? code : EXIT_RANK);
 }
 
@@ -145,19 +152,42 @@ static bool same_call(const BoardCall *a, const BoardCall *b) {
            strcmp(a->what, b->what) == 0 && strcmp(a->phase, b->phase) == 0;
 }
 
-static void compare_calls(Watchdog *w) {
-    const BoardSeat *leader = &w->board->seat[w->leader];
-    uint64_t k = atomic_load(&w->compared);
+/* Holds the calls of one rank against another's, from *k on, as far as both have come. */
+static void compare_with(Watchdog *w, int rank, int other, uint64_t *k) {
+    const BoardSeat *a = &w->board->seat[rank], *b = &w->board->seat[other];
     BoardCall mine, theirs;
-    for (; board_call(&mine, w->own, k) && board_call(&theirs, leader, k); k++) {
-        char a[BOARD_CALL_ROOM], b[BOARD_CALL_ROOM], me[96], other[96];
-        if (w->rank == w->leader || same_call(&mine, &theirs)) continue;
-        condemn(w, "mismatched: %s is in %s, where %s is in %s", seat_name(me, w, w->rank),
-                board_call_text(a, &mine), seat_name(other, w, w->leader),
-                board_call_text(b, &theirs));
+    for (; board_call(&mine, a, *k) && board_call(&theirs, b, *k); ++*k) {
+        char text[2][BOARD_CALL_ROOM], name[2][96];
+        if (same_call(&mine, &theirs)) continue;
+        condemn(w, "mismatched: %s is in %s, where %s is in %s", seat_name(name[0], w, rank),
+                board_call_text(text[0], &mine), seat_name(name[1], w, other),
+                board_call_text(text[1], &theirs));
         return;
     }
+}
+
+/* This rank's against its machine's first, whose against rank 0's, by rank 0. */
+static void compare_calls(Watchdog *w) {
+    uint64_t k = atomic_load(&w->compared);
+    if (w->rank == w->leader)
+        k = atomic_load(&w->own->begun);
+    else
+        compare_with(w, w->rank, w->leader, &k);
     atomic_store(&w->compared, k);
+    for (int r = 1; w->rank == 0 && w->several && r < w->board->size; r++) {
+        uint64_t begun = atomic_load(&w->board->seat[r].begun);
+        if (!w->board->seat[r].remote) continue;
+        if (begun > BOARD_TOLD && w->told[r] < begun - BOARD_TOLD)
+            w->told[r] = begun - BOARD_TOLD; /* what went before may not have been told */
+        compare_with(w, r, 0, &w->told[r]);
+    }
+}
+
+static void look_at_machines(Watchdog *w) {
+    int gone = board_link_look(w->link);
+    char name[96];
+    if (gone >= 0)
+        condemn(w, "gone: the machine of %s does not answer any more", seat_name(name, w, gone));
 }
 
 static void look_for_gone(Watchdog *w) {
@@ -166,7 +196,7 @@ static void look_for_gone(Watchdog *w) {
         char name[96], last[256];
         int state = atomic_load(&s->state);
         if (r == w->rank || (state != SEAT_WORKING && state != SEAT_LEFT)) continue;
-        if (board_process(s) && state != SEAT_LEFT) continue;
+        if (state != SEAT_LEFT && (s->remote || board_process(s))) continue;
         last_call(last, sizeof last, s);
         condemn(w, "%s: %s %s; %s", state == SEAT_LEFT ? "left" : "gone", seat_name(name, w, r),
                 state == SEAT_LEFT ? "has ended before the others" : "was killed or has crashed",
@@ -187,30 +217,48 @@ static int missing(const Watchdog *w, uint64_t k) {
     return worst;
 }
 
-static void look_at_wait(Watchdog *w) {
-    uint64_t ended = atomic_load(&w->own->ended);
+/* Are all ranks on this board, in person or told? */
+static bool sees_all(const Watchdog *w) {
+    for (int r = 0; r < w->board->size; r++)
+        if (atomic_load(&w->board->seat[r].state) == SEAT_EMPTY) return false;
+    return true;
+}
+
+static const char *how_it_is(const BoardSeat *s) {
+    char state = s->remote ? 0 : board_process(s);
+    return state == 'T' || state == 't' ? "stopped" : "missing";
+}
+
+/* A call that has waited too long. Where not all ranks are in sight, rank 0 knows more: it is left
+ * to it for a while. */
+static void look_at_wait(Watchdog *w, int waiting) {
+    static const double LEAVE = 10;
+    const BoardSeat *own = &w->board->seat[waiting];
+    uint64_t ended = atomic_load(&own->ended);
     BoardCall call;
     char name[96], text[BOARD_CALL_ROOM], last[256];
     double now = clock_seconds(), most = atomic_load(&w->deadline);
-    if (!board_call(&call, w->own, ended) || now - call.begun <= most) return;
+    if (!board_call(&call, own, ended) || now - call.begun <= most) return;
     int r = missing(w, ended);
     board_call_text(text, &call);
     if (r < 0) {
-        condemn(w, "slow: all ranks of %s have come to %s, and for %.1f s nothing has moved",
-                w->own->host, text, now - call.begun);
+        if (!sees_all(w) && now - call.begun < most + LEAVE) return;
+        condemn(w, "slow: all ranks%s%s have come to %s, and for %.1f s nothing has moved",
+                sees_all(w) ? "" : " of ", sees_all(w) ? "" : own->host, text, now - call.begun);
         return;
     }
     const BoardSeat *s = &w->board->seat[r];
     double silent = now - atomic_load(&s->beat);
     if (silent <= most) return; /* it is at work */
-    bool stopped = board_process(s) == 'T' || board_process(s) == 't';
+    const char *how = how_it_is(s);
     last_call(last, sizeof last, s);
-    condemn(w, "%s: %s has not come to %s, for %.1f s (deadline %.4g s)%s; %s",
-            stopped ? "stopped" : "missing", seat_name(name, w, r), text, silent, most,
-            stopped ? ": a signal has stopped it" : "", last);
+    condemn(w, "%s: %s has not come to %s, for %.1f s (deadline %.4g s)%s; %s", how,
+            seat_name(name, w, r), text, silent, most,
+            strcmp(how, "stopped") == 0 ? ": a signal has stopped it" : "", last);
 }
 
-static void end_soon(int code) {
+static void end_soon(Watchdog *w, int code) {
+    board_link_tell(w->link, code);
     rest(LAST_CALL);
     _exit(code);
 }
@@ -219,10 +267,14 @@ static void *watch(void *context) {
     Watchdog *w = context;
     while (!atomic_load(&w->closing)) {
         int code = atomic_load(&w->board->code);
-        if (code) end_soon(code);
+        if (code) end_soon(w, code);
+        look_at_machines(w);
         compare_calls(w);
         look_for_gone(w);
-        look_at_wait(w);
+        look_at_wait(w, w->rank);
+        for (int r = 1; w->rank == 0 && w->several && r < w->board->size; r++)
+            if (w->board->seat[r].remote && clock_seconds() - w->board->seat[r].heard < FRESH)
+                look_at_wait(w, r);
         rest(PERIOD);
     }
     return NULL;
@@ -255,7 +307,12 @@ bool watchdog_open(Watchdog **to, Comm *c, Err *err) {
         return false;
     }
     w->own = &w->board->seat[w->rank];
+    atomic_store(&w->deadline, FIRST_DEADLINE);
+    w->link = board_link_open(w->board, c);
+    w->several = w->link != NULL; /* of rank 0 */
+    w->told = mem_array((size_t)seat.size, sizeof *w->told);
     uint64_t calls = comm_work(c).calls; /* those before there was a board */
+    for (int r = 0; r < seat.size; r++) w->told[r] = calls;
     atomic_store(&w->own->begun, calls), atomic_store(&w->own->ended, calls);
     atomic_store(&w->compared, calls);
     comm_watch(c, &(CommWatch){on_begin, on_wait, on_end, on_fail, w});
@@ -279,7 +336,9 @@ void watchdog_close(Watchdog *w) {
     atomic_store(&w->closing, true);
     pthread_join(w->thread, NULL);
     at_exit = NULL;
+    board_link_close(w->link);
     board_close(w->board);
+    free(w->told);
     free(w);
 }
 

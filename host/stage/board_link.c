@@ -1,0 +1,361 @@
+/* board_link.c - frames of seats from each machine to rank 0, and verdicts back. */
+#include "host/stage/board_link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "data/base/mem.h"
+#include "host/cli/print.h"
+
+enum { TOKEN = 16, CONNECT_SECONDS = 10 };
+static const double PERIOD = 0.1;
+
+/* Where rank 0 listens, and what shows that a connection comes from this job. */
+typedef struct Meeting {
+    char host[64];
+    int port; /* 0: it cannot listen */
+    unsigned char token[TOKEN];
+} Meeting;
+
+typedef struct Hello {
+    unsigned char token[TOKEN];
+    int leader;
+} Hello;
+
+/* Of one seat; times are ages, for clocks differ from machine to machine. */
+typedef struct SeatFrame {
+    int rank, state, code, pid;
+    char host[64];
+    uint64_t begun, ended;
+    double beat_age,
+        waiting; /* seconds; waiting: in the oldest call that has not ended, or below 0 */
+    int ncall;
+    BoardCall call[BOARD_TOLD]; /* the newest; times are ages, too */
+} SeatFrame;
+
+typedef struct Verdict {
+    int code;
+    char text[sizeof((Board *)0)->verdict];
+} Verdict;
+enum { A_VERDICT = -1 }; /* in place of a rank: the frame's calls are a Verdict */
+
+/* One connection; frames come in pieces. */
+typedef struct Peer {
+    int fd, leader;
+    bool greeted, gone;
+    size_t got;
+    char in[sizeof(SeatFrame)];
+} Peer;
+
+struct BoardLink {
+    Board *board;
+    Meeting meeting;
+    int rank, local_size;
+    int listener; /* of rank 0 */
+    Peer *peer;   /* (npeer) rank 0: all machines; another: rank 0 */
+    int npeer, room;
+    uint64_t *sent; /* (size) calls of each seat that rank 0 knows of */
+    double last;    /* when seats were sent */
+    bool told;      /* the verdict was */
+};
+
+/* ------------------------------------------------------------------------------ sockets -- */
+
+static void set_up(int fd) {
+    int on = 1;
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* A listening socket and its port; -1: none. */
+static int listen_at(int *port) {
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = in6addr_any};
+    struct sockaddr_in a4 = {.sin_family = AF_INET};
+    struct sockaddr_storage is;
+    socklen_t n = sizeof is;
+    int fd = socket(AF_INET6, SOCK_STREAM, 0), off = 0;
+    bool ok = fd >= 0 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) == 0 &&
+              bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+    if (!ok) { /* no IPv6 */
+        if (fd >= 0) close(fd);
+        fd = socket(AF_INET, SOCK_STREAM, 0);
+        ok = fd >= 0 && bind(fd, (struct sockaddr *)&a4, sizeof a4) == 0;
+    }
+    ok = ok && listen(fd, 128) == 0 && getsockname(fd, (struct sockaddr *)&is, &n) == 0;
+    if (!ok) {
+        if (fd >= 0) close(fd);
+        return -1;
+    }
+    *port = ntohs(is.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&is)->sin6_port
+                                           : ((struct sockaddr_in *)&is)->sin_port);
+    set_up(fd);
+    return fd;
+}
+
+/* -1: rank 0 cannot be reached there. */
+static int connect_to(const Meeting *m) {
+    char port[16];
+    struct addrinfo *found, hints = {.ai_socktype = SOCK_STREAM};
+    int fd = -1;
+    snprintf(port, sizeof port, "%d", m->port);
+    if (m->port == 0 || getaddrinfo(m->host, port, &hints, &found) != 0) return -1;
+    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
+        if (fd < 0) continue;
+        set_up(fd);
+        struct pollfd wait = {.fd = fd, .events = POLLOUT};
+        int error = 0;
+        socklen_t n = sizeof error;
+        bool ok = connect(fd, a->ai_addr, a->ai_addrlen) == 0 ||
+                  (errno == EINPROGRESS && poll(&wait, 1, 1000 * CONNECT_SECONDS) == 1 &&
+                   getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0);
+        if (!ok) close(fd), fd = -1;
+    }
+    freeaddrinfo(found);
+    return fd;
+}
+
+/* A frame is sent whole or the peer is given up: what it lacks it would wait for. */
+static void put(Peer *p, const void *bytes, size_t n) {
+    const char *at = bytes;
+    for (size_t done = 0; done < n && !p->gone;) {
+        ssize_t some = send(p->fd, at + done, n - done, MSG_NOSIGNAL);
+        struct pollfd wait = {.fd = p->fd, .events = POLLOUT};
+        if (some > 0)
+            done += (size_t)some;
+        else if (errno != EAGAIN || poll(&wait, 1, 1000) != 1)
+            p->gone = true;
+    }
+}
+
+/* True when n bytes are in p->in, which the next call then fills anew. */
+static bool take(Peer *p, size_t n) {
+    while (p->got < n && !p->gone) {
+        ssize_t some = recv(p->fd, p->in + p->got, n - p->got, 0);
+        if (some < 0 && errno == EAGAIN) return false;
+        if (some <= 0) p->gone = true;
+        if (some > 0) p->got += (size_t)some;
+    }
+    if (p->gone) return false;
+    p->got = 0;
+    return true;
+}
+
+/* --------------------------------------------------------------------------------- seats -- */
+
+static void fill(SeatFrame *f, const BoardLink *l, int rank) {
+    const BoardSeat *s = &l->board->seat[rank];
+    double now = clock_seconds();
+    memset(f, 0, sizeof *f);
+    f->rank = rank, f->state = atomic_load(&s->state), f->code = s->code, f->pid = s->pid;
+    memcpy(f->host, s->host, sizeof f->host);
+    f->begun = atomic_load(&s->begun), f->ended = atomic_load(&s->ended);
+    f->beat_age = now - atomic_load(&s->beat);
+    uint64_t first = l->sent[rank];
+    if (first + 1 >= f->begun) first = f->begun ? f->begun - 1 : 0; /* the last one always */
+    if (f->begun - first > BOARD_TOLD) first = f->begun - BOARD_TOLD;
+    for (uint64_t k = first; k < f->begun; k++) {
+        BoardCall *to = &f->call[f->ncall];
+        if (!board_call(to, s, k)) continue;
+        to->begun = now - to->begun;
+        if (to->ended > 0) to->ended = now - to->ended;
+        f->ncall++;
+    }
+}
+
+static void send_seats(BoardLink *l) {
+    SeatFrame *f = mem_array(1, sizeof *f);
+    for (int r = l->rank; r < l->rank + l->local_size; r++) {
+        fill(f, l, r);
+        put(&l->peer[0], f, sizeof *f);
+        l->sent[r] = f->ended; /* those that have not ended are told again */
+    }
+    free(f);
+}
+
+static void obey(Board *b, const Verdict *v) {
+    if (!v->code || atomic_flag_test_and_set(&b->taken)) return;
+    memcpy(b->verdict, v->text, sizeof b->verdict);
+    atomic_store(&b->code, v->code);
+}
+
+static void take_seat(BoardLink *l, const Peer *p) {
+    static SeatFrame f; /* rank 0's watchdog alone takes them */
+    memcpy(&f, p->in, sizeof f);
+    if (f.rank == A_VERDICT) {
+        Verdict v;
+        memcpy(&v, f.call, sizeof v);
+        obey(l->board, &v);
+    }
+    if (f.rank <= 0 || f.rank >= l->board->size || f.ncall < 0 || f.ncall > BOARD_TOLD) return;
+    BoardSeat *s = &l->board->seat[f.rank];
+    double now = clock_seconds();
+    s->remote = true;
+    s->heard = now;
+    s->pid = f.pid, s->code = f.code;
+    memcpy(s->host, f.host, sizeof s->host);
+    for (int i = 0; i < f.ncall; i++) {
+        BoardCall *c = &s->call[f.call[i].number % BOARD_CALLS];
+        *c = f.call[i];
+        c->begun = now - c->begun;
+        if (c->ended > 0) c->ended = now - c->ended;
+    }
+    atomic_store(&s->beat, now - f.beat_age);
+    atomic_store(&s->ended, f.ended);
+    atomic_store(&s->begun, f.begun);
+    atomic_store(&s->state, f.state);
+}
+
+/* ----------------------------------------------------------------------------- one look -- */
+
+static void accept_peers(BoardLink *l) {
+    int fd;
+    while ((fd = accept(l->listener, NULL, NULL)) >= 0) {
+        set_up(fd);
+        if (l->npeer == l->room) {
+            close(fd); /* more than there are machines: not ours */
+            continue;
+        }
+        l->peer[l->npeer++] = (Peer){.fd = fd, .leader = -1};
+    }
+}
+
+static void hear(BoardLink *l, Peer *p) {
+    Hello hello;
+    if (!p->greeted && take(p, sizeof hello)) {
+        memcpy(&hello, p->in, sizeof hello);
+        p->greeted = memcmp(hello.token, l->meeting.token, TOKEN) == 0;
+        p->gone = !p->greeted;
+        p->leader = hello.leader;
+    }
+    while (p->greeted && take(p, sizeof(SeatFrame))) take_seat(l, p);
+}
+
+/* A machine whose link broke before its first rank was done. */
+static int look_at_machines(BoardLink *l) {
+    accept_peers(l);
+    for (Peer *p = l->peer; p < l->peer + l->npeer; p++) {
+        if (p->gone) continue;
+        hear(l, p);
+        int state = p->leader > 0 ? atomic_load(&l->board->seat[p->leader].state) : SEAT_DONE;
+        bool ends = atomic_load(&l->board->code) != 0;
+        if (p->gone && p->greeted && state == SEAT_WORKING && !ends) return p->leader;
+    }
+    return -1;
+}
+
+static bool much_to_tell(const BoardLink *l) {
+    for (int r = l->rank; r < l->rank + l->local_size; r++)
+        if (atomic_load(&l->board->seat[r].begun) - l->sent[r] > BOARD_TOLD / 2) return true;
+    return false;
+}
+
+static int look_at_root(BoardLink *l) {
+    Peer *root = &l->peer[0];
+    Verdict v;
+    if (root->gone) return -1;
+    if (clock_seconds() - l->last >= PERIOD || much_to_tell(l)) {
+        send_seats(l);
+        l->last = clock_seconds();
+    }
+    if (take(root, sizeof v)) {
+        memcpy(&v, root->in, sizeof v);
+        obey(l->board, &v);
+    }
+    bool done = atomic_load(&l->board->seat[l->rank].state) == SEAT_DONE;
+    return root->gone && !done && !atomic_load(&l->board->code) ? 0 : -1;
+}
+
+void board_link_tell(BoardLink *l, int code) {
+    Verdict v = {.code = code};
+    if (!l) return;
+    memcpy(v.text, l->board->verdict, sizeof v.text);
+    if (l->rank == 0) {
+        for (Peer *p = l->peer; p < l->peer + l->npeer; p++)
+            if (p->greeted) put(p, &v, sizeof v);
+        return;
+    }
+    SeatFrame *f = mem_array(1, sizeof *f);
+    f->rank = A_VERDICT;
+    memcpy(f->call, &v, sizeof v);
+    put(&l->peer[0], f, sizeof *f);
+    free(f);
+}
+
+int board_link_look(BoardLink *l) {
+    if (!l) return -1;
+    return l->rank == 0 ? look_at_machines(l) : look_at_root(l);
+}
+
+/* ------------------------------------------------------------------------- start and end -- */
+
+static void meet(BoardLink *l, Comm *c) {
+    Meeting *m = &l->meeting;
+    if (l->rank == 0) {
+        FILE *f = fopen("/dev/urandom", "r");
+        if (!f || fread(m->token, 1, TOKEN, f) != TOKEN) memset(m->token, 0, TOKEN);
+        if (f) fclose(f);
+        gethostname(m->host, sizeof m->host - 1);
+        l->listener = listen_at(&m->port);
+    }
+    comm_broadcast(c, "where rank 0 listens", m, sizeof *m);
+}
+
+/* Of a machine's first rank: to rank 0. */
+static void call_root(BoardLink *l) {
+    Hello hello = {.leader = l->rank};
+    memcpy(hello.token, l->meeting.token, TOKEN);
+    l->peer[0] = (Peer){.fd = connect_to(&l->meeting), .greeted = true};
+    l->npeer = 1;
+    l->peer[0].gone = l->peer[0].fd < 0;
+    if (l->peer[0].gone)
+        fprintf(stderr,
+                "sails: rank %d does not reach rank 0's watchdog at %s, port %d: its machine is "
+                "watched by itself\n",
+                l->rank, l->meeting.host, l->meeting.port);
+    put(&l->peer[0], &hello, sizeof hello);
+}
+
+BoardLink *board_link_open(Board *b, Comm *c) {
+    TransportSeat seat = comm_seat(c);
+    BoardLink *l = mem_array(1, sizeof *l);
+    *l = (BoardLink){.board = b,
+                     .rank = seat.rank,
+                     .local_size = seat.local_size,
+                     .room = seat.size,
+                     .listener = -1};
+    l->peer = mem_array((size_t)seat.size, sizeof *l->peer);
+    l->sent = mem_array((size_t)seat.size, sizeof *l->sent);
+    meet(l, c);
+    bool alone = true; /* on one machine */
+    int *leader = mem_array((size_t)seat.size, sizeof *leader);
+    leader[seat.rank] = seat.leader;
+    comm_share(c, "first ranks of machines", leader, sizeof *leader);
+    for (int r = 0; r < seat.size; r++) alone = alone && leader[r] == 0;
+    free(leader);
+    if (alone || seat.rank != seat.leader) {
+        board_link_close(l);
+        return NULL;
+    }
+    if (seat.rank > 0) call_root(l);
+    return l;
+}
+
+void board_link_close(BoardLink *l) {
+    if (!l) return;
+    for (Peer *p = l->peer; p < l->peer + l->npeer; p++)
+        if (p->fd >= 0) close(p->fd);
+    if (l->listener >= 0) close(l->listener);
+    free(l->sent);
+    free(l->peer);
+    free(l);
+}

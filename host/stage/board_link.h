@@ -1,0 +1,28 @@
+/* board_link.h - boards of several machines as one: each machine's first rank tells rank 0 ten
+ * times a second what its ranks do, and hears from it how the job ends.
+ *
+ * By TCP, beside MPI, in the watchdogs' threads: what MPI or NCCL have stopped carrying still
+ * arrives. Rank 0 listens at a port that the system gives it; where a machine cannot reach it, that
+ * machine judges by itself, and a line says so. Frames hold structures as they lie in memory: all
+ * ranks run the same program. */
+#ifndef SAILS_BOARD_LINK_H
+#define SAILS_BOARD_LINK_H
+
+#include "host/stage/board.h"
+
+enum { BOARD_TOLD = 64 }; /* calls of a seat, at most, that are told at a time: the newest */
+
+typedef struct BoardLink BoardLink;
+
+/* All ranks. NULL: there is one machine, or this rank is not its machine's first. */
+BoardLink *board_link_open(Board *b, Comm *c);
+
+/* Sends and takes what there is, without waiting. A machine that has gone is found here: its first
+ * rank, or -1. NULL is allowed. */
+int board_link_look(BoardLink *l);
+
+/* The board's verdict, with which all machines are to end. NULL is allowed. */
+void board_link_tell(BoardLink *l, int code);
+void board_link_close(BoardLink *l); /* NULL is allowed */
+
+#endif
