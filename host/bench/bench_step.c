@@ -24,6 +24,9 @@ typedef struct Passes {
     int64_t tokens;   /* of one pass */
     double watched;   /* seconds */
     OpSums ops;
+    double waited, carried; /* seconds of the timed ones: for other ranks, and while bytes moved */
+    size_t sent;            /* bytes of a rank, before the last pass */
+    size_t sent_last;       /* and in it */
 } Passes;
 
 static void passes_init(Passes *p, const Bench *b, const char *what) {
@@ -96,9 +99,32 @@ static void say(const Bench *b, const char *fmt, ...) {
 
 static void step_done(void *context, const StepMetrics *s) {
     Passes *p = context;
+    size_t sent = comm_work(p->b->r->ex.comm).sent;
+    if (p->done >= 1 && p->done <= p->b->s->bench.runs)
+        p->waited += s->waited, p->carried += s->carried;
+    p->sent_last = sent - p->sent, p->sent = sent;
     p->tokens = (int64_t)s->tokens;
     p->flops = s->flops;
     passes_add(p, s->seconds);
+}
+
+/* What the ranks cost: their work, what they wait for each other, and what moves meanwhile or not.
+ * The gradients of a round go to the ranks that add them, the sums to all: of n elements on N ranks
+ * a rank sends (N - 1) / N, for each round that it has a pack in, and once more. */
+static void print_ranks(const Passes *p, const TrainSetup *t) {
+    const Runtime *r = p->b->r;
+    int ranks = comm_size(r->ex.comm), packs = train_packs(t, 0), runs = p->b->s->bench.runs;
+    if (ranks == 1) return;
+    double step = p->seconds[runs / 2], waited = p->waited / runs, carried = p->carried / runs;
+    double n = (double)r->model.lora->params.size * sizeof(float) * (ranks - 1) / ranks;
+    say(p->b,
+        "%d ranks, %d packs: %.1f ms of work, %.1f ms waiting for other ranks (%.0f %%), %.1f ms "
+        "of "
+        "exposed communication (%.1f %%)\n",
+        ranks, packs, 1e3 * (step - waited - carried), 1e3 * waited, 100 * waited / step,
+        1e3 * carried, 100 * carried / step);
+    say(p->b, "rank 0 sent %.3f MB a step; gradients by the formula %.3f MB\n",
+        1e-6 * (double)p->sent_last, 1e-6 * n * ((packs + ranks - 1) / ranks + 1));
 }
 
 /* Every step has the same documents, as many as a batch has. */
@@ -118,6 +144,7 @@ static bool run_steps(const Bench *b, const Dataset *d, Err *err) {
             d->n, (long long)p.tokens, result.labels / (size_t)t.steps, result.first_loss,
             1e-6 * machine_memory_use().peak);
         passes_print(&p);
+        print_ranks(&p, &t);
     }
     free(p.seconds);
     return ok;
