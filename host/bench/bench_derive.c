@@ -7,10 +7,11 @@
 
 #include "host/stage/adapting.h"
 #include "data/base/mem.h"
-#include "host/bench/bench.h"
+#include "host/bench/bench_cluster.h"
 #include "host/stage/train.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
+#include "model/tensors.h"
 
 /* An H100 SXM: bf16 products without sparsity, f32, memory. */
 static const Peak h100 = {.products = 989.4e12, .vectors = 66.9e12, .bytes = 3.35e12};
@@ -285,6 +286,35 @@ static void print(Derived *d, const Settings *s) {
     for (size_t i = 0; i < sizeof matmul / sizeof *matmul; i++) print_step(&t, d, matmul[i]);
 }
 
+/* Expected seconds of the ops that a step has once, whatever its packs. */
+static double optimiser_seconds(const OpSums *sums) {
+    double seconds = 0;
+    for (const OpSum *o = sums->sum; o < sums->sum + sums->n; o++)
+        if (strcmp(o->op, "adamw") == 0 || strcmp(o->op, "sumsq") == 0)
+            seconds += at_expected(o, expected_matmul);
+    return seconds;
+}
+
+static void print_cluster(Derived *d, const Settings *s) {
+    const Config *c = &d->r.model.c;
+    const Params *p = &d->r.lora.params;
+    int rows = s->bench.rows, documents = rows / s->bench.length;
+    double all = whole(&d->sums, expected_matmul, expected_matmul, INFINITY).expected;
+    double once = optimiser_seconds(&d->sums), n = (double)p->size;
+    Cluster cluster = {.pack = all - once,
+                       .optimiser = once,
+                       .tokens = (double)d->step.tokens,
+                       .gradients = n * sizeof(float),
+                       .weights = (double)tensors_parameters(c) * 2,
+                       .activations = (double)acts_bytes(c, &d->r.lora, DTYPE_BF16, rows, documents,
+                                                         (int)d->step.labels, ACTS_TRAIN),
+                       .trained = n * (4 * sizeof(float) + 2)};
+    if (!s->bench.csv)
+        printf("derived, not measured: LoRA of rank %d, packs of %zu tokens, a pack in %s ms\n",
+               s->train.rank, d->step.tokens, table_number(1e3 * cluster.pack));
+    bench_cluster_print(&cluster, documents, s->bench.csv);
+}
+
 bool bench_derive(const Settings *s, Err *err) {
     Config c;
     if (s->bench.rows < s->bench.length)
@@ -307,7 +337,7 @@ bool bench_derive(const Settings *s, Err *err) {
     exec_close(&cpu);
     paper_model(&d.r.model, &d.r.ex, &c);
     bool ok = adapting_fresh(&d.r, s, START_LORA, NULL, err) && take_steps(&d, s, err);
-    if (ok) print(&d, s);
+    if (ok) (s->bench.cluster ? print_cluster : print)(&d, s);
     runtime_drop_adapter(&d.r);
     exec_close(&d.r.ex);
     free(d.r.model.layer);

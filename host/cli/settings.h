@@ -236,6 +236,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "time scoring passes: --model, --data with pairs, --sae and --layers") \
     X(bench, FLAG, derive, "false", 0, 0, "", PLAIN, \
       "work out the training step of --shape on an H100; nothing is measured") \
+    X(bench, FLAG, cluster, "false", 0, 0, "", PLAIN, \
+      "with --derive: the step on 1 to 64 such GPUs instead") \
     X(bench, CHOICE, shape, "2b", 0, 0, CHOICES(PRESETS), PLAIN, \
       "of ops and of the derived step, where there is no --model") \
     X(bench, TEXT, filter, "", 0, 0, "text", PLAIN, "only the ops whose names hold it") \

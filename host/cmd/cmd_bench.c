@@ -22,6 +22,8 @@ static bool check(const Settings *s, Err *err) {
     int modes = s->bench.ops + s->bench.step + s->bench.score + s->bench.derive;
     if (modes != 1)
         return err_set(err, EXIT_USAGE, "bench: expected one of --ops, --step, --score, --derive");
+    if (s->bench.cluster && !s->bench.derive)
+        return err_set(err, EXIT_USAGE, "bench: --cluster is for --derive");
     if (s->bench.once && !s->bench.ops)
         return err_set(err, EXIT_USAGE, "bench: --once is for --ops");
     bool run = s->bench.step || s->bench.score;
