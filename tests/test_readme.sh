@@ -5,6 +5,7 @@
 # empty folder, in which `build` is the build tree and `tools` the tools, as in the checkout. The
 # table of record forms must be the one that --help prints.
 set -euo pipefail
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # of a test's container
 
 readme=$(realpath "$1") build=$(realpath "$2")
 work=$(mktemp -d)

@@ -15,6 +15,10 @@ install(RUNTIME_DEPENDENCY_SET libraries
 if(TARGET sails_cuda) # CUDA's own libraries are the machine's
   install(TARGETS sails_cuda LIBRARY DESTINATION lib/sails)
 endif()
+if(TARGET sails_mpi) # for the MPI that it was built with; its source goes along for others
+  install(TARGETS sails_mpi LIBRARY DESTINATION lib/sails)
+endif()
+install(FILES kernels/transport.h kernels/transport_mpi.c DESTINATION share/sails/kernels)
 install(FILES LICENSE README.md DESTINATION share/doc/sails)
 
 # Who hands the archive on hands on licences: what Debian says of each library, and the texts that
@@ -25,7 +29,7 @@ install(CODE [[
   set(licenses ${root}/share/doc/sails/licenses)
   file(MAKE_DIRECTORY ${licenses})
   file(GLOB libraries RELATIVE ${root}/lib/sails ${root}/lib/sails/*.so*)
-  list(REMOVE_ITEM libraries libsails_cuda.so)
+  list(REMOVE_ITEM libraries libsails_cuda.so libsails_mpi.so)
   foreach(library ${libraries})
     if(IS_SYMLINK ${root}/lib/sails/${library})
       continue()
@@ -55,6 +59,8 @@ set(CPACK_PACKAGE_FILE_NAME sails-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCES
 include(CPack)
 add_custom_target(archive COMMAND ${CMAKE_CPACK_COMMAND} WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
 add_dependencies(archive sails) # CPack's own target, `package`, builds all tests first
-if(TARGET sails_cuda)
-  add_dependencies(archive sails_cuda)
-endif()
+foreach(plugin sails_cuda sails_mpi)
+  if(TARGET ${plugin})
+    add_dependencies(archive ${plugin})
+  endif()
+endforeach()
