@@ -12,7 +12,7 @@
 #define TRAIN                                                    \
     "train " MODEL_IS                                            \
     "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 " \
-    "--data pairs.jsonl --steps 20 "
+    "--data pairs.jsonl --steps 20 --eval-data pairs.jsonl --eval-every 7 "
 
 static void forget(const char *path) {
     char command[300];
@@ -38,23 +38,27 @@ static void expect_same(const char *what, const char *name, const char *folder, 
 
 /* metrics.jsonl, but for times and what speaks of ranks. */
 static void expect_same_steps(const char *what, const char *folder, const char *other) {
-    static const char *const key[] = {"step",       "loss",        "grad_norm",    "learning_rate",
-                                      "num_tokens", "step_tokens", "label_tokens", "flops"};
+    static const char *const key[] = {
+        "step",        "loss",         "grad_norm", "learning_rate", "num_tokens",
+        "step_tokens", "label_tokens", "flops",     "eval_loss",     "eval_label_tokens"};
     char path[2][300], line[2][2048];
     FILE *f[2];
-    int steps = 0;
+    int steps = 0, evaluations = 0;
     snprintf(path[0], sizeof path[0], "%s/metrics.jsonl", folder);
     snprintf(path[1], sizeof path[1], "%s/metrics.jsonl", other);
     for (int i = 0; i < 2; i++) CHECK((f[i] = fopen(path[i], "r")), "%s", path[i]);
     while (fgets(line[0], sizeof line[0], f[0]) && fgets(line[1], sizeof line[1], f[1])) {
         json_t *a = json_loads(line[0], 0, NULL), *b = json_loads(line[1], 0, NULL);
-        steps++;
+        double loss = json_number_value(json_object_get(a, "eval_loss"));
+        steps += json_object_get(a, "loss") != NULL;
+        evaluations += loss > 0;
         for (size_t k = 0; k < sizeof key / sizeof *key; k++)
             EXPECT(json_equal(json_object_get(a, key[k]), json_object_get(b, key[k])),
                    "%s: step %d: another %s", what, steps, key[k]);
         json_decref(a), json_decref(b);
     }
-    EXPECT(steps == 20 && !fgets(line[1], sizeof line[1], f[1]), "%s: %d steps", what, steps);
+    EXPECT(steps == 20 && evaluations == 3 && !fgets(line[1], sizeof line[1], f[1]),
+           "%s: %d steps, %d evaluations", what, steps, evaluations);
     fclose(f[0]), fclose(f[1]);
 }
 
