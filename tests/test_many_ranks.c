@@ -36,6 +36,10 @@ static void expect_same(const char *what, const char *name, const char *folder, 
     buf_free(&bytes[0]), buf_free(&bytes[1]);
 }
 
+static bool same_value(const json_t *a, const json_t *b) {
+    return a && b ? json_equal(a, b) : a == b;
+}
+
 /* metrics.jsonl, but for times and what speaks of ranks. */
 static void expect_same_steps(const char *what, const char *folder, const char *other) {
     static const char *const key[] = {
@@ -53,7 +57,7 @@ static void expect_same_steps(const char *what, const char *folder, const char *
         steps += json_object_get(a, "loss") != NULL;
         evaluations += loss > 0;
         for (size_t k = 0; k < sizeof key / sizeof *key; k++)
-            EXPECT(json_equal(json_object_get(a, key[k]), json_object_get(b, key[k])),
+            EXPECT(same_value(json_object_get(a, key[k]), json_object_get(b, key[k])),
                    "%s: step %d: another %s", what, steps, key[k]);
         json_decref(a), json_decref(b);
     }
@@ -161,6 +165,17 @@ static void test_bad_ranks(void) {
     CHECK(system("sed 's/number/No./' pairs.jsonl >there/pairs.jsonl") == 0, "there");
     e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 -wdir there SAILS " TRAIN "--out run");
     expect_end("other data", &e, EXIT_INPUT, "what was read as data differs between ranks 0 and 1");
+    CHECK(system("cp pairs.jsonl there/ && head -c 60000 /dev/zero | tr '\\0' '\\377' | dd "
+                 "of=there/model/model.safetensors bs=1 seek=100000 conv=notrunc status=none") == 0,
+          "weights that are no numbers");
+    forget("new/run");
+    e = ranks_run(1,
+                  "SAILS " TRAIN "--out new/run : -np 1 -wdir there SAILS " TRAIN "--out new/run");
+    expect_end("numbers of rank 1", &e, EXIT_NUMBERS, "sails: rank 1: step 1: loss ");
+    Tree t = tree_read("new");
+    const char *left = tree_temporary(&t);
+    EXPECT(!left, "numbers of rank 1: %s is left", left ? left : "");
+    tree_free(&t);
     e = ranks_run(1, "SAILS " TRAIN "--out run : -np 1 SAILS " TRAIN "--lr 1e-3 --out run");
     expect_end("other settings", &e, EXIT_USAGE, "sails: train.lr differs between ranks 0 and 1");
     e = ranks_run(2, "SAILS " TRAIN "--out run --learning-rate 1");

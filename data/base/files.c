@@ -11,6 +11,7 @@
 
 #include "data/base/mem.h"
 #include "data/base/sha256.h"
+#include "data/base/temporary.h"
 
 struct OutFile {
     FILE *stream;
@@ -78,6 +79,7 @@ static OutFile *out_open(const char *target, bool in_place) {
         fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     }
     if (fd >= 0) f->stream = fdopen(fd, "wb");
+    if (f->stream && f->temporary) temporary_note(f->temporary);
     if (f->stream) return f;
     int why = errno;
     if (fd >= 0) close(fd);
@@ -206,7 +208,10 @@ bool files_commit(OutFile *f, Err *err) {
     }
     errno = why;
     if (!ok) files_failed(err, f->path, "write");
-    if (ok) free(f->temporary), f->temporary = NULL;
+    if (ok && f->temporary) {
+        temporary_forget(f->temporary);
+        free(f->temporary), f->temporary = NULL;
+    }
     files_abandon(f);
     return ok;
 }
@@ -214,7 +219,10 @@ bool files_commit(OutFile *f, Err *err) {
 void files_abandon(OutFile *f) {
     if (!f) return;
     if (f->stream) fclose(f->stream);
-    if (f->temporary) unlink(f->temporary);
+    if (f->temporary) {
+        unlink(f->temporary);
+        temporary_forget(f->temporary);
+    }
     free(f->temporary);
     free(f->path);
     free(f);

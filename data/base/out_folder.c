@@ -9,6 +9,7 @@
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
+#include "data/base/temporary.h"
 
 struct OutFolder {
     char *folder, *staging;
@@ -16,6 +17,7 @@ struct OutFolder {
 };
 
 static void release(OutFolder *o) {
+    temporary_forget(o->staging);
     free(o->staging);
     free(o->folder);
     free(o);
@@ -76,6 +78,7 @@ bool out_folder_open(OutFolder **out, const char *folder, Err *err) {
     if (files_mkdirs(o->staging, err)) {
         for_each(o->staging, o->folder,
                  remove_entry); /* left by an earlier process of this number */
+        temporary_note(o->staging);
         *out = o;
         return true;
     }

@@ -11,6 +11,7 @@
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "data/base/sha256.h"
+#include "data/base/temporary.h"
 #include "host/stage/result_key.h"
 
 #define FORMAT "sails checkpoint 1"
@@ -75,11 +76,13 @@ bool snapshot_write(const Snapshot *s, const char *parent, snapshot_work *fill, 
     snprintf(name, sizeof name, "step-%08zu", s->step);
     snprintf(temporary, sizeof temporary, "%s.tmp.%ld", name, (long)getpid());
     char *folder = files_join(parent, name), *staging = files_join(parent, temporary);
+    temporary_note(staging);
     bool ok = files_mkdirs(staging, err) && fill(context, staging, err) &&
               write_manifest(s, staging, err) &&
               (files_sync_folder(staging) || files_failed(err, staging, "write")) &&
               put_in_place(staging, folder, parent, err);
     if (!ok) files_remove_tree(staging);
+    temporary_forget(staging);
     free(folder), free(staging);
     return ok;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "data/base/mem.h"
+#include "data/base/temporary.h"
 #include "host/cli/print.h"
 #include "host/stage/board_link.h"
 
@@ -41,6 +42,18 @@ static void rest(double seconds) {
     nanosleep(&t, NULL);
 }
 
+/* A rank that has failed by itself is the cause: it says so and ends the job. 0: none has; else the
+ * code, which is not ours to act on before the rank has had its time. */
+static int own_code(Watchdog *w) {
+    const Board *b = w->board;
+    for (int r = 0; r < b->size; r++) {
+        if (atomic_load(&b->seat[r].state) != SEAT_FAILED) continue;
+        if (w->failed == 0) w->failed = clock_seconds();
+        return b->seat[r].code;
+    }
+    return 0;
+}
+
 /* ---------------------------------------------------------------- the program's own thread -- */
 
 static void fill(BoardCall *to, const CommCall *from) {
@@ -68,7 +81,8 @@ static void on_begin(void *context, const CommCall *call) {
 static void on_wait(void *context) {
     Watchdog *w = context;
     int code = atomic_load(&w->board->code);
-    if (code) rest(5 * PERIOD); /* other machines hear of it first */
+    if (code || own_code(w)) temporary_remove_all(); /* in either case the job ends now */
+    if (code) rest(5 * PERIOD);                      /* other machines hear of it first */
     if (code) comm_abort(w->comm, code);
     atomic_store(&w->own->beat, clock_seconds());
 }
@@ -112,18 +126,6 @@ static void dump(const Watchdog *w, char *where, size_t room) {
              w->board->seat[w->leader].pid);
     if (board_dump(w->board, path, &ignored))
         snprintf(where, room, "; sails doctor --dumps %s shows what each rank did", path);
-}
-
-/* A rank that has failed by itself is the cause: it says so and ends the job. 0: none has; else the
- * code, which is not ours to act on before the rank has had its time. */
-static int own_code(Watchdog *w) {
-    const Board *b = w->board;
-    for (int r = 0; r < b->size; r++) {
-        if (atomic_load(&b->seat[r].state) != SEAT_FAILED) continue;
-        if (w->failed == 0) w->failed = clock_seconds();
-        return b->seat[r].code;
-    }
-    return 0;
 }
 
 __attribute__((format(printf, 2, 3))) static void condemn(Watchdog *w, const char *format, ...) {
@@ -260,6 +262,7 @@ static void look_at_wait(Watchdog *w, int waiting) {
 static void end_soon(Watchdog *w, int code) {
     board_link_tell(w->link, code);
     rest(LAST_CALL);
+    temporary_remove_all();
     _exit(code);
 }
 

@@ -1,0 +1,35 @@
+/* temporary.c - the list of what is not finished; several threads write. */
+#include "data/base/temporary.h"
+
+#include <pthread.h>
+
+#include "data/base/files.h"
+#include "data/base/mem.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char **noted;
+static size_t n, capacity;
+
+void temporary_note(const char *path) {
+    pthread_mutex_lock(&lock);
+    noted = mem_grow(noted, &capacity, n + 1, sizeof *noted);
+    noted[n++] = mem_string(path);
+    pthread_mutex_unlock(&lock);
+}
+
+void temporary_forget(const char *path) {
+    pthread_mutex_lock(&lock);
+    size_t i = 0;
+    while (i < n && strcmp(noted[i], path) != 0) i++;
+    if (i < n) {
+        free(noted[i]);
+        noted[i] = noted[--n];
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void temporary_remove_all(void) {
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < n; i++) files_remove_tree(noted[i]);
+    pthread_mutex_unlock(&lock);
+}
