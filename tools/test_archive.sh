@@ -16,9 +16,9 @@ if [ $# -eq 0 ]; then
     echo "for ${SUITES[*]}, as this machine has $(own_suite)"
 fi
 
-# Libraries that every machine has, and CUDA's: what the archive may need and not bring. Nor may it
+# Libraries that every machine has, CUDA's and MPI's: what the archive may need and not bring. Nor may it
 # bring C++'s, which the plug-in has within.
-OTHERS='^(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|cuda.*|cublas.*|cusolver.*))\.so'
+OTHERS='^(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|mpi|cuda.*|cublas.*|cusolver.*))\.so'
 
 check_contents() { # FOLDER
     local files=("$1/bin/sails" "$1"/lib/sails/*) needed missing alien
@@ -28,6 +28,7 @@ check_contents() { # FOLDER
     grep -qx 'libc.so.6' <<<"$needed" || die "readelf does not say what is needed"
     [ -z "$missing" ] || die "the archive lacks" $missing
     [ -z "$alien" ] || die "the archive has what belongs to the machine:" $alien
+    [ -s "$1/share/sails/kernels/transport_mpi.c" ] || die "the archive lacks the source of MPI's plug-in"
     for file in LICENSE README.md licenses/libgomp1 licenses/GPL-3; do
         [ -s "$1/share/doc/sails/$file" ] || die "the archive lacks share/doc/sails/$file"
     done
