@@ -98,6 +98,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes) {
     return *p || !bytes ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaFree(void *p) {
+    if (const char *what = memory_pinned(p)) fail("cudaFree: %s still uses the memory", what);
     drain_all();
     return !p || memory_free(p) ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -154,6 +155,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     drain(stream);
     return cudaSuccess;
 }
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    return stream_query(stream) ? cudaSuccess : cudaErrorNotReady;
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     event_wait(stream, event);
     return cudaSuccess;
@@ -169,6 +173,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     event_record(event, stream);
     return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    return event_query(event) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     event_synchronize(event);
@@ -194,6 +201,7 @@ const char *cudaGetErrorName(cudaError_t e) {
            : e == cudaErrorInvalidValue         ? "cudaErrorInvalidValue"
            : e == cudaErrorMemoryAllocation     ? "cudaErrorMemoryAllocation"
            : e == cudaErrorInvalidConfiguration ? "cudaErrorInvalidConfiguration"
+           : e == cudaErrorNotReady             ? "cudaErrorNotReady"
                                                 : "unknown error";
 }
 const char *cudaGetErrorString(cudaError_t e) {

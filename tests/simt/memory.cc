@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include <map>
+#include <string>
 
 #include "tests/simt/simt.h"
 
@@ -36,8 +37,9 @@ static size_t held; /* by live allocations, and the most that was */
 static size_t held_peak, allocations;
 static size_t opened; /* how far a Door opens it */
 static int doors;
-static std::map<char *, size_t> live;      /* start -> bytes asked for */
-static std::multimap<size_t, char *> idle; /* footprint -> start */
+static std::map<char *, size_t> live;           /* start -> bytes asked for */
+static std::multimap<size_t, char *> idle;      /* footprint -> start */
+static std::multimap<char *, std::string> pins; /* start -> who works with it */
 
 /* What an allocation takes of the arena: whole units, and one more between it and the next. */
 static size_t footprint(size_t bytes) {
@@ -130,12 +132,35 @@ bool on_device(const void *p) {
     return arena && (const char *)p >= arena && (const char *)p < arena + CAPACITY;
 }
 
-bool live_range(const void *p, size_t bytes) {
+/* The live allocation that p lies in or at the end of. */
+static std::map<char *, size_t>::iterator allocation_of(const void *p) {
     auto it = live.upper_bound((char *)(uintptr_t)p);
-    if (it == live.begin()) return false;
+    if (it == live.begin()) return live.end();
     --it;
-    size_t offset = (size_t)((const char *)p - it->first);
-    return offset <= it->second && bytes <= it->second - offset;
+    return (size_t)((const char *)p - it->first) <= it->second ? it : live.end();
+}
+
+bool live_range(const void *p, size_t bytes) {
+    auto it = allocation_of(p);
+    return it != live.end() && bytes <= it->second - (size_t)((const char *)p - it->first);
+}
+
+void memory_pin(const void *p, const char *what) {
+    pins.insert({allocation_of(p)->first, what});
+}
+
+void memory_unpin(const void *p, const char *what) {
+    auto range = pins.equal_range(allocation_of(p)->first);
+    for (auto it = range.first; it != range.second; ++it)
+        if (it->second == what) {
+            pins.erase(it);
+            return;
+        }
+}
+
+const char *memory_pinned(const void *p) {
+    auto it = pins.find((char *)(uintptr_t)p);
+    return it == pins.end() ? nullptr : it->second.c_str();
 }
 
 }  // namespace simt

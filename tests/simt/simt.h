@@ -117,7 +117,12 @@ MemoryUse memory_use();
 
 /* The driver takes some for itself, for ever. False: there is not so much. */
 bool memory_take(size_t bytes);
-bool on_device(const void *p); /* in the device's address range, live or not */
+
+/* A library works with the allocation that p lies in: it may not be freed. `what` is its call. */
+void memory_pin(const void *p, const char *what);
+void memory_unpin(const void *p, const char *what); /* does nothing if it is not pinned by that */
+const char *memory_pinned(const void *p);           /* by what; NULL: it is not */
+bool on_device(const void *p);                      /* in the device's address range, live or not */
 /* [p, p + bytes) lies in one live allocation. */
 bool live_range(const void *p, size_t bytes);
 
@@ -133,8 +138,20 @@ struct Door {
 
 /* Appends work to a stream. It runs at the latest when something waits for it. */
 void enqueue(cudaStream_t stream, std::function<void()> work);
+/* It runs as early as it may: once all before it has. */
+void enqueue_early(cudaStream_t stream, std::function<void()> work);
+/* It is tried again and again until it returns true; in between the host and other streams run. */
+void enqueue_attempt(cudaStream_t stream, std::function<bool()> attempt);
 void drain(cudaStream_t stream);
 void drain_all();
+/* All had been done at the call. Runs what can run, so that asking again and again comes to an end.
+ */
+bool stream_query(cudaStream_t stream);
+bool event_query(cudaEvent_t event);
+void advance_all(); /* what can run without waiting */
+bool host_waits();  /* it does nothing else until some work is done */
+/* From now on to use the stream fails with `why` (static storage); NULL opens it. */
+void stream_shut(cudaStream_t stream, const char *why);
 
 cudaStream_t stream_create();
 void stream_destroy(cudaStream_t stream);

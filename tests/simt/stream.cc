@@ -1,9 +1,13 @@
 /* stream.cc - streams and events. Work is queued; when it runs is the policy's choice within what
  * CUDA allows: lazy runs it only when something waits for it, so that a missing wait shows every
- * time; eager at once; random in between. */
+ * time; eager at once; random in between.
+ *
+ * Work that needs other processes may not be able to run yet. Whoever waits for it then sleeps and
+ * looks again; what has waited for long lets the other streams run too, as a GPU would. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <deque>
 #include <set>
@@ -24,18 +28,26 @@ struct Event {
 };
 
 struct Work {
-    std::function<void()> run; /* or one of the two below */
-    Event *record = nullptr;   /* sets reached to `tick` */
-    Event *wait = nullptr;     /* until reached is `tick` at least */
+    std::function<void()> run;     /* or one of the three below */
+    std::function<bool()> attempt; /* false: not yet */
+    Event *record = nullptr;       /* sets reached to `tick` */
+    Event *wait = nullptr;         /* until reached is `tick` at least */
     uint64_t tick = 0;
+    bool early = false; /* runs as soon as all before it has, whatever the policy */
 };
 
 struct Stream {
     std::deque<Work> queue;
+    const char *shut = nullptr; /* why nobody may use it now */
+    double stuck_since = 0;     /* its oldest work cannot run yet; 0: it can */
 };
+
+const double PATIENCE = 0.1; /* seconds that a stream is stuck until the others go on */
+enum { NAP = 100 };          /* microseconds between two looks: other processes need the core */
 
 Stream default_stream;
 std::set<Stream *> streams{&default_stream};
+int waits; /* of the host, one inside the other */
 
 enum Policy { LAZY, EAGER, RANDOM };
 
@@ -59,30 +71,87 @@ Stream *stream_of(cudaStream_t handle) {
     return s;
 }
 
-void run_until(Event *e, uint64_t tick);
+/* As stream_of, for a call that works on it. */
+Stream *usable(cudaStream_t handle) {
+    Stream *s = stream_of(handle);
+    if (s->shut) fail("%s", s->shut);
+    return s;
+}
 
-/* Runs the oldest work of a stream, and before that what it waits for. */
-void step(Stream *s) {
-    if (s->queue.front().wait) run_until(s->queue.front().wait, s->queue.front().tick);
-    Work w = std::move(s->queue.front());
-    s->queue.pop_front();
-    if (w.run) {
-        Door door;
-        w.run();
+void perform(const std::function<void()> &run) {
+    Door door;
+    run();
+}
+
+/* Early work that is next in its stream, and waits that are over. */
+void settle() {
+    for (Stream *s : streams)
+        while (!s->queue.empty()) {
+            const Work &next = s->queue.front();
+            if (!next.early && !(next.wait && next.wait->reached >= next.tick)) break;
+            Work w = std::move(s->queue.front());
+            s->queue.pop_front();
+            if (w.run) perform(w.run);
+        }
+}
+
+bool run_until(Event *e, uint64_t tick);
+
+/* Runs the oldest work of a stream, and before that what it waits for. False: it cannot yet. */
+bool step(Stream *s) {
+    Work &next = s->queue.front();
+    if (next.wait) {
+        if (!run_until(next.wait, next.tick)) return false;
+        settle(); /* takes it away, if nothing has before */
+        return true;
     }
+    if (next.attempt) {
+        Door door;
+        if (!next.attempt()) return false;
+    }
+    Work w = std::move(next);
+    s->queue.pop_front();
+    if (w.run) perform(w.run);
     if (w.record) w.record->reached = w.tick, w.record->seconds = seconds_now();
+    settle();
+    return true;
 }
 
 /* A record stands in its stream before any wait for it can be queued, so this ends. */
-void run_until(Event *e, uint64_t tick) {
-    while (e->reached < tick) step(e->stream);
+bool run_until(Event *e, uint64_t tick) {
+    while (e->reached < tick)
+        if (!step(e->stream)) return false;
+    return true;
+}
+
+/* step() for one who waits for the stream. */
+bool look(Stream *s) {
+    if (step(s)) {
+        s->stuck_since = 0;
+        return true;
+    }
+    double now = seconds_now();
+    if (s->stuck_since == 0) s->stuck_since = now;
+    if (now - s->stuck_since > PATIENCE)
+        for (Stream *other : streams)
+            if (other != s && !other->queue.empty()) step(other);
+    return false;
+}
+
+void finish(Stream *s) {
+    waits++;
+    while (!s->queue.empty())
+        if (!look(s)) usleep(NAP);
+    waits--;
 }
 
 void push(Stream *s, Work w) {
     static const Policy p = policy();
     s->queue.push_back(std::move(w));
+    settle();
     if (p == EAGER)
-        while (!s->queue.empty()) step(s);
+        while (!s->queue.empty() && step(s)) {
+        }
     for (unsigned n = p == RANDOM ? random_below(4) : 0; n > 0; n--) {
         auto it = streams.begin();
         std::advance(it, random_below((unsigned)streams.size()));
@@ -95,17 +164,58 @@ void push(Stream *s, Work w) {
 void enqueue(cudaStream_t stream, std::function<void()> work) {
     Work w;
     w.run = std::move(work);
-    push(stream_of(stream), std::move(w));
+    push(usable(stream), std::move(w));
+}
+
+void enqueue_early(cudaStream_t stream, std::function<void()> work) {
+    Work w;
+    w.run = std::move(work);
+    w.early = true;
+    push(usable(stream), std::move(w));
+}
+
+void enqueue_attempt(cudaStream_t stream, std::function<bool()> attempt) {
+    Work w;
+    w.attempt = std::move(attempt);
+    push(usable(stream), std::move(w));
+}
+
+bool host_waits() {
+    return waits > 0;
+}
+
+void stream_shut(cudaStream_t stream, const char *why) {
+    stream_of(stream)->shut = why;
+}
+
+bool stream_query(cudaStream_t stream) {
+    Stream *s = usable(stream);
+    bool done = s->queue.empty();
+    while (!s->queue.empty() && look(s)) {
+    }
+    return done;
+}
+
+bool event_query(cudaEvent_t event) {
+    Event *e = (Event *)event;
+    bool done = e->reached >= e->recorded;
+    while (e->reached < e->recorded && look(e->stream)) {
+    }
+    return done;
+}
+
+void advance_all() {
+    for (Stream *s : streams)
+        while (!s->queue.empty() && step(s)) {
+        }
 }
 
 void drain(cudaStream_t stream) {
-    Stream *s = stream_of(stream);
-    while (!s->queue.empty()) step(s);
+    finish(usable(stream));
 }
 
 void drain_all() {
-    for (Stream *s : streams)
-        while (!s->queue.empty()) step(s);
+    for (Stream *s : streams) finish(s);
 }
 
 cudaStream_t stream_create() {
@@ -134,7 +244,7 @@ void event_destroy(cudaEvent_t event) {
 void event_record(cudaEvent_t event, cudaStream_t stream) {
     Event *e = (Event *)event;
     Work w;
-    e->stream = stream_of(stream);
+    e->stream = usable(stream);
     w.record = e;
     w.tick = ++e->recorded;
     push(e->stream, std::move(w));
@@ -144,12 +254,15 @@ void event_wait(cudaStream_t stream, cudaEvent_t event) {
     Work w;
     w.wait = (Event *)event;
     w.tick = w.wait->recorded;
-    push(stream_of(stream), std::move(w));
+    push(usable(stream), std::move(w));
 }
 
 void event_synchronize(cudaEvent_t event) {
     Event *e = (Event *)event;
-    run_until(e, e->recorded);
+    waits++;
+    while (e->reached < e->recorded)
+        if (!look(e->stream)) usleep(NAP);
+    waits--;
 }
 
 cudaError_t event_elapsed(float *milliseconds, cudaEvent_t first, cudaEvent_t last) {
