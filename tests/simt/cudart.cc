@@ -5,6 +5,7 @@
  * pageable memory the call waits, with pinned memory nothing is done until the stream runs. */
 #include <cuda_profiler_api.h>
 #include <cuda_runtime_api.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,10 +57,27 @@ static bool right_side(const void *p, size_t bytes, bool device) {
     return device ? live_range(p, bytes) : !on_device(p);
 }
 
+/* SIMT_GPUS: so many are in sight, 1 unless it is set. They are all alike. */
+static int gpus() {
+    const char *text = getenv("SIMT_GPUS");
+    return text ? atoi(text) : 1;
+}
+static int current;
+
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 1;
+    *count = gpus();
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+    if (device < 0 || device >= gpus()) return cudaErrorInvalidDevice;
+    current = device;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char *text, int room, int device) {
+    if (device < 0 || device >= gpus()) return cudaErrorInvalidDevice;
+    snprintf(text, (size_t)room, "0000:%02x:00.0", device);
     return cudaSuccess;
 }
 cudaError_t cudaProfilerStart() {
@@ -71,7 +89,7 @@ cudaError_t cudaProfilerStop() {
     return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int *device) {
-    *device = 0;
+    *device = current;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
