@@ -85,6 +85,13 @@ static void begin(Comm *c, enum CommOp op, const char *what, size_t bytes) {
     if (c->watch.begin) c->watch.begin(c->watch.context, &call);
 }
 
+/* A call between the hosts. Moves that the device has only begun are waited for: another rank may
+ * need them before it comes to this call, and not every device goes on by itself. */
+static void begin_on_hosts(Comm *c, enum CommOp op, const char *what, size_t bytes) {
+    if (c->nflying) exec_sync(c->ex);
+    begin(c, op, what, bytes);
+}
+
 static void end_call(Comm *c, uint64_t number) {
     if (c->watch.end) c->watch.end(c->watch.context, number);
 }
@@ -164,7 +171,7 @@ void comm_carry(Comm *c, const Move *move, int n) {
 
 void comm_barrier(Comm *c, const char *what) {
     if (!c) return;
-    begin(c, COMM_BARRIER, what, 0);
+    begin_on_hosts(c, COMM_BARRIER, what, 0);
     arrive(c);
     end(c);
 }
@@ -173,7 +180,7 @@ void comm_share(Comm *c, const char *what, void *all, size_t bytes) {
     if (!c) return;
     char *block = all;
     int n = 0;
-    begin(c, COMM_SHARE, what, bytes);
+    begin_on_hosts(c, COMM_SHARE, what, bytes);
     for (int r = 0; r < c->seat.size; r++)
         if (r != c->seat.rank)
             c->move[n++] = (Move){r, block + (size_t)c->seat.rank * bytes, bytes,
@@ -185,7 +192,7 @@ void comm_share(Comm *c, const char *what, void *all, size_t bytes) {
 void comm_broadcast(Comm *c, const char *what, void *p, size_t bytes) {
     if (!c) return;
     int n = 0;
-    begin(c, COMM_BROADCAST, what, bytes);
+    begin_on_hosts(c, COMM_BROADCAST, what, bytes);
     arrive(c);
     if (c->seat.rank > 0)
         c->move[n++] = (Move){0, NULL, 0, p, bytes};
@@ -213,7 +220,7 @@ void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void
     size[c->seat.rank] = own_n;
     comm_share(c, what, size, sizeof *size);
     int moves = 0;
-    begin(c, COMM_COLLECT, what, 0);
+    begin_on_hosts(c, COMM_COLLECT, what, 0);
     for (int r = 0; r < c->seat.size && c->seat.rank == 0; r++) {
         n[r] = size[r];
         part[r] = r ? malloc(n[r] ? n[r] : 1) : copy_of(own, own_n);
@@ -267,6 +274,7 @@ const char *comm_join(Comm *c, Exec *ex) {
     static char why[512];
     char id[DEVICE_JOB_ID] = "";
     if (!c || !ex->device->join) return NULL;
+    c->ex = ex;
     const char *failed = comm_root(c) ? ex->device->job_id(id) : NULL;
     if (failed) snprintf(why, sizeof why, "%s", failed);
     comm_broadcast(c, "why the devices cannot meet", why, sizeof why);

@@ -16,6 +16,7 @@ struct Comm {
     CommWork work;
     uint64_t *flying; /* (nflying) calls that a device has only begun */
     size_t nflying, room;
+    Exec *ex; /* whose they are */
 };
 
 Comm *comm_make(const Transport *via, TransportSeat seat);

@@ -206,15 +206,16 @@ static void test_launchers(void) {
 
 /* ------------------------------------------------------------------- the simulated device -- */
 
+#define CUDA_TRAIN                                                                  \
+    "train " MODEL_IS                                                               \
+    "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 --data pairs.jsonl " \
+    "--steps 2 --device cuda "
+
 static void train_on(int ranks) {
     char line[1024], what[64], folder[16];
     snprintf(what, sizeof what, "CUDA on %d ranks", ranks);
     snprintf(folder, sizeof folder, "cuda%d", ranks);
-    snprintf(line, sizeof line,
-             "SAILS train " MODEL_IS
-             "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 "
-             "--data pairs.jsonl --steps 2 --device cuda --out %s",
-             folder);
+    snprintf(line, sizeof line, "SAILS " CUDA_TRAIN "--out %s", folder);
     Ended e = ranks > 1 ? ranks_run(ranks, line) : program_run(line + 6);
     EXPECT(e.code == 0, "%s: exit %d: %s", what, e.code, e.err);
     if (ranks > 1) expect_same(what, "adapter_model.safetensors", folder, "cuda1");
@@ -224,7 +225,7 @@ static void train_on(int ranks) {
 static void test_lost(const char *fault, int code, const char *words) {
     char line[1024];
     setenv("SAILS_NCCL_FAULT", fault, 1);
-    Ended e = ranks_run(2, "SAILS " TRAIN "--device cuda --deadline 10 --out lost");
+    Ended e = ranks_run(2, "SAILS " CUDA_TRAIN "--deadline 10 --out lost");
     unsetenv("SAILS_NCCL_FAULT");
     int n = ranks_lines(e.err, line, sizeof line);
     EXPECT(e.code == code && n >= 1 && strstr(line, words), "%s: exit %d, %d lines: %s", fault,
@@ -239,10 +240,10 @@ static void test_cuda(const char *more) {
     test_lost("1:2:stops", EXIT_RANK, "stopped: rank 1 (");
     test_lost("1:2:error", EXIT_RANK, "rank 1");
     setenv("SIMT_GPUS", "2", 1);
-    Ended e = ranks_run(3, "SAILS " TRAIN "--device cuda --out few");
+    Ended e = ranks_run(3, "SAILS " CUDA_TRAIN "--out few");
     expect_end("more ranks than GPUs", &e, EXIT_USAGE, "this machine shows 2 GPUs");
     setenv("SIMT_GPUS", "1", 1);
-    e = ranks_run(2, "SAILS " TRAIN "--device cuda --out few");
+    e = ranks_run(2, "SAILS " CUDA_TRAIN "--out few");
     expect_end("one GPU twice", &e, EXIT_USAGE, "ranks 0 and 1 have the same GPU");
 }
 

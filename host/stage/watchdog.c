@@ -207,16 +207,28 @@ static void look_for_gone(Watchdog *w) {
     }
 }
 
-/* The rank that has not come to call k and has shown no life for the longest; -1: all have come. */
-static int missing(const Watchdog *w, uint64_t k) {
+/* The rank that has shown no life for the longest, of those that have not come to call k, or of
+ * all; -1: there is none. */
+enum Among { NOT_COME, ALL };
+static int quietest(const Watchdog *w, uint64_t k, enum Among among) {
     int worst = -1;
     for (int r = 0; r < w->board->size; r++) {
         const BoardSeat *s = &w->board->seat[r];
-        if (atomic_load(&s->state) == SEAT_EMPTY || atomic_load(&s->begun) > k) continue;
+        if (atomic_load(&s->state) == SEAT_EMPTY) continue;
+        if (among == NOT_COME && atomic_load(&s->begun) > k) continue;
         if (worst < 0 || atomic_load(&s->beat) < atomic_load(&w->board->seat[worst].beat))
             worst = r;
     }
     return worst;
+}
+
+/* When the last one came to call k. */
+static double last_came(const Watchdog *w, uint64_t k) {
+    double last = 0;
+    BoardCall call;
+    for (int r = 0; r < w->board->size; r++)
+        if (board_call(&call, &w->board->seat[r], k) && call.begun > last) last = call.begun;
+    return last;
 }
 
 /* Are all ranks on this board, in person or told? */
@@ -241,21 +253,24 @@ static void look_at_wait(Watchdog *w, int waiting) {
     char name[96], text[BOARD_CALL_ROOM], last[256];
     double now = clock_seconds(), most = atomic_load(&w->deadline);
     if (!board_call(&call, own, ended) || now - call.begun <= most) return;
-    int r = missing(w, ended);
+    int r = quietest(w, ended, NOT_COME);
+    bool come = r < 0; /* all have; one of them may be stuck on the way */
+    if (come) r = quietest(w, ended, ALL);
     board_call_text(text, &call);
-    if (r < 0) {
+    const BoardSeat *s = &w->board->seat[r];
+    double silent = now - atomic_load(&s->beat);
+    if (silent <= most && !come) return; /* it is at work */
+    if (come && now - last_came(w, ended) <= most) return;
+    if (silent <= most) {
         if (!sees_all(w) && now - call.begun < most + LEAVE) return;
         condemn(w, "slow: all ranks%s%s have come to %s, and for %.1f s nothing has moved",
                 sees_all(w) ? "" : " of ", sees_all(w) ? "" : own->host, text, now - call.begun);
         return;
     }
-    const BoardSeat *s = &w->board->seat[r];
-    double silent = now - atomic_load(&s->beat);
-    if (silent <= most) return; /* it is at work */
     const char *how = how_it_is(s);
     last_call(last, sizeof last, s);
-    condemn(w, "%s: %s has not come to %s, for %.1f s (deadline %.4g s)%s; %s", how,
-            seat_name(name, w, r), text, silent, most,
+    condemn(w, "%s: %s has %s %s, for %.1f s (deadline %.4g s)%s; %s", how, seat_name(name, w, r),
+            come ? "got stuck in" : "not come to", text, silent, most,
             strcmp(how, "stopped") == 0 ? ": a signal has stopped it" : "", last);
 }
 
