@@ -112,6 +112,30 @@ static void test_asked(int signal_number) {
     expect_whole(after);
 }
 
+/* Does it ignore SIGXFSZ by now, the last thing that interrupt_catch does? */
+static bool catches(pid_t pid) {
+    char path[64], line[256];
+    unsigned long long ignored = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) sscanf(line, "SigIgn: %llx", &ignored);
+    if (f) fclose(f);
+    return ignored >> (SIGXFSZ - 1) & 1;
+}
+
+/* While the model is still being read: it stops after the first step. */
+static void test_early(void) {
+    forget("run");
+    Program p = program_start(SAVING "--out run", NULL);
+    while (!program_ended(&p) && !catches(p.pid)) wait_seconds(0.0001);
+    kill(p.pid, SIGUSR1);
+    Ended e = program_end(&p);
+    EXPECT(e.code == EXIT_STOPPED && program_one_line(e.err, "stopped by SIGUSR1 after step "),
+           "an early SIGUSR1: exit %d: %s", e.code, e.err);
+    resume("an early SIGUSR1");
+    expect_whole("an early SIGUSR1");
+}
+
 /* At any moment, also while a checkpoint is being written. */
 static void test_killed(void) {
     int times = test_brief() ? 3 : 6;
@@ -204,6 +228,7 @@ int main(void) {
     program_must(RUN "--out straight");
     test_asked(SIGTERM);
     test_asked(SIGUSR1);
+    test_early();
     test_killed();
     test_kept();
     test_damaged();

@@ -15,6 +15,7 @@
 #   slow      the tests with this label
 #   archive   what users unpack, in minimal Debians (tools/test_archive.sh); as root or with sudo
 #   arm64     the tests of ops on another architecture, by qemu (tools/test_arm64.sh)
+#   slurm     tools/cluster under Debian's Slurm (tools/test_slurm.sh); as root or with sudo
 #   kit       what a borrowed GPU gets, with the simulated device there (tools/test_kit.sh)
 #   tsan      looks for races in the CUDA kernels on the simulated device
 # All are entries of one ctest run, the last thing that is printed. ccache is used where it is
@@ -76,6 +77,8 @@ add_test(arm64 "$PWD/tools/test_arm64.sh")
 set_tests_properties(arm64 PROPERTIES RUN_SERIAL ON TIMEOUT 7200)
 add_test(kit "$PWD/tools/test_kit.sh")
 set_tests_properties(kit PROPERTIES RUN_SERIAL ON TIMEOUT 7200 SKIP_RETURN_CODE 77)
+add_test(slurm $([ "$(id -u)" -eq 0 ] || echo sudo) "$PWD/tools/test_slurm.sh")
+set_tests_properties(slurm PROPERTIES RUN_SERIAL ON TIMEOUT 3600 SKIP_RETURN_CODE 77)
 END
 fi
 ctest --test-dir build-test -j "$JOBS" --timeout 900 --output-on-failure -E '^clang\.' \

@@ -26,13 +26,13 @@ void interrupt_catch(void) {
     handle(SIGTERM, SA_RESETHAND, on_signal); /* the second one finds the default action */
     handle(SIGINT, SA_RESETHAND, on_signal);
     handle(SIGHUP, SA_RESETHAND, on_signal);
-    handle(SIGPIPE, 0, on_signal); /* every further line that nobody reads brings another */
+    handle(SIGPIPE, 0, on_signal);  /* every further line that nobody reads brings another */
+    handle(SIGUSR1, 0, on_request); /* schedulers may send it more than once */
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is an error of the write that went beyond */
 }
 
 void interrupt_as_request(void) {
     handle(SIGTERM, SA_RESETHAND, on_request);
-    handle(SIGUSR1, 0, on_request); /* schedulers may send it more than once */
 }
 
 int interrupt_requested(void) {

@@ -10,11 +10,12 @@
 
 #include "data/base/err.h"
 
+/* SIGUSR1 stops nothing from here on: it asks for a stop at the next place where the state can be
+ * saved. It may come before there is one, while a model is read. */
 void interrupt_catch(void);
 
-/* For work that can save its state: from now on SIGTERM and SIGUSR1 stop nothing, they ask for a
- * stop at the next place where that is possible. A second SIGTERM ends the process at once, as
- * ever. */
+/* For work that can save its state: from now on SIGTERM only asks, too. A second one ends the
+ * process at once, as ever. */
 void interrupt_as_request(void);
 int interrupt_requested(void); /* by which; 0: nobody has asked */
 

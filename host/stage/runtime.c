@@ -2,6 +2,7 @@
 #include "host/stage/runtime.h"
 
 #include <omp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,22 +31,36 @@ bool runtime_cpu(Exec *ex, const Settings *s, Err *err) {
     return open_cpu(ex, (enum CpuLevel)s->run.cpu, DTYPE_F32, err);
 }
 
-/* Each rank's share of its machine. A rank that its launcher has bound to some processors has
- * those; one that is free has all of them in sight, as the others there do. */
+/* How many ranks of this machine may use just the processors that this one may: 1 where a launcher
+ * has given each its own. */
+static int sharing(Comm *comm) {
+    typedef struct {
+        cpu_set_t processors;
+        int leader;
+    } Place;
+    int n = 0, ranks = comm_size(comm), rank = comm_rank(comm);
+    Place *place = mem_array((size_t)ranks, sizeof *place);
+    sched_getaffinity(0, sizeof place->processors, &place[rank].processors);
+    place[rank].leader = comm_seat(comm).leader;
+    comm_share(comm, "processors of each rank", place, sizeof *place);
+    for (int r = 0; r < ranks; r++) n += memcmp(&place[r], &place[rank], sizeof *place) == 0;
+    free(place);
+    return n;
+}
+
+/* A rank's share of the processors that it may use. */
 static int threads_for(const Settings *s, Comm *comm) {
     Machine m;
     machine_read(&m);
-    TransportSeat seat = comm_seat(comm);
-    int online = (int)sysconf(_SC_NPROCESSORS_ONLN), share = online / seat.local_size;
-    int own = m.processors < online ? m.processors : share > 1 ? share : 1;
-    int threads = s->run.threads ? s->run.threads : own;
-    if (comm_root(comm) && comm_size(comm) > 1 &&
-        m.processors < (threads > share ? threads : share))
+    int ranks = sharing(comm), own = m.processors / ranks > 1 ? m.processors / ranks : 1;
+    int online = (int)sysconf(_SC_NPROCESSORS_ONLN), each = online / comm_seat(comm).local_size;
+    int wanted = s->run.threads ? s->run.threads : each;
+    if (comm && comm_root(comm) && ranks == 1 && m.processors < wanted)
         fprintf(stderr,
                 "sails: rank 0 is bound to %d of %d processors: mpirun --bind-to none, or --map-by "
                 "slot:PE=%d, gives it more\n",
-                m.processors, online, share);
-    return threads;
+                m.processors, online, wanted);
+    return s->run.threads ? s->run.threads : own;
 }
 
 /* Equal bits need equal levels. */
