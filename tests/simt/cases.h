@@ -123,6 +123,7 @@ static inline int run_cases(const char *test, const Case (&cases)[N], int argc, 
             printf("FAIL %s with seed %c: expected %s and \"%s\", got status %d and\n%s\n", c.name,
                    *seed, c.ends_well ? "success" : "an abort", c.expects, status, text.c_str());
             failures++;
+            if (getenv("SAILS_FIRST_FAILURE")) return 1; /* others may wait for long, too */
         }
     }
     printf("%s: %d runs, %s\n", test, runs, failures ? "FAIL" : "ok");

@@ -11,17 +11,17 @@
  *   nccl_segment.*   what the ranks share
  *
  * What it reports:
- *   - a collective that is not the same on all ranks: number, operation, count, type, reduction,
- *     root; a message that is not the same on both ends; collectives of several communicators that
- *     are not launched in the same order;
+ *   - a collective that is not the same on all ranks: operation, count, type, reduction, root; a
+ *     message that is not the same on both ends; collectives of several communicators that are not
+ *     launched in the same order;
  *   - ranks that wait for each other, such as ungrouped sends that cross;
- *   - memory that is not this device's, not live, not aligned, that overlaps, is freed in flight,
- * or is written in flight; destinations are NaN from as early as the call may start;
- *   - calls at the wrong time: before the last one was seen to succeed (and work on its streams),
- *     inside a group, after Finalize, Destroy, Abort or an error, from a second thread; an id used
- *     twice, a config without its initializer, Destroy without Finalize; at the end of the process
- * a group that is open and a communicator that is not destroyed. A rank that has reported makes the
- * others end, too.
+ *   - memory that is not this device's, not live or not aligned, that overlaps, that is freed or
+ *     written in flight; destinations are NaN from as early as the call may start;
+ *   - calls at the wrong time: before the last one was seen to succeed (as is work on its streams),
+ *     after Finalize, Destroy, Abort or an error, from a second thread; an id used twice, a config
+ *     without its initializer, Destroy without Finalize;
+ *   - at the end of the process a group that is open, a communicator that is not destroyed.
+ * A rank that has reported makes the others end, too. One that is gone leaves them waiting.
  *
  * Calls of a communicator run one after the other, as in NCCL, whatever their streams.
  *

@@ -18,21 +18,10 @@ enum { IDS = 2, LOOK = 200 }; /* LOOK: microseconds */
 /* What the ranks of a case share besides the library. */
 struct World {
     ncclUniqueId id[IDS];
-    std::atomic<int> came, went, flag;
+    std::atomic<int> flag;
 };
 static World *world;
 static int rank, ranks;
-
-/* All ranks have come here; their hosts, that is, whatever their streams do. */
-static inline void meet() {
-    int round = world->went;
-    if (++world->came == ranks) {
-        world->came = 0;
-        world->went++;
-        return;
-    }
-    while (world->went == round) usleep(LOOK);
-}
 
 /* Waits for a rank that should end with `wanted`. False: it did not, or it had to be killed. */
 static inline bool rank_ended(int r, pid_t child, int wanted, bool hurry) {

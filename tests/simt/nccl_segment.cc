@@ -90,12 +90,13 @@ Segment::~Segment() {
 }
 
 void Segment::join(int rank, int size) {
-    int none = 0;
-    if (!shared->size.compare_exchange_strong(none, size) && none != size)
-        fail("ncclCommInitRankConfig: rank %d says %d ranks, another one %d", rank, size, none);
-    none = 0;
-    if (!shared->member[rank].pid.compare_exchange_strong(none, getpid()))
-        fail("ncclCommInitRankConfig: rank %d has joined with this id before", rank);
+    int said = 0, before = 0;
+    bool same = shared->size.compare_exchange_strong(said, size) || said == size;
+    bool once = shared->member[rank].pid.compare_exchange_strong(before, getpid());
+    if (!same || !once) shared->fault = 1 + rank;
+    if (!same)
+        fail("ncclCommInitRankConfig: rank %d says %d ranks, another one %d", rank, size, said);
+    if (!once) fail("ncclCommInitRankConfig: rank %d has joined with this id before", rank);
     prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0,
           0); /* else some systems let only parents read */
     const char *copies = getenv("SIMT_NCCL_COPY");

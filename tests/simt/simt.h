@@ -14,6 +14,7 @@
  *   cudart.cc    the runtime library's calls, as far as kernels/ uses them
  *   cublaslt.cc  the same for matrix products
  *   cusolver.cc  the same for factorisations
+ *   nccl*        the same for what ranks exchange: nccl_comm.h
  *   nvtx.cc      a profiler, which writes down what it is told
  * The plug-in is linked with these in place of NVIDIA's libraries: kernels and host code are the
  * very files that run on a GPU.
@@ -34,6 +35,7 @@
  * SIMT_STREAMS=lazy (default) | eager | random.
  * SIMT_BLAS=empty: cublaslt.cc finds no algorithm.
  * SIMT_SHARED_KB: the shared memory that the device claims to grant a block; 163 without.
+ * SIMT_NCCL_*, SAILS_NCCL_FAULT: nccl_comm.h, nccl_fault.cc.
  * NVTX_INJECTION64_PATH=the plug-in and SIMT_RANGES=file: nvtx.cc.
  * SIMT_MEMORY=n: the bytes that the device has. SIMT_MEMORY_LOG=file: memory.cc writes there at the
  * end how many allocations were made, and the most bytes that they held at once. */

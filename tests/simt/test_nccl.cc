@@ -2,6 +2,7 @@
  * policy of streams and however long a call is in progress; and faults of machines that it plays.
  * What it must report: test_nccl_misuse.cc. Cases as in test_simt.cc, each of several processes. */
 #include <math.h>
+#include <time.h>
 
 #include "tests/simt/nccl_ranks.h"
 
@@ -226,14 +227,16 @@ static void sums() {
     float *x = device(v), *all = fresh<float>(N * ranks), *y = fresh<float>(N);
     expect(c, ncclAllGather(x, all, N, ncclFloat32, c, stream));
     std::vector<float> g = host(all, N * ranks), first;
-    int not_tree = 0, not_first = 0;
+    int not_tree = 0, not_first = 0, not_rotated = 0;
     for (int call = 0; call < CALLS; call++) {
         expect(c, ncclAllReduce(x, y, N, ncclFloat32, ncclSum, c, stream));
         std::vector<float> got = host(y, N);
         if (call == 0) first = got;
         for (int i = 0; i < N; i++) {
-            float tree = (g[i] + g[N + i]) + (g[2 * N + i] + g[3 * N + i]);
+            float tree = (g[i] + g[N + i]) + (g[2 * N + i] + g[3 * N + i]), rotated = 0;
+            for (int k = 0; k < 4; k++) rotated += g[(i / (N / 4) + k) % 4 * N + i];
             not_tree += got[i] != tree;
+            not_rotated += got[i] != rotated;
             not_first += got[i] != first[i];
             wrong += !(fabsf(got[i] - tree) <= 1e-5f * tree);
         }
@@ -243,8 +246,8 @@ static void sums() {
     std::vector<float> last = host(others, N * ranks); /* all ranks have the same */
     for (int i = 0; i < N * ranks; i++) wrong += last[i] != last[i % N];
     end(c);
-    printf("not the tree's %d, not the same again %d, %d wrong\n", not_tree > 0, not_first > 0,
-           wrong);
+    printf("not the tree's %d, not rotated %d, not the same again %d, %d wrong\n", not_tree > 0,
+           not_rotated > 0, not_first > 0, wrong);
 }
 static void sums_random() {
     setenv("SIMT_NCCL_SUMS", "random", 1);
@@ -253,31 +256,50 @@ static void sums_random() {
 
 /* ------------------------------------------------------------------- faults of machines -- */
 
-/* Three calls, the last without an end for who waits for a rank that has failed. */
+static int sound;      /* calls that end; -1: not even the start does */
+static bool kill_last; /* the last rank hangs in the next one, which an alarm shall end */
+
+static double clock_now() {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Whether `done` becomes true: in any time if it should, else it is not waited for long. */
+template <class Done>
+static bool comes(bool should, Done done) {
+    double end = clock_now() + (should ? 1e9 : 0.4);
+    while (!done())
+        if (usleep(LOOK), clock_now() > end) return false;
+    return true;
+}
+
+/* Three calls, of which those from `sound` on have no end. */
 static void until_fault() {
     ncclComm_t c = nullptr;
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    ncclResult_t error = ncclInProgress;
+    ncclResult_t error;
     ncclCommInitRankConfig(&c, ranks, world->id[0], rank, &config);
-    for (int i = 0; i < 2000 && error == ncclInProgress; i++, usleep(LOOK))
-        ncclCommGetAsyncError(c, &error);
-    if (error != ncclSuccess) {
+    if (!comes(sound >= 0, [&] {
+            ncclCommGetAsyncError(c, &error);
+            return error != ncclInProgress;
+        })) {
         printf("rank %d: start %s\n", rank, ncclGetErrorString(error));
         _exit(0);
     }
     float *x = values(rank, 0, 4), *all = fresh<float>(4 * ranks);
     for (int call = 0; call < 3; call++) {
+        if (kill_last && call == sound && rank == ranks - 1) alarm(1);
         error = result_of(c, ncclAllGather(x, all, 4, ncclFloat32, c, stream));
-        bool done = false;
-        for (int i = 0; i < 4000 && !done && error == ncclSuccess; i++, usleep(LOOK)) {
-            done = cudaStreamQuery(stream) == cudaSuccess;
+        bool done = comes(call < sound, [&] {
+            bool over = cudaStreamQuery(stream) == cudaSuccess;
             ncclCommGetAsyncError(c, &error);
-        }
+            return over;
+        });
         printf("rank %d: call %d %s, %s\n", rank, call, done ? "done" : "waits",
                ncclGetErrorString(error));
         if (done) continue;
-        alarm(2);
         ncclCommAbort(c);
         cudaStreamSynchronize(stream); /* ends now */
         printf("rank %d: aborted\n", rank);
@@ -286,9 +308,10 @@ static void until_fault() {
     end(c);
 }
 
-static void play(const char *fault, const std::vector<int> &expected = {}) {
+static void play(const char *fault, int sound_calls, int last_ends = 0) {
     setenv("SAILS_NCCL_FAULT", fault, 1);
-    as_ranks(2, until_fault, expected);
+    sound = sound_calls, kill_last = last_ends == SIGALRM;
+    as_ranks(2, until_fault, {0, last_ends});
 }
 
 /* ------------------------------------------------------------------------------ the cases -- */
@@ -311,34 +334,25 @@ static const Case cases[] = {
      ANY_BUILD},
     {"asking", [] { as_ranks(2, asking); }, true, "at once 0, 0 wrong\nall ended well", "0", "lazy",
      ANY_BUILD},
-    {"sums", [] { as_ranks(4, sums); }, true, "not the tree's 1, not the same again 0, 0 wrong",
+    {"sums", [] { as_ranks(4, sums); }, true,
+     "not the tree's 1, not rotated 0, not the same again 0, 0 wrong", "0", "lazy", ANY_BUILD},
+    {"sums_random", sums_random, true,
+     "not the tree's 1, not rotated 1, not the same again 1, 0 wrong", "0", "lazy", ANY_BUILD},
+    {"no_fault", [] { play("5:0:dies", 3); }, true, "rank 1: call 2 done", "0", "lazy", ANY_BUILD},
+    {"dies", [] { play("1:1:dies", 1, SIGKILL); }, true,
+     "rank 0: call 1 waits, no error\nrank 0: aborted", "0", "lazy", ANY_BUILD},
+    {"stops", [] { play("1:2:stops", 2, SIGSTOP); }, true,
+     "rank 0: call 2 waits, no error\nrank 0: aborted", "0", "lazy", ANY_BUILD},
+    {"error", [] { play("1:1:error", 1); }, true, "rank 1: call 1 waits, remote error", "0", "lazy",
+     ANY_BUILD},
+    {"late", [] { play("1:1:late:0.3", 3); }, true, "all ended well", "0", "lazy", ANY_BUILD},
+    {"too_late", [] { play("1:1:late:30", 1, SIGALRM); }, true, "rank 0: call 1 waits, no error",
      "0", "lazy", ANY_BUILD},
-    {"sums_random", sums_random, true, "not the tree's 1, not the same again 1, 0 wrong", "0",
-     "lazy", ANY_BUILD},
-    {"no_fault", [] { play("5:0:dies"); }, true, "rank 1: call 2 done", "0", "lazy", ANY_BUILD},
-    {"dies",
-     [] {
-         play("1:1:dies", {0, SIGKILL});
-     },
-     true, "rank 0: call 1 waits, no error\nrank 0: aborted", "0", "lazy", ANY_BUILD},
-    {"stops",
-     [] {
-         play("1:2:stops", {0, SIGSTOP});
-     },
-     true, "rank 0: call 2 waits, no error\nrank 0: aborted", "0", "lazy", ANY_BUILD},
-    {"error", [] { play("1:1:error"); }, true, "rank 1: call 1 waits, remote error", "0", "lazy",
+    {"no_start", [] { play("1:0:init", -1); }, true, "rank 0: start in progress", "0", "lazy",
      ANY_BUILD},
-    {"late", [] { play("1:1:late:0.3"); }, true, "all ended well", "0", "lazy", ANY_BUILD},
-    {"too_late", [] { play("1:1:late:5"); }, true, "rank 0: call 1 waits, no error", "0", "lazy",
-     ANY_BUILD},
-    {"no_start", [] { play("1:0:init"); }, true, "rank 0: start in progress", "0", "lazy",
-     ANY_BUILD},
-    {"abort_hangs",
-     [] {
-         play("1:1:error,1:0:abort-hangs", {0, SIGALRM});
-     },
-     true, "rank 0: aborted", "0", "lazy", ANY_BUILD},
-    {"unknown_fault", [] { play("1:1:burns"); }, false, "expected rank:call:kind, got 1:1:burns",
+    {"abort_hangs", [] { play("1:1:error,1:0:abort-hangs", 1, SIGALRM); }, true, "rank 0: aborted",
+     "0", "lazy", ANY_BUILD},
+    {"unknown_fault", [] { play("1:1:burns", 3); }, false, "expected rank:call:kind, got 1:1:burns",
      "0", "lazy", ANY_BUILD},
 };
 
