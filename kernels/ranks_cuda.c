@@ -16,11 +16,12 @@
 #if __has_include(<nccl.h>)
 #include <nccl.h>
 
-#define NCCL_CALLS(X)                                                                  \
-    X(ncclGetUniqueId)                                                                 \
-    X(ncclCommInitRankConfig)                                                          \
-    X(ncclCommGetAsyncError) X(ncclGroupStart) X(ncclGroupEnd) X(ncclSend) X(ncclRecv) \
-        X(ncclCommFinalize) X(ncclCommDestroy) X(ncclGetErrorString) X(ncclGetLastError)
+#define NCCL_CALLS(X)                                                             \
+    X(ncclGetUniqueId)                                                            \
+    X(ncclCommInitRankConfig)                                                     \
+    X(ncclCommGetAsyncError)                                                      \
+    X(ncclGroupStart) X(ncclGroupEnd) X(ncclSend) X(ncclRecv) X(ncclCommFinalize) \
+        X(ncclCommDestroy) X(ncclGetErrorString) X(ncclGetLastError)
 
 /* Where they are linked in, as the simulated device's are, those are taken. */
 #pragma weak ncclGetUniqueId

@@ -175,6 +175,29 @@ bool files_sync_folder(const char *folder) {
     return ok;
 }
 
+/* A path becomes that of the folder which it is in. */
+static void to_folder_of(char *path) {
+    char *slash = strrchr(path, '/');
+    if (slash)
+        slash[slash == path] = 0;
+    else
+        strcpy(path, ".");
+}
+
+bool files_sync_path(const char *folder) {
+    char *path = mem_string(folder);
+    bool ok = files_sync_folder(path);
+    while (ok && strcmp(path, ".") != 0 && strcmp(path, "/") != 0) {
+        to_folder_of(path);
+        /* One that may not be opened, or is on another kind of disk, was there before. */
+        ok = files_sync_folder(path) || (errno != EIO && errno != ENOSPC && errno != EDQUOT);
+    }
+    int why = errno;
+    free(path);
+    errno = why;
+    return ok;
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at) {
     (void)st, (void)type, (void)at;
     return remove(path);
@@ -185,13 +208,15 @@ bool files_remove_tree(const char *path) {
     return nftw(path, remove_one, FOLDERS_OPEN, FTW_DEPTH | FTW_PHYS) == 0;
 }
 
-/* The rename itself must reach the disk. */
-static void sync_folder_of(const char *path) {
+/* The rename itself must reach the disk. A folder may be for writing only: then nobody can ask. */
+static bool sync_folder_of(const char *path) {
     char *folder = mem_string(path);
-    char *slash = strrchr(folder, '/');
-    if (slash) slash[slash == folder] = 0;
-    files_sync_folder(slash ? folder : ".");
+    to_folder_of(folder);
+    bool ok = files_sync_folder(folder) || errno == EACCES;
+    int why = errno;
     free(folder);
+    errno = why;
+    return ok;
 }
 
 bool files_commit(OutFile *f, Err *err) {
@@ -202,9 +227,8 @@ bool files_commit(OutFile *f, Err *err) {
     if (fclose(f->stream) != 0 && ok) ok = false, why = errno;
     f->stream = NULL;
     if (ok && f->temporary) {
-        ok = rename(f->temporary, f->path) == 0;
+        ok = rename(f->temporary, f->path) == 0 && sync_folder_of(f->path);
         why = errno;
-        if (ok) sync_folder_of(f->path);
     }
     errno = why;
     if (!ok) files_failed(err, f->path, "write");

@@ -51,6 +51,9 @@ bool files_need_folder(const char *path, const char *holding, Err *err);
  * cannot do it are taken at their word. */
 bool files_sync_folder(const char *folder);
 
+/* The same for a folder and all that it is in: where it is new, they may be too. */
+bool files_sync_path(const char *folder);
+
 bool files_remove_tree(const char *path); /* a file, or a folder with all in it; false with errno */
 char *files_join(const char *folder, const char *name); /* malloc */
 

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -111,6 +112,19 @@ void out_folder_abandon(OutFolder *o) {
     rmdir(o->staging);
     remove_made(o);
     release(o);
+}
+
+static bool sweep_entry(const char *path, const char *other) {
+    const char *slash = strrchr(path, '/');
+    int pid, end = 0;
+    (void)other;
+    if (sscanf(slash, "/tmp.%9d%n", &pid, &end) != 1 || slash[end] || pid <= 0) return true;
+    if (kill(pid, 0) != 0 && errno == ESRCH) files_remove_tree(path);
+    return true;
+}
+
+void out_folder_sweep(const char *folder) {
+    for_each(folder, folder, sweep_entry);
 }
 
 bool out_folder_close(OutFolder *o, bool ok, Err *err) {

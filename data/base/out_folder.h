@@ -19,6 +19,9 @@ bool out_folder_commit(OutFolder *o, Err *err);                    /* frees o, a
 /* Removes what was written, and the folders that out_folder_open made. NULL is allowed. */
 void out_folder_abandon(OutFolder *o);
 
+/* Removes FOLDER/tmp.PID of processes that are no more: they were killed. */
+void out_folder_sweep(const char *folder);
+
 /* The one or the other: returns ok && done. */
 bool out_folder_close(OutFolder *o, bool ok, Err *err);
 

@@ -24,13 +24,16 @@ struct Checkpoints {
     Err err;
     int failed;   /* saves, in a row */
     size_t saved; /* steps at the last save or at the start */
+    size_t whole; /* of the newest checkpoint that is whole; 0: none is */
     double last;  /* clock then */
 };
 
 static void *write_now(void *context) {
     Checkpoints *c = context;
     c->ok = checkpoint_write(&c->now, c->plan.kept.folder, &c->err);
-    if (c->ok) snapshot_prune(c->plan.kept.folder, c->plan.keep);
+    if (!c->ok) return NULL;
+    snapshot_prune(c->plan.kept.folder, c->plan.keep, c->whole, c->now.totals.steps);
+    c->whole = c->now.totals.steps;
     return NULL;
 }
 
@@ -168,7 +171,7 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
     comm_broadcast(c->comm, "totals", &c->now.totals, sizeof c->now.totals);
     if (c->comm) hand_out(c->comm, c->now.params);
     if (!root) params_sync(c->now.params);
-    c->saved = c->now.totals.steps;
+    c->saved = c->whole = c->now.totals.steps;
     return metrics_resume(m, &c->now.totals, c->now.lines, c->now.nlines, err);
 }
 

@@ -99,6 +99,7 @@ typedef struct Scoring {
     Progress bar;
     const Keeping *keep; /* NULL: nothing is kept */
     size_t blocks;       /* done, of all ranks */
+    size_t whole;        /* those that are kept whole */
     double saved;        /* when */
     ScoringWork before;  /* of the process that went before; rank 0's */
 } Scoring;
@@ -234,7 +235,8 @@ static bool save(Scoring *w, Scores *sum, const ScoringWork *work, Err *err) {
                         (json_int_t)p->counted, "fires", (json_int_t)p->fires, "flips",
                         (json_int_t)p->flips);
     bool ok = snapshot_write(&s, w->keep->folder, write_sums, sum, err);
-    if (ok) snapshot_prune(w->keep->folder, 1);
+    if (ok) snapshot_prune(w->keep->folder, 1, w->whole, w->blocks);
+    if (ok) w->whole = w->blocks;
     json_decref(s.state);
     return ok;
 }
@@ -249,7 +251,7 @@ static bool load(Scoring *w, Scores *sum, Err *err) {
         json_unpack(s.state, "{s:I, s:I, s:I, s:I, s:I, s:I}", "truncated", &n[0], "tokens", &n[1],
                     "rows", &n[2], "counted", &n[3], "fires", &n[4], "flips", &n[5]) == 0) {
         *b = (ScoringWork){0, n[0], {n[1], n[2], n[3], n[4], n[5]}};
-        w->blocks = s.step;
+        w->blocks = w->whole = s.step;
         fprintf(stderr, "sails: %s: going on after block %zu\n", w->keep->folder, s.step);
     } else if (w->keep->expected) {
         fprintf(stderr, "sails: %s: nothing to resume; beginning with the first pair\n",

@@ -67,7 +67,7 @@ static bool put_in_place(const char *staging, const char *folder, const char *pa
     if (files_exists(folder) && !files_remove_tree(folder))
         return files_failed(err, folder, "remove");
     return (rename(staging, folder) == 0 || files_failed(err, folder, "write")) &&
-           (files_sync_folder(parent) || files_failed(err, parent, "write"));
+           (files_sync_path(parent) || files_failed(err, parent, "write"));
 }
 
 bool snapshot_write(const Snapshot *s, const char *parent, snapshot_work *fill, void *context,
@@ -143,11 +143,15 @@ void snapshot_sweep(const char *parent) {
     if (d) closedir(d);
 }
 
-void snapshot_prune(const char *parent, int keep) {
+void snapshot_prune(const char *parent, int keep, size_t before, size_t saved) {
     size_t n;
+    int kept = 0;
     long *step = steps_in(parent, &n);
-    for (size_t i = (size_t)keep; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         char name[64];
+        size_t at = (size_t)step[i];
+        bool whole = at <= before || at == saved;
+        if (whole && kept++ < keep) continue;
         snprintf(name, sizeof name, "step-%08ld", step[i]);
         remove_folder(parent, name);
     }

@@ -27,7 +27,8 @@ typedef struct Snapshot {
 /* Writes or reads the work's own files in a folder. */
 typedef bool snapshot_work(void *context, const char *folder, Err *err);
 
-/* A failure leaves nothing behind. */
+/* A failure leaves nothing unfinished behind; when only the last fsync has failed, the folder is
+ * there. */
 bool snapshot_write(const Snapshot *s, const char *parent, snapshot_work *fill, void *context,
                     Err *err);
 
@@ -43,7 +44,8 @@ size_t snapshot_count(const char *parent);
 /* Removes what was not finished, or not wholly removed. */
 void snapshot_sweep(const char *parent);
 
-/* After a save: leaves the newest `keep`, and sweeps. */
-void snapshot_prune(const char *parent, int keep);
+/* After a save of step `saved`: leaves the newest `keep`, and sweeps. Step `before` is the last
+ * that was known to be whole: what is newer was passed over, or failed, and is none to keep. */
+void snapshot_prune(const char *parent, int keep, size_t before, size_t saved);
 
 #endif

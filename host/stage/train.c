@@ -358,6 +358,7 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
 static bool train_and_save(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
                            const char *base_model, Err *err) {
     OutFolder *out;
+    if (t->checkpoints && t->checkpoints->resume) out_folder_sweep(folder);
     if (!out_folder_open(&out, folder, err)) return false;
     char *metrics = files_join(out_folder_path(out), "metrics.jsonl");
     t->metrics_path = metrics;
