@@ -16,25 +16,18 @@
 #if __has_include(<nccl.h>)
 #include <nccl.h>
 
-#define NCCL_CALLS(X)                                                             \
-    X(ncclGetUniqueId)                                                            \
-    X(ncclCommInitRankConfig)                                                     \
-    X(ncclCommGetAsyncError)                                                      \
-    X(ncclGroupStart) X(ncclGroupEnd) X(ncclSend) X(ncclRecv) X(ncclCommFinalize) \
-        X(ncclCommDestroy) X(ncclGetErrorString) X(ncclGetLastError)
+/* clang-format off */
+#define NCCL_CALLS(X) \
+    X(ncclGetUniqueId) X(ncclCommInitRankConfig) X(ncclCommGetAsyncError) X(ncclGroupStart) \
+    X(ncclGroupEnd) X(ncclSend) X(ncclRecv) X(ncclCommFinalize) X(ncclCommDestroy) \
+    X(ncclGetErrorString) X(ncclGetLastError)
+/* clang-format on */
 
 /* Where they are linked in, as the simulated device's are, those are taken. */
-#pragma weak ncclGetUniqueId
-#pragma weak ncclCommInitRankConfig
-#pragma weak ncclCommGetAsyncError
-#pragma weak ncclGroupStart
-#pragma weak ncclGroupEnd
-#pragma weak ncclSend
-#pragma weak ncclRecv
-#pragma weak ncclCommFinalize
-#pragma weak ncclCommDestroy
-#pragma weak ncclGetErrorString
-#pragma weak ncclGetLastError
+#define PRAGMA(words) _Pragma(#words)
+#define X(name) PRAGMA(weak name)
+NCCL_CALLS(X)
+#undef X
 
 typedef struct Nccl {
 #define X(name) __typeof__(&name) name;
