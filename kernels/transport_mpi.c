@@ -10,6 +10,7 @@ enum { PIECE = 1 << 30, TAG = 1 }; /* MPI counts in int: more bytes go in severa
 
 static MPI_Comm world; /* our own, so that no other library's messages meet ours */
 static MPI_Request *request;
+static MPI_Status *status; /* as many; read by nobody */
 static int requests, capacity;
 static int failure = MPI_SUCCESS; /* the first one's code */
 
@@ -40,7 +41,8 @@ static MPI_Request *next_request(void) {
     if (requests == capacity) {
         capacity = capacity ? 2 * capacity : 64;
         request = realloc(request, (size_t)capacity * sizeof *request);
-        if (!request) MPI_Abort(MPI_COMM_WORLD, 1);
+        status = realloc(status, (size_t)capacity * sizeof *status);
+        if (!request || !status) MPI_Abort(MPI_COMM_WORLD, 1);
     }
     request[requests] = MPI_REQUEST_NULL;
     return &request[requests++];
@@ -67,7 +69,7 @@ static void mpi_move(const Move *move, int n) {
 
 static enum TransportState mpi_poll(void) {
     int done = 0;
-    note(MPI_Testall(requests, request, &done, MPI_STATUSES_IGNORE));
+    note(MPI_Testall(requests, request, &done, status));
     if (failure != MPI_SUCCESS) return TRANSPORT_FAILED;
     if (done) requests = 0;
     return done ? TRANSPORT_DONE : TRANSPORT_BUSY;
@@ -85,8 +87,8 @@ static void mpi_abort(int code) {
 }
 
 static void mpi_close(void) {
-    free(request);
-    request = NULL, capacity = 0;
+    free(request), free(status);
+    request = NULL, status = NULL, capacity = 0;
     MPI_Comm_free(&world);
     MPI_Finalize();
 }
@@ -96,6 +98,8 @@ static const char *mpi_library(void) {
     int n;
     MPI_Get_library_version(text, &n);
     text[strcspn(text, ",\n")] = 0;
+    for (char *p = text; *p; p++)
+        if (*p == '\t') *p = ' ';
     return text;
 }
 
