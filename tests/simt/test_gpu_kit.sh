@@ -118,6 +118,8 @@ verdicts() {
         '^[|] ops [|] no time left [|] 0 [|]  [|]$'
     ended
     checked 2 --lines nonsense
+    SIMT_GPUS=2 checked 0 --lines ranks --limit 120
+    says '^[|] ranks [|] ok .* two ranks: the bytes of one'
     sanitizers
     fake_sails
     checked 0 --lines ops --limit 60
@@ -138,9 +140,9 @@ sanitizers() {
 lines() {
     fake_tools
     PATH=$work/tools:$PATH PYTHON=$work/tools/python checked 0 --tests embed,rope,loss --limit 900 \
-        --seconds 1700 --lines doctor,tests,logits,lora,planted,ops,models,step,peers,memcheck,\
+        --seconds 1700 --lines doctor,tests,logits,lora,planted,ops,models,step,ranks,peers,memcheck,\
 racecheck,initcheck,ncu
-    says '^13 lines .* 13 ok, 0 RED, 0 cut, ' '^[|] doctor [|] ok .* matmul is right' \
+    says '^14 lines .* 13 ok, 0 RED, 0 cut, 1 not run' '^[|] ranks [|] not run .* one card' '^[|] doctor [|] ok .* matmul is right' \
         '^[|] planted [|] ok .* 8 losses; off by ' '^[|] sae_stats [|] 16x' '^[|] attn_fwd [|] 1 in ' \
         '^[|] step [|] [0-9.]+ [|] [0-9.]+ [|] [0-9.]+ [|]' '^[|] (hh|full) [|] sails [|] [1-9]' \
         '^[|] (hh|full) [|] peft [|] 100 [|]' '^[|] ncu [|] ok .* 5 of 5 ops profiled'

@@ -31,6 +31,7 @@ LINES=(
     'ops         60 every op at 9B shapes, and products of a whole pack'
     'models      75 random ones at 9B width, 4 and 8 layers, for the next two'
     'step        60 training steps at 9B width, 4 and 8 layers'
+    'ranks       60 two cards: the bytes of one, and what they cost each other'
     'peers       90 the same by transformers + PEFT'
     'memcheck    60 compute-sanitizer on the tests of ops: addresses'
     'racecheck   60 compute-sanitizer on the tests of ops: races in shared memory'

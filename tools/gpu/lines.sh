@@ -269,6 +269,40 @@ line_step() {
     return $status
 }
 
+# on_ranks N COMMAND...: by the MPI of this machine, for which the plug-in is built where that can be.
+on_ranks() {
+    local n=$1
+    shift
+    [ -e "$WORK/libsails_mpi.so" ] || ! tool mpicc >/dev/null ||
+        mpicc -O2 -shared -fPIC -I "$KIT/share/sails" -o "$WORK/libsails_mpi.so" \
+            "$KIT/share/sails/kernels/transport_mpi.c" || return
+    [ ! -e "$WORK/libsails_mpi.so" ] || export SAILS_MPI_PLUGIN=$WORK/libsails_mpi.so
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --bind-to none -np "$n" "$@"
+}
+
+line_ranks() {
+    local n small=(--init lora --device cuda --dtype f32 --max-length 256 --pack-tokens 256)
+    [ -z "$BRIEF" ] || small+=(--limit 12 --steps 2 --batch 6 --rank 2)
+    [ "$BRIEF" ] || small+=(--steps 4 --batch 16)
+    n=${SIMT_GPUS:-$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')}
+    [ "$n" -ge 2 ] || lacks 'one card'
+    tool mpirun >/dev/null || lacks 'no mpirun'
+    world || return
+    small+=(--model "$WORK/world/model" --data "$WORK/world/pairs.jsonl")
+    "$SAILS" train "${small[@]}" --out "$WORK/on1" || return
+    on_ranks 2 "$SAILS" train "${small[@]}" --out "$WORK/on2" || return
+    cmp "$WORK/on1/adapter_model.safetensors" "$WORK/on2/adapter_model.safetensors" || return
+    if [ -d "$WORK/4" ] && [ -z "$BRIEF" ]; then
+        documents hh
+        on_ranks 2 "$SAILS" bench --step --device cuda --dtype bf16 --model "$WORK/4" \
+            --data "$WORK/hh.jsonl" --batch 204 --max-length 160 --pack-tokens 8160 |
+            tee "$OUT/step-ranks" | grep -E 'of work|by the formula'
+        echo "the bytes of one; $(grep 'of work' "$OUT/step-ranks")"
+    else
+        echo 'two ranks: the bytes of one'
+    fi
+}
+
 line_peers() {
     need_python torch transformers peft safetensors
     [ -d "$WORK/8" ] || lacks 'no models of 9B width'
