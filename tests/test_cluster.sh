@@ -101,6 +101,7 @@ expect "node.sh" $? 0
 same "node.sh" node
 unset CORES
 
+: >log # or the words of the run before are taken for this one's
 RANKS=2 "$cluster/node.sh" "${train[@]}" --resume --out stopped >log 2>&1 &
 pid=$!
 step5 $pid
@@ -112,6 +113,7 @@ grep -q 'stopped by SIGUSR1' log || fail "TERM to node.sh: $(tail -n 3 log)"
 
 # Again while it is stopped: from there to the end, over a second stop.
 : >log
+: >log # or the words of the run before are taken for this one's
 RANKS=2 "$cluster/until_done.sh" "$cluster/node.sh" "${train[@]}" --resume --out stopped >log 2>&1 &
 pid=$!
 until grep -q 'step [1-9][0-9]*/' log || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
@@ -142,6 +144,7 @@ printf '%s\n' '#!/bin/bash' 'trap "exit 7" TERM' 'echo >>starts' \
     '[ "$(wc -l <starts)" -eq 1 ] || exit 0' 'while :; do sleep 0.05; done' >waits
 chmod +x waits
 : >starts
+: >log # or the words of the run before are taken for this one's
 "$cluster/until_done.sh" ./waits >log 2>&1 &
 pid=$!
 until [ -s starts ]; do sleep 0.02; done
@@ -170,6 +173,7 @@ MPIRUN_OPTIONS='--oversubscribe --bind-to core:overload-allowed'
 job() { # SCRIPT: starts it as the batch script; its process id in `pid`
     : >log
     rm -f requeued
+: >log # or the words of the run before are taken for this one's
     PATH=$work/played:$PATH bash "$cluster/$1" "${train[@]}" --resume --out "$1.run" >log 2>&1 &
     pid=$!
 }

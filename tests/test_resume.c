@@ -34,12 +34,22 @@ static Program start_on(int ranks, const char *line) {
     return ranks > 1 ? ranks_start(ranks, ours) : program_start(line, NULL);
 }
 
+/* Ranks whose mpirun was killed live on for a moment, and write: what comes next waits for them. */
+static void wait_for_ranks(void) {
+    static const char alone[] =
+        "while for p in /proc/[0-9]*; do [ \"$(readlink $p/cwd)\" = \"$PWD\" ] && "
+        "[ \"$(readlink $p/exe)\" = \"$(realpath $SAILS)\" ] && break; done; do sleep 0.05; done";
+    CHECK(system(alone) == 0, "%s", alone);
+}
+
 /* Starts a command and sends a signal after so many milliseconds; how it ended. */
 static Ended signalled(int ranks, const char *line, int ms, int number) {
     Program p = start_on(ranks, line);
     for (int i = 0; i < ms && !program_ended(&p); i++) usleep(1000);
     kill(p.pid, number);
-    return program_end(&p);
+    Ended e = program_end(&p);
+    if (ranks > 1 && number == SIGKILL) wait_for_ranks();
+    return e;
 }
 
 /* Was it stopped, or killed, or hit before it had a handler? */
@@ -73,13 +83,14 @@ static void test_score(void) {
     program_must(SCORE "--out whole");
     int stopped = stop_and_go(SCORE "--resume --out out", "out", "whole", SIGUSR1);
     EXPECT(stopped > 0, "no score was stopped");
-    stop_and_go(SCORE "--resume --out out", "out", "whole", SIGKILL);
+    if (!test_brief()) stop_and_go(SCORE "--resume --out out", "out", "whole", SIGKILL);
 }
 
 static void test_generate(void) {
     program_must(GENERATE "--out replies");
     int stopped = stop_and_go(GENERATE "--resume --out out", "out", "replies", SIGTERM);
     EXPECT(stopped > 0, "no generate was stopped");
+    if (test_brief()) return;
     stopped = stop_and_go(GENERATE "--resume --out out", "out", "replies", SIGKILL);
     EXPECT(stopped > 1, "no generate was killed");
 }
@@ -129,7 +140,6 @@ static void test_align(int number) {
         expect_same("align", path[0], path[1]);
     }
     EXPECT(!files_exists("run/unfinished"), "run/unfinished is left");
-    if (files_exists("run/unfinished")) system("find run/unfinished >&2");
 }
 
 int main(void) {
@@ -142,8 +152,8 @@ int main(void) {
     test_other_run();
     write_recipe();
     program_must("align recipe.yaml --out straight");
-    test_align(SIGUSR1);
     test_align(SIGKILL);
+    if (!test_brief()) test_align(SIGUSR1);
     world_remove();
     return test_done("resume");
 }
