@@ -23,7 +23,10 @@
  *   - at the end of the process a group that is open, a communicator that is not destroyed.
  * A rank that has reported makes the others end, too. One that is gone leaves them waiting.
  *
- * Calls of a communicator run one after the other, as in NCCL, whatever their streams.
+ * Calls of a communicator run one after the other, as in NCCL, whatever their streams. What it
+ * cannot see: messages of two communicators in another order, unless they wait for each other; host
+ * code that touches device memory between a rank's coming to a call and the call's end. It does not
+ * know Split, Shrink, Revoke, registered memory, dynamic reductions, and more than 16 ranks.
  *
  * Environment: SIMT_NCCL_POLLS=n: up to n times (3) a call on a communicator that does not block is
  * still in progress, by SIMT_SEED. SIMT_NCCL_SUMS=rotated (default) | random: nccl_sums.cc.

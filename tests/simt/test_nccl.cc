@@ -173,24 +173,24 @@ static void event(bool waits) {
     end(c);
 }
 
-/* A group of calls on two streams runs when both have come, and both go on after it. */
-static void two_streams() {
+/* A group of calls on two streams begins when both have come, and both go on after it. */
+static void two_streams(bool read_in_second) {
     ncclComm_t c = begin(0);
     cudaStream_t first = stream, second;
     cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking);
     float *a = values(rank, 1, 4), *b = fresh<float>(4);
     float *from_a = fresh<float>(4 * ranks), *from_b = fresh<float>(4 * ranks);
-    stream = second;
-    cudaMemcpyAsync(b, a, 16, cudaMemcpyDeviceToDevice,
-                    first); /* in the first, sent in the second */
+    cudaStreamSynchronize(first);
+    cudaMemcpyAsync(b, a, 16, cudaMemcpyDeviceToDevice, second);
     ncclGroupStart();
     ncclAllGather(a, from_a, 4, ncclFloat32, c, first);
     ncclAllGather(b, from_b, 4, ncclFloat32, c, second);
     expect(c, ncclGroupEnd());
-    std::vector<float> got = read(from_a, 4 * ranks); /* of the first, read in the second */
-    for (int r = 0; r < ranks; r++) compare(got, 4 * r, r, 1, 4);
-    got = read(from_b, 4 * ranks);
-    for (int r = 0; r < ranks; r++) compare(got, 4 * r, r, 1, 4);
+    if (read_in_second) stream = second;
+    for (const float *from : {from_a, from_b}) {
+        std::vector<float> got = read(from, 4 * ranks);
+        for (int r = 0; r < ranks; r++) compare(got, 4 * r, r, 1, 4);
+    }
     end(c);
     stream = first;
     printf("%d wrong\n", wrong);
@@ -213,6 +213,18 @@ static void asking() {
     compare(read(all, 4 * ranks), 4 * (ranks - 1), ranks - 1, 0, 4);
     end(c);
     printf("at once %d, %d wrong\n", at_once, wrong);
+    if (wrong) exit(1);
+}
+
+/* Ranks that wait for one that is slow do not wait for each other. */
+static void slow_rank() {
+    enum { SLOW = 900000 }; /* microseconds */
+    ncclComm_t c = begin(0);
+    float *x = values(rank, 0, 4), *all = fresh<float>(4 * ranks);
+    if (rank == ranks - 1) usleep(SLOW);
+    expect(c, ncclAllGather(x, all, 4, ncclFloat32, c, stream));
+    compare(read(all, 4 * ranks), 4, 1, 0, 4);
+    end(c);
     if (wrong) exit(1);
 }
 
@@ -330,10 +342,13 @@ static const Case cases[] = {
      ANY_BUILD},
     {"missing_event", [] { as_ranks(2, [] { event(false); }); }, true, "8 NaN\n8 NaN\nall", "0",
      "lazy", ANY_BUILD},
-    {"two_streams", [] { as_ranks(2, two_streams); }, true, "all ended well", "0", "lazy",
-     ANY_BUILD},
+    {"two_streams_first", [] { as_ranks(2, [] { two_streams(false); }); }, true, "all ended well",
+     "0", "lazy", ANY_BUILD},
+    {"two_streams_second", [] { as_ranks(2, [] { two_streams(true); }); }, true, "all ended well",
+     "0", "lazy", ANY_BUILD},
     {"asking", [] { as_ranks(2, asking); }, true, "at once 0, 0 wrong\nall ended well", "0", "lazy",
      ANY_BUILD},
+    {"slow_rank", [] { as_ranks(3, slow_rank); }, true, "all ended well", "0", "lazy", ANY_BUILD},
     {"sums", [] { as_ranks(4, sums); }, true,
      "not the tree's 1, not rotated 0, not the same again 0, 0 wrong", "0", "lazy", ANY_BUILD},
     {"sums_random", sums_random, true,
