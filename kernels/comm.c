@@ -12,7 +12,11 @@
 #include "kernels/device.h"
 #include "kernels/op_scope.h"
 
-enum { BLOCK = 64, START_SECONDS = 600, RANK_FAILED = 5 /* EXIT_RANK, err.h */ };
+enum {
+    BLOCK = 64,
+    START_SECONDS = 1800 /* models are read, and hashed */,
+    RANK_FAILED = 5 /* EXIT_RANK, err.h */
+};
 
 static void find_machines(Comm *c);
 
@@ -281,11 +285,17 @@ const char *comm_join(Comm *c, Exec *ex) {
     if (*why) return why;
     comm_broadcast(c, "id of the devices' job", id, sizeof id);
     DeviceJob job = {c->seat.rank, c->seat.size, on_wait, give_up, on_landed, c};
-    return ex->device->join(ex, id, &job);
+    begin(c, COMM_DEVICES, "", 0);
+    failed = ex->device->join(ex, id, &job);
+    end(c);
+    return failed;
 }
 
 void comm_part_devices(Comm *c, Exec *ex) {
-    if (c && ex->device->join) ex->device->part(ex);
+    if (!c || !ex->device->join) return;
+    begin_on_hosts(c, COMM_DEVICES, "", 0);
+    ex->device->part(ex);
+    end(c);
 }
 
 /* Meets the others first, where the device does not by itself. Parts of parts differ in size from

@@ -103,13 +103,14 @@ void comm_part_devices(Comm *c, Exec *ex);
 /* -------------------------------------------------------------------------- who watches -- */
 
 /* X(value, word): what a call does. */
-#define COMM_OPS(X)                  \
-    X(COMM_BARRIER, "barrier")       \
-    X(COMM_SHARE, "share")           \
-    X(COMM_BROADCAST, "broadcast")   \
-    X(COMM_COLLECT, "collect")       \
-    X(COMM_EXCHANGE, "exchange")     \
-    X(COMM_ALL_GATHER, "all-gather") \
+#define COMM_OPS(X)                       \
+    X(COMM_BARRIER, "barrier")            \
+    X(COMM_SHARE, "share")                \
+    X(COMM_BROADCAST, "broadcast")        \
+    X(COMM_COLLECT, "collect")            \
+    X(COMM_EXCHANGE, "exchange")          \
+    X(COMM_ALL_GATHER, "all-gather")      \
+    X(COMM_DEVICES, "meeting of devices") \
     X(COMM_CLOSE, "end")
 enum CommOp { COMM_OPS(CHOICE_ENUM) };
 

@@ -60,13 +60,19 @@ static const Transport *load_mpi(void) {
     return t;
 }
 
-/* For tests: this machine as several, of so many ranks each. */
+/* For tests: this machine as several, of so many ranks in a row each; or, below 0, as so many, to
+ * which the ranks are dealt in turn. */
 static void pretend_machines(TransportSeat *s) {
-    int each = number("SAILS_MACHINE_RANKS");
-    if (each <= 0 || each >= s->size) return;
-    s->local_rank = s->rank % each;
-    s->leader = s->rank - s->local_rank;
-    s->local_size = s->size - s->leader < each ? s->size - s->leader : each;
+    int each = number("SAILS_MACHINE_RANKS"), machines = -each;
+    if (each > 0 && each < s->size) {
+        s->local_rank = s->rank % each;
+        s->leader = s->rank - s->local_rank;
+        s->local_size = s->size - s->leader < each ? s->size - s->leader : each;
+    } else if (machines > 1 && machines <= s->size) {
+        s->leader = s->rank % machines;
+        s->local_rank = s->rank / machines;
+        s->local_size = (s->size - s->leader + machines - 1) / machines;
+    }
 }
 
 const char *comm_open(Comm **c) {

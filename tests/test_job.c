@@ -130,11 +130,17 @@ static void test_causes(void) {
 /* Each rank as if on a machine of its own. */
 static void test_machines(void) {
     setenv("SAILS_MACHINE_RANKS", "1", 1); /* rank 0 hears of the others through its link */
-    test_cause(3, "none", EXIT_DONE, "");
+    test_cause(3, "all", EXIT_INPUT, "sails: a failure of all ranks");
+    test_cause(3, "busy", EXIT_DONE, "");
+    test_cause(3, "failed", EXIT_NUMBERS, "sails: rank 1: step 3: loss nan");
     test_cause(3, "stopped", EXIT_RANK, "rank 1 (");
     test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "branch", EXIT_RANK, "sails: mismatched: rank ");
     test_cause(3, "killed", 128 + SIGKILL, "sails: gone: the machine of rank 1 (");
+    setenv("SAILS_MACHINE_RANKS", "-2", 1); /* two machines, ranks 0 and 2 on the first */
+    test_cause(4, "busy", EXIT_DONE, "");
+    test_cause(4, "all", EXIT_INPUT, "sails: a failure of all ranks");
+    test_cause(4, "late", EXIT_RANK, "sails: missing: rank 1 (");
     unsetenv("SAILS_MACHINE_RANKS");
 }
 

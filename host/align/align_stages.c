@@ -122,6 +122,7 @@ static bool key_saes(Align *w, Stage *st, Err *err) {
 enum Needs { NEEDS_NOTHING, NEEDS_MODEL };
 static bool begin(Align *w, Stage *st, const char *const *outputs, enum Needs needs, bool *kept,
                   Err *err) {
+    comm_phase(w->r.ex.comm, "between stages", 0, 3 * RANKS_APART); /* rank 0 hashes and writes */
     Wish wish = wish_share(w->r.ex.comm, (Wish){.signal = interrupt_requested()});
     if (wish.signal) return wish_stop(&wish, "between two stages", "the same command", err);
     *kept = stage_done(st, &w->run, outputs);

@@ -82,9 +82,11 @@ static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     Comm *comm = r->ex.comm;
     bool root = comm_root(comm);
     bool opened = agree_root(comm, !root || json_lines_open(&w.out, s->logprob.out, err), err);
-    bool ok = opened && nll_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),
-                                 s->run.json ? NULL : "logprob", write_doc, &w, err);
+    bool measured = opened && nll_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),
+                                       s->run.json ? NULL : "logprob", write_doc, &w, err);
+    bool ok = measured;
     if (opened && root) ok = json_lines_close(&w.out, ok, err);
+    ok = measured && agree_root(comm, ok, err);
     if (ok && root && *s->logprob.out) report(d, &w, s);
     for (size_t i = 0; i < d->n; i++) free(w.target[i]);
     free(w.target);

@@ -6,6 +6,15 @@
 #include "data/base/mem.h"
 #include "data/base/sha256.h"
 
+static bool failed;
+
+bool agree_failed(void) {
+    return failed;
+}
+void agree_to_fail(void) {
+    failed = true;
+}
+
 bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum ExitCode code,
                 Err *err) {
     enum { DIGEST = 32 };
@@ -19,6 +28,7 @@ bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum Exi
     comm_share(c, "digests", digest, DIGEST);
     while (r < ranks && memcmp(digest, digest + r * DIGEST, DIGEST) == 0) r++;
     free(digest);
+    if (r < ranks) failed = true;
     return r == ranks || err_set(err, code, "%s differs between ranks 0 and %d", what, r);
 }
 
@@ -30,6 +40,6 @@ bool agree_root(Comm *c, bool ok, Err *err) {
     if (!c) return ok;
     if (!ok) word.err = *err;
     comm_broadcast(c, "outcome of rank 0", &word, sizeof word);
-    if (!word.ok) *err = word.err;
+    if (!word.ok) *err = word.err, failed = true;
     return word.ok;
 }

@@ -13,6 +13,10 @@ enum { RANKS_APART = 600 };
 bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum ExitCode code,
                 Err *err);
 
+/* Was a failure all ranks'? True once one of the calls here, or wish_stop, has failed. */
+bool agree_failed(void);
+void agree_to_fail(void);
+
 /* What rank 0 alone has tried to do: its outcome, and its err on failure, become every rank's. The
  * others pass true. */
 bool agree_root(Comm *c, bool ok, Err *err);

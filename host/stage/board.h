@@ -51,6 +51,7 @@ typedef struct Board {
     atomic_flag taken;
     char verdict[sizeof((Err *)0)->text];
     _Atomic int code;
+    _Atomic bool together; /* all ranks have failed alike, and meet to end */
     int size;
     BoardSeat seat[]; /* (size) */
 } Board;

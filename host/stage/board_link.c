@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -15,13 +17,13 @@
 #include "data/base/mem.h"
 #include "host/cli/print.h"
 
-enum { TOKEN = 16, CONNECT_SECONDS = 10 };
+enum { TOKEN = 16, ADDRESSES = 8, CONNECT_SECONDS = 5, TOGETHER = -1 /* in place of a code */ };
 static const double PERIOD = 0.1;
 
 /* Where rank 0 listens, and what shows that a connection comes from this job. */
 typedef struct Meeting {
-    char host[64];
-    int port; /* 0: it cannot listen */
+    char host[ADDRESSES][64]; /* its name, then its addresses; "": no more */
+    int port;                 /* 0: it cannot listen */
     unsigned char token[TOKEN];
 } Meeting;
 
@@ -58,9 +60,9 @@ typedef struct Peer {
 struct BoardLink {
     Board *board;
     Meeting meeting;
-    int rank, local_size;
-    int listener; /* of rank 0 */
-    Peer *peer;   /* (npeer) rank 0: all machines; another: rank 0 */
+    int rank, *leader; /* (size) of each rank's machine */
+    int listener;      /* of rank 0 */
+    Peer *peer;        /* (npeer) rank 0: all machines; another: rank 0 */
     int npeer, room;
     uint64_t *sent; /* (size) calls of each seat that rank 0 knows of */
     double last;    /* when seats were sent */
@@ -101,27 +103,50 @@ static int listen_at(int *port) {
     return fd;
 }
 
-/* -1: rank 0 cannot be reached there. */
+static int connect_one(const struct addrinfo *a) {
+    int fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol), error = 0;
+    socklen_t n = sizeof error;
+    if (fd < 0) return -1;
+    set_up(fd);
+    struct pollfd wait = {.fd = fd, .events = POLLOUT};
+    bool ok = connect(fd, a->ai_addr, a->ai_addrlen) == 0 ||
+              (errno == EINPROGRESS && poll(&wait, 1, 1000 * CONNECT_SECONDS) == 1 &&
+               getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0);
+    if (ok) return fd;
+    close(fd);
+    return -1;
+}
+
+/* -1: rank 0 cannot be reached at any of its addresses. */
 static int connect_to(const Meeting *m) {
     char port[16];
-    struct addrinfo *found, hints = {.ai_socktype = SOCK_STREAM};
     int fd = -1;
     snprintf(port, sizeof port, "%d", m->port);
-    if (m->port == 0 || getaddrinfo(m->host, port, &hints, &found) != 0) return -1;
-    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
-        if (fd < 0) continue;
-        set_up(fd);
-        struct pollfd wait = {.fd = fd, .events = POLLOUT};
-        int error = 0;
-        socklen_t n = sizeof error;
-        bool ok = connect(fd, a->ai_addr, a->ai_addrlen) == 0 ||
-                  (errno == EINPROGRESS && poll(&wait, 1, 1000 * CONNECT_SECONDS) == 1 &&
-                   getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0);
-        if (!ok) close(fd), fd = -1;
+    for (int i = 0; i < ADDRESSES && *m->host[i] && m->port && fd < 0; i++) {
+        struct addrinfo *found, hints = {.ai_socktype = SOCK_STREAM};
+        if (getaddrinfo(m->host[i], port, &hints, &found) != 0) continue;
+        for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) fd = connect_one(a);
+        freeaddrinfo(found);
     }
-    freeaddrinfo(found);
     return fd;
+}
+
+/* The name may mean nothing, or another machine, elsewhere. */
+static void own_addresses(Meeting *m) {
+    struct ifaddrs *all = NULL;
+    int n = 1;
+    gethostname(m->host[0], sizeof m->host[0] - 1);
+    if (getifaddrs(&all) != 0) return;
+    for (struct ifaddrs *a = all; a && n < ADDRESSES; a = a->ifa_next) {
+        int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
+        socklen_t size =
+            family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+        if ((family != AF_INET && family != AF_INET6) || a->ifa_flags & IFF_LOOPBACK) continue;
+        if (getnameinfo(a->ifa_addr, size, m->host[n], sizeof m->host[n], NULL, 0,
+                        NI_NUMERICHOST) == 0)
+            n++;
+    }
+    freeifaddrs(all);
 }
 
 /* A frame is sent whole or the peer is given up: what it lacks it would wait for. */
@@ -174,7 +199,8 @@ static void fill(SeatFrame *f, const BoardLink *l, int rank) {
 
 static void send_seats(BoardLink *l) {
     SeatFrame *f = mem_array(1, sizeof *f);
-    for (int r = l->rank; r < l->rank + l->local_size; r++) {
+    for (int r = 0; r < l->board->size; r++) {
+        if (l->leader[r] != l->rank) continue;
         fill(f, l, r);
         put(&l->peer[0], f, sizeof *f);
         l->sent[r] = f->ended; /* those that have not ended are told again */
@@ -183,6 +209,8 @@ static void send_seats(BoardLink *l) {
 }
 
 static void obey(Board *b, const Verdict *v) {
+    if (v->code == TOGETHER) atomic_store(&b->together, true);
+    if (v->code == TOGETHER) return;
     if (!v->code || atomic_flag_test_and_set(&b->taken)) return;
     memcpy(b->verdict, v->text, sizeof b->verdict);
     atomic_store(&b->code, v->code);
@@ -199,6 +227,7 @@ static void take_seat(BoardLink *l, const Peer *p) {
     if (f.rank <= 0 || f.rank >= l->board->size || f.ncall < 0 || f.ncall > BOARD_TOLD) return;
     BoardSeat *s = &l->board->seat[f.rank];
     double now = clock_seconds();
+    if (l->leader[f.rank] == l->rank) return; /* its own seat is here */
     s->remote = true;
     s->heard = now;
     s->pid = f.pid, s->code = f.code;
@@ -221,11 +250,15 @@ static void accept_peers(BoardLink *l) {
     int fd;
     while ((fd = accept(l->listener, NULL, NULL)) >= 0) {
         set_up(fd);
-        if (l->npeer == l->room) {
+        int i = 0; /* one that never greeted and has gone leaves its place */
+        while (i < l->npeer && (l->peer[i].greeted || !l->peer[i].gone)) i++;
+        if (i == l->room) {
             close(fd); /* more than there are machines: not ours */
             continue;
         }
-        l->peer[l->npeer++] = (Peer){.fd = fd, .leader = -1};
+        if (i < l->npeer) close(l->peer[i].fd);
+        if (i == l->npeer) l->npeer++;
+        l->peer[i] = (Peer){.fd = fd, .leader = -1};
     }
 }
 
@@ -247,15 +280,18 @@ static int look_at_machines(BoardLink *l) {
         if (p->gone) continue;
         hear(l, p);
         int state = p->leader > 0 ? atomic_load(&l->board->seat[p->leader].state) : SEAT_DONE;
-        bool ends = atomic_load(&l->board->code) != 0;
+        bool ends =
+            atomic_load(&l->board->code) != 0 || atomic_load(&l->board->seat[0].state) == SEAT_DONE;
         if (p->gone && p->greeted && state == SEAT_WORKING && !ends) return p->leader;
     }
     return -1;
 }
 
 static bool much_to_tell(const BoardLink *l) {
-    for (int r = l->rank; r < l->rank + l->local_size; r++)
-        if (atomic_load(&l->board->seat[r].begun) - l->sent[r] > BOARD_TOLD / 2) return true;
+    for (int r = 0; r < l->board->size; r++)
+        if (l->leader[r] == l->rank &&
+            atomic_load(&l->board->seat[r].begun) - l->sent[r] > BOARD_TOLD / 2)
+            return true;
     return false;
 }
 
@@ -291,6 +327,14 @@ void board_link_tell(BoardLink *l, int code) {
     free(f);
 }
 
+void board_link_together(BoardLink *l) {
+    board_link_tell(l, TOGETHER);
+}
+
+void board_link_last(BoardLink *l) {
+    if (l && l->rank > 0 && !l->peer[0].gone) send_seats(l);
+}
+
 int board_link_look(BoardLink *l) {
     if (!l) return -1;
     return l->rank == 0 ? look_at_machines(l) : look_at_root(l);
@@ -304,7 +348,7 @@ static void meet(BoardLink *l, Comm *c) {
         FILE *f = fopen("/dev/urandom", "r");
         if (!f || fread(m->token, 1, TOKEN, f) != TOKEN) memset(m->token, 0, TOKEN);
         if (f) fclose(f);
-        gethostname(m->host, sizeof m->host - 1);
+        own_addresses(m);
         l->listener = listen_at(&m->port);
     }
     comm_broadcast(c, "where rank 0 listens", m, sizeof *m);
@@ -321,27 +365,22 @@ static void call_root(BoardLink *l) {
         fprintf(stderr,
                 "sails: rank %d does not reach rank 0's watchdog at %s, port %d: its machine is "
                 "watched by itself\n",
-                l->rank, l->meeting.host, l->meeting.port);
+                l->rank, l->meeting.host[0], l->meeting.port);
     put(&l->peer[0], &hello, sizeof hello);
 }
 
 BoardLink *board_link_open(Board *b, Comm *c) {
     TransportSeat seat = comm_seat(c);
     BoardLink *l = mem_array(1, sizeof *l);
-    *l = (BoardLink){.board = b,
-                     .rank = seat.rank,
-                     .local_size = seat.local_size,
-                     .room = seat.size,
-                     .listener = -1};
+    *l = (BoardLink){.board = b, .rank = seat.rank, .room = seat.size, .listener = -1};
     l->peer = mem_array((size_t)seat.size, sizeof *l->peer);
     l->sent = mem_array((size_t)seat.size, sizeof *l->sent);
     meet(l, c);
     bool alone = true; /* on one machine */
-    int *leader = mem_array((size_t)seat.size, sizeof *leader);
-    leader[seat.rank] = seat.leader;
-    comm_share(c, "first ranks of machines", leader, sizeof *leader);
-    for (int r = 0; r < seat.size; r++) alone = alone && leader[r] == 0;
-    free(leader);
+    l->leader = mem_array((size_t)seat.size, sizeof *l->leader);
+    l->leader[seat.rank] = seat.leader;
+    comm_share(c, "first ranks of machines", l->leader, sizeof *l->leader);
+    for (int r = 0; r < seat.size; r++) alone = alone && l->leader[r] == 0;
     if (alone || seat.rank != seat.leader) {
         board_link_close(l);
         return NULL;
@@ -355,6 +394,7 @@ void board_link_close(BoardLink *l) {
     for (Peer *p = l->peer; p < l->peer + l->npeer; p++)
         if (p->fd >= 0) close(p->fd);
     if (l->listener >= 0) close(l->listener);
+    free(l->leader);
     free(l->sent);
     free(l->peer);
     free(l);

@@ -23,6 +23,11 @@ int board_link_look(BoardLink *l);
 
 /* The board's verdict, with which all machines are to end. NULL is allowed. */
 void board_link_tell(BoardLink *l, int code);
+
+/* Rank 0's word that all ranks have failed alike, and meet to end; and what a machine's ranks have
+ * come to, for the last time. NULL is allowed. */
+void board_link_together(BoardLink *l);
+void board_link_last(BoardLink *l);
 void board_link_close(BoardLink *l); /* NULL is allowed */
 
 #endif

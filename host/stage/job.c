@@ -38,17 +38,10 @@ static bool same_everywhere(Comm *c, const Args *a, Err *err) {
 
 bool job_join(Job *j, const Args *a, Err *err) {
     const char *why = comm_open(&j->comm);
-    j->refused = why;
     if (why) return err_set(err, EXIT_USAGE, "%s", why);
     comm_deadline(j->comm, a->s.run.deadline);
     return !j->comm ||
            (watchdog_open(&j->watchdog, j->comm, err) && same_everywhere(j->comm, a, err));
-}
-
-/* One process of each machine speaks where the ranks could not meet, rank 0 where they never
- * tried. */
-static bool alone_speaks(const Job *j) {
-    return j->refused ? j->launch.local_rank == 0 : j->launch.rank == 0;
 }
 
 static void say(const char *rank, const Err *err) {
@@ -67,10 +60,11 @@ int job_end(Job *j, bool ok, const Err *err) {
     bool speaks = true, together = false;
     if (ok) return meet_to_end(j), EXIT_DONE;
     if (!j->comm) {
-        if (alone_speaks(j)) say("", err);
+        if (j->launch.rank > 0) snprintf(rank, sizeof rank, "rank %d: ", j->launch.rank);
+        if (j->launch.local_rank == 0) say(rank, err); /* once on each machine */
         return err->code;
     }
-    if (j->watchdog) together = watchdog_failed(j->watchdog, err, &speaks);
+    if (j->watchdog) together = watchdog_failed(j->watchdog, err, agree_failed(), &speaks);
     if (!together) snprintf(rank, sizeof rank, "rank %d: ", comm_rank(j->comm));
     if (speaks) say(rank, err);
     if (!together) comm_abort(j->comm, err->code);

@@ -12,7 +12,6 @@ typedef struct Job {
     CommLaunch launch;
     Comm *comm; /* NULL: one rank */
     Watchdog *watchdog;
-    bool refused; /* the ranks could not meet */
 } Job;
 
 /* Zeroes *j and asks the launcher's variables alone. */

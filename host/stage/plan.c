@@ -64,6 +64,7 @@ bool plan_fits(const Plan *p, Exec *ex, Err *err) {
     MemoryUse use = machine_memory_use();
     size_t available, all;
     double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
+    limit /= comm_seat(ex->comm).local_size; /* each of this machine's ranks needs as much */
     double more = plan_total(p, PLAN_ANONYMOUS) - use.anonymous;
     if (limit > 0 && !fits(p, PLAN_ANONYMOUS, more, limit, err)) return false;
     return !exec_memory(ex, &available, &all) ||

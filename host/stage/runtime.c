@@ -10,6 +10,7 @@
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "data/base/mem.h"
+#include "host/stage/agree.h"
 #include "host/stage/chat_template.h"
 #include "host/stage/machine.h"
 #include "host/stage/wait_policy.h"
@@ -76,18 +77,28 @@ static enum CpuLevel level_for(const Settings *s, Comm *comm) {
     return (enum CpuLevel)least;
 }
 
-/* Has every rank a GPU, or none? */
-static bool same_kind(Comm *comm, bool gpu, Err *err) {
+/* Has every rank a GPU, or none? `why`: why this one has none, NULL: it has. */
+static bool same_kind(Comm *comm, const char *why, Err *err) {
+    typedef struct {
+        bool has;
+        char why[256];
+    } Kind;
     if (!comm) return true;
-    int *has = mem_array((size_t)comm_size(comm), sizeof *has), r = 1;
-    has[comm_rank(comm)] = gpu;
-    comm_share(comm, "kinds of devices", has, sizeof *has);
-    while (r < comm_size(comm) && has[r] == has[0]) r++;
+    Kind *kind = mem_array((size_t)comm_size(comm), sizeof *kind), *own = &kind[comm_rank(comm)];
+    int r = 1;
+    own->has = !why;
+    if (why) snprintf(own->why, sizeof own->why, "%s", why);
+    comm_share(comm, "kinds of devices", kind, sizeof *kind);
+    while (r < comm_size(comm) && kind[r].has == kind[0].has) r++;
     bool ok = r == comm_size(comm);
-    if (!ok)
-        err_set(err, EXIT_USAGE, "rank %d has a GPU, rank %d has none; --device cpu lets both work",
-                has[0] ? 0 : r, has[0] ? r : 0);
-    free(has);
+    if (!ok) {
+        int without = kind[0].has ? r : 0;
+        err_set(err, EXIT_USAGE,
+                "rank %d has a GPU, rank %d has none: %s; --device cpu lets both work",
+                kind[0].has ? 0 : r, without, kind[without].why);
+        agree_to_fail();
+    }
+    free(kind);
     return ok;
 }
 
@@ -132,10 +143,10 @@ bool runtime_device(Runtime *r, const Settings *s, Comm *comm, Err *err) {
     if (comm) exec_use_card(comm_seat(comm).local_rank);
     enum DeviceKind kind = (enum DeviceKind)s->model.device;
     if (kind == DEVICE_AUTO) { /* not left to exec_open: the storage type depends on the device */
-        bool gpu = !exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA, level));
-        if (!same_kind(comm, gpu, err)) return false;
+        const char *none = exec_open(&r->ex, DEVICE_CUDA, dtype_for(s, DEVICE_CUDA, level));
+        if (!same_kind(comm, none, err)) return false;
         r->ex.comm = comm;
-        if (gpu) return meets(&r->ex, err);
+        if (!none) return meets(&r->ex, err);
         kind = DEVICE_CPU;
     }
     const char *why = NULL;

@@ -66,7 +66,7 @@ static bool write_manifest(const Snapshot *s, const char *folder, Err *err) {
 static bool put_in_place(const char *staging, const char *folder, const char *parent, Err *err) {
     if (files_exists(folder) && !files_remove_tree(folder))
         return files_failed(err, folder, "remove");
-    return (rename(staging, folder) == 0 || files_failed(err, folder, "write")) &&
+    return (temporary_rename(staging, folder) || files_failed(err, folder, "write")) &&
            (files_sync_path(parent) || files_failed(err, parent, "write"));
 }
 

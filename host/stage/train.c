@@ -288,10 +288,11 @@ static TrainResult result_of(const RunTotals *t) {
 
 /* How long a rank may be late: the first step also loads and warms up; later ones are like each
  * other. */
-static void set_deadline(const Loop *l, int step) {
+static void set_deadline(const Loop *l, int step, bool first) {
     enum { FIRST = 600, LEAST = 60, TIMES = 20 };
     double usual = TIMES * l->metrics.totals.mean_step;
-    comm_phase(l->comm, "step", step + 1, !(usual > 0) ? FIRST : usual > LEAST ? usual : LEAST);
+    if (usual < (first ? FIRST : LEAST)) usual = first ? FIRST : LEAST;
+    comm_phase(l->comm, "step", step + 1, usual);
 }
 
 /* The loss on other documents, when it is time. Rank 0 has it. */
@@ -310,10 +311,11 @@ static bool evaluate(Loop *l, int step, Err *err) {
 
 static bool run_steps(Loop *l, Err *err) {
     bool ok = true;
-    for (int step = l->optim.step; step < l->t->steps && ok; step++) {
+    int first = l->optim.step;
+    for (int step = first; step < l->t->steps && ok; step++) {
         StepMetrics s;
         if (!checkpoints_before_step(l->saves, &l->metrics, &l->wish, err)) return false;
-        set_deadline(l, step);
+        set_deadline(l, step, step == first);
         exec_range_push(l->m->ex, "step %d", step + 1);
         ok = run_step(l, step, &s, err);
         exec_range_pop(l->m->ex);
@@ -346,6 +348,7 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
               checkpoints_open(&l.saves, t->checkpoints, &m->lora->params, &l.metrics, err);
     l.optim.step = (int)l.metrics.totals.steps;
     ok = ok && same_start(&l, err) && run_steps(&l, err);
+    comm_phase(l.comm, "after training", 0, 3 * RANKS_APART); /* rank 0 writes */
     Err late;
     bool saved = checkpoints_close(l.saves, ok ? err : &late);
     *result = result_of(&l.metrics.totals);
@@ -354,15 +357,16 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     return ok && saved && closed;
 }
 
-/* Of the rank that writes. */
+/* Of the rank that writes; *trained: only the writing can have failed. */
 static bool train_and_save(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
-                           const char *base_model, Err *err) {
+                           const char *base_model, bool *trained, Err *err) {
     OutFolder *out;
     if (t->checkpoints && t->checkpoints->resume) out_folder_sweep(folder);
     if (!out_folder_open(&out, folder, err)) return false;
     char *metrics = files_join(out_folder_path(out), "metrics.jsonl");
     t->metrics_path = metrics;
-    bool ok = train(result, m, t, err) && lora_save(m->lora, out_folder_path(out), base_model, err);
+    *trained = train(result, m, t, err);
+    bool ok = *trained && lora_save(m->lora, out_folder_path(out), base_model, err);
     t->metrics_path = NULL;
     free(metrics);
     return out_folder_close(out, ok, err);
@@ -370,6 +374,10 @@ static bool train_and_save(TrainResult *result, Model *m, TrainSetup *t, const c
 
 bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
                   const char *base_model, Err *err) {
-    return comm_root(m->ex->comm) ? train_and_save(result, m, t, folder, base_model, err)
-                                  : train(result, m, t, err);
+    bool root = comm_root(m->ex->comm), trained = false, ok;
+    if (root)
+        ok = train_and_save(result, m, t, folder, base_model, &trained, err);
+    else
+        ok = trained = train(result, m, t, err);
+    return trained && agree_root(m->ex->comm, ok, err);
 }

@@ -1,6 +1,7 @@
 /* watchdog.c - the thread that reads the board, and its verdicts. */
 #include "host/stage/watchdog.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 
 static const double PERIOD = 0.02;        /* between two looks */
 static const double HEARING = 1;          /* for other ranks to fail as well */
+static const double AGREED = 30;          /* .. where all have agreed to, and some clean up */
 static const double FRESH = 0.5;          /* what another machine has told is of now */
 static const double FIRST_DEADLINE = 600; /* until a call brings its own */
 static const double LAST_CALL = 3;        /* for the program's own thread to end the job */
@@ -34,6 +36,9 @@ struct Watchdog {
     double failed;             /* when a rank that had failed was first seen */
     _Atomic double deadline;   /* of the call under way */
     _Atomic uint64_t compared; /* own calls that were held against the leader's */
+    bool *visible;             /* (ranks) their processes, when all were there */
+    bool told_together;
+    double base;    /* when this process last woke from a long sleep */
     uint64_t *told; /* (ranks) rank 0's: those of other machines' leaders, against its own */
 };
 
@@ -198,7 +203,7 @@ static void look_for_gone(Watchdog *w) {
         char name[96], last[256];
         int state = atomic_load(&s->state);
         if (r == w->rank || (state != SEAT_WORKING && state != SEAT_LEFT)) continue;
-        if (state != SEAT_LEFT && (s->remote || board_process(s))) continue;
+        if (state != SEAT_LEFT && (!w->visible[r] || board_process(s))) continue;
         last_call(last, sizeof last, s);
         condemn(w, "%s: %s %s; %s", state == SEAT_LEFT ? "left" : "gone", seat_name(name, w, r),
                 state == SEAT_LEFT ? "has ended before the others" : "was killed or has crashed",
@@ -238,36 +243,35 @@ static bool sees_all(const Watchdog *w) {
     return true;
 }
 
-static const char *how_it_is(const BoardSeat *s) {
-    char state = s->remote ? 0 : board_process(s);
+static const char *how_it_is(const Watchdog *w, int rank) {
+    char state = w->visible[rank] ? board_process(&w->board->seat[rank]) : 0;
     return state == 'T' || state == 't' ? "stopped" : "missing";
 }
 
-/* A call that has waited too long. Where not all ranks are in sight, rank 0 knows more: it is left
- * to it for a while. */
+/* A call that has waited too long. Where not all ranks are in sight, those of this machine are
+ * judged here, and the rest is left to rank 0. */
 static void look_at_wait(Watchdog *w, int waiting) {
-    static const double LEAVE = 10;
     const BoardSeat *own = &w->board->seat[waiting];
     uint64_t ended = atomic_load(&own->ended);
     BoardCall call;
     char name[96], text[BOARD_CALL_ROOM], last[256];
     double now = clock_seconds(), most = atomic_load(&w->deadline);
-    if (!board_call(&call, own, ended) || now - call.begun <= most) return;
+    if (!sees_all(w)) most += HEARING; /* rank 0 speaks first */
+    if (!board_call(&call, own, ended) || now - fmax(call.begun, w->base) <= most) return;
     int r = quietest(w, ended, NOT_COME);
     bool come = r < 0; /* all have; one of them may be stuck on the way */
     if (come) r = quietest(w, ended, ALL);
     board_call_text(text, &call);
     const BoardSeat *s = &w->board->seat[r];
-    double silent = now - atomic_load(&s->beat);
-    if (silent <= most && !come) return; /* it is at work */
-    if (come && now - last_came(w, ended) <= most) return;
+    double silent = now - fmax(atomic_load(&s->beat), w->base);
+    if (silent <= most && (!come || !sees_all(w))) return; /* it is at work, or rank 0 knows more */
+    if (come && now - fmax(last_came(w, ended), w->base) <= most) return;
     if (silent <= most) {
-        if (!sees_all(w) && now - call.begun < most + LEAVE) return;
-        condemn(w, "slow: all ranks%s%s have come to %s, and for %.1f s nothing has moved",
-                sees_all(w) ? "" : " of ", sees_all(w) ? "" : own->host, text, now - call.begun);
+        condemn(w, "slow: all ranks have come to %s, and for %.1f s nothing has moved", text,
+                now - call.begun);
         return;
     }
-    const char *how = how_it_is(s);
+    const char *how = how_it_is(w, r);
     last_call(last, sizeof last, s);
     condemn(w, "%s: %s has %s %s, for %.1f s (deadline %.4g s)%s; %s", how, seat_name(name, w, r),
             come ? "got stuck in" : "not come to", text, silent, most,
@@ -281,11 +285,25 @@ static void end_soon(Watchdog *w, int code) {
     _exit(code);
 }
 
+/* A process that was suspended finds everybody's last sign of life long ago: it counts anew. */
+static void notice_sleep(Watchdog *w, double *before) {
+    static const double LONG = 5;
+    double now = clock_seconds();
+    if (now - *before > LONG) w->base = now;
+    *before = now;
+}
+
 static void *watch(void *context) {
     Watchdog *w = context;
+    double before = clock_seconds();
     while (!atomic_load(&w->closing)) {
         int code = atomic_load(&w->board->code);
         if (code) end_soon(w, code);
+        notice_sleep(w, &before);
+        if (atomic_load(&w->board->together) && !w->told_together && w->rank == 0) {
+            board_link_together(w->link);
+            w->told_together = true;
+        }
         look_at_machines(w);
         compare_calls(w);
         look_for_gone(w);
@@ -295,6 +313,7 @@ static void *watch(void *context) {
                 look_at_wait(w, r);
         rest(PERIOD);
     }
+    board_link_last(w->link);
     return NULL;
 }
 
@@ -330,7 +349,12 @@ bool watchdog_open(Watchdog **to, Comm *c, Err *err) {
     w->several = w->link != NULL; /* of rank 0 */
     w->told = mem_array((size_t)seat.size, sizeof *w->told);
     uint64_t calls = comm_work(c).calls; /* those before there was a board */
-    for (int r = 0; r < seat.size; r++) w->told[r] = calls;
+    w->visible = mem_array((size_t)seat.size, sizeof *w->visible);
+    for (int r = 0; r < seat.size; r++) {
+        w->told[r] = calls;
+        w->visible[r] = atomic_load(&w->board->seat[r].state) != SEAT_EMPTY &&
+                        board_process(&w->board->seat[r]) != 0;
+    }
     atomic_store(&w->own->begun, calls), atomic_store(&w->own->ended, calls);
     atomic_store(&w->compared, calls);
     comm_watch(c, &(CommWatch){on_begin, on_wait, on_end, on_fail, w});
@@ -356,6 +380,7 @@ void watchdog_close(Watchdog *w) {
     at_exit = NULL;
     board_link_close(w->link);
     board_close(w->board);
+    free(w->visible);
     free(w->told);
     free(w);
 }
@@ -374,18 +399,22 @@ static int count_failed(const Board *b, int *first, bool *alike) {
     return n;
 }
 
-bool watchdog_failed(Watchdog *w, const Err *err, bool *speaks) {
-    int first = w->rank, n = 0;
-    bool alike = false;
+bool watchdog_failed(Watchdog *w, const Err *err, bool agreed, bool *speaks) {
+    Board *b = w->board;
+    int first = w->rank;
+    bool alike = false, together = false, all = sees_all(w);
+    double patience = agreed ? AGREED : all ? HEARING : HEARING + LAST_CALL;
     w->own->code = err->code;
     snprintf(w->own->why, sizeof w->own->why, "%s", err->text);
     atomic_store(&w->own->state, SEAT_FAILED);
-    for (double until = clock_seconds() + HEARING; clock_seconds() < until; rest(PERIOD)) {
-        n = count_failed(w->board, &first, &alike);
-        if (n == w->board->size) break;
+    for (double until = clock_seconds() + patience; !together && clock_seconds() < until;) {
+        bool every = count_failed(b, &first, &alike) == b->size;
+        if (all && every && !alike) break;
+        if (w->rank == 0 && every && alike) atomic_store(&b->together, true);
+        together = atomic_load(&b->together);
+        if (!together) rest(PERIOD);
     }
-    bool together = n == w->board->size && alike;
-    *speaks = first == w->rank;
+    *speaks = together ? w->rank == 0 : first == w->rank;
     if (!together && !*speaks) rest(LAST_CALL); /* the first one's code is the job's */
     return together;
 }

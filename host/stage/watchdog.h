@@ -24,9 +24,10 @@ bool watchdog_open(Watchdog **w, Comm *c, Err *err);
 void watchdog_done(Watchdog *w);
 void watchdog_close(Watchdog *w); /* after comm_close; NULL is allowed */
 
-/* This rank cannot go on. Waits a second for the others to say so as well. `speaks`: it is the
+/* This rank cannot go on. Waits a second for the others to say so as well, or longer where all have
+ * `agreed` to end. `speaks`: it is the
  * first of those that did, so the line is its to print. True: all ranks have failed with this code
  * and may meet to end; else one of them must abort. */
-bool watchdog_failed(Watchdog *w, const Err *err, bool *speaks);
+bool watchdog_failed(Watchdog *w, const Err *err, bool agreed, bool *speaks);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "data/base/mem.h"
+#include "host/stage/agree.h"
 
 void wish_join(Wish *all, const Wish *one) {
     if (!all->signal) all->signal = one->signal;
@@ -20,6 +21,7 @@ Wish wish_share(Comm *c, Wish own) {
 }
 
 bool wish_stop(const Wish *w, const char *after, const char *again, Err *err) {
+    agree_to_fail();
     return err_set(err, EXIT_STOPPED, "stopped by SIG%s %s; %s goes on", sigabbrev_np(w->signal),
                    after, again);
 }
