@@ -18,36 +18,43 @@ static size_t board_bytes(int size) {
     return sizeof(Board) + (size_t)size * sizeof(BoardSeat);
 }
 
-/* State and start of a process. False: there is none with this number. */
-static bool process(int pid, char *state, uint64_t *started) {
-    char path[64], line[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "r");
-    if (!f) return false;
-    char *end = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL; /* "12 (sails) R ..." */
-    fclose(f);
+/* State and start of a process. 0: there is none with this number; UNKNOWN: it cannot be asked now,
+ * because this process or the machine has run out of files or memory. So nothing is allocated here.
+ */
+enum { UNKNOWN = '?' };
+static char process(int pid, uint64_t *started) {
+    char path[64], line[1024], state;
     unsigned long long ticks;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno == ENOENT || errno == ESRCH ? 0 : UNKNOWN;
+    ssize_t n = read(fd, line, sizeof line - 1);
+    int why = errno;
+    close(fd);
+    if (n < 0) return why == ESRCH ? 0 : UNKNOWN;
+    line[n] = 0;
+    char *end = strrchr(line, ')'); /* "12 (sails) R ..." */
     if (!end || sscanf(end + 1,
                        " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
                        "%*d %*d %*d %llu",
-                       state, &ticks) != 2)
-        return false;
+                       &state, &ticks) != 2)
+        return UNKNOWN;
     *started = ticks;
-    return true;
+    return state;
 }
 
 char board_process(const BoardSeat *s) {
-    char state;
     uint64_t started;
-    if (!process(s->pid, &state, &started) || started != s->started) return 0;
-    return state == 'Z' || state == 'X' ? 0 : state;
+    char state = process(s->pid, &started);
+    if (state == UNKNOWN) return state;
+    if (!state || started != s->started || state == 'Z' || state == 'X') return 0;
+    return state;
 }
 
 static void take_seat(Board *b, int rank) {
     BoardSeat *s = &b->seat[rank];
-    char state;
     s->pid = (int)getpid();
-    process(s->pid, &state, &s->started);
+    process(s->pid, &s->started);
     gethostname(s->host, sizeof s->host - 1);
     atomic_store(&s->beat, clock_seconds());
     atomic_store(&s->state, SEAT_WORKING);

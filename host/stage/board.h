@@ -60,7 +60,8 @@ typedef struct Board {
 bool board_open(Board **b, Comm *c, Err *err);
 void board_close(Board *b);
 
-/* What a process is doing by what the system says: 'R', 'S', 'T' stopped ..; 0: it is gone. */
+/* What a process is doing by what the system says: 'R', 'S', 'T' stopped ..; 0: it is gone; '?':
+ * the system does not say, which is no sign of either. */
 char board_process(const BoardSeat *s);
 
 /* True, and a copy, if the rank has begun call k and its entry is still there. */
