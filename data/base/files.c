@@ -347,12 +347,18 @@ bool files_sha256(char hex[65], const char *path, Err *err) {
     return ok;
 }
 
+/* It says nothing at all where it could not even begin. */
+void files_json_failed(const json_error_t *e) {
+    CHECK(*e->text && json_error_code(e) != json_error_out_of_memory, "out of memory: JSON");
+}
+
 bool files_parse_json(json_t **value, const char *text, size_t n, enum JsonNul nul,
                       const char *where, Err *err) {
     json_error_t e;
     size_t flags = JSON_REJECT_DUPLICATES | (nul == JSON_NUL_ALLOWED ? JSON_ALLOW_NUL : 0);
     *value = json_loadb(text, n, flags, &e);
     if (*value) return true;
+    files_json_failed(&e);
     return err_set(err, EXIT_INPUT,
                    "%s: line %d, column %d: expected valid JSON: %s; mend the file or replace it",
                    where, e.line, e.column, e.text);

@@ -69,4 +69,8 @@ bool files_parse_json(json_t **value, const char *text, size_t n, enum JsonNul n
 bool files_read_json(json_t **value, const char *path, size_t limit, Err *err); /* NUL refused */
 bool files_write_json(const char *path, const json_t *value, Err *err);         /* indented */
 
+/* After json_load.. has failed: stops the process if that was for want of memory, of which no file
+ * is to blame. */
+void files_json_failed(const json_error_t *e);
+
 #endif
