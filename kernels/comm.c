@@ -344,8 +344,10 @@ void comm_arrived(Comm *c, Exec *ex) {
 
 void comm_close(Comm *c) {
     if (!c) return;
-    begin(c, COMM_CLOSE, "", 0);
+    begin(c, COMM_BARRIER, "all work", 0); /* a call of its own: who stays in it is to be told .. */
     arrive(c);
+    end(c);
+    begin(c, COMM_CLOSE, "", 0); /* .. from those who wait for it here, as silent */
     c->via->close();
     end(c);
     free(c->flying);

@@ -266,6 +266,7 @@ static void look_at_wait(Watchdog *w, int waiting) {
     double silent = now - fmax(atomic_load(&s->beat), w->base);
     if (silent <= most && (!come || !sees_all(w))) return; /* it is at work, or rank 0 knows more */
     if (come && now - fmax(last_came(w, ended), w->base) <= most) return;
+    if (silent <= most && silent > FRESH) return; /* it may be about to have been silent too long */
     if (silent <= most) {
         condemn(w, "slow: all ranks have come to %s, and for %.1f s nothing has moved", text,
                 now - call.begun);
@@ -278,9 +279,16 @@ static void look_at_wait(Watchdog *w, int waiting) {
             strcmp(how, "stopped") == 0 ? ": a signal has stopped it" : "", last);
 }
 
+/* Is the program's own thread within the library's last call, which asks nobody any more? */
+static bool leaving(const Watchdog *w) {
+    BoardCall last;
+    uint64_t begun = atomic_load(&w->own->begun);
+    return begun > 0 && board_call(&last, w->own, begun - 1) && last.op == COMM_CLOSE;
+}
+
 static void end_soon(Watchdog *w, int code) {
     board_link_tell(w->link, code);
-    rest(LAST_CALL);
+    rest(leaving(w) ? 5 * PERIOD : LAST_CALL);
     temporary_remove_all();
     _exit(code);
 }
