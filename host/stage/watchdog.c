@@ -212,15 +212,15 @@ static void look_for_gone(Watchdog *w) {
     }
 }
 
-/* The rank that has shown no life for the longest, of those that have not come to call k, or of
- * all; -1: there is none. */
-enum Among { NOT_COME, ALL };
+/* The rank that has shown no life for the longest, of those that have not come to call k, or have
+ * not ended it; -1: there is none. */
+enum Among { NOT_COME, NOT_ENDED };
 static int quietest(const Watchdog *w, uint64_t k, enum Among among) {
     int worst = -1;
     for (int r = 0; r < w->board->size; r++) {
         const BoardSeat *s = &w->board->seat[r];
         if (atomic_load(&s->state) == SEAT_EMPTY) continue;
-        if (among == NOT_COME && atomic_load(&s->begun) > k) continue;
+        if (atomic_load(among == NOT_COME ? &s->begun : &s->ended) > k) continue;
         if (worst < 0 || atomic_load(&s->beat) < atomic_load(&w->board->seat[worst].beat))
             worst = r;
     }
@@ -260,7 +260,8 @@ static void look_at_wait(Watchdog *w, int waiting) {
     if (!board_call(&call, own, ended) || now - fmax(call.begun, w->base) <= most) return;
     int r = quietest(w, ended, NOT_COME);
     bool come = r < 0; /* all have; one of them may be stuck on the way */
-    if (come) r = quietest(w, ended, ALL);
+    if (come) r = quietest(w, ended, NOT_ENDED);
+    if (r < 0) return; /* the call has ended meanwhile */
     board_call_text(text, &call);
     const BoardSeat *s = &w->board->seat[r];
     double silent = now - fmax(atomic_load(&s->beat), w->base);
