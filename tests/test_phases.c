@@ -293,7 +293,7 @@ static int run_whole(void) {
 static void test_causes(void) {
     test_cause(KILLED, STEP, "");
     test_cause(LATE, FIRST_STEP, ":after");
-    test_cause(STOPPED, END, ":after");
+    test_cause(LATE, END, ":after");
     for (int i = 0; i < CAUSES && run_long(); i++)
         for (int k = 0; k < MOMENTS; k++) test_cause(i, k, ""), test_cause(i, k, ":after");
 }
