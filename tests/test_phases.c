@@ -126,8 +126,8 @@ static int running(void) {
     return atoi(text);
 }
 
-/* Of Open MPI 4.1, when ranks were within MPI_Finalize as they were ended: all of them have gone,
- * and mpirun waits for itself for ever, in PMIx_server_finalize. */
+/* Of Open MPI 4.1, at times, after an abort on a busy machine: all ranks have gone, and mpirun
+ * waits for itself for ever, in PMIx_server_finalize. */
 static bool launcher_hangs;
 
 static bool ends_within(const Program *p, double seconds) {
@@ -193,12 +193,11 @@ static void expect_end(const char *what, const Ended *e, int code, double took) 
 /* Returns the dump, if there is one. */
 static json_t *befall(const Cause *c, const Moment *m, const char *when, double *took) {
     char fault[64], what[96], line[1024];
-    bool last = c == &cause[LEFT] || (m == &moment[END] && *when); /* some are in MPI_Finalize */
     snprintf(fault, sizeof fault, "1:%d:%s%s", m->call, c->name, when);
     snprintf(what, sizeof what, "%s at %s (%s)", c->name, m->name, fault);
     Ended e = run_ranks(fault, took);
     int n = ranks_lines(e.err, line, sizeof line);
-    if (last && launcher_hangs)
+    if (launcher_hangs)
         printf("%s: all ranks have ended, mpirun hangs\n", what);
     else if (c == &cause[LEFT] && e.code == 128 + SIGSEGV)
         printf("%s: a rank crashed in MPI's end\n", what);
