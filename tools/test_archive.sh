@@ -3,8 +3,9 @@
 #
 # Makes the archive of the release and unpacks it, as an ordinary user, in a minimal Debian of each
 # SUITE (bookworm and trixie, where their C library is not older than this machine's). There it
-# trains a small model and lets it answer, is moved, and is set beside a site's CUDA. No GPU's driver
-# is in a minimal Debian: where CUDA's libraries are found, that is what sails must miss. Needs root.
+# trains a small model and lets it answer, is moved, is set beside a site's CUDA, and trains on two
+# ranks by that Debian's Open MPI (4 and 5). No GPU's driver is in a minimal Debian: where CUDA's
+# libraries are found, that is what sails must miss. Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/minimal_debian.sh
@@ -67,6 +68,46 @@ END
         grep '\"id\":\"p\"' responses.jsonl" || die "training failed in a minimal $SUITE"
 }
 
+install_mpi() {
+    copy_settings
+    as root "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+        --no-install-recommends gcc libc6-dev libopenmpi-dev openmpi-bin" >"$ROOT/apt.log" 2>&1 ||
+        die "Open MPI cannot be installed: $(tail -n 3 "$ROOT/apt.log")"
+    rm "$ROOT/apt.log"
+}
+
+# What two ranks make of the user's chats, against one rank's.
+two_ranks() { # "whose plug-in" [VARIABLE=VALUE]
+    as newcomer "set -e
+        rm -rf two
+        ${2:-} $MPIRUN $TRAIN two >two.log 2>&1 || { cat two.log; exit 1; }
+        grep -q ' 2 ranks,' two.log # not twice one
+        cmp one/adapter_model.safetensors two/adapter_model.safetensors" ||
+        die "two ranks failed by $1 in $SUITE"
+    echo "$(as newcomer "mpirun --version" | head -n 1): two ranks by $1, the same bytes"
+}
+
+# By the plug-in that the archive brings, where it was built beside an Open MPI, and by one that its
+# user builds with the line that kernels/transport.h gives.
+several_ranks() {
+    local folder=${PROGRAM%/bin/sails} plugin='SAILS_MPI_PLUGIN=~/libsails_mpi.so' said code=0 line
+    MPIRUN='mpirun --oversubscribe --bind-to none -np 2'
+    TRAIN="'$PROGRAM' train --model m --data many.jsonl --init lora --rank 2 --max-length 60 \
+        --pack-tokens 64 --batch 6 --threads 1 --steps 3 --out"
+    install_mpi
+    as newcomer "for i in {1..12}; do cat chats.jsonl; done >many.jsonl; $TRAIN one >/dev/null"
+    [ ! -e "$ROOT/home/newcomer/$folder/lib/sails/libsails_mpi.so" ] || two_ranks "the archive's plug-in"
+    said=$(as newcomer "$plugin $MPIRUN $TRAIN two" 2>&1) || code=$?
+    line=$(grep '^sails: ' <<<"$said" || true)
+    [[ $code -eq 2 && $line == *"plug-in does not load"*"mpicc -O2"* && $line != *$'\n'* ]] ||
+        die "expected exit 2 and one line on the missing plug-in, got exit $code: $said"
+    line=$(sed -n 's/^ \* *\(mpicc .*\) \*\/$/\1/p' \
+        "$ROOT/home/newcomer/$folder/share/sails/kernels/transport.h")
+    [ -n "$line" ] || die "transport.h does not say how to build the plug-in"
+    as newcomer "${line//SAILS/"'$folder/share/sails'"}"
+    two_ranks "a plug-in built there" "$plugin"
+}
+
 inside() {
     as root "useradd -m -s /bin/bash newcomer"
     cp "$ARCHIVE" "$ROOT/home/newcomer/archive.tar.gz"
@@ -89,6 +130,7 @@ of CUDA ${CUBLAS##*.}'s libraries in LD_LIBRARY_PATH"
     # site's choice goes before the usual place.
     touch "$ROOT$usual/$CUBLAS" "$ROOT$site/other"/lib{z.so.1,gomp.so.1,crypto.so.3}
     cuda_says "no GPU answers" "LD_LIBRARY_PATH=$site/cuda:$site/other"
+    several_ranks # last: it installs packages
 }
 
 as_caller() { # what is built stays the user's under sudo
