@@ -60,12 +60,17 @@ static inline Program program_start(const char *line, void (*prepare)(void)) {
     return program_start_line(text, prepare);
 }
 
-/* Appends what the pipe holds now to a text of `room` bytes. */
+/* Appends what the pipe holds now to a text of `room` bytes; but for the 0 with which Open MPI 5
+ * ends its own words. */
 static inline void program_text(char *text, size_t room, int fd) {
     size_t n = strlen(text);
     fcntl(fd, F_SETFL, O_NONBLOCK);
-    for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0;)
-        text[n += (size_t)got] = 0;
+    for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0;) {
+        const char *end = text + n + got;
+        for (const char *c = text + n; c < end; c++)
+            if (*c) text[n++] = *c;
+        text[n] = 0;
+    }
 }
 
 /* Has it ended by itself? It is still to be asked for by program_end. */
