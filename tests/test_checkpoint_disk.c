@@ -149,6 +149,20 @@ static void test_fail_once(void) {
     }
 }
 
+/* The last thing of a run: its results are in their folder, which may not have reached the disk. */
+static void test_results(void) {
+    size_t last = sound.n - 1;
+    while (last > third &&
+           !(sound.call[last].kind == CALL_SYNC && strcmp(sound.call[last].path, "run") == 0))
+        last--;
+    CHECK(last > third, "the results' folder is not synced");
+    Fault f = {.at = last, .answer = {.what = DISK_FAIL, .error = EIO}};
+    Ended e = run_with(&f, SAVING "--out run");
+    EXPECT(e.code == EXIT_INTERNAL && program_one_line(e.err, "run: "), "%s: exit %d: %s",
+           says(&f, "an error"), e.code, e.err);
+    expect_result("results that were not synced");
+}
+
 static Answer halve(void *context, const Call *c) {
     size_t *writes = context;
     if (!counts(c) || c->kind != CALL_WRITE || c->n < 2) return (Answer){.what = DISK_PASS};
@@ -167,8 +181,16 @@ static void test_short_writes(void) {
     EXPECT(writes > 50, "%zu short writes", writes);
 }
 
+/* One save was not made, which is no error; that the results did not reach the disk is. */
+static void expect_no_results(const char *after, const Ended *e) {
+    EXPECT(e->code == EXIT_INTERNAL && count_of(e->err, "\n") == 2 &&
+               count_of(e->err, "sails: no checkpoint was saved: ") == 1 &&
+               count_of(e->err, "sails: run: cannot write: Input/output error; ") == 1,
+           "%s: exit %d: %s", after, e->code, e->err);
+}
+
 /* From one call on the disk takes nothing more: two saves fail, which ends the run; where the first
- * was at its end, one. On a sound disk it goes on. */
+ * was at its end, one, and then the results. On a sound disk it goes on. */
 static void test_fail_for_ever(void) {
     size_t stride = run_long() ? 1 : test_brief() ? 9 : 4, removal = second;
     while (sound.call[removal].kind != CALL_RENAME || unfinished(sound.call[removal].path))
@@ -178,7 +200,10 @@ static void test_fail_for_ever(void) {
         Ended e = run_with(&f, SAVING "--out run");
         const char *after = says(&f, "a broken disk");
         bool saved = run_saved() >> 2 & 1;
-        expect_said(after, &e, at < removal ? 2 : 1, EIO);
+        if (at < removal)
+            expect_said(after, &e, 2, EIO);
+        else
+            expect_no_results(after, &e);
         int taken = run_resume(after);
         EXPECT(taken == (saved ? 2 : 1), "%s: goes on after step %d", after, taken);
     }
@@ -420,6 +445,7 @@ int main(void) {
         return SKIPPED;
     }
     test_fail_once();
+    test_results();
     test_short_writes();
     test_fail_for_ever();
     test_failed_stop();

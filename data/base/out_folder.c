@@ -98,7 +98,8 @@ bool out_folder_commit(OutFolder *o, Err *err) {
         files_failed(err, o->folder, "move new files into this folder");
     else if (rmdir(o->staging) != 0)
         ok = files_failed(err, o->staging, "remove");
-    if (ok) files_sync_folder(o->folder);
+    else if (!files_sync_path(o->folder))
+        ok = files_failed(err, o->folder, "write");
     if (ok)
         release(o);
     else
