@@ -89,10 +89,20 @@ static void begin(Comm *c, enum CommOp op, const char *what, size_t bytes) {
     if (c->watch.begin) c->watch.begin(c->watch.context, &call);
 }
 
+/* Profilers see a call, where it moves between devices that they see. */
+static void show(Comm *c, enum CommOp op, const char *what) {
+    static const char *const name[] = {COMM_OPS(CHOICE_TEXT)};
+    if (c->ex) exec_range_push(c->ex, "%s %s", name[op], what);
+}
+static void unshow(Comm *c) {
+    if (c->ex) exec_range_pop(c->ex);
+}
+
 /* A call between the hosts. Moves that the device has only begun are waited for: another rank may
  * need them before it comes to this call, and not every device goes on by itself. */
 static void begin_on_hosts(Comm *c, enum CommOp op, const char *what, size_t bytes) {
     if (c->nflying) exec_sync(c->ex);
+    show(c, op, what);
     begin(c, op, what, bytes);
 }
 
@@ -105,8 +115,14 @@ static void end(Comm *c) {
     end_call(c, c->work.calls - 1);
 }
 
+static void end_on_hosts(Comm *c) {
+    end(c);
+    unshow(c);
+}
+
 /* Of the last call, of which the device may only have begun the moves. */
 static void end_of_moves(Comm *c, const Exec *ex) {
+    unshow(c);
     if (!ex->device->join) {
         end(c);
         return;
@@ -177,7 +193,7 @@ void comm_barrier(Comm *c, const char *what) {
     if (!c) return;
     begin_on_hosts(c, COMM_BARRIER, what, 0);
     arrive(c);
-    end(c);
+    end_on_hosts(c);
 }
 
 void comm_share(Comm *c, const char *what, void *all, size_t bytes) {
@@ -190,7 +206,7 @@ void comm_share(Comm *c, const char *what, void *all, size_t bytes) {
             c->move[n++] = (Move){r, block + (size_t)c->seat.rank * bytes, bytes,
                                   block + (size_t)r * bytes, bytes};
     carry(c, c->move, n, RESTING, &c->work.waited);
-    end(c);
+    end_on_hosts(c);
 }
 
 void comm_broadcast(Comm *c, const char *what, void *p, size_t bytes) {
@@ -203,7 +219,7 @@ void comm_broadcast(Comm *c, const char *what, void *p, size_t bytes) {
     else
         for (int r = 1; r < c->seat.size; r++) c->move[n++] = (Move){r, p, bytes, NULL, 0};
     comm_carry(c, c->move, n);
-    end(c);
+    end_on_hosts(c);
 }
 
 static void *copy_of(const void *own, size_t n) {
@@ -233,7 +249,7 @@ void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void
     }
     if (c->seat.rank > 0) c->move[moves++] = (Move){0, own, own_n, NULL, 0};
     comm_carry(c, c->move, moves);
-    end(c);
+    end_on_hosts(c);
     free(size);
 }
 
@@ -295,13 +311,15 @@ void comm_part_devices(Comm *c, Exec *ex) {
     if (!c || !ex->device->join) return;
     begin_on_hosts(c, COMM_DEVICES, "", 0);
     ex->device->part(ex);
-    end(c);
+    end_on_hosts(c);
+    c->ex = NULL;
 }
 
 /* Meets the others first, where the device does not by itself. Parts of parts differ in size from
  * rank to rank: these are no part of the call as all should make it. */
 static void begin_moves(Comm *c, Exec *ex, CommGroup g, enum CommOp op, const char *what,
                         size_t n) {
+    show(c, op, what);
     begin(c, op, what, g.stride == 1 ? n * sizeof(float) : 0);
     if (!ex->device->join) arrive(c);
 }

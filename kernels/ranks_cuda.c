@@ -157,7 +157,6 @@ void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n) {
     (void)c;
     CUDA_CHECK(cudaEventRecord(r->before, s->stream));
     CUDA_CHECK(cudaStreamWaitEvent(r->stream, r->before, 0));
-    ranges_push(ex, "moves between ranks");
     check(r, "ncclGroupStart", r->nccl.ncclGroupStart());
     for (const Move *m = move; m < move + n; m++) {
         size_t out = m->from_bytes / sizeof(float), in = m->to_bytes / sizeof(float);
@@ -170,7 +169,6 @@ void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n) {
     }
     ncclResult_t result = settle(r, r->nccl.ncclGroupEnd());
     if (result != ncclSuccess) fail(r, "ncclGroupEnd", result);
-    ranges_pop(ex);
     CUDA_CHECK(cudaEventRecord(r->moved, r->stream));
 }
 

@@ -6,7 +6,7 @@
 #   tools/profile.sh ncu --range 'layer 07' train recipe.yaml      each kernel of a layer, in depth
 #
 # nsys draws kernels and copies under the ranges that sails names: step > microbatch > forward >
-# layer 07 > attn. ncu runs each kernel many times to read all of its counters, so it needs a part
+# layer 07 > attn; calls of several ranks, "exchange gradients", have their own. ncu runs each kernel many times to read all of its counters, so it needs a part
 # of the run. Recorded is from the first range of the first name to the end of the first of the
 # second, everything without --steps and --range. Steps are train's; generate has "pass N", score
 # "pack N". FILE is sails-profile unless given. SAILS is the program, build/sails unless set.

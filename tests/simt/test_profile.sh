@@ -66,6 +66,19 @@ expect 1 '^- sails: pass 2 / forward / layer 00 / attn$'
 expect 1 '^- sails: pass 2 / head$'
 grep -q -- '--capture-range' options && { echo "FAIL $(cat options)" && failed=1; }
 
+# Calls of several ranks, each rank's ranges in a file of its own.
+if [ -n "${SAILS_MPI_PLUGIN:-}" ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    mpirun --oversubscribe -np 2 sh -c 'SIMT_RANGES=$0.$OMPI_COMM_WORLD_RANK exec "$@"' "$WORLD/rank" \
+        "$SAILS" "${train[@]}" --steps 1 >log 2>&1 || { cat log && exit 1; }
+    for i in 0 1; do
+        export SIMT_RANGES=$WORLD/rank.$i
+        expect 2 '^- sails: step 1 / microbatch [1-4] / exchange gradients$'
+        expect 1 '^- sails: step 1 / microbatch [1-4] / all-gather gradients$'
+        expect 1 '^- sails: step 1 / share losses$'
+    done
+fi
+
 if ! command -v ncu >/dev/null; then
     status=0
     "$PROFILE" ncu --steps 5 train recipe.yaml 2>log || status=$?
