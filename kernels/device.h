@@ -67,6 +67,7 @@ typedef struct Device {
     const PeakLoops *peak[DTYPE_COUNT];  /* NULL: what the ops themselves do */
     bool maps_host;                      /* ops can read mapped files in place */
     size_t lazy_kernels, lazy_libraries; /* bytes: exec_lazy */
+    size_t lazy_peer;                    /* bytes: exec_lazy_peer */
     size_t scratch; /* workspace taken at opening: allocating later would hold up the stream */
 } Device;
 
@@ -75,7 +76,7 @@ typedef struct Device {
 const Device *device_cpu(enum CpuLevel level);
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 9
+#define DEVICE_ABI 10
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

@@ -64,6 +64,10 @@ void exec_lazy(const Exec *ex, size_t *kernels, size_t *libraries) {
     *kernels = ex->device->lazy_kernels, *libraries = ex->device->lazy_libraries;
 }
 
+size_t exec_lazy_peer(const Exec *ex) {
+    return ex->device->lazy_peer;
+}
+
 void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes) {
     if (bytes) ex->device->copy_in(ex, device, host, bytes);
 }

@@ -75,6 +75,9 @@ bool exec_memory(Exec *ex, size_t *available, size_t *all);
  * memory. */
 void exec_lazy(const Exec *ex, size_t *kernels, size_t *libraries);
 
+/* An estimate of those that the first moves take for each other rank of the same machine. */
+size_t exec_lazy_peer(const Exec *ex);
+
 /* copy_in has taken the host bytes when it returns: the caller may change them at once. */
 void exec_copy_in(Exec *ex, void *device, const void *host, size_t bytes);
 void exec_copy_out(Exec *ex, void *host, const void *device, size_t bytes);       /* waits */

@@ -221,6 +221,7 @@ static const Device device_cuda = {
     .cache = device_cache,
     .lazy_kernels = LAZY_KERNEL_BYTES,
     .lazy_libraries = LAZY_LIBRARY_BYTES,
+    .lazy_peer = PEER_BYTES,
     .maps_host = false,
     .scratch = SCRATCH_BYTES,
 };

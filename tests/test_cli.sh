@@ -292,6 +292,7 @@ bad 2 "plan: --data is needed" plan --stage logprob $common
 # Neither model, card nor data are here.
 good plan --shape 9b --gpu-memory 80 --ranks 8
 has "8 ranks: 6.0 packs of 2048 rows a step"
+has "moves between ranks, estimated        3.28 GB  device"
 has "--pack-tokens 512: 22.0 packs, 92 %"
 good plan --shape 9b --gpu-memory 80 --ranks 8 --train.batch 128 --length 500 --json
 has '"packs":32.0,"most_packs":32,"efficiency":1.0'

@@ -9,6 +9,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "kernels/cuda_memory.h"
+
 /* Bytes a second of a GPU and seconds of a collective: a ring's bus bandwidth on eight H100 and an
  * NDR adapter for each, as others have measured them (nccl-tests issues 212 and 290, nccl issue
  * 1506); latencies and the adding of eight rows are estimates. */
@@ -35,7 +37,9 @@ static void print_ranks(const Cluster *c, const Table *t, int packs, int batch, 
     double exposed = ranks > 1 ? 2 * one_way(c, ranks) + adding : 0;
     double step = rounds * c->pack + c->optimiser + exposed;
     double alone = packs * c->pack + c->optimiser, efficiency = alone / (ranks * step);
-    double memory = c->weights + c->activations + c->trained + tree_bytes(c, packs, ranks);
+    int peers = (ranks < NODE ? ranks : NODE) - 1;
+    double memory = c->weights + c->activations + c->trained + tree_bytes(c, packs, ranks) +
+                    (double)peers * PEER_BYTES;
     char row[256];
     snprintf(row, sizeof row, "%d,%d,%d,%s,%s,%s,%s,%s,%s", ranks, batch, packs,
              table_number(1e3 * step), table_number(1e3 * exposed),

@@ -72,6 +72,7 @@ static bool write_tensor(StWriter *w, const Checkpoint *c, int kind, const Param
         size_t n = t->n - i < PIECE ? t->n - i : PIECE;
         exec_copy_out(p->ex, piece, block_of(p, kind) + t->at + i, n * sizeof *piece);
         ok = st_writer_data(w, piece, n * sizeof *piece, err);
+        comm_beat(p->ex->comm); /* training waits for this, and so do the other ranks */
     }
     free(piece);
     return ok;

@@ -292,6 +292,17 @@ int plan_ranks(const Settings *s, const Exec *ex) {
     return ex->comm ? comm_size(ex->comm) : s->plan.ranks;
 }
 
+/* Of the library that moves between the ranks of one machine; those that are not here yet are
+ * taken to be on machines of eight. */
+static void moves(Plan *p, const Base *b, const Settings *s) {
+    enum { USUAL = 8 };
+    const Comm *comm = b->ex->comm;
+    int ranks = plan_ranks(s, b->ex), near = ranks < USUAL ? ranks : USUAL;
+    if (comm) near = comm_seat(comm).local_size;
+    add(p, "moves between ranks, estimated", b->kind,
+        (double)(near - 1) * (double)exec_lazy_peer(b->ex));
+}
+
 bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
     bool ok = base_open(p, &b, s, ex, true, err) &&
@@ -308,6 +319,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
                 (double)checkpoint_state_bytes(&b.lora.params));
         add(p, "gradients of packs", b.kind,
             (double)grad_tree_bytes(&b.lora.params, plan_ranks(s, ex), most.packs));
+        moves(p, &b, s);
         add(p, "activations", b.kind,
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));

@@ -25,6 +25,7 @@ bool planned_card_open(Exec *ex, double bytes, enum Dtype dtype, Err *err) {
     card.maps_host = false;
     card.lazy_kernels = LAZY_KERNEL_BYTES;
     card.lazy_libraries = LAZY_LIBRARY_BYTES;
+    card.lazy_peer = PEER_BYTES;
     ex->device = &card;
     return true;
 }
