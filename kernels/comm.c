@@ -86,7 +86,9 @@ void comm_abort(Comm *c, int code) {
 static void begin(Comm *c, enum CommOp op, const char *what, size_t bytes) {
     double deadline = c->fixed_deadline > 0 ? c->fixed_deadline : c->deadline;
     CommCall call = {c->work.calls++, op, what, bytes, c->phase, c->step, deadline};
+    double start = op_clock();
     if (c->watch.begin) c->watch.begin(c->watch.context, &call);
+    c->work.signing += op_clock() - start;
 }
 
 /* Profilers see a call, where it moves between devices that they see. */
@@ -107,7 +109,9 @@ static void begin_on_hosts(Comm *c, enum CommOp op, const char *what, size_t byt
 }
 
 static void end_call(Comm *c, uint64_t number) {
+    double start = op_clock();
     if (c->watch.end) c->watch.end(c->watch.context, number);
+    c->work.signing += op_clock() - start;
 }
 
 /* Of the last call. */

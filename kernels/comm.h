@@ -148,6 +148,7 @@ typedef struct CommWork {
     size_t sent;    /* bytes */
     double waited;  /* seconds for other ranks to come */
     double carried; /* seconds while bytes moved */
+    double signing; /* seconds in which calls were told to who watches */
 } CommWork;
 CommWork comm_work(const Comm *c);
 

@@ -258,6 +258,24 @@ static void test_cuda(const char *more) {
     expect_end("one GPU twice", &e, EXIT_USAGE, "ranks 0 and 1 have the same GPU");
 }
 
+/* What the bench says of ranks: beside the gradients only losses and wishes move. */
+static void test_bench(void) {
+    double sent = 0, formula = 0, signing = -1;
+    int calls = 0;
+    Ended e = ranks_run(2, "SAILS bench --step --runs 1 " MODEL_IS
+                           "--pack-tokens 128 --batch 7 --rank 4 --data pairs.jsonl");
+    const char *at = strstr(e.out, "rank 0 sent ");
+    EXPECT(e.code == 0 && at &&
+               sscanf(at,
+                      "rank 0 sent %lf MB a step; gradients by the formula %lf MB\n"
+                      "%d calls a step; their signatures take %lf ms",
+                      &sent, &formula, &calls, &signing) == 4,
+           "bench on ranks: exit %d: %s%s", e.code, e.out, e.err);
+    EXPECT(sent >= formula && sent < formula + 0.004, "sent %.4f MB, the formula %.4f", sent,
+           formula);
+    EXPECT(calls >= 3 && signing > 0 && signing < 10, "%d calls, %.4f ms", calls, signing);
+}
+
 int main(void) {
     bad_world();
     CHECK(
@@ -279,6 +297,7 @@ int main(void) {
     if (!more) test_resume();
     if (!more) test_bad_ranks();
     if (!more) test_launchers();
+    if (!more && !test_brief()) test_bench();
     world_remove();
     return test_done("many_ranks");
 }

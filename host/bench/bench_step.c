@@ -25,8 +25,7 @@ typedef struct Passes {
     double watched;   /* seconds */
     OpSums ops;
     double waited, carried; /* seconds of the timed ones: for other ranks, and while bytes moved */
-    size_t sent;            /* bytes of a rank, before the last pass */
-    size_t sent_last;       /* and in it */
+    CommWork so_far, last;  /* of a rank: before the last pass, and in it */
 } Passes;
 
 static void passes_init(Passes *p, const Bench *b, const char *what) {
@@ -99,10 +98,13 @@ static void say(const Bench *b, const char *fmt, ...) {
 
 static void step_done(void *context, const StepMetrics *s) {
     Passes *p = context;
-    size_t sent = comm_work(p->b->r->ex.comm).sent;
+    CommWork work = comm_work(p->b->r->ex.comm);
     if (p->done >= 1 && p->done <= p->b->s->bench.runs)
         p->waited += s->waited, p->carried += s->carried;
-    p->sent_last = sent - p->sent, p->sent = sent;
+    p->last = (CommWork){.calls = work.calls - p->so_far.calls,
+                         .sent = work.sent - p->so_far.sent,
+                         .signing = work.signing - p->so_far.signing};
+    p->so_far = work;
     p->tokens = (int64_t)s->tokens;
     p->flops = s->flops;
     passes_add(p, s->seconds);
@@ -118,13 +120,14 @@ static void print_ranks(const Passes *p, const TrainSetup *t) {
     double step = p->seconds[runs / 2], waited = p->waited / runs, carried = p->carried / runs;
     double n = (double)r->model.lora->params.size * sizeof(float) * (ranks - 1) / ranks;
     say(p->b,
-        "%d ranks, %d packs: %.1f ms of work, %.1f ms waiting for other ranks (%.0f %%), %.1f ms "
-        "of "
-        "exposed communication (%.1f %%)\n",
+        "%d ranks, %d packs: %.1f ms of work, %.1f ms waiting for other ranks (%.0f %%), "
+        "%.1f ms of exposed communication (%.1f %%)\n",
         ranks, packs, 1e3 * (step - waited - carried), 1e3 * waited, 100 * waited / step,
         1e3 * carried, 100 * carried / step);
     say(p->b, "rank 0 sent %.3f MB a step; gradients by the formula %.3f MB\n",
-        1e-6 * (double)p->sent_last, 1e-6 * n * ((packs + ranks - 1) / ranks + 1));
+        1e-6 * (double)p->last.sent, 1e-6 * n * ((packs + ranks - 1) / ranks + 1));
+    say(p->b, "%llu calls a step; their signatures take %.4f ms of it\n",
+        (unsigned long long)p->last.calls, 1e3 * p->last.signing);
 }
 
 /* Every step has the same documents, as many as a batch has. */
