@@ -23,7 +23,6 @@ struct Checkpoints {
     bool ok;      /* what became of the last one */
     Err err;
     int failed;   /* saves, in a row */
-    size_t saved; /* steps at the last save or at the start */
     size_t whole; /* of the newest checkpoint that is whole; 0: none is */
     double last;  /* clock then */
 };
@@ -123,10 +122,9 @@ bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish,
     if (!c) return true;
     size_t steps = m->totals.steps;
     bool root = comm_root(c->comm);
-    if ((wish->signal || wish->save) && steps > c->saved) {
+    if (wish->signal || wish->save) { /* of the step before, so no state is saved twice */
         if (!checkpoint_agree(c->now.params, "the adapter", err)) return false;
         if (root && !save(c, m, err)) return false;
-        c->saved = steps;
         c->last = clock_seconds();
     }
     if (!wish->signal) return true;
@@ -171,7 +169,7 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
     comm_broadcast(c->comm, "totals", &c->now.totals, sizeof c->now.totals);
     if (c->comm) hand_out(c->comm, c->now.params);
     if (!root) params_sync(c->now.params);
-    c->saved = c->whole = c->now.totals.steps;
+    c->whole = c->now.totals.steps;
     return metrics_resume(m, &c->now.totals, c->now.lines, c->now.nlines, err);
 }
 
