@@ -31,6 +31,12 @@ static inline Ended ranks_run(int n, const char *line) {
     return program_end(&p);
 }
 
+/* For a rank that ends MPI alone. Open MPI 4.1 has the others meet it there: should the job be
+ * ended before they come, its mpirun may wait for itself for ever, or that rank crash. */
+static inline void ranks_end_mpi_alone(bool alone) {
+    setenv("OMPI_MCA_async_mpi_finalize", alone ? "1" : "0", 1);
+}
+
 /* The lines of ours among those of mpirun: how many, and the first. */
 static inline int ranks_lines(const char *err, char *first, size_t room) {
     int n = 0;

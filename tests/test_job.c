@@ -122,7 +122,9 @@ static void test_causes(void) {
     test_cause(2, "none", EXIT_DONE, "");
     test_cause(2, "slow", EXIT_DONE, "");
     test_cause(3, "exited", EXIT_INTERNAL, "sails: left: rank 1 (");
-    test_cause(3, "left", EXIT_RANK, "sails: missing: rank 1 (");
+    ranks_end_mpi_alone(true);
+    test_cause(3, "left", EXIT_RANK, "sails: left: rank 1 (");
+    ranks_end_mpi_alone(false);
     test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "size", EXIT_RANK, "sails: mismatched: rank 1 (");
 }
