@@ -192,7 +192,8 @@ static void expect_end(const char *what, const Ended *e, int code, double took) 
 
 /* Who has said that it is done is not looked for: it leaves, and is missing. */
 static const char *words_for(const Cause *c, const Moment *m) {
-    return c == &cause[LEFT] && m == &moment[END] ? cause[LATE].words : c->words;
+    bool leaves = c == &cause[LEFT] || c == &cause[EXITED];
+    return leaves && m == &moment[END] ? cause[LATE].words : c->words;
 }
 
 /* Returns the dump, if there is one. */
