@@ -34,22 +34,13 @@ static Program start_on(int ranks, const char *line) {
     return ranks > 1 ? ranks_start(ranks, ours) : program_start(line, NULL);
 }
 
-/* Ranks whose mpirun was killed live on for a moment, and write: what comes next waits for them. */
-static void wait_for_ranks(void) {
-    static const char alone[] =
-        "while for p in /proc/[0-9]*; do [ \"$(readlink $p/cwd)\" = \"$PWD\" ] && "
-        "[ \"$(readlink $p/exe)\" = \"$(realpath $SAILS)\" ] && break; done; do sleep 0.05; done";
-    CHECK(system(alone) == 0, "%s", alone);
-}
-
-/* Starts a command and sends a signal after so many milliseconds; how it ended. */
+/* Starts a command and sends a signal after so many milliseconds; how it ended. Ranks whose mpirun
+ * was killed live on for a moment: what comes next waits for their folder. */
 static Ended signalled(int ranks, const char *line, int ms, int number) {
     Program p = start_on(ranks, line);
     for (int i = 0; i < ms && !program_ended(&p); i++) usleep(1000);
     kill(p.pid, number);
-    Ended e = program_end(&p);
-    if (ranks > 1 && number == SIGKILL) wait_for_ranks();
-    return e;
+    return program_end(&p);
 }
 
 /* Was it stopped, or killed, or hit before it had a handler? */

@@ -8,6 +8,7 @@
 #include "data/base/files.h"
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
+#include "host/stage/agree.h"
 #include "host/stage/chat_template.h"
 #include "host/cli/json_lines.h"
 #include "host/cli/print.h"
@@ -169,7 +170,8 @@ bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
     interrupt_as_request();
     bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, a->comm, err) &&
-              run_open(&w.run, a, exec_plugin(&w.r.ex), err) && check(&w, err);
+              agree_root(a->comm, run_open(&w.run, a, exec_plugin(&w.r.ex), err), err) &&
+              check(&w, err);
     if (ok) {
         const char *tokenizer = *a->s.model.tokenizer ? a->s.model.tokenizer : a->s.model.path;
         char *other = chat_template_other(tokenizer);

@@ -38,20 +38,27 @@ static bool write_recipe(const Run *r, Err *err) {
     return ok;
 }
 
-/* A folder that exists must be empty or a run: a mistyped --out must not be filled up. */
-static bool usable_folder(const Run *r, Err *err) {
+/* Neither itself, its parent, nor the recipe of a run that was killed before it had written it. */
+static bool is_entry(const char *name) {
+    return strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+           strncmp(name, "recipe.yaml.tmp.", 16) != 0;
+}
+
+/* A folder that exists must be empty or a run: a mistyped --out must not be filled up. Waits for
+ * another that runs there. */
+static bool usable_folder(Run *r, Err *err) {
     struct stat st;
     if (stat(r->folder, &st) != 0) return true;
     if (!S_ISDIR(st.st_mode))
         return err_set(err, EXIT_USAGE, "%s: expected a folder for the run, found a file",
                        r->folder);
+    if (!folder_lock(&r->lock, r->folder, err)) return false;
     char *stamp = run_path(r, "recipe.yaml");
     bool is_run = files_exists(stamp);
     free(stamp);
     DIR *d = is_run ? NULL : opendir(r->folder);
     bool empty = true;
-    for (struct dirent *e; d && (e = readdir(d));)
-        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    for (struct dirent *e; d && (e = readdir(d));) empty = empty && !is_entry(e->d_name);
     if (d) closedir(d);
     return empty ||
            err_set(err, EXIT_USAGE, "%s: holds files but no run; choose another out", r->folder);
@@ -117,10 +124,8 @@ static bool make_folder(const Run *r, const char *name, Err *err) {
 
 bool run_begin(Run *r, const char *const *subfolders, Err *err) {
     if (r->begun || r->follows) return true;
-    bool made = !files_exists(r->folder);
-    if (!files_mkdirs(r->folder, err)) return false;
+    if (!r->lock.folder && !folder_lock(&r->lock, r->folder, err)) return false;
     bool ok = write_recipe(r, err); /* first: it is what makes the folder a run */
-    if (!ok && made) rmdir(r->folder);
     ok = ok && make_folder(r, "stages", err);
     for (; ok && *subfolders; subfolders++) ok = make_folder(r, *subfolders, err);
     return r->begun = ok && run_write_manifest(r, err);
@@ -137,6 +142,7 @@ bool run_write_manifest(Run *r, Err *err) {
 void run_close(Run *r) {
     json_decref(r->manifest);
     json_decref(r->hashes);
+    folder_unlock(&r->lock);
     *r = (Run){0};
 }
 

@@ -18,6 +18,7 @@
 
 #include "host/cli/args.h"
 #include "data/base/err.h"
+#include "data/base/folder_lock.h"
 #include "host/stage/result_key.h"
 
 typedef struct Run {
@@ -27,6 +28,7 @@ typedef struct Run {
     char plugin[65];    /* and of the device's plug-in; "": none */
     json_t *hashes;     /* path -> {sha256, state, hashed}, so that no file is hashed twice */
     json_t *manifest;
+    FolderLock lock; /* from where the folder is there */
     bool begun;
     bool follows; /* of a rank above 0: nothing is read or written, all stages are to do */
 } Run;

@@ -17,7 +17,8 @@
 struct Checkpoints {
     CheckpointPlan plan;
     Comm *comm;
-    Checkpoint now; /* of the save in flight; its copy's memory serves all */
+    FolderLock lock; /* of rank 0 */
+    Checkpoint now;  /* of the save in flight; its copy's memory serves all */
     pthread_t thread;
     bool writing; /* a save is in flight */
     bool ok;      /* what became of the last one */
@@ -173,8 +174,9 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
     return metrics_resume(m, &c->now.totals, c->now.lines, c->now.nlines, err);
 }
 
-/* Would a new run mix with an old one? */
-static bool begins_anew(const CheckpointPlan *plan, Err *err) {
+/* Would a new run mix with an old one, or with one that is under way? */
+static bool is_free(FolderLock *lock, const CheckpointPlan *plan, Err *err) {
+    if (!folder_lock(lock, plan->kept.folder, err)) return false;
     return plan->resume || snapshot_count(plan->kept.folder) == 0 ||
            err_set(err, EXIT_USAGE,
                    "%s: has checkpoints of an earlier run; --resume goes on from them, removing "
@@ -182,29 +184,33 @@ static bool begins_anew(const CheckpointPlan *plan, Err *err) {
                    plan->kept.folder);
 }
 
+static void release(Checkpoints *c) {
+    checkpoint_free(&c->now);
+    folder_unlock(&c->lock);
+    free(c);
+}
+
 bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, Metrics *m,
                       Err *err) {
     Comm *comm = p->ex->comm;
-    if (!agree_root(comm, !comm_root(comm) || begins_anew(plan, err), err)) return false;
     Checkpoints *c = mem_array(1, sizeof *c);
     c->plan = *plan;
     c->comm = comm;
     c->now = (Checkpoint){.run = plan->kept.run, .maker = plan->kept.maker, .params = p};
     c->last = clock_seconds();
-    if (!plan->resume || resume(c, m, err)) {
+    if (agree_root(comm, !comm_root(comm) || is_free(&c->lock, plan, err), err) &&
+        (!plan->resume || resume(c, m, err))) {
         if (comm_root(comm)) snapshot_sweep(plan->kept.folder);
         *to = c;
         return true;
     }
-    checkpoint_free(&c->now);
-    free(c);
+    release(c);
     return false;
 }
 
 bool checkpoints_close(Checkpoints *c, Err *err) {
     if (!c) return true;
     bool ok = finish(c, err);
-    checkpoint_free(&c->now);
-    free(c);
+    release(c);
     return ok;
 }

@@ -6,6 +6,7 @@
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
+#include "host/stage/agree.h"
 #include "host/stage/result_key.h"
 #include "kernels/comm.h"
 #include "kernels/ops.h"
@@ -25,8 +26,10 @@ bool keeping_open(CommandKeeping *c, const Args *a, const char *out, Exec *ex, E
     json_t *run = result_key_new();
     c->k = (Keeping){
         .folder = c->folder, .run = run, .again = "the same with --resume", .expected = true};
-    return !comm_root(ex->comm) || (result_key_command(run, a, ex, &hasher_plain, err) &&
-                                    keeping_maker(&c->k.maker, ex, err));
+    bool ok = !comm_root(ex->comm) || (folder_lock(&c->lock, c->folder, err) &&
+                                       result_key_command(run, a, ex, &hasher_plain, err) &&
+                                       keeping_maker(&c->k.maker, ex, err));
+    return agree_root(ex->comm, ok, err);
 }
 
 void keeping_done(const Keeping *k, Exec *ex) {
@@ -36,5 +39,6 @@ void keeping_done(const Keeping *k, Exec *ex) {
 void keeping_close(CommandKeeping *c) {
     json_decref(c->k.run);
     json_decref(c->k.maker);
+    folder_unlock(&c->lock);
     free(c->folder);
 }

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "data/base/folder_lock.h"
 #include "host/cli/args.h"
 #include "kernels/exec.h"
 
@@ -19,10 +20,11 @@ typedef struct Keeping {
 /* Program, device and version. */
 bool keeping_maker(json_t **maker, const Exec *ex, Err *err);
 
-/* Those of a command of its own: --resume keeps in OUT.partial. Owns what *k borrows. */
+/* Those of a command of its own: --resume keeps in OUT.partial, alone. Owns what *k borrows. */
 typedef struct CommandKeeping {
     Keeping k;
     char *folder;
+    FolderLock lock; /* of rank 0 */
 } CommandKeeping;
 bool keeping_open(CommandKeeping *c, const Args *a, const char *out, Exec *ex, Err *err);
 

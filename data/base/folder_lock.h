@@ -1,0 +1,22 @@
+/* folder_lock.h - a folder has one writer: two processes that were given the same one would mix
+ * their files.
+ *
+ * The lock is flock's on the folder itself: no file is made for it, and it ends with the process,
+ * however that ends. Where a file system knows no locks, everybody gets one. */
+#ifndef SAILS_FOLDER_LOCK_H
+#define SAILS_FOLDER_LOCK_H
+
+#include "data/base/err.h"
+
+typedef struct FolderLock {
+    int fd;
+    bool made;    /* the folder, which goes again if nothing was put into it */
+    char *folder; /* its path; NULL: no lock is held */
+} FolderLock;
+
+/* Makes the folder where it is missing. While another process holds it, waits for ten seconds and
+ * says so, since a job that was killed may take a moment to end; then refuses (EXIT_USAGE). */
+bool folder_lock(FolderLock *l, const char *folder, Err *err);
+void folder_unlock(FolderLock *l); /* accepts a zeroed lock */
+
+#endif
