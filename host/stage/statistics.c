@@ -1,0 +1,100 @@
+/* statistics.c - Student's t by the incomplete beta function, and what follows from it. */
+#include "host/stage/statistics.h"
+
+#include <math.h>
+
+/* The quantile of the normal distribution at 0.975. */
+static const double NORMAL = 1.959963984540054;
+static const double TAIL = 0.025;
+
+/* The continued fraction of the incomplete beta function, by Lentz's method; converges quickly for
+ * x < (a + 1)/(a + b + 2). Numerators: Abramowitz and Stegun 26.5.8. */
+static double beta_fraction(double x, double a, double b) {
+    const double tiny = 1e-300;
+    double c = 1, d = 1 - (a + b) * x / (a + 1);
+    d = 1 / (fabs(d) < tiny ? tiny : d);
+    double f = d;
+    for (int m = 1; m < 10000; m++) {
+        const double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+        const double odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+        const double term[] = {even, odd};
+        double step = 1;
+        for (int i = 0; i < 2; i++) {
+            d = 1 + term[i] * d, c = 1 + term[i] / c;
+            d = 1 / (fabs(d) < tiny ? tiny : d);
+            if (fabs(c) < tiny) c = tiny;
+            step = c * d;
+            f *= step;
+        }
+        if (fabs(step - 1) < 1e-16) break;
+    }
+    return f;
+}
+
+/* I_x(a, b), the regularised incomplete beta function. */
+static double beta_share(double x, double a, double b) {
+    if (x <= 0 || x >= 1) return x <= 0 ? 0 : 1;
+    double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x));
+    if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(x, a, b) / a;
+    return 1 - front * beta_fraction(1 - x, b, a) / b;
+}
+
+double statistics_student(double t, double v) {
+    double tail = 0.5 * beta_share(v / (v + t * t), v / 2, 0.5);
+    return t > 0 ? 1 - tail : tail;
+}
+
+/* The t that a share TAIL lies above. */
+static double student_bound(double v) {
+    double low = 0, high = 16;
+    while (statistics_student(-high, v) > TAIL) high *= 2;
+    for (int i = 0; i < 200 && low < high; i++) {
+        double middle = 0.5 * (low + high);
+        if (statistics_student(-middle, v) > TAIL)
+            low = middle;
+        else
+            high = middle;
+    }
+    return high;
+}
+
+/* Mean and its standard error; NaN where n is too small for them. */
+static double mean_of(const double *x, size_t n, double *error) {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) sum += x[i];
+    double mean = n ? sum / (double)n : NAN;
+    for (size_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+    *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : NAN;
+    return mean;
+}
+
+Interval statistics_mean(const double *x, size_t n) {
+    double error, mean = mean_of(x, n, &error);
+    double half = n > 1 ? error * student_bound((double)(n - 1)) : NAN;
+    return (Interval){mean, mean - half, mean + half};
+}
+
+Interval statistics_share(size_t hits, size_t n) {
+    if (n == 0) return (Interval){NAN, NAN, NAN};
+    double p = (double)hits / (double)n, z2 = NORMAL * NORMAL / (double)n;
+    double middle = (p + z2 / 2) / (1 + z2);
+    double half = NORMAL * sqrt(p * (1 - p) / (double)n + z2 / (4 * (double)n)) / (1 + z2);
+    return (Interval){p, hits == 0 ? 0 : middle - half, hits == n ? 1 : middle + half};
+}
+
+double statistics_paired(const double *a, const double *b, size_t n) {
+    double sum = 0, squares = 0;
+    if (n < 2) return NAN;
+    for (size_t i = 0; i < n; i++) sum += a[i] - b[i];
+    double mean = sum / (double)n;
+    for (size_t i = 0; i < n; i++) squares += (a[i] - b[i] - mean) * (a[i] - b[i] - mean);
+    double error = sqrt(squares / (double)(n - 1) / (double)n);
+    if (error == 0) return mean == 0;
+    return 2 * statistics_student(-fabs(mean) / error, (double)(n - 1));
+}
+
+/* Of n = first + second fair coins, min(first, second) or fewer fall so: I_1/2(n - k, k + 1). */
+double statistics_mcnemar(size_t first, size_t second) {
+    double n = (double)(first + second), k = (double)(first < second ? first : second);
+    return fmin(1, 2 * beta_share(0.5, n - k, k + 1));
+}

@@ -1,0 +1,33 @@
+/* statistics.h - what a table says about its numbers: how sure they are, and whether two rows
+ * differ. All intervals are at 95 %, all tests two-sided. */
+#ifndef SAILS_STATISTICS_H
+#define SAILS_STATISTICS_H
+
+#include <stddef.h>
+
+/* NaN where the data do not tell. */
+typedef struct Interval {
+    double mean, low, high;
+} Interval;
+
+/* Of the mean of n independent measurements, such as the seeds of a row: Student's t with n - 1
+ * degrees of freedom. One measurement has no interval; none has no mean either. */
+Interval statistics_mean(const double *x, size_t n);
+
+/* Of a share, hits of n: Wilson's score interval (J. Am. Stat. Assoc. 22, 1927), which stays
+ * within 0 and 1 and has a width at 0 and n too. */
+Interval statistics_share(size_t hits, size_t n);
+
+/* Student's paired t test of n pairs (a[i], b[i]): the probability of a mean difference at least so
+ * far from 0 if there is none. NaN for less than two pairs; 1 where all pairs are equal, 0 where
+ * all differ by the same. */
+double statistics_paired(const double *a, const double *b, size_t n);
+
+/* McNemar's exact test: of the cases on which two rows differ, so many are the first's and so many
+ * the second's. 1 when there is none. */
+double statistics_mcnemar(size_t first, size_t second);
+
+/* P(T <= t) of Student's t with v > 0 degrees of freedom, to 1e-12. */
+double statistics_student(double t, double v);
+
+#endif

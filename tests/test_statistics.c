@@ -1,0 +1,105 @@
+/* Intervals and tests of the tables, against closed forms and sums. */
+#include "host/stage/statistics.h"
+
+#include <math.h>
+
+#include "tests/test.h"
+
+static bool near(double x, double expected, double tolerance) {
+    return fabs(x - expected) <= tolerance;
+}
+
+/* Student's t has closed forms for few degrees of freedom, and is symmetric. */
+static void test_student(void) {
+    for (double t = -40; t <= 40; t += 0.37) {
+        double one = 0.5 + atan(t) / M_PI, two = 0.5 + t / (2 * sqrt(2 + t * t));
+        double q = 1 + t * t / 4, four = 0.5 + 0.375 * t / sqrt(q) * (1 - t * t / (12 * q));
+        EXPECT(near(statistics_student(t, 1), one, 1e-12), "t %g, 1: %.17g, expected %.17g", t,
+               statistics_student(t, 1), one);
+        EXPECT(near(statistics_student(t, 2), two, 1e-12), "t %g, 2: %.17g, expected %.17g", t,
+               statistics_student(t, 2), two);
+        EXPECT(near(statistics_student(t, 4), four, 1e-12), "t %g, 4: %.17g, expected %.17g", t,
+               statistics_student(t, 4), four);
+        double sum = statistics_student(t, 7.5) + statistics_student(-t, 7.5);
+        EXPECT(near(sum, 1, 1e-12), "t %g: both tails %.17g", t, sum);
+    }
+    double far = statistics_student(1.5, 1e8), normal = 0.5 * erfc(-1.5 / sqrt(2));
+    EXPECT(near(far, normal, 1e-8), "many degrees: %.17g, the normal %.17g", far, normal);
+}
+
+/* Two values x, y: half a width is |x - y|/2 tan(0.475 pi), since one degree is Cauchy's. */
+static void test_mean(void) {
+    const double two[] = {3, 5}, three[] = {1, 2, 6};
+    Interval i = statistics_mean(two, 2);
+    EXPECT(i.mean == 4 && near(i.high - 4, tan(0.475 * M_PI), 1e-9) &&
+               near(4 - i.low, i.high - 4, 1e-12),
+           "%g %g %g", i.low, i.mean, i.high);
+    /* two degrees: t solves t / (2 sqrt(2 + t^2)) = 0.475; the error is sqrt(7/3) */
+    double t = 0.95 * sqrt(2 / (1 - 0.95 * 0.95)), half = t * sqrt(7.0 / 3);
+    i = statistics_mean(three, 3);
+    EXPECT(i.mean == 3 && near(i.low, 3 - half, 1e-9) && near(i.high, 3 + half, 1e-9), "%g %g %g",
+           i.low, i.mean, i.high);
+    i = statistics_mean(two, 1);
+    EXPECT(i.mean == 3 && isnan(i.low) && isnan(i.high), "one: %g %g %g", i.low, i.mean, i.high);
+    i = statistics_mean(two, 0);
+    EXPECT(isnan(i.mean) && isnan(i.low), "none: %g %g", i.mean, i.low);
+}
+
+/* The bounds of Wilson's interval are the shares whose own deviation from what was seen is 1.96. */
+static void test_share(void) {
+    for (size_t n = 1; n < 400; n = 2 * n + 1)
+        for (size_t k = 0; k <= n; k++) {
+            Interval i = statistics_share(k, n);
+            double p = (double)k / (double)n, z = 1.959963984540054;
+            const double bound[] = {i.low, i.high};
+            EXPECT(i.mean == p && i.low <= p && i.high >= p && i.low >= 0 && i.high <= 1,
+                   "%zu of %zu: %g %g %g", k, n, i.low, i.mean, i.high);
+            for (int b = 0; b < 2; b++) {
+                if (bound[b] == (b ? 1 : 0)) continue;
+                double sd = sqrt(bound[b] * (1 - bound[b]) / (double)n);
+                EXPECT(near(fabs(bound[b] - p) / sd, z, 1e-9), "%zu of %zu: bound %g is %g off", k,
+                       n, bound[b], fabs(bound[b] - p) / sd);
+            }
+        }
+    EXPECT(isnan(statistics_share(0, 0).mean), "a share of none");
+    EXPECT(statistics_share(0, 10).low == 0 && statistics_share(10, 10).high == 1, "the ends");
+}
+
+static void test_paired(void) {
+    const double a[] = {1, 2, 3, 4}, b[] = {0, 2.5, 2, 3}, c[] = {0, 1, 2, 3};
+    /* differences 1, -0.5, 1, 1: mean 0.625, sum of squares about it 1.6875 */
+    double t = 0.625 / sqrt(1.6875 / 3 / 4), p = 2 * statistics_student(-t, 3);
+    EXPECT(near(statistics_paired(a, b, 4), p, 1e-14), "%.17g, expected %.17g",
+           statistics_paired(a, b, 4), p);
+    EXPECT(statistics_paired(b, a, 4) == statistics_paired(a, b, 4), "it has a direction");
+    EXPECT(p > 0.15 && p < 0.2, "p %g", p); /* t = 1.667: tables have 0.19 there */
+    EXPECT(statistics_paired(a, c, 4) == 0 && statistics_paired(a, a, 4) == 1, "no spread");
+    EXPECT(isnan(statistics_paired(a, b, 1)), "one pair");
+}
+
+/* Sums of binomial coefficients. */
+static void test_mcnemar(void) {
+    for (size_t n = 1; n <= 50; n++)
+        for (size_t k = 0; 2 * k < n; k++) {
+            double sum = 0, choose = 1;
+            for (size_t i = 0; i <= k; i++) {
+                sum += choose;
+                choose = choose * (double)(n - i) / (double)(i + 1);
+            }
+            double p = fmin(1, 2 * sum * pow(0.5, (double)n));
+            EXPECT(near(statistics_mcnemar(k, n - k), p, 1e-12 * p), "%zu %zu: %.17g not %.17g", k,
+                   n - k, statistics_mcnemar(k, n - k), p);
+            EXPECT(statistics_mcnemar(n - k, k) == statistics_mcnemar(k, n - k), "a direction");
+        }
+    EXPECT(statistics_mcnemar(0, 0) == 1 && statistics_mcnemar(8, 8) == 1, "no difference");
+    EXPECT(statistics_mcnemar(0, 1000) < 1e-290, "a thousand to none");
+}
+
+int main(void) {
+    test_student();
+    test_mean();
+    test_share();
+    test_paired();
+    test_mcnemar();
+    return test_done("statistics");
+}
