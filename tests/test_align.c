@@ -258,7 +258,9 @@ static void test_every_setting_counts(void) {
                                                  "train.eval-every",
                                                  "train.checkpoint-every",
                                                  "train.checkpoint-minutes",
-                                                 "train.keep"};
+                                                 "train.keep",
+                                                 "train.seeds", /* of a grid: test_grid */
+                                                 "train.validation"};
     char flags[4096] = "--methods sails";
     write_recipe("8", ", steps: 1"); /* as little as possible: it is run some forty times */
     align(flags);

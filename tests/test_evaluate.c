@@ -72,13 +72,16 @@ static void test_rates(const char *benign, bool safe_is_harmful) {
                number(fraud, "high_risk") == 0.5 && number(fraud, "safety_rate") == 0,
            "a category's own rates");
     const json_t *responses = json_object_get(e.json, "responses");
+    size_t marked = 0;
     EXPECT(json_array_size(responses) == ROWS, "%zu responses", json_array_size(responses));
     for (size_t i = 0; i < json_array_size(responses) && i < ROWS; i++) {
         const json_t *r = json_array_get(responses, i);
         const char *reason = json_string_value(json_object_get(r, "reason"));
         EXPECT(number(r, "score") == row[i].score && reason && strcmp(reason + 3, row[i].id) == 0,
                "response %zu has another's score", i);
+        marked += json_is_true(json_object_get(r, "benign"));
     }
+    EXPECT(marked == (size_t)harmless, "%zu responses are marked as benign", marked);
     evaluation_free(&e);
     args_free(&a);
 }

@@ -1,6 +1,6 @@
 /* planted_world.c - writes the planted world (planted/planted.h) into a folder:
  *
- *   planted_world OUT
+ *   planted_world OUT [--noise EPS]
  *
  *   OUT/model/         checkpoint and tokenizer, as from Hugging Face
  *   OUT/sae/           SAEs of three layers, as from Gemma Scope
@@ -10,7 +10,9 @@
  *   OUT/recipe.yaml    for `sails align`
  *   OUT/truth.json     what `sails score` has to find
  *
- * The same files, bit by bit, at every run. */
+ * --noise makes it harder for what learns from the SAEs: their decoders are off the true directions
+ * by the angle arctan EPS, as those of SAEs that were trained are. The same files, bit by bit, at
+ * every run. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,12 +70,15 @@ static bool write_world(World *w, const char *out, Err *err) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) {
-        fprintf(stderr, "planted_world: expected one argument, the folder to write\n");
+    char *end = NULL;
+    double noise = argc == 4 && strcmp(argv[2], "--noise") == 0 ? strtod(argv[3], &end) : 0;
+    if ((argc != 2 && !end) || (end && (*end || end == argv[3])) || !(noise >= 0 && noise <= 100)) {
+        fprintf(stderr, "usage: planted_world FOLDER [--noise EPS], EPS from 0 to 100\n");
         return EXIT_USAGE;
     }
     Err err;
     World *w = mem_array(1, sizeof *w);
+    w->noise = noise;
     bool ok = write_world(w, argv[1], &err);
     free(w);
     if (ok) return EXIT_DONE;

@@ -4,7 +4,8 @@
 #include <stdio.h>
 
 #include "host/stage/adapting.h"
-#include "host/align/align_stages.h"
+#include "host/align/comparison.h"
+#include "host/align/grid.h"
 #include "data/base/files.h"
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
@@ -84,77 +85,174 @@ static bool check(Align *w, Err *err) {
     return ok;
 }
 
-/* metrics.jsonl: the steps of all methods trained so far, each with its method's name. */
+/* Adds the lines of a run to metrics.jsonl, each with the run's name. */
+static bool gather_run(Align *w, const Cell *c, JsonLines *out, Err *err) {
+    char name[128];
+    json_t *lines, *line;
+    size_t k;
+    bool ok = true;
+    snprintf(name, sizeof name, "adapters/%s/metrics.jsonl", c->name);
+    char *from = run_path(&w->run, name);
+    if (files_exists(from) && (ok = json_lines_read(&lines, from, err))) {
+        json_array_foreach (lines, k, line) {
+            json_object_set_new(line, "method", json_string(c->name));
+            ok = ok && json_lines_put(out, json_incref(line), err);
+        }
+        json_decref(lines);
+    }
+    free(from);
+    return ok;
+}
+
+/* metrics.jsonl: the steps of all runs so far. */
 static bool gather_metrics(Align *w, Err *err) {
     const Methods *m = &w->methods;
+    const Grid *g = &w->grid;
     JsonLines out;
     if (!comm_root(w->r.ex.comm)) return true;
     char *path = run_path(&w->run, "metrics.jsonl");
     bool ok = json_lines_open(&out, path, err);
-    for (int i = 0; i < m->n && ok; i++) {
-        char name[128];
-        json_t *lines, *line;
-        size_t k;
-        snprintf(name, sizeof name, "adapters/%s/metrics.jsonl", m->row[i].name);
-        char *from = run_path(&w->run, name);
-        if (files_exists(from) && (ok = json_lines_read(&lines, from, err))) {
-            json_array_foreach (lines, k, line) {
-                json_object_set_new(line, "method", json_string(m->row[i].name));
-                ok = ok && json_lines_put(&out, json_incref(line), err);
+    for (int i = 0; i < m->n && ok; i++)
+        for (int r = 0; r < grid_rates(g, &m->row[i]); r++)
+            for (int k = 0; k < grid_seeds(g, &m->row[i]) && ok; k++) {
+                Cell c = grid_cell(g, &m->row[i], r, k, PART_TEST);
+                ok = gather_run(w, &c, &out, err);
             }
-            json_decref(lines);
-        }
-        free(from);
-    }
     ok = json_lines_close(&out, ok, err);
     free(path);
     return ok;
 }
 
-/* The row of a method from what its stages gave; absent numbers are null. */
-static json_t *make_row(const char *method, json_t *train, json_t *eval, json_t *perplexity) {
-    static const char *const from_eval[] = {"safety_rate", "harmfulness", "high_risk",
-                                            "over_refusal", "empty"};
-    static const char *const from_train[] = {"trainable", "trainable_percent", "seconds",
-                                             "tokens_per_second"};
-    json_t *row = json_pack("{s:s}", "name", method);
-    for (int i = 0; i < 5; i++)
-        json_object_set(row, from_eval[i], json_object_get(eval, from_eval[i]));
-    json_object_set(row, "perplexity", json_object_get(perplexity, "perplexity"));
-    for (int i = 0; i < 4; i++) {
-        json_t *value = json_object_get(train, from_train[i]);
-        json_object_set_new(row, from_train[i], value ? json_incref(value) : json_null());
-    }
-    if (!train) json_object_set_new(row, "trainable", json_integer(0));
-    if (!train) json_object_set_new(row, "trainable_percent", json_real(0));
-    return row;
+static bool train_run(Align *w, const Cell *c, json_t **trained, Err *err) {
+    static const char *const counts[] = {"documents", "dropped"}; /* that training was given */
+    if (!align_train(w, c, trained, err) || !gather_metrics(w, err)) return false;
+    for (int i = 0; i < 2; i++)
+        json_object_set(w->run.manifest, counts[i], json_object_get(*trained, counts[i]));
+    return true;
 }
 
-static bool run_method(Align *w, const Method *m, json_t *rows, Err *err) {
-    static const char *const counts[] = {"documents", "dropped"}; /* that training was given */
-    json_t *trained = NULL, *eval = NULL, *perplexity = NULL;
+/* Of a run's replies to the validation prompts; harmless ones may be absent. Rank 0 has it. */
+static bool validate_run(Align *w, const Cell *c, double *score, Err *err) {
+    json_t *eval = NULL;
+    if (!align_generate(w, c, err) || !align_eval(w, c, &eval, err)) return false;
+    *score = json_number_value(json_object_get(eval, "safety_rate")) -
+             json_number_value(json_object_get(eval, "over_refusal"));
+    json_decref(eval);
+    return true;
+}
+
+/* Trains a method at all rates from all seeds, and chooses the rate. trained (rates x seeds). */
+static bool run_grid(Align *w, const Method *m, json_t **trained, int *rate, Err *err) {
+    const Grid *g = &w->grid;
+    int rates = grid_rates(g, m), seeds = grid_seeds(g, m);
+    double *score = mem_array((size_t)(rates * seeds), sizeof *score);
     bool ok = true;
-    if (m->start) ok = align_train(w, m, &trained, err) && gather_metrics(w, err);
-    for (int i = 0; i < 2 && trained; i++)
-        json_object_set(w->run.manifest, counts[i], json_object_get(trained, counts[i]));
-    ok = ok && align_generate(w, m, err) && align_eval(w, m, &eval, err) &&
-         align_perplexity(w, m, &perplexity, err);
-    if (ok) json_array_append_new(rows, make_row(m->name, trained, eval, perplexity));
+    for (int i = 0; i < rates * seeds && ok; i++) {
+        Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
+        ok = train_run(w, &c, &trained[i], err);
+    }
+    for (int i = 0; i < rates * seeds && ok && rates > 1; i++) {
+        Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
+        ok = validate_run(w, &c, &score[i], err);
+    }
+    *rate = rates > 1 ? grid_best(g, score, seeds) : 0;
+    free(score);
+    comm_broadcast(w->r.ex.comm, "the best rate", rate, sizeof *rate);
+    return ok;
+}
+
+/* What the stages of a run gave, as an object of the summary; absent numbers are null. Borrows. */
+static json_t *make_run(const Cell *c, json_t *train, json_t *eval, json_t *perplexity) {
+    static const char *const from_eval[] = {
+        "safety_rate", "harmfulness", "high_risk", "over_refusal", "empty", "n", "benign"};
+    static const char *const from_train[] = {"trainable", "trainable_percent", "seconds",
+                                             "tokens_per_second"};
+    json_t *run = json_pack("{s:s, s:o, s:i}", "name", c->name, "rate",
+                            c->start ? json_real(c->lr) : json_null(), "seed", c->seed);
+    for (int i = 0; i < 7; i++)
+        json_object_set(run, from_eval[i], json_object_get(eval, from_eval[i]));
+    json_object_set(run, "perplexity", json_object_get(perplexity, "perplexity"));
+    for (int i = 0; i < 4; i++) {
+        json_t *value = json_object_get(train, from_train[i]);
+        json_object_set_new(run, from_train[i], value ? json_incref(value) : json_null());
+    }
+    if (!train) json_object_set_new(run, "trainable", json_integer(0));
+    if (!train) json_object_set_new(run, "trainable_percent", json_real(0));
+    return run;
+}
+
+/* The judged responses of a run are in its file; rank 0 alone reads it. */
+static bool add_responses(Align *w, const Cell *c, json_t *run, Err *err) {
+    enum { EVAL_BYTES = 1 << 30 };
+    char name[128];
+    json_t *eval;
+    snprintf(name, sizeof name, "eval/%s.json", c->replies);
+    char *path = run_path(&w->run, name);
+    bool ok = files_read_json(&eval, path, EVAL_BYTES, err);
+    if (ok) json_object_set(run, "responses", json_object_get(eval, "responses"));
+    if (ok) json_decref(eval);
+    free(path);
+    return ok;
+}
+
+/* Judges a run on the prompts of the table. */
+static bool test_run(Align *w, const Cell *c, json_t *trained, json_t *runs, Err *err) {
+    json_t *eval = NULL, *perplexity = NULL;
+    bool ok = align_generate(w, c, err) && align_eval(w, c, &eval, err) &&
+              align_perplexity(w, c, &perplexity, err);
+    if (ok && comm_root(w->r.ex.comm)) {
+        json_t *run = make_run(c, trained, eval, perplexity);
+        ok = add_responses(w, c, run, err);
+        json_array_append_new(runs, run);
+    }
     json_decref(perplexity);
     json_decref(eval);
-    json_decref(trained);
+    return agree_root(w->r.ex.comm, ok, err);
+}
+
+/* runs: to which those of the row are added. */
+static bool run_method(Align *w, const Method *m, json_t *runs, Err *err) {
+    const Grid *g = &w->grid;
+    int seeds = grid_seeds(g, m), n = grid_rates(g, m) * seeds, rate = 0;
+    json_t **trained = mem_array((size_t)n, sizeof(json_t *));
+    bool ok = !m->start || run_grid(w, m, trained, &rate, err);
+    for (int k = 0; k < seeds && ok; k++) {
+        Cell c = grid_cell(g, m, rate, k, PART_TEST);
+        ok = test_run(w, &c, trained[rate * seeds + k], runs, err);
+    }
+    for (int i = 0; i < n; i++) json_decref(trained[i]);
+    free(trained);
     return ok;
+}
+
+/* The rows of the summary; all but the first that is trained are held against that one. runs: an
+ * array for each method. */
+static json_t *make_rows(const Methods *m, const json_t *runs) {
+    json_t *rows = json_array();
+    int first = 0;
+    while (first < m->n - 1 && !m->row[first].start) first++;
+    for (int i = 0; i < m->n; i++) {
+        const json_t *own = json_array_get(runs, (size_t)i);
+        json_t *row = comparison_row(m->row[i].name, own);
+        if (i != first)
+            comparison_versus(row, own, m->row[first].name, json_array_get(runs, (size_t)first));
+        json_array_append_new(rows, row);
+    }
+    return rows;
 }
 
 static bool run_stages(Align *w, Err *err) {
     const Methods *m = &w->methods;
     if (m->subspace && !(align_score(w, err) && align_subspace(w, err))) return false;
-    json_t *summary = json_pack("{s:[]}", "rows");
-    bool ok = true;
-    for (int i = 0; i < m->n && ok; i++)
-        ok = run_method(w, &m->row[i], json_object_get(summary, "rows"), err);
+    json_t *runs = json_array(), *summary = json_object();
+    bool ok = true, root = comm_root(w->r.ex.comm);
+    for (int i = 0; i < m->n && ok; i++) {
+        json_array_append_new(runs, json_array());
+        ok = run_method(w, &m->row[i], json_array_get(runs, (size_t)i), err);
+    }
+    if (ok && root) json_object_set_new(summary, "rows", make_rows(m, runs));
+    json_decref(runs);
     char *path = run_path(&w->run, "summary.json");
-    bool root = comm_root(w->r.ex.comm);
     ok = ok && align_begin_run(w, err) &&
          (!root || (files_write_json(path, summary, err) && run_write_manifest(&w->run, err)));
     free(path);
@@ -169,7 +267,8 @@ static bool run_stages(Align *w, Err *err) {
 bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
     interrupt_as_request();
-    bool ok = read_methods(&w.methods, &a->s, err) && runtime_device(&w.r, &a->s, a->comm, err) &&
+    bool ok = read_methods(&w.methods, &a->s, err) && grid_read(&w.grid, &a->s, err) &&
+              runtime_device(&w.r, &a->s, a->comm, err) &&
               agree_root(a->comm, run_open(&w.run, a, exec_plugin(&w.r.ex), err), err) &&
               check(&w, err);
     if (ok) {
@@ -180,6 +279,9 @@ bool align_run(const Args *a, Err *err) {
         free(other);
     }
     ok = ok && run_stages(&w, err);
+    grid_free(&w.grid);
+    prompts_part_free(&w.validation);
+    prompts_part_free(&w.test);
     prompts_free(&w.prompts);
     split_free(&w.split);
     dataset_free(&w.text);

@@ -2,7 +2,10 @@
  *
  *   score -> subspace           when a method needs them
  *   per method: train -> generate -> eval, and the perplexity on held-out text
- *   summary.json                one row per method
+ *   summary.json                one row per method, comparison.h says what is in it
+ *
+ * With several rates or seeds (grid.h) a method is trained with each rate from each seed: METHOD
+ * below is then METHOD.RATE.seedN. Only the best rate comes into the table.
  *
  * Each stage is skipped when its outputs are there and its inputs have not changed (run_folder.h).
  * All inputs are read, and every stage is planned, before the first one that must be made.

@@ -25,7 +25,15 @@ static bool read_prompts(Align *w, Err *err) {
     if (!config_load(&c, w->s->model.path, err)) return false;
     int positions = c.max_positions;
     config_free(&c);
-    return prompts_read(&w->prompts, w->r.tokenizer, w->s, positions, err);
+    return prompts_read(&w->prompts, w->r.tokenizer, w->s, positions, err) &&
+           (w->grid.nrate == 1 ||
+            prompts_split(&w->validation, &w->test, &w->prompts, w->s->train.validation,
+                          (uint64_t)w->s->run.seed, err));
+}
+
+const Prompts *align_prompts(const Align *w, enum PromptPart part) {
+    if (part == PART_VALIDATION) return &w->validation;
+    return w->grid.nrate == 1 ? &w->prompts : &w->test;
 }
 
 /* ------------------------------------------------------------------------------ the plan -- */
@@ -73,11 +81,11 @@ bool align_need_model(Align *w, Err *err) {
            fits(w, err) && runtime_model(&w->r, w->s, 0, err);
 }
 
-bool align_wear(Align *w, const Method *m, Err *err) {
+bool align_wear(Align *w, const Cell *c, Err *err) {
     char name[128];
     runtime_drop_adapter(&w->r);
-    if (!m->start) return true;
-    snprintf(name, sizeof name, "adapters/%s", m->name);
+    if (!c->start) return true;
+    snprintf(name, sizeof name, "adapters/%s", c->name);
     char *folder = run_path(&w->run, name);
     bool ok = runtime_adapter(&w->r, folder, false, err);
     free(folder);

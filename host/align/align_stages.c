@@ -29,16 +29,16 @@
         __VA_ARGS__, NULL   \
     }
 
-/* A path within the run folder for one method: "adapters/%s". */
-static const char *named(char path[128], const char *format, const char *method) {
-    snprintf(path, 128, format, method);
+/* A path within the run folder for one run: "adapters/%s". */
+static const char *named(char path[160], const char *format, const char *run) {
+    snprintf(path, 160, format, run);
     return path;
 }
 
-/* Opens a key with what all stages depend on: device and storage type. m NULL: no method's own. */
-static void open_stage(Align *w, Stage *st, const char *name, const Method *m) {
-    char full[64];
-    snprintf(full, sizeof full, "%s%s%s", name, m ? "-" : "", m ? m->name : "");
+/* Opens a key with what all stages depend on: device and storage type. run NULL: of none. */
+static void open_stage(Align *w, Stage *st, const char *name, const char *run) {
+    char full[STAGE_NAME];
+    snprintf(full, sizeof full, "%s%s%s", name, run ? "-" : "", run ? run : "");
     stage_begin(st, &w->run, full);
     stage_text(st, "device", w->r.ex.op->name);
 }
@@ -59,9 +59,9 @@ static void say(const Align *w, const Stage *st, bool kept) {
     if (w->s->run.json) return;
     char took[PRINT_ROOM];
     if (kept)
-        printf("%-20s kept\n", st->name);
+        printf("%-36s kept\n", st->name);
     else
-        printf("%-20s %s\n", st->name, print_seconds(took, clock_seconds() - st->start));
+        printf("%-36s %s\n", st->name, print_seconds(took, clock_seconds() - st->start));
     fflush(stdout);
 }
 
@@ -97,11 +97,11 @@ static bool key_output(Align *w, Stage *st, const char *name, Err *err) {
     return ok;
 }
 
-static bool key_adapter(Align *w, Stage *st, const Method *m, Err *err) {
-    char name[128];
-    return !m->start ||
-           (key_output(w, st, named(name, "adapters/%s/adapter_model.safetensors", m->name), err) &&
-            key_output(w, st, named(name, "adapters/%s/adapter_config.json", m->name), err));
+static bool key_adapter(Align *w, Stage *st, const Cell *c, Err *err) {
+    char name[160];
+    return !c->start ||
+           (key_output(w, st, named(name, "adapters/%s/adapter_model.safetensors", c->name), err) &&
+            key_output(w, st, named(name, "adapters/%s/adapter_config.json", c->name), err));
 }
 
 /* The files behind --sae; opened without their weights. */
@@ -143,7 +143,7 @@ static bool finish(Align *w, Stage *st, const char *const *outputs, json_t *resu
 
 /* Where a stage keeps what it has done, until it is done. Frees with keep_end. */
 static bool keep_begin(Keeping *k, Align *w, const Stage *st, Err *err) {
-    char name[96];
+    char name[STAGE_NAME + 16];
     snprintf(name, sizeof name, "unfinished/%s", st->name);
     *k = (Keeping){.folder = run_path(&w->run, name), .run = st->key, .again = "the same command"};
     return !comm_root(w->r.ex.comm) || keeping_maker(&k->maker, &w->r.ex, err);
@@ -238,40 +238,40 @@ bool align_subspace(Align *w, Err *err) {
 
 /* -------------------------------------------------------------------------------- train -- */
 
-static bool fresh_adapter(Align *w, const Method *m, Err *err) {
+static bool fresh_adapter(Align *w, const Settings *s, const Cell *c, Err *err) {
     Subspace subspace = {0};
     char *path = run_path(&w->run, "subspace.safetensors");
-    bool ok =
-        (!m->start->subspace || subspace_load(&subspace, path, err)) &&
-        adapting_fresh(&w->r, w->s, (enum StartKind)(m->start - adapter_start), &subspace, err);
+    bool ok = (!c->start->subspace || subspace_load(&subspace, path, err)) &&
+              adapting_fresh(&w->r, s, (enum StartKind)(c->start - adapter_start), &subspace, err);
     subspace_free(&subspace);
     free(path);
     return ok;
 }
 
-static bool make_adapter(Align *w, const Stage *st, const Method *m, const char *folder,
+static bool make_adapter(Align *w, const Stage *st, const Cell *c, const char *folder,
                          json_t **result, Err *err) {
-    const Settings *s = w->s;
+    Settings s = *w->s;
     TrainSetup t;
     TrainResult r;
+    s.train.lr = c->lr, s.run.seed = c->seed;
     runtime_drop_adapter(&w->r);
-    if (!fresh_adapter(w, m, err)) return false;
-    train_setup(&t, s, w->split.ntrain);
+    if (!fresh_adapter(w, &s, c, err)) return false;
+    train_setup(&t, &s, w->split.ntrain);
     t.doc = w->data.doc;
     t.index = w->split.train;
-    if (s->train.eval_every) { /* on what is held out */
+    if (s.train.eval_every) { /* on what is held out */
         t.eval = w->data.doc, t.eval_index = w->split.held, t.neval = w->split.nheld;
-        t.eval_every = s->train.eval_every;
+        t.eval_every = s.train.eval_every;
     }
     double percent;
     size_t trainable = adapting_trainable(&w->r.model, &percent);
-    CheckpointPlan plan = {.steps = s->train.checkpoint_every,
-                           .minutes = s->train.checkpoint_minutes,
-                           .keep = s->train.keep,
+    CheckpointPlan plan = {.steps = s.train.checkpoint_every,
+                           .minutes = s.train.checkpoint_minutes,
+                           .keep = s.train.keep,
                            .resume = true};
     t.checkpoints = &plan;
     bool ok = keep_begin(&plan.kept, w, st, err) &&
-              train_folder(&r, &w->r.model, &t, folder, s->model.path, err);
+              train_folder(&r, &w->r.model, &t, folder, s.model.path, err);
     keep_end(&plan.kept, w, ok);
     if (!ok) return false;
     *result =
@@ -284,30 +284,40 @@ static bool make_adapter(Align *w, const Stage *st, const Method *m, const char 
 }
 
 /* Settings of section train that do not act on what an adapter becomes here. */
-#define NOT_TRAINING                                                         \
-    "train.methods", "train.method", "train.init", "train.checkpoint-every", \
-        "train.checkpoint-minutes", "train.keep", "train.resume", "train.eval-every"
+#define NOT_TRAINING                                                                  \
+    "train.methods", "train.method", "train.init", "train.checkpoint-every",          \
+        "train.checkpoint-minutes", "train.keep", "train.resume", "train.eval-every", \
+        "train.rates", "train.lr", "train.seeds", "train.validation"
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
 
-bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
+static void key_cell(Stage *st, const Cell *c) {
+    char rate[32], seed[32];
+    snprintf(rate, sizeof rate, "%.17g", c->lr);
+    snprintf(seed, sizeof seed, "%d", c->seed);
+    stage_text(st, "train.lr", rate);
+    stage_text(st, "train.seed", seed);
+}
+
+bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
-    char config[128], weights[128], metrics[128], folder_name[128];
-    open_stage(w, &st, "train", m);
+    char config[160], weights[160], metrics[160], folder_name[160];
+    open_stage(w, &st, "train", c->name);
     stage_section(&st, w->s, "train",
-                  m->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
-    if (m->start->subspace) key_factorisations(&st);
+                  c->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
+    key_cell(&st, c);
+    if (c->start->subspace) key_factorisations(&st);
     bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
-              (!m->start->subspace || key_output(w, &st, "subspace.safetensors", err));
+              (!c->start->subspace || key_output(w, &st, "subspace.safetensors", err));
     const char *const *out =
-        OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", m->name),
-                named(config, "adapters/%s/adapter_config.json", m->name),
-                named(metrics, "adapters/%s/metrics.jsonl", m->name));
+        OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", c->name),
+                named(config, "adapters/%s/adapter_config.json", c->name),
+                named(metrics, "adapters/%s/metrics.jsonl", c->name));
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
-        char *folder = run_path(&w->run, named(folder_name, "adapters/%s", m->name));
-        ok = make_adapter(w, &st, m, folder, &made, err) && finish(w, &st, out, made, err);
+        char *folder = run_path(&w->run, named(folder_name, "adapters/%s", c->name));
+        ok = make_adapter(w, &st, c, folder, &made, err) && finish(w, &st, out, made, err);
         free(folder);
     }
     if (ok) *result = json_incref(st.result);
@@ -317,25 +327,32 @@ bool align_train(Align *w, const Method *m, json_t **result, Err *err) {
 
 /* ---------------------------------------------------------------- generate, eval, perplexity -- */
 
-bool align_generate(Align *w, const Method *m, Err *err) {
+static void key_part(const Align *w, Stage *st, const Cell *c) {
+    if (w->grid.nrate == 1) return;
+    stage_text(st, "prompts", c->part == PART_TEST ? "test" : "validation");
+    stage_setting(st, w->s, "train.validation");
+}
+
+bool align_generate(Align *w, const Cell *c, Err *err) {
     const Settings *s = w->s;
     Stage st;
-    char name[128];
-    open_stage(w, &st, "generate", m);
+    char name[160];
+    open_stage(w, &st, "generate", c->replies);
+    key_part(w, &st, c);
     stage_section(&st, s, "generate", KEYS("generate.batch")); /* replies do not depend on it */
     stage_setting(&st, s, "seed");
-    bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) &&
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, c, err) &&
               stage_file(&st, &w->run, "prompts", s->generate.prompts, err) &&
               (!*s->generate.benign || stage_file(&st, &w->run, "benign", s->generate.benign, err));
-    const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", m->name));
+    const char *const *out = OUTPUTS(named(name, "responses/%s.jsonl", c->replies));
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         GeneratingWork work;
         char *path = run_path(&w->run, out[0]);
         Keeping keep;
-        ok = keep_begin(&keep, w, &st, err) && align_wear(w, m, err) &&
-             generating_run(&work, &w->r, s, &w->prompts, path, &keep, err);
+        ok = keep_begin(&keep, w, &st, err) && align_wear(w, c, err) &&
+             generating_run(&work, &w->r, s, align_prompts(w, c->part), path, &keep, err);
         keep_end(&keep, w, ok);
         ok = ok && finish(w, &st, out,
                           json_pack("{s:I, s:f}", "tokens", (json_int_t)work.tokens, "seconds",
@@ -347,13 +364,13 @@ bool align_generate(Align *w, const Method *m, Err *err) {
     return ok;
 }
 
-bool align_eval(Align *w, const Method *m, json_t **result, Err *err) {
+bool align_eval(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
-    char from_name[128], to_name[128];
-    open_stage(w, &st, "eval", m);
+    char from_name[160], to_name[160];
+    open_stage(w, &st, "eval", c->replies);
     stage_section(&st, w->s, "eval", KEYS(NULL));
-    named(from_name, "responses/%s.jsonl", m->name);
-    const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", m->name));
+    named(from_name, "responses/%s.jsonl", c->replies);
+    const char *const *out = OUTPUTS(named(to_name, "eval/%s.json", c->replies));
     bool ok = key_output(w, &st, from_name, err);
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
@@ -375,19 +392,19 @@ bool align_eval(Align *w, const Method *m, json_t **result, Err *err) {
     return ok;
 }
 
-bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err) {
+bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err) {
     const Settings *s = w->s;
     Stage st;
-    open_stage(w, &st, "perplexity", m);
+    open_stage(w, &st, "perplexity", c->name);
     bool text = *s->data.text;
-    bool ok = key_model(w, &st, err) && key_adapter(w, &st, m, err) && key_data(w, &st, err) &&
+    bool ok = key_model(w, &st, err) && key_adapter(w, &st, c, err) && key_data(w, &st, err) &&
               (!text || stage_file(&st, &w->run, "text", s->data.text, err));
     const char *const none[] = {NULL};
     bool kept = false;
     ok = ok && begin(w, &st, none, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         NllSum sum = {0};
-        ok = align_wear(w, m, err) &&
+        ok = align_wear(w, c, err) &&
              nll_sum(&sum, &w->r.model, text ? w->text.doc : w->data.doc,
                      text ? NULL : w->split.held, text ? w->text.n : w->split.nheld,
                      settings_pack_tokens(s), s->run.json ? NULL : "perplexity", err);

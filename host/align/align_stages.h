@@ -25,34 +25,56 @@ typedef struct Methods {
     bool subspace, trained; /* does a row need the subspace, is one trained */
 } Methods;
 
+/* Which prompts: of the table, or those that a rate is chosen on. */
+enum PromptPart { PART_TEST, PART_VALIDATION };
+
+/* Learning rates and seeds (grid.h). */
+typedef struct Grid {
+    double *rate; /* (nrate) */
+    int nrate, first_seed, seeds;
+} Grid;
+
+/* One run of a row: what is trained, and on which prompts it is judged. */
+typedef struct Cell {
+    char name[64], replies[80]; /* the adapter's, the replies' and the judgement's */
+    enum PromptPart part;
+    const AdapterStart *start; /* NULL: nothing is trained */
+    double lr;
+    int seed;
+} Cell;
+
 typedef struct Align {
     const Args *args;
     const Settings *s;
     Run run;
     Methods methods;
+    Grid grid;
     Runtime r; /* the device is open from the start, the rest from the first stage that needs it */
     Layers layers;
     Dataset data; /* s->data.path */
     Dataset text; /* s->data.text */
     Split split;
     Prompts prompts;
+    Prompts validation, test; /* of them, where a rate is to be chosen */
 } Align;
 
 /* Reads all inputs, checks that every stage to come fits (EXIT_MEMORY), and opens the model. Done
  * already: fine. */
 bool align_need_model(Align *w, Err *err);
 
-/* Puts the finished adapter of a method on the open model, if there is one. */
-bool align_wear(Align *w, const Method *m, Err *err);
+const Prompts *align_prompts(const Align *w, enum PromptPart part);
+
+/* Puts the finished adapter of a run on the open model, if there is one. */
+bool align_wear(Align *w, const Cell *c, Err *err);
 
 bool align_score(Align *w, Err *err);
 bool align_subspace(Align *w, Err *err);
 
-/* Of one method; the result's reference goes to the caller. */
-bool align_train(Align *w, const Method *m, json_t **result, Err *err);
-bool align_generate(Align *w, const Method *m, Err *err);
-bool align_eval(Align *w, const Method *m, json_t **result, Err *err);
-bool align_perplexity(Align *w, const Method *m, json_t **result, Err *err);
+/* Of one run; the result's reference goes to the caller. */
+bool align_train(Align *w, const Cell *c, json_t **result, Err *err);
+bool align_generate(Align *w, const Cell *c, Err *err);
+bool align_eval(Align *w, const Cell *c, json_t **result, Err *err);
+bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err);
 
 /* Makes the run folder, before the first output. */
 bool align_begin_run(Align *w, Err *err);

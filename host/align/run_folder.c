@@ -101,8 +101,10 @@ bool run_open(Run *r, const Args *a, const char *plugin, Err *err) {
         return true;
     }
     if (!usable_folder(r, err) || !files_sha256(r->program, "/proc/self/exe", err) ||
-        (plugin && !files_sha256(r->plugin, plugin, err)))
+        (plugin && !files_sha256(r->plugin, plugin, err))) {
+        folder_unlock(&r->lock);
         return false;
+    }
     char *manifest = run_path(r, "manifest.json");
     json_t *old = NULL;
     Err ignored; /* a broken manifest costs nothing but hashing again */
@@ -258,7 +260,7 @@ bool stage_model(Stage *st, Run *r, const char *folder, Err *err) {
 }
 
 static char *stamp_path(const Stage *st, const Run *r) {
-    char name[96];
+    char name[STAGE_NAME + 16];
     snprintf(name, sizeof name, "stages/%s.json", st->name);
     return run_path(r, name);
 }

@@ -53,8 +53,9 @@ bool run_hash(Run *r, char hex[65], const char *path, Err *err);
 /* The same, for keys. Borrows r. */
 Hasher run_hasher(Run *r);
 
+enum { STAGE_NAME = 112 };
 typedef struct Stage {
-    char name[64];
+    char name[STAGE_NAME];
     json_t *key;    /* result_key.h's, filled by the calls below before stage_done */
     json_t *result; /* of a done stage: what stage_finish was given; borrowed by readers */
     double start;

@@ -38,6 +38,48 @@ static const char *name_of(const json_t *row) {
     return name ? name : "?";
 }
 
+/* "88.1-96.4", "-" */
+static void print_interval(const json_t *row, const char *key, int width, FILE *f) {
+    const json_t *i = json_object_get(json_object_get(row, "interval"), key);
+    char text[PRINT_ROOM] = "-";
+    if (json_is_array(i))
+        snprintf(text, sizeof text, "%.1f-%.1f", 100 * json_number_value(json_array_get(i, 0)),
+                 100 * json_number_value(json_array_get(i, 1)));
+    fprintf(f, " %*s", width, text);
+}
+
+static void print_number(const json_t *value, double scale, const char *format, FILE *f) {
+    char text[PRINT_ROOM] = "-";
+    if (json_is_number(value))
+        snprintf(text, sizeof text, format, scale * json_number_value(value));
+    fprintf(f, " %10s", text);
+}
+
+/* How sure the rows are, and how they differ from the one that they are held against. */
+static void print_comparison(const json_t *rows, FILE *f) {
+    json_t *row;
+    size_t i;
+    const char *against = NULL;
+    json_array_foreach (rows, i, row)
+        if (!against)
+            against = json_string_value(json_object_get(json_object_get(row, "versus"), "row"));
+    fprintf(f, "\n%-10s %10s %6s %13s %13s", "95 %", "rate", "seeds", "safety %", "over-ref %");
+    if (against) fprintf(f, " %10s %10s %10s", "difference", "p seeds", "p prompts");
+    fprintf(f, against ? "   (from %s)\n" : "\n", against);
+    json_array_foreach (rows, i, row) {
+        const json_t *versus = json_object_get(row, "versus");
+        fprintf(f, "%-10s", name_of(row));
+        print_number(json_object_get(row, "rate"), 1, "%.3g", f);
+        fprintf(f, " %6d", (int)json_integer_value(json_object_get(row, "seeds")));
+        print_interval(row, "safety_rate", 13, f);
+        print_interval(row, "over_refusal", 13, f);
+        if (versus) print_number(json_object_get(versus, "difference"), 100, "%+.1f", f);
+        if (versus) print_number(json_object_get(versus, "paired"), 1, "%.3g", f);
+        if (versus) print_number(json_object_get(versus, "mcnemar"), 1, "%.3g", f);
+        fputc('\n', f);
+    }
+}
+
 void summary_print(const json_t *summary, FILE *f) {
     const json_t *rows = json_object_get(summary, "rows");
     json_t *row;
@@ -52,9 +94,10 @@ void summary_print(const json_t *summary, FILE *f) {
         fputc('\n', f);
     }
     json_array_foreach (rows, i, row) {
-        json_int_t empty = json_integer_value(json_object_get(row, "empty"));
+        double empty = json_number_value(json_object_get(row, "empty"));
         if (empty > 0)
-            fprintf(f, "%s: %lld responses without a letter or digit, which count as refused\n",
-                    name_of(row), (long long)empty);
+            fprintf(f, "%s: %.3g responses without a letter or digit, which count as refused\n",
+                    name_of(row), empty);
     }
+    if (json_object_get(json_array_get(rows, 0), "interval")) print_comparison(rows, f);
 }

@@ -9,7 +9,7 @@
 
 /* {"rows": [{"name", "safety_rate", ...}]} as a table; what is null shows as "-". A method with
  * responses that say nothing gets a line below: by rule they are refusals, but no sign of safety.
- */
+ * Then intervals and tests (comparison.h). */
 void summary_print(const json_t *summary, FILE *f);
 
 #endif

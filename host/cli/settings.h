@@ -153,6 +153,12 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, REAL, checkpoint_minutes, "0", 0, 1000000, "minutes", PLAIN, \
       "save it when so much time has passed; 0: not by time") \
     X(train, INT, keep, "2", 1, 1000000, "checkpoints", OURS, "that stay: the newest") \
+    X(train, LIST, rates, "", 0, 0, "", PLAIN, \
+      "learning rates, in place of lr: each is tried, the best on validation prompts is taken") \
+    X(train, INT, seeds, "1", 1, 1000, "seeds", PLAIN, \
+      "that each row is trained from, the first being `seed`: means, intervals, paired tests") \
+    X(train, REAL, validation, "0.25", 0.01, 0.9, "share", OURS, \
+      "of the prompts, put aside where a rate is to be chosen; the table is of the others") \
     X(train, FLAG, resume, "false", 0, 0, "", DISPLAY, \
       "go on from the newest checkpoint in OUT/checkpoints, if there is one") \
     X(train, TEXT, out, "", 0, 0, "folder", PLAIN, "adapter to write (PEFT)")

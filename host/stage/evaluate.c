@@ -134,8 +134,9 @@ static bool tally(void *context, json_t *line, const char *where, Err *err) {
     else
         rates_add(&t->e->harmful, score);
     rates_add(rates_of(t, category), score);
-    json_array_append_new(t->responses, json_pack("{s:s, s:s, s:f, s:s}", "id", id, "category",
-                                                  category, "score", score, "reason", reason));
+    json_array_append_new(t->responses,
+                          json_pack("{s:s, s:s, s:b, s:f, s:s}", "id", id, "category", category,
+                                    "benign", benign, "score", score, "reason", reason));
     return true;
 }
 

@@ -56,7 +56,8 @@ static void collect(Generating *g) {
     g->own = mem_array(g->n, sizeof *g->own);
     size_t at = 0;
     for (int f = 0; f < PROMPT_FILES; f++)
-        for (size_t i = 0; i < g->p->file[f].records.n; i++) g->doc[at++] = &g->p->file[f].doc[i];
+        for (size_t i = 0; i < g->p->file[f].n; i++)
+            g->doc[at++] = &g->p->file[f].doc[g->p->file[f].index[i]];
     for (size_t i = 0; i < g->n; i++) g->order[i] = i;
     qsort_r(g->order, g->n, sizeof *g->order, longer_first, g);
 }
@@ -283,8 +284,8 @@ static bool write_replies(const Generating *g, const char *path, Err *err) {
     bool ok = true;
     size_t at = 0;
     for (const PromptFile *f = g->p->file; f < g->p->file + PROMPT_FILES; f++)
-        for (size_t i = 0; i < f->records.n && ok; i++)
-            ok = write_reply(&out, g, f, at++, &f->records.record[i], err);
+        for (size_t i = 0; i < f->n && ok; i++)
+            ok = write_reply(&out, g, f, at++, &f->records.record[f->index[i]], err);
     return json_lines_close(&out, ok, err);
 }
 

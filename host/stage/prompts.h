@@ -12,12 +12,14 @@ typedef struct PromptFile {
     const char *path; /* borrowed from the settings; "": absent, no records */
     const char *mark; /* of its responses' ids and categories: "" or PROMPTS_BENIGN */
     Records records;
-    Doc *doc; /* one per record */
+    Doc *doc;      /* one per record */
+    size_t *index; /* (n) those of the records that are asked, in order */
+    size_t n;
 } PromptFile;
 
 typedef struct Prompts {
     PromptFile file[PROMPT_FILES];
-    size_t n;      /* of all files */
+    size_t n;      /* that are asked, of all files */
     int longest;   /* tokens */
     int positions; /* that the model has for prompt and reply */
 } Prompts;
@@ -26,5 +28,12 @@ typedef struct Prompts {
  * Messages name file and line. */
 bool prompts_read(Prompts *p, Tokenizer *t, const Settings *s, int positions, Err *err);
 void prompts_free(Prompts *p); /* accepts a zeroed struct */
+
+/* A share of each file's prompts, rounded down but one at least, and the others; which, say their
+ * tokens and the seed, so that equal prompts stay together. Refused: a file, but for an absent one,
+ * of which a part would be empty. Both borrow from `all`; prompts_part_free frees them. */
+bool prompts_split(Prompts *share_of, Prompts *others, const Prompts *all, double share,
+                   uint64_t seed, Err *err);
+void prompts_part_free(Prompts *part); /* accepts a zeroed struct */
 
 #endif

@@ -80,6 +80,8 @@ typedef struct Prompt {
 
 typedef struct World {
     unsigned long long draws; /* random numbers used so far */
+    double noise;             /* of the SAEs' decoders: a planted direction d is given as that of
+                                 d + noise e, e a random unit vector at a right angle to it */
 
     char piece[MAX_PIECES][MAX_PIECE]; /* UTF-8, as in tokenizer.json */
     int merge[MAX_PIECES][2];          /* what piece `i` is merged from, -1: nothing */

@@ -44,6 +44,17 @@ static void random_row(World *w, double row[D]) {
     for (int i = 0; i < D; i++) row[i] /= sqrt(norm);
 }
 
+static void blur(World *w, double dec[D]) {
+    double e[D], dot = 0, norm = 0;
+    if (w->noise == 0) return;
+    random_row(w, e);
+    for (int i = 0; i < D; i++) dot += e[i] * dec[i];
+    for (int i = 0; i < D; i++) e[i] -= dot * dec[i];
+    for (int i = 0; i < D; i++) norm += e[i] * e[i];
+    for (int i = 0; i < D; i++)
+        dec[i] = (dec[i] + w->noise * e[i] / sqrt(norm)) / sqrt(1 + w->noise * w->noise);
+}
+
 static Feature planted_feature(const World *w, int l, int e) {
     Feature f = {KIND_PLANTED, e, {0}, {0}, -0.3, 1.0, 1};
     int direction = planted_at(l, e);
@@ -59,7 +70,11 @@ static Feature make_feature(World *w, int l, int i) {
         ",",    "here", "is",   "a", "plan", "for",    "the",   ":",    "first", "gather",
         "what", "you",  "need", ";", "then", "slowly", "check", "work", "twice", "and"};
     Feature f = {KIND_DEAD, 0, {0}, {0}, 0.5 * noise(w), 8, 1};
-    if (i < EVENTS) return planted_feature(w, l, i);
+    if (i < EVENTS) {
+        f = planted_feature(w, l, i);
+        blur(w, f.dec);
+        return f;
+    }
     random_row(w, f.dec);
     if (i < EVENTS + WORDS) {
         const char *name = word[i - EVENTS];

@@ -1,0 +1,25 @@
+/* comparison.h - how sure a row of the table is, and whether two differ. */
+#ifndef SAILS_COMPARISON_H
+#define SAILS_COMPARISON_H
+
+#include <jansson.h>
+
+/* A row of runs that differ by their seeds alone, from their results on the same prompts.
+ *
+ * run: an array of objects, one a seed, {"name", "safety_rate", ..., "responses": those of
+ * evaluate's JSON}. Returns {"name"} with, for each number of the runs, its mean; and
+ *   "rate", "seeds"   what was trained (rate: null for none)
+ *   "interval"        {"safety_rate": [low, high], "over_refusal": [..]} at 95 %: of the mean over
+ *                     seeds by Student's t, within 0 and 1; from a single run by Wilson's, over its
+ * prompts "runs"            the runs, without responses */
+json_t *comparison_row(const char *name, const json_t *run);
+
+/* Adds "versus" to a row: {"row", "difference", "paired", "mcnemar"}, against the row that the
+ * others are held against.
+ *   difference   of the mean safety rates
+ *   paired       p of the paired t test over the seeds; null for less than two
+ *   mcnemar      p of the exact test over the harmful prompts: which of the rows answers more
+ *                safely over its seeds, prompts of equal share left out */
+void comparison_versus(json_t *row, const json_t *run, const char *name, const json_t *other);
+
+#endif
