@@ -69,6 +69,7 @@ grep -q -- '--capture-range' options && { echo "FAIL $(cat options)" && failed=1
 # Calls of several ranks, each rank's ranges in a file of its own.
 if [ -n "${SAILS_MPI_PLUGIN:-}" ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    export ASAN_OPTIONS=detect_leaks=0 # those are MPI's own
     mpirun --oversubscribe -np 2 sh -c 'SIMT_RANGES=$0.$OMPI_COMM_WORLD_RANK exec "$@"' "$WORLD/rank" \
         "$SAILS" "${train[@]}" --steps 1 >log 2>&1 || { cat log && exit 1; }
     for i in 0 1; do
