@@ -9,6 +9,7 @@
 #define LAYERS "--sae sae/{layer} --layers 1,2 "
 #define SUBSPACE "subspace --scores scores --out new/basis "
 #define TRAIN "train --data pairs.jsonl --max-length 128 --out new/adapter "
+#define THEORY "theory --out new/theory "
 #define ALIGN "align run.yaml "
 
 static const struct {
@@ -41,6 +42,29 @@ static const struct {
     {2, SCORE MODEL "--sae sae/{layer} --layers 1-9", "--layers: expected 0 to 3"},
     {2, SCORE MODEL "--sae sae/{layer} --layers one", "--layers: expected numbers"},
     {2, "eval --responses responses --judge file", "--judgements is needed"},
+    /* the recovery experiment: worlds that cannot be */
+    {2, THEORY "--study epz", "--study: expected one of all|eps|"},
+    {2, THEORY "--rank 129", "--rank 129: expected at most 128"},
+    {2, THEORY "--rank 128 --study coherence", "--rank 128: expected at most 127"},
+    {2, THEORY "--rank 64 --width 64 --coherence 0.5 --study eps", "expected at most 63"},
+    {2, THEORY "--rank 0", "--rank: expected 1 to"},
+    {2, THEORY "--features 8", "--features 8: expected more than the 8 of the task"},
+    {2, THEORY "--features 31", "--features 31: expected at least the 32"},
+    {2, THEORY "--loud 505", "--loud 505: expected at most 504"},
+    {2, THEORY "--loud 0", "--loud 0: expected at least 1"},
+    {2, THEORY "--rate 0.9 --delta 0.2", "--delta 0.2: expected at most 0.1"},
+    {2, THEORY "--delta 0.0001", "--delta 0.0001: choosing features would take"},
+    {2, THEORY "--delta 0", "--delta: expected"},
+    {2, THEORY "--delta -0.1", "--delta: expected"},
+    {2, THEORY "--rate 0", "--rate: expected"},
+    {2, THEORY "--eps -1", "--eps: expected 0 to"},
+    {2, THEORY "--sigma nan", "--sigma: expected"},
+    {2, THEORY "--coherence 1", "--coherence: expected 0 to"},
+    {2, THEORY "--documents 0", "--documents: expected 2 to"},
+    {2, THEORY "--contrast-documents 1", "--contrast-documents: expected 2 to"},
+    {2, THEORY "--repeats 0", "--repeats: expected 1 to"},
+    {2, THEORY "--width 4096", "--width: expected 2 to 1024"},
+    {3, "theory --study eps --documents 10 --out prompts.jsonl/there", "prompts.jsonl/there"},
     /* an SAE that is not for this layer, or not for this model */
     {3, SCORE MODEL "--sae sae/1 --layers 2", "write {layer} in --sae"},
     {3, SCORE MODEL "--sae sae/{layer} --layers 0", "no SAE for layer 0"},

@@ -41,6 +41,17 @@ enum JudgeKind { JUDGES(CHOICE_ENUM) };
     X(STAGE_GENERATE, "generate") \
     X(STAGE_LOGPROB, "logprob")
 enum PlanStage { PLAN_STAGES(CHOICE_ENUM) };
+#define THEORY_STUDIES(X)           \
+    X(STUDY_ALL, "all")             \
+    X(STUDY_EPS, "eps")             \
+    X(STUDY_DOCUMENTS, "documents") \
+    X(STUDY_RANK, "rank")           \
+    X(STUDY_PAIRS, "pairs")         \
+    X(STUDY_CONTRAST, "contrast")   \
+    X(STUDY_COHERENCE, "coherence") \
+    X(STUDY_SELECTION, "selection") \
+    X(STUDY_PIPELINE, "pipeline")
+enum TheoryStudy { THEORY_STUDIES(CHOICE_ENUM) STUDY_COUNT };
 
 enum SettingType { SET_INT, SET_REAL, SET_FLAG, SET_TEXT, SET_CHOICE, SET_LIST };
 enum SettingMark { PLAIN, OURS, DISPLAY };
@@ -229,6 +240,31 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(init, REAL, shard, "5", 0.00001, 1000, "GB", PLAIN, "largest file") \
     X(init, TEXT, out, "", 0, 0, "folder", PLAIN, "model to write")
 
+#define SETTINGS_THEORY(X) \
+    X(theory, CHOICE, study, "all", 0, 0, CHOICES(THEORY_STUDIES), PLAIN, "what is varied") \
+    X(theory, INT, width, "128", 2, 1024, "", OURS, "of the vectors") \
+    X(theory, INT, features, "512", 2, 16384, "", OURS, "that documents are made of") \
+    X(theory, INT, rank, "8", 1, 1024, "features", OURS, "of the task") \
+    X(theory, REAL, rate, "0.05", 0.0001, 0.9999, "share", OURS, \
+      "of documents in which a feature fires") \
+    X(theory, REAL, delta, "0.15", 0.0001, 1, "share", OURS, \
+      "more of them in the aligned corpus, for the task's features") \
+    X(theory, REAL, sigma, "0.05", 0, 1000, "", OURS, "noise of each coordinate") \
+    X(theory, REAL, eps, "0.05", 0, 1000, "", OURS, \
+      "error of the dictionary's rows, the tangent of their angles") \
+    X(theory, REAL, coherence, "0", 0, 0.99, "", OURS, \
+      "cosine between any two of the task's directions") \
+    X(theory, INT, loud, "16", 0, 16384, "features", OURS, \
+      "of the others, louder in the studies of pairs and of contrasts") \
+    X(theory, REAL, loudness, "3", 1, 1000, "times", OURS, "as loud") \
+    X(theory, INT, documents, "8000", 2, 100000000, "documents", OURS, \
+      "of each corpus; where they vary, the most") \
+    X(theory, INT, contrast_documents, "200000", 2, 100000000, "documents", OURS, \
+      "of each corpus in the study of contrasts") \
+    X(theory, INT, repeats, "8", 1, 100000, "draws", OURS, "of everything that is random") \
+    X(theory, TEXT, out, "", 0, 0, "folder", PLAIN, \
+      "CSV and SVG of each study; empty: the tables on stdout alone")
+
 #define SETTINGS_DOCTOR(X) \
     X(doctor, TEXT, dumps, "", 0, 0, "file", PLAIN, \
       "what the ranks of a job were doing when it was ended: the file that its line names")
@@ -261,7 +297,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_SUBSPACE(X) \
     SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
     SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
-    SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
+    SETTINGS_THEORY(X) SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
 
 #define SETTING_C_INT int
 #define SETTING_C_REAL double
@@ -285,6 +321,7 @@ typedef struct Settings {
     struct { SETTINGS_MERGE(SETTING_FIELD) } merge;
     struct { SETTINGS_PLAN(SETTING_FIELD) } plan;
     struct { SETTINGS_INIT(SETTING_FIELD) } init;
+    struct { SETTINGS_THEORY(SETTING_FIELD) } theory;
     struct { SETTINGS_DOCTOR(SETTING_FIELD) } doctor;
     struct { SETTINGS_BENCH(SETTING_FIELD) } bench;
 } Settings;
