@@ -69,6 +69,24 @@ static bool unit_rows(double *rows, const int32_t *feature, int k, int D, int la
     return true;
 }
 
+/* The largest weight counts as 1: how far shares can be told from rounding does not depend on it.
+ */
+static bool weigh(double *rows, const double *weight, int k, int D, int layer, Err *err) {
+    double most = 0;
+    for (int i = 0; i < k; i++) {
+        CHECK(weight[i] >= 0 && isfinite(weight[i]), "weight %d: %g", i, weight[i]);
+        most = fmax(most, weight[i]);
+    }
+    if (most == 0)
+        return err_set(err, EXIT_INPUT,
+                       "layer %d: none of the %d features has a weight above 0: their means are "
+                       "the same in both corpora; use --weight-rows none",
+                       layer, k);
+    for (int i = 0; i < k; i++)
+        for (int d = 0; d < D; d++) rows[(size_t)i * D + d] *= weight[i] / most;
+    return true;
+}
+
 static void centre(double *rows, int k, int D) {
     for (int d = 0; d < D; d++) {
         double mean = 0;
@@ -77,23 +95,27 @@ static void centre(double *rows, int k, int D) {
     }
 }
 
+/* Of n singular values of k rows those above the rounding of the largest: the rows' rank. */
+static int directions_of(const double *s, int n, int k, int D) {
+    double floor = s[0] * 0x1p-52 * (k > D ? k : D);
+    int directions = 0;
+    for (int i = 0; i < n; i++) directions += s[i] > floor;
+    return directions;
+}
+
 /* Shares of variance and how many directions reach tau, but for the rounding of their sum: eight of
- * ten equal shares are 0.8. At most as many as there are directions at all, that is singular values
- * above the rounding of the largest. */
+ * ten equal shares are 0.8. At most as many as there are directions at all. */
 static int explain(double *share, const double *s, int n, int k, int D, double tau) {
-    double total = 0, sum = 0, floor = s[0] * 0x1p-52 * (k > D ? k : D);
-    int directions = 0, m = 0;
+    double total = 0, sum = 0;
+    int directions = directions_of(s, n, k, D), m = 0;
     tau -= 0x1p-50 * k;
     for (int i = 0; i < n; i++) total += s[i] * s[i];
-    for (int i = 0; i < n; i++) {
-        share[i] = total > 0 ? s[i] * s[i] / total : 0;
-        directions += s[i] > floor;
-    }
+    for (int i = 0; i < n; i++) share[i] = total > 0 ? s[i] * s[i] / total : 0;
     while (m < directions && (m == 0 || sum < tau)) sum += share[m++];
     return m;
 }
 
-/* Columns: the first of V, then noise; QR turns the noise into a random complement. */
+/* Columns: the first m of V, then noise; QR turns the noise into a random complement. */
 static void fill(Basis *b, Exec *ex, const double *Vt, uint64_t seed) {
     for (int d = 0; d < b->D; d++)
         for (int j = 0; j < b->R; j++)
@@ -104,11 +126,36 @@ static void fill(Basis *b, Exec *ex, const double *Vt, uint64_t seed) {
     basis_orthonormalise(ex, b->U, b->D, b->R);
 }
 
+/* ||U^T v||^2 */
+static double held(const Basis *b, const double *v) {
+    double sum = 0;
+    for (int j = 0; j < b->R; j++) {
+        double dot = 0;
+        for (int d = 0; d < b->D; d++) dot += v[d] * b->U[(size_t)d * b->R + j];
+        sum += dot * dot;
+    }
+    return sum;
+}
+
+/* Of the unit rows as they are: weights and centring decide what is kept, not what there was. */
+static void measure(Basis *b, Exec *ex, const double *unit) {
+    int n = b->k < b->D ? b->k : b->D;
+    double *s = mem_array((size_t)n, sizeof *s), sum = 0;
+    double *Vt = mem_array((size_t)n * (size_t)b->D, sizeof *Vt);
+    svd(ex, s, Vt, unit, b->k, b->D);
+    n = directions_of(s, n, b->k, b->D);
+    for (int i = 0; i < n; i++) sum += held(b, Vt + (size_t)i * b->D);
+    b->captured = sum / n;
+    b->coverage = mem_array((size_t)b->k, sizeof *b->coverage);
+    for (int i = 0; i < b->k; i++) b->coverage[i] = held(b, unit + (size_t)i * b->D);
+    free(s), free(Vt);
+}
+
 static bool build(Basis *b, Exec *ex, double *rows, const SubspaceOptions *o, Err *err) {
     int n = b->k < b->D ? b->k : b->D;
     double *s = mem_array((size_t)n, sizeof *s);
     double *Vt = mem_array((size_t)n * (size_t)b->D, sizeof *Vt);
-    bool ok = unit_rows(rows, b->feature, b->k, b->D, b->layer, err);
+    bool ok = !o->weight || weigh(rows, o->weight, b->k, b->D, b->layer, err);
     if (ok) {
         if (o->center) centre(rows, b->k, b->D);
         svd(ex, s, Vt, rows, b->k, b->D);
@@ -138,24 +185,34 @@ bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_
         return err_set(err, EXIT_USAGE, "--rank %d: expected at most the model's width %d", o->rank,
                        D);
     size_t size = (size_t)k * (size_t)D;
-    double *copy = mem_array(size, sizeof *copy);
-    memcpy(copy, rows, size * sizeof *copy);
+    double *unit = mem_array(size, sizeof *unit), *bent = mem_array(size, sizeof *bent);
+    memcpy(unit, rows, size * sizeof *unit);
     b->variance = mem_array((size_t)k, sizeof *b->variance);
     b->feature = mem_array((size_t)k, sizeof *b->feature);
     memcpy(b->feature, feature, (size_t)k * sizeof *feature);
-    bool ok = build(b, ex, copy, o, err);
-    free(copy);
+    bool ok = unit_rows(unit, feature, k, D, layer, err);
+    memcpy(bent, unit, size * sizeof *bent);
+    ok = ok && build(b, ex, bent, o, err);
+    if (ok) measure(b, ex, unit);
+    free(bent), free(unit);
     if (!ok) basis_free(b);
     return ok;
 }
 
+void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed) {
+    CHECK(R > 0 && R <= D, "R=%d D=%d", R, D);
+    *b = (Basis){.layer = layer, .D = D, .R = R};
+    b->U = mem_array((size_t)D * (size_t)R, sizeof *b->U);
+    fill(b, ex, NULL, seed);
+}
+
 size_t basis_scratch(Exec *ex, int k, int D, int R) {
-    size_t svd = ex->op->svd_scratch(ex, k, D), qr = ex->op->qr_scratch(ex, D, R);
+    size_t svd = k > 0 ? ex->op->svd_scratch(ex, k, D) : 0, qr = ex->op->qr_scratch(ex, D, R);
     return svd > qr ? svd : qr;
 }
 
 void basis_free(Basis *b) {
-    free(b->U), free(b->variance), free(b->feature);
+    free(b->U), free(b->variance), free(b->feature), free(b->coverage);
     memset(b, 0, sizeof *b);
 }
 

@@ -4,6 +4,7 @@
 #define SAILS_SUBSPACE_H
 
 #include "data/base/err.h"
+#include "kernels/choices.h"
 #include "kernels/ops.h"
 
 typedef struct Basis {
@@ -13,8 +14,12 @@ typedef struct Basis {
     double *U;        /* (D,R) row major, orthonormal columns, largest entry of each positive */
     double *variance; /* (k) share of variance explained by each principal direction, falling; 0
                          where there are fewer directions than features */
-    int k;
+    int k;            /* 0: a random basis, without variance, features and coverage */
     int32_t *feature; /* (k) the SAE features behind it, best first */
+    /* What the columns, fill and all, hold of the directions that they were made from: */
+    double *coverage; /* (k) of each feature's unit direction d: ||U^T d||^2; NULL: not measured */
+    double captured;  /* of the span of them all, with projector P: tr(P U U^T) / tr P; measured
+                         with coverage */
 } Basis;
 
 typedef struct Subspace {
@@ -24,20 +29,31 @@ typedef struct Subspace {
     char *file; /* that it was read from, for messages; NULL: none */
 } Subspace;
 
+/* What the unit rows are multiplied by before the PCA. DELTA, a feature's |mean0 - mean1|: the
+ * directions of features that hardly tell the corpora apart are the first to be left out. */
+#define ROW_WEIGHTS(X) X(WEIGHT_NONE, "none") X(WEIGHT_DELTA, "delta")
+enum RowWeight { ROW_WEIGHTS(CHOICE_ENUM) };
+
 typedef struct SubspaceOptions {
     int rank;        /* columns; 0: m of them, layer by layer */
     double variance; /* tau in (0,1]: m is the least number of directions that explain so much */
     bool center;     /* subtract the mean row first */
     uint64_t seed;   /* of the fill */
+    const double *weight; /* (k) of the rows, none below 0; NULL: all the same */
 } SubspaceOptions;
 
-/* From the decoder rows (k,D) of k features: unit rows, SVD, threshold, QR, fill, signs. Refused:
- * a row of zeros, rows that do not vary, a rank above D. On success b is to be freed. */
+/* From the decoder rows (k,D) of k features: unit rows, weights, SVD, threshold, QR, fill, signs.
+ * Refused: a row of zeros, rows that do not vary, no weight above 0, a rank above D. On success b
+ * is to be freed. */
 bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_t *feature, int k,
                  int D, const SubspaceOptions *o, Err *err);
 void basis_free(Basis *b); /* accepts a zeroed Basis */
 
-/* Bytes of workspace that the ops of basis_build take, of a basis of at most R columns. */
+/* R <= D random columns, from (seed, layer): all fill. */
+void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed);
+
+/* Bytes of workspace that the ops of basis_build take, of a basis of at most R columns; with k 0
+ * those of basis_random. */
 size_t basis_scratch(Exec *ex, int k, int D, int R);
 
 /* Makes the columns of a (D,n) orthonormal by QR: the spans of the first 1, 2 .. n columns stay,
@@ -55,8 +71,9 @@ int subspace_nearest(const Subspace *s, int layer);
 
 void subspace_free(Subspace *s); /* accepts a zeroed Subspace */
 
-/* safetensors: layer.N.basis, .variance, .features. Loading checks shapes, that numbers are finite
- * and columns orthonormal (to 1e-6). */
+/* safetensors: layer.N.basis, .variance, .features, .coverage, .captured. A random basis has the
+ * first alone; the last two are not in files of sails before they were measured. Loading checks
+ * shapes, that numbers are finite and columns orthonormal (to 1e-6). */
 bool subspace_save(const Subspace *s, const char *path, Err *err);
 bool subspace_load(Subspace *s, const char *path, Err *err);
 

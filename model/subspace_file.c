@@ -14,15 +14,22 @@ static void declare(StWriter *w, const Basis *b) {
     snprintf(text, sizeof text, "%d", b->m);
     st_writer_meta(w, layer_key(key, b->layer, "directions"), text);
     st_writer_tensor(w, layer_key(key, b->layer, "basis"), ST_F64, 2, basis);
+    if (b->k == 0) return;
     st_writer_tensor(w, layer_key(key, b->layer, "variance"), ST_F64, 1, &k);
     st_writer_tensor(w, layer_key(key, b->layer, "features"), ST_I32, 1, &k);
+    if (!b->coverage) return;
+    st_writer_tensor(w, layer_key(key, b->layer, "coverage"), ST_F64, 1, &k);
+    st_writer_tensor(w, layer_key(key, b->layer, "captured"), ST_F64, 0, NULL);
 }
 
 static bool write_basis(StWriter *w, const Basis *b, Err *err) {
     size_t k = (size_t)b->k;
-    return st_writer_data(w, b->U, (size_t)b->D * (size_t)b->R * sizeof *b->U, err) &&
-           st_writer_data(w, b->variance, k * sizeof *b->variance, err) &&
-           st_writer_data(w, b->feature, k * sizeof *b->feature, err);
+    if (!st_writer_data(w, b->U, (size_t)b->D * (size_t)b->R * sizeof *b->U, err)) return false;
+    if (b->k == 0) return true;
+    return st_writer_data(w, b->variance, k * sizeof *b->variance, err) &&
+           st_writer_data(w, b->feature, k * sizeof *b->feature, err) &&
+           (!b->coverage || (st_writer_data(w, b->coverage, k * sizeof *b->coverage, err) &&
+                             st_writer_data(w, &b->captured, sizeof b->captured, err)));
 }
 
 bool subspace_save(const Subspace *s, const char *path, Err *err) {
@@ -55,39 +62,71 @@ static bool orthonormal(const double *U, int D, int R) {
 
 static bool load_shape(Basis *b, const StSet *set, const char *path, Err *err) {
     char key[LAYER_KEY];
+    const char *m = st_metadata(set, layer_key(key, b->layer, "directions"));
     const StTensor *u = st_find(set, layer_key(key, b->layer, "basis"));
     if (!u || u->rank != 2 || u->dim[1] == 0 || u->dim[1] > u->dim[0] || u->dim[0] > 1 << 20)
         return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [width, rank], rank <= width",
                        path, key);
+    b->D = (int)u->dim[0], b->R = (int)u->dim[1];
+    if (m && strcmp(m, "0") == 0) return true; /* a random basis */
     const StTensor *f = st_find(set, layer_key(key, b->layer, "features"));
     if (!f || f->rank != 1 || f->dim[0] == 0 || f->dim[0] > 1 << 24)
         return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [features]", path, key);
-    const char *m = st_metadata(set, layer_key(key, b->layer, "directions"));
-    b->D = (int)u->dim[0], b->R = (int)u->dim[1], b->k = (int)f->dim[0];
-    b->m = m ? atoi(m) : 0;
+    b->k = (int)f->dim[0], b->m = m ? atoi(m) : 0;
     if (b->m < 1 || b->m > b->k || b->m > b->D)
         return err_set(err, EXIT_INPUT, "%s: expected metadata %s from 1 to the features", path,
-                       key);
+                       layer_key(key, b->layer, "directions"));
     return true;
+}
+
+/* A share of a unit vector, but for what R columns may miss of being orthonormal. */
+static bool is_share(double x, int R) {
+    return x >= 0 && x <= 1 + 1e-6 * R;
+}
+
+/* Files of sails before these were measured do not have them. */
+static bool load_measures(Basis *b, const StSet *set, const char *path, Err *err) {
+    char key[LAYER_KEY];
+    size_t k = (size_t)b->k;
+    if (!st_find(set, layer_key(key, b->layer, "coverage"))) return true;
+    b->coverage = mem_array(k, sizeof *b->coverage);
+    if (!layer_tensor_read(b->coverage, set, b->layer, "coverage", ST_F64, 1, &k, err) ||
+        !layer_tensor_read(&b->captured, set, b->layer, "captured", ST_F64, 0, NULL, err))
+        return false;
+    bool good = is_share(b->captured, b->R);
+    for (size_t i = 0; i < k; i++) good = good && is_share(b->coverage[i], b->R);
+    return good || err_set(err, EXIT_INPUT,
+                           "%s: layer %d: expected coverage and captured share from 0 to 1", path,
+                           b->layer);
+}
+
+/* What the columns were made from. */
+static bool load_directions(Basis *b, const StSet *set, const char *path, Err *err) {
+    size_t k = (size_t)b->k;
+    b->variance = mem_array(k, sizeof *b->variance);
+    b->feature = mem_array(k, sizeof *b->feature);
+    if (!layer_tensor_read(b->variance, set, b->layer, "variance", ST_F64, 1, &k, err) ||
+        !layer_tensor_read(b->feature, set, b->layer, "features", ST_I32, 1, &k, err))
+        return false;
+    bool good = true;
+    for (size_t i = 0; i < k; i++)
+        good = good && isfinite(b->variance[i]) && b->variance[i] >= 0 && b->feature[i] >= 0;
+    if (!good)
+        return err_set(err, EXIT_INPUT,
+                       "%s: layer %d: expected shares of variance and feature numbers", path,
+                       b->layer);
+    return load_measures(b, set, path, err);
 }
 
 static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
     if (!load_shape(b, set, path, err)) return false;
-    size_t dim[2] = {(size_t)b->D, (size_t)b->R}, k = (size_t)b->k;
+    size_t dim[2] = {(size_t)b->D, (size_t)b->R};
     b->U = mem_array(dim[0] * dim[1], sizeof *b->U);
-    b->variance = mem_array(k, sizeof *b->variance);
-    b->feature = mem_array(k, sizeof *b->feature);
-    if (!layer_tensor_read(b->U, set, b->layer, "basis", ST_F64, 2, dim, err) ||
-        !layer_tensor_read(b->variance, set, b->layer, "variance", ST_F64, 1, &k, err) ||
-        !layer_tensor_read(b->feature, set, b->layer, "features", ST_I32, 1, &k, err))
-        return false;
-    bool good = orthonormal(b->U, b->D, b->R);
-    for (size_t i = 0; i < k; i++)
-        good = good && isfinite(b->variance[i]) && b->variance[i] >= 0 && b->feature[i] >= 0;
-    return good || err_set(err, EXIT_INPUT,
-                           "%s: layer %d: expected orthonormal columns, shares of variance and "
-                           "feature numbers",
-                           path, b->layer);
+    if (!layer_tensor_read(b->U, set, b->layer, "basis", ST_F64, 2, dim, err)) return false;
+    if (!orthonormal(b->U, b->D, b->R))
+        return err_set(err, EXIT_INPUT, "%s: layer %d: expected orthonormal columns", path,
+                       b->layer);
+    return b->k == 0 || load_directions(b, set, path, err);
 }
 
 bool subspace_load(Subspace *s, const char *path, Err *err) {

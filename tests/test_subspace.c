@@ -92,6 +92,54 @@ static int expect_pca(const Basis *b, const double *x, double tau) {
     return ok;
 }
 
+/* ||sum over j of (v . q_j) q_j||^2 for n orthonormal vectors of D, one every `step` elements with
+ * `stride` between their own. */
+static double length_within(const double *v, const double *q, int n, int D, int step, int stride) {
+    double sum = 0;
+    for (int j = 0; j < n; j++) {
+        double dot = 0;
+        for (int d = 0; d < D; d++) dot += v[d] * q[j * step + d * stride];
+        sum += dot * dot;
+    }
+    return sum;
+}
+
+/* An orthonormal basis (n,D) of the rows' span by Gram-Schmidt, twice; returns n. */
+static int span_of(double *q, const double *x, int k, int D) {
+    int n = 0;
+    for (int i = 0; i < k; i++) {
+        double *v = q + n * D, left = 0;
+        memcpy(v, x + i * D, sizeof *v * (size_t)D);
+        for (int j = 0; j < 2 * n; j++) {
+            const double *u = q + j % n * D;
+            double dot = 0;
+            for (int d = 0; d < D; d++) dot += u[d] * v[d];
+            for (int d = 0; d < D; d++) v[d] -= dot * u[d];
+        }
+        for (int d = 0; d < D; d++) left += v[d] * v[d];
+        if (left < 1e-20) continue; /* it lies in the span of those before */
+        for (int d = 0; d < D; d++) v[d] /= sqrt(left);
+        n++;
+    }
+    return n;
+}
+
+/* What U holds of the unit rows and of their span, by the definition. */
+static int expect_measures(const Basis *b, const double *unit) {
+    int k = b->k, D = b->D, ok = 1;
+    double *q = mem_array((size_t)k * D, sizeof *q), captured = 0;
+    int n = span_of(q, unit, k, D);
+    for (int i = 0; i < n; i++) captured += length_within(q + i * D, b->U, b->R, D, 1, b->R) / n;
+    ok &= fabs(b->captured - captured) <= 1e-12;
+    for (int i = 0; i < k; i++) {
+        double want = length_within(unit + i * D, b->U, b->R, D, 1, b->R);
+        ok &= fabs(b->coverage[i] - want) <= 1e-13;
+    }
+    if (!test_quiet) EXPECT(ok, "k=%d D=%d: captured %g, expected %g", k, D, b->captured, captured);
+    free(q);
+    return ok;
+}
+
 /* Orthogonal rows: every share is 1/k, and 0.8 of them are enough however their sum rounds. */
 static void test_equal_shares(Exec *ex) {
     for (int k = 5; k <= 20; k *= 2) {
@@ -106,19 +154,74 @@ static void test_equal_shares(Exec *ex) {
 
 static void test_pca(Exec *ex, int k, int D, double tau, bool center) {
     double *rows = test_noise_array(5, (size_t)k * D, 3), *x = prepared(rows, k, D, center);
+    double *unit = prepared(rows, k, D, false);
     Basis b = make(ex, rows, k, D, (SubspaceOptions){.variance = tau, .center = center});
     EXPECT(b.R == b.m && b.feature[k - 1] == 99 + k && b.layer == 4, "form");
     expect_basis(&b);
     expect_pca(&b, x, tau);
+    expect_measures(&b, unit);
     b.U[0] += 1e-9;
     TEST_DETECTS(expect_pca(&b, x, tau));
     b.U[0] -= 1e-9;
+    b.captured *= 1 + 1e-9;
+    TEST_DETECTS(expect_measures(&b, unit));
+    b.captured /= 1 + 1e-9;
+    b.coverage[k - 1] *= 1 + 1e-9;
+    TEST_DETECTS(expect_measures(&b, unit));
     if (k > 1 && b.m > 1) {
         b.m--;
         TEST_DETECTS(expect_pca(&b, x, tau));
     }
     basis_free(&b);
-    free(rows), free(x);
+    free(rows), free(x), free(unit);
+}
+
+/* Weights act as if the unit rows had these lengths, in any unit; what is measured is still of the
+ * unit rows. A row of weight 0 has no part in the columns. */
+static void test_weights(Exec *ex) {
+    enum { K = 8, D = 30 };
+    double *rows = test_noise_array(11, K * D, 2), *x = prepared(rows, K, D, false);
+    double *unit = prepared(rows, K, D, false), *kept = prepared(rows, K, D, false);
+    double weight[K] = {3, 0.25, 1, 0.5, 2, 0.125, 1.5, 0};
+    SubspaceOptions o = {.variance = 0.9, .weight = weight};
+    Basis b = make(ex, rows, K, D, o),
+          plain = make(ex, rows, K, D, (SubspaceOptions){.variance = 0.9});
+    for (int i = 0; i < K; i++)
+        for (int d = 0; d < D; d++) x[i * D + d] *= weight[i];
+    expect_basis(&b);
+    expect_pca(&b, x, 0.9);
+    TEST_DETECTS(expect_pca(&plain, x, 0.9));
+    expect_measures(&b, unit);
+    EXPECT(b.coverage[0] > plain.coverage[0] && b.m < plain.m, "weights do nothing: %g %g, %d %d",
+           b.coverage[0], plain.coverage[0], b.m, plain.m);
+    for (int i = 0; i < K; i++) weight[i] *= 1e-200;
+    Basis tiny = make(ex, rows, K, D, o);
+    EXPECT(tiny.m == b.m && tiny.m > 1, "in another unit %d of %d directions", tiny.m, b.m);
+    o.variance = 1;
+    Basis all = make(ex, rows, K, D, o);
+    EXPECT(all.m == K - 1, "%d directions have a weight", all.m);
+    double within = length_within(kept + (K - 1) * D, all.U, all.R, D, 1, all.R);
+    EXPECT(within < 0.9 && fabs(all.coverage[K - 1] - within) <= 1e-13, "the row without: %g",
+           all.coverage[K - 1]);
+    Basis *basis[] = {&b, &plain, &tiny, &all};
+    for (int i = 0; i < 4; i++) basis_free(basis[i]);
+    free(rows), free(x), free(unit), free(kept);
+}
+
+/* A random basis is all fill: a function of seed and layer. */
+static void test_random(Exec *ex) {
+    enum { D = 24, R = 5 };
+    Basis b[4];
+    for (int i = 0; i < 4; i++) basis_random(&b[i], ex, i == 2 ? 7 : 4, D, R, i == 3 ? 2 : 1);
+    for (int i = 0; i < 4; i++) {
+        expect_basis(&b[i]);
+        EXPECT(b[i].m == 0 && b[i].k == 0 && b[i].R == R && !b[i].feature && !b[i].coverage,
+               "form");
+    }
+    size_t bytes = sizeof *b->U * D * R;
+    EXPECT(memcmp(b[0].U, b[1].U, bytes) == 0, "not reproducible");
+    EXPECT(memcmp(b[0].U, b[2].U, bytes) && memcmp(b[0].U, b[3].U, bytes), "always the same");
+    for (int i = 0; i < 4; i++) basis_free(&b[i]);
 }
 
 /* Ranks above and below m: the first columns do not move, the fill is orthonormal and a function of
@@ -209,6 +312,10 @@ static void test_refused(Exec *ex) {
                    "do not vary around their mean");
     memcpy(rows + 3, rows, 3 * sizeof *rows);
     EXPECT_REFUSED(basis_build(&b, ex, 4, rows, f, 2, 3, &o, &err), err, EXIT_INPUT, "do not vary");
+    o.center = false;
+    o.weight = (double[2]){0, 0};
+    EXPECT_REFUSED(basis_build(&b, ex, 4, rows + 3, f, 1, 3, &o, &err), err, EXIT_INPUT,
+                   "layer 4: none of the 1 features has a weight above 0");
     o.rank = 4;
     EXPECT_REFUSED(basis_build(&b, ex, 4, rows, f, 2, 3, &o, &err), err, EXIT_USAGE,
                    "at most the model's width 3");
@@ -229,9 +336,13 @@ static int same(const Subspace *a, const Subspace *b) {
     for (int i = 0; ok && i < a->n; i++) {
         const Basis *x = &a->basis[i], *y = &b->basis[i];
         ok = x->layer == y->layer && x->D == y->D && x->R == y->R && x->m == y->m && x->k == y->k &&
-             !memcmp(x->U, y->U, sizeof *x->U * (size_t)x->D * (size_t)x->R) &&
-             !memcmp(x->variance, y->variance, sizeof *x->variance * (size_t)x->k) &&
-             !memcmp(x->feature, y->feature, sizeof *x->feature * (size_t)x->k);
+             !memcmp(x->U, y->U, sizeof *x->U * (size_t)x->D * (size_t)x->R);
+        if (x->k == 0) continue;
+        ok =
+            ok && !memcmp(x->variance, y->variance, sizeof *x->variance * (size_t)x->k) &&
+            !memcmp(x->feature, y->feature, sizeof *x->feature * (size_t)x->k) &&
+            !x->coverage == !y->coverage && x->captured == y->captured &&
+            (!x->coverage || !memcmp(x->coverage, y->coverage, sizeof *x->coverage * (size_t)x->k));
     }
     return ok;
 }
@@ -244,14 +355,34 @@ static void expect_load_refused(const Subspace *s, const char *message) {
     EXPECT(!back.basis && back.n == 0, "something was left behind");
 }
 
+/* What a file tells of what the columns hold; those from before that was measured tell nothing. */
+static void test_saved_measures(const Subspace *s) {
+    Basis *b = &s->basis[0];
+    double *coverage = b->coverage, was = coverage[1], captured = b->captured;
+    Subspace back;
+    Err err;
+    coverage[1] = 1.5;
+    expect_load_refused(s, "layer 4: expected coverage");
+    coverage[1] = was;
+    b->captured = NAN;
+    expect_load_refused(s, "layer 4: expected coverage and captured share");
+    b->coverage = NULL, b->captured = 0;
+    CHECK(subspace_save(s, test_path("old"), &err) && subspace_load(&back, test_path("old"), &err),
+          "%s", err.text);
+    EXPECT(same(s, &back) && !back.basis[0].coverage && back.basis[1].coverage, "an old file");
+    subspace_free(&back);
+    b->coverage = coverage, b->captured = captured;
+}
+
 static void test_saved(Exec *ex) {
     enum { K = 5, D = 12 };
     double *rows = test_noise_array(9, K * D, 1);
-    Basis basis[2] = {make(ex, rows, K, D, PLAIN),
+    Basis basis[3] = {make(ex, rows, K, D, PLAIN),
                       make(ex, rows, 1, D, (SubspaceOptions){.rank = 3, .variance = 1})};
     basis[1].layer = 9;
+    basis_random(&basis[2], ex, 11, D, 2, 1);
     char made[] = "top 5 by delta";
-    Subspace s = {.basis = basis, .n = 2, .made = made}, back;
+    Subspace s = {.basis = basis, .n = 3, .made = made}, back;
     Err err;
     CHECK(subspace_save(&s, test_path("good"), &err), "%s", err.text);
     if (subspace_load(&back, test_path("good"), &err)) {
@@ -262,6 +393,7 @@ static void test_saved(Exec *ex) {
     } else {
         EXPECT(0, "%s", err.text);
     }
+    test_saved_measures(&s);
     double kept = basis[0].U[0];
     basis[0].U[0] += 1e-4;
     expect_load_refused(&s, "layer 4: expected orthonormal columns");
@@ -284,7 +416,7 @@ static void test_saved(Exec *ex) {
           err.text);
     EXPECT_REFUSED(subspace_load(&back, test_path("other"), &err), err, EXIT_INPUT,
                    "written by sails subspace");
-    basis_free(&basis[0]), basis_free(&basis[1]);
+    for (int i = 0; i < 3; i++) basis_free(&basis[i]);
     free(rows);
 }
 
@@ -295,6 +427,8 @@ static void body(Exec *ex) {
     test_pca(ex, 1, 9, 0.8, false);
     test_pca(ex, 3, 2304, 1, false);
     test_equal_shares(ex);
+    test_weights(ex);
+    test_random(ex);
     test_ranks(ex);
     test_planted(ex);
     test_angles(ex);

@@ -122,6 +122,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(subspace, REAL, variance, "0.8", 0, 1, "share", PLAIN, \
       "keep the fewest directions that explain so much") \
     X(subspace, FLAG, center, "false", 0, 0, "", OURS, "centre the directions before the PCA") \
+    X(subspace, CHOICE, weight_rows, "none", 0, 0, CHOICES(ROW_WEIGHTS), OURS, \
+      "what the unit directions are multiplied by before it; delta: the feature's |mean difference|") \
     X(subspace, TEXT, out, "", 0, 0, "file", PLAIN, "subspace to write (safetensors)")
 
 #define SETTINGS_TRAIN(X) \

@@ -16,7 +16,8 @@ static bool run(const Args *a, Err *err) {
               adapting_subspace(&subspace, &ex, &scores, s->score.sae, s, err) &&
               subspace_save(&subspace, s->subspace.out, err);
     if (ok && s->run.json)
-        print_json(json_pack("{s:s, s:i}", "out", s->subspace.out, "layers", subspace.n));
+        print_json(json_pack("{s:s, s:i, s:o}", "out", s->subspace.out, "layers", subspace.n,
+                             "bases", adapting_describe(&subspace)));
     else if (ok)
         adapting_print(stdout, &subspace);
     subspace_free(&subspace);
@@ -35,8 +36,10 @@ const Command cmd_subspace = {
     .summary = "the best features' decoder directions to a basis per layer",
     .about =
         "Takes the top features of each layer, finds by SVD how many directions explain the\n"
-        "wanted variance, and keeps --rank orthonormal columns. --sae is needed only when the\n"
-        "SAEs have moved since they were scored.",
+        "wanted variance, and keeps --rank orthonormal columns. It says how much of each "
+        "feature's\n"
+        "direction these hold (coverage), and of the span of them all. --sae is needed only when\n"
+        "the SAEs have moved since they were scored.",
     .positional = POSITIONAL_RECIPE,
     .use = use,
     .run = run,

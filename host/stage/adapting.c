@@ -1,6 +1,7 @@
 /* adapting.c - settings to options of the subspace and of the adapter's start. */
 #include "host/stage/adapting.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "data/base/files.h"
@@ -39,8 +40,9 @@ static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const c
     int k = s->subspace.top_k;
     FeatureStat *top = mem_array((size_t)k, sizeof *top);
     int32_t *feature = mem_array((size_t)k, sizeof *feature);
+    double *delta = mem_array((size_t)k, sizeof *delta);
     k = score_top(ex, top, scores, i, (enum ScoreKind)s->subspace.by, k, (uint64_t)s->run.seed, 0);
-    for (int j = 0; j < k; j++) feature[j] = top[j].feature;
+    for (int j = 0; j < k; j++) feature[j] = top[j].feature, delta[j] = fabs(top[j].diff);
     free(top);
     Sae sae = {0};
     double *rows = NULL;
@@ -50,16 +52,18 @@ static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const c
     /* an SAE's own width is asked for: the model is not needed here */
     ok = ok && sae_open(&sae, NULL, *pattern ? pattern : layer->sae, layer->layer, 0, err);
     if (ok) {
-        SubspaceOptions o = {s->train.rank, s->subspace.variance, s->subspace.center,
-                             (uint64_t)s->run.seed};
+        SubspaceOptions o = {.rank = s->train.rank,
+                             .variance = s->subspace.variance,
+                             .center = s->subspace.center,
+                             .seed = (uint64_t)s->run.seed,
+                             .weight = s->subspace.weight_rows == WEIGHT_DELTA ? delta : NULL};
         rows = mem_array((size_t)k * (size_t)sae.enc.D, sizeof *rows);
         ok = adapting_check(s, layer->layer, sae.enc.D, sae.enc.S, err) &&
              same_sae(&sae, layer, err) && sae_decoder_rows(&sae, rows, feature, k, err) &&
              basis_build(b, ex, layer->layer, rows, feature, k, sae.enc.D, &o, err);
     }
     sae_close(&sae);
-    free(rows);
-    free(feature);
+    free(rows), free(delta), free(feature);
     return ok;
 }
 
@@ -75,25 +79,52 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
     }
     char made[256], by[SETTING_KEY];
     setting_choice_name(CHOICES(SCORE_KINDS), s->subspace.by, by);
-    snprintf(made, sizeof made, "top %d by %s, variance %g, rank %d%s, seed %d", s->subspace.top_k,
-             by, s->subspace.variance, s->train.rank, s->subspace.center ? ", centred" : "",
-             s->run.seed);
+    snprintf(made, sizeof made, "top %d by %s, variance %g, rank %d%s%s, seed %d",
+             s->subspace.top_k, by, s->subspace.variance, s->train.rank,
+             s->subspace.center ? ", centred" : "",
+             s->subspace.weight_rows == WEIGHT_DELTA ? ", weighted by delta" : "", s->run.seed);
     to->made = mem_string(made);
     return true;
+}
+
+static double explained(const Basis *b) {
+    double sum = 0;
+    for (int j = 0; j < b->m && j < b->k; j++) sum += b->variance[j];
+    return sum;
 }
 
 void adapting_print(FILE *f, const Subspace *subspace) {
     for (int i = 0; i < subspace->n; i++) {
         const Basis *b = &subspace->basis[i];
-        double explained = 0;
-        for (int j = 0; j < b->m && j < b->k; j++) explained += b->variance[j];
         fprintf(f, "layer %d: %d features, %d directions explain %.1f %%, %d columns", b->layer,
-                b->k, b->m, 100 * explained, b->R);
+                b->k, b->m, 100 * explained(b), b->R);
         if (b->m < b->R) fprintf(f, " (%d random)", b->R - b->m);
+        if (b->coverage) fprintf(f, ", captured %.1f %% of the features' span", 100 * b->captured);
         fprintf(f, "\n  features");
         for (int j = 0; j < b->k; j++) fprintf(f, " %d", b->feature[j]);
+        if (b->coverage) fprintf(f, "\n  coverage %%");
+        for (int j = 0; b->coverage && j < b->k; j++) fprintf(f, " %.1f", 100 * b->coverage[j]);
         fprintf(f, "\n");
     }
+}
+
+static json_t *reals(const double *x, int n) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, json_real(x[i]));
+    return list;
+}
+
+json_t *adapting_describe(const Subspace *subspace) {
+    json_t *list = json_array();
+    for (int i = 0; i < subspace->n; i++) {
+        const Basis *b = &subspace->basis[i];
+        json_t *one = json_pack("{s:i, s:i, s:i, s:f, s:i}", "layer", b->layer, "features", b->k,
+                                "directions", b->m, "explained", explained(b), "columns", b->R);
+        json_object_set_new(one, "captured", b->coverage ? json_real(b->captured) : json_null());
+        json_object_set_new(one, "coverage", b->coverage ? reals(b->coverage, b->k) : json_null());
+        json_array_append_new(list, one);
+    }
+    return list;
 }
 
 /* ---------------------------------------------------------------------- basis to an adapter -- */

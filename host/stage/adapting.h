@@ -2,6 +2,7 @@
 #ifndef SAILS_ADAPTING_H
 #define SAILS_ADAPTING_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "host/stage/runtime.h"
@@ -18,6 +19,10 @@ bool adapting_check(const Settings *s, int layer, int D, int S, Err *err);
 bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
                        const Settings *s, Err *err);
 void adapting_print(FILE *f, const Subspace *subspace);
+
+/* [{"layer", "features", "directions", "explained", "columns", "captured", "coverage": [..]}, ..];
+ * the last two are null where they were not measured. */
+json_t *adapting_describe(const Subspace *subspace);
 
 /* Ranks and alphas of an adapter that starts in this way; the subspace, where that needs one. To be
  * freed by lora_shape_free. */
