@@ -58,9 +58,10 @@ static bool check_subspace(const Config *c, const StartOptions *o, const Subspac
 }
 
 bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *what, Err *err) {
-    return start->subspace || rank > 0 ||
-           err_set(err, EXIT_USAGE, "--rank auto takes the rank from a subspace; %s needs a number",
-                   what);
+    bool features = start->subspace && start->subspace != SUBSPACE_RANDOM;
+    return features || rank > 0 ||
+           err_set(err, EXIT_USAGE,
+                   "--rank auto takes the rank from features' directions; %s needs a number", what);
 }
 
 bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *o,

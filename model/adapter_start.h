@@ -10,12 +10,31 @@
 #include "model/gemma2.h"
 #include "model/subspace.h"
 
-/* X(value, name, what it does, does it need a subspace, rank rule, fill, workspace of the fill) */
+/* The subspace that a start needs:
+ *   TOP              the directions of the best features, as the settings say
+ *   SPAN             of as many of them as there are columns: no direction loses anything
+ *   RANDOM_FEATURES  as TOP, of features drawn from all that fired
+ *   RANDOM           of no feature: random columns */
+enum SubspaceKind {
+    SUBSPACE_NONE,
+    SUBSPACE_TOP,
+    SUBSPACE_SPAN,
+    SUBSPACE_RANDOM_FEATURES,
+    SUBSPACE_RANDOM
+};
+
+/* X(value, name, what it does, the subspace, rank rule, fill, workspace of the fill) */
 /* clang-format off */
 #define ADAPTER_STARTS(X) \
-    X(START_LORA, "lora", "A random and B zero", false, lora_rank, lora_fill, NULL) \
-    X(START_SAILS, "sails", "the SAE subspace in A or B", true, sails_rank, sails_fill, \
-      sails_scratch)
+    X(START_LORA, "lora", "A random and B zero", SUBSPACE_NONE, lora_rank, lora_fill, NULL) \
+    X(START_SAILS, "sails", "the SAE subspace in A or B", SUBSPACE_TOP, sails_rank, sails_fill, \
+      sails_scratch) \
+    X(START_SAILS_SPAN, "sails-span", "the whole span of the --rank best features", \
+      SUBSPACE_SPAN, sails_rank, sails_fill, sails_scratch) \
+    X(START_RANDOM_FEATURES, "random-features", "sails with features drawn at random", \
+      SUBSPACE_RANDOM_FEATURES, sails_rank, sails_fill, sails_scratch) \
+    X(START_RANDOM_BASIS, "random-basis", "sails with random directions", SUBSPACE_RANDOM, \
+      sails_rank, sails_fill, sails_scratch)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
@@ -42,7 +61,7 @@ typedef struct StartOptions {
 
 typedef struct AdapterStart {
     const char *name;
-    bool subspace;
+    enum SubspaceKind subspace;
     /* Rank of the adapter of (layer, p), which is a target; 0: none. */
     int (*rank)(const StartOptions *o, const Subspace *s, int layer, enum Proj p);
     /* Fills masters, which are zero, and says which factors are not trained. */
@@ -52,7 +71,7 @@ typedef struct AdapterStart {
 } AdapterStart;
 extern const AdapterStart adapter_start[START_COUNT];
 
-/* Refuses rank 0 (auto) of a start that has no subspace to take it from; `what`: whose, such as
+/* Refuses rank 0 (auto) of a start that has no features to take it from; `what`: whose, such as
  * "--init lora". */
 bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *what, Err *err);
 
@@ -64,9 +83,10 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
 
 /* Fills adapters of that shape: masters, their copies, and which factors are trained.
  *   lora    A uniform in (-1/sqrt(in), 1/sqrt(in)), B = 0: PEFT's default
- *   sails   reading (q, k, v, gate, up): A = scale U^T, B = 0, with the basis U nearest to the
- *           layer below, whose stream enters; writing (o, down): A = 0, B = scale U, with the
- *           nearest to the layer itself. Ties go down. Refused: with GAIN_NORM, a norm gain of 0.
+ *   sails   and all others that have a subspace: reading (q, k, v, gate, up): A = scale U^T, B = 0,
+ * with the basis U nearest to the layer below, whose stream enters; writing (o, down): A = 0, B =
+ * scale U, with the nearest to the layer itself. Ties go down. Refused: with GAIN_NORM, a norm gain
+ * of 0.
  */
 bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                         Err *err);

@@ -72,9 +72,12 @@ int score_group(const int32_t *token0, int n0, const int32_t *token1, int n1);
  *   DELTA     |mean0 - mean1|
  *   SIGNED    mean0 - mean1, largest first
  *   RELATIVE  SIGNED / the layer's largest mean1
- *   T         |t| */
-#define SCORE_KINDS(X) \
-    X(SCORE_DELTA, "delta") X(SCORE_SIGNED, "signed") X(SCORE_RELATIVE, "relative") X(SCORE_T, "t")
+ *   T         |t|
+ *   RANDOM    drawn uniformly for each feature, from (seed, layer): a control */
+#define SCORE_KINDS(X)        \
+    X(SCORE_DELTA, "delta")   \
+    X(SCORE_SIGNED, "signed") \
+    X(SCORE_RELATIVE, "relative") X(SCORE_T, "t") X(SCORE_RANDOM, "random")
 enum ScoreKind { SCORE_KINDS(CHOICE_ENUM) };
 
 /* With mean_c = sum_g sum[c][g] / sum_g W[c][g], W the tokens or documents of a group, the

@@ -97,8 +97,10 @@ static double t_of(double diff, double se) {
 }
 
 /* value[i]: what features are ranked by; -infinity for those that never fired or have no number. */
-static void values(double *value, const Columns *k, const View *v, enum ScoreKind kind) {
+static void values(double *value, const Columns *k, const View *v, enum ScoreKind kind,
+                   uint64_t seed) {
     int S = v->l->S;
+    uint64_t drawn = 1ull << 32 | (uint64_t)v->l->layer; /* resamples have the stream `layer` */
     const int64_t *fires = v->l->fires;
     means(k, v);
     if (kind == SCORE_T) variances(k, v);
@@ -112,6 +114,8 @@ static void values(double *value, const Columns *k, const View *v, enum ScoreKin
             value[i] = fabs(diff);
         else if (kind == SCORE_T)
             value[i] = fabs(t_of(diff, sqrt(k->var[i])));
+        else if (kind == SCORE_RANDOM)
+            value[i] = rng_uniform(seed, drawn, (uint64_t)i);
         else
             value[i] = kind == SCORE_SIGNED ? diff : largest > 0 ? diff / largest : diff;
         if (isnan(value[i])) value[i] = -INFINITY; /* sums so large that they overflow */
@@ -166,7 +170,7 @@ static void stabilities(FeatureStat *top, int n, View v, const Columns *k, doubl
     int *hits = mem_array((size_t)v.l->S, sizeof *hits);
     for (int r = 0; r < resamples; r++) {
         resample(&v, seed, r);
-        values(value, k, &v, kind);
+        values(value, k, &v, kind, seed);
         int m = top_of(c, drawn, value, v.l->S);
         for (int j = 0; j < m; j++) hits[drawn[j]]++;
     }
@@ -224,7 +228,7 @@ int score_top(Exec *ex, FeatureStat *top, const Scores *s, int i, enum ScoreKind
     double *value = mem_array(S, sizeof *value);
     Columns columns = {.mean = {mem_array(S, 8), mem_array(S, 8)}, .var = mem_array(S, 8)};
     int32_t *best = mem_array((size_t)k, sizeof *best);
-    values(value, &columns, &v, kind);
+    values(value, &columns, &v, kind, seed);
     variances(&columns, &v);
     Choice choice = choice_open(ex, v.l->S, k);
     int n = top_of(&choice, best, value, v.l->S);

@@ -36,10 +36,25 @@ static inline json_t *read_json(const char *name) {
 /* Runs with extra flags; returns the names of the stages that were made, in a fixed order. */
 static inline const char *align(const char *flags) {
     static char made[1200];
-    static const char *const stage[] = {
-        "score",          "subspace",      "generate-base",   "eval-base",       "perplexity-base",
-        "train-lora",     "generate-lora", "eval-lora",       "perplexity-lora", "train-sails",
-        "generate-sails", "eval-sails",    "perplexity-sails"};
+    static const char *const stage[] = {"score",
+                                        "subspace-sails",
+                                        "subspace-sails-span",
+                                        "subspace-random-features",
+                                        "subspace-random-basis",
+                                        "generate-base",
+                                        "eval-base",
+                                        "perplexity-base",
+                                        "train-lora",
+                                        "generate-lora",
+                                        "eval-lora",
+                                        "perplexity-lora",
+                                        "train-sails",
+                                        "train-sails-span",
+                                        "train-random-features",
+                                        "train-random-basis",
+                                        "generate-sails",
+                                        "eval-sails",
+                                        "perplexity-sails"};
     char line[6000];
     Err err;
     snprintf(line, sizeof line, "%s %s", in_world("recipe.yaml"), flags);

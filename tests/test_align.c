@@ -4,6 +4,9 @@
 
 #include "host/cli/json_lines.h"
 #include "model/lora.h"
+#include "model/sae.h"
+#include "model/score.h"
+#include "model/subspace.h"
 #include "tests/align_run.h"
 
 /* Every column of every row: a number where there must be one. */
@@ -80,7 +83,8 @@ static void put_byte(const char *name, long at, char c) {
 
 static void test_stages(void) {
     static const char everything[] =
-        "score subspace generate-base eval-base perplexity-base train-lora generate-lora eval-lora "
+        "score subspace-sails generate-base eval-base perplexity-base train-lora generate-lora "
+        "eval-lora "
         "perplexity-lora train-sails generate-sails eval-sails perplexity-sails";
     static const char trained[] =
         "train-lora generate-lora eval-lora perplexity-lora train-sails generate-sails eval-sails "
@@ -98,11 +102,11 @@ static void test_stages(void) {
     same("another learning rate", align("--lr 2e-2"), trained);
     same("back again", align(""), trained);
     same("another k", align("--subspace.top-k 5"),
-         "subspace train-sails generate-sails eval-sails perplexity-sails");
+         "subspace-sails train-sails generate-sails eval-sails perplexity-sails");
     same("another subspace flag", align("--subspace.top-k 5 --basis-scale 2"),
          "train-sails generate-sails eval-sails perplexity-sails");
     same("back again", align(""),
-         "subspace train-sails generate-sails eval-sails perplexity-sails");
+         "subspace-sails train-sails generate-sails eval-sails perplexity-sails");
     same("longer replies", align("--max-new-tokens 7"),
          "generate-base eval-base generate-lora eval-lora generate-sails eval-sails");
     same("other benign categories", align("--max-new-tokens 7 --set eval.benign-categories=c0"),
@@ -116,13 +120,93 @@ static void test_stages(void) {
     same("a damaged stamp", align(""), "eval-base");
 }
 
+static const json_t *basis_of(const json_t *summary, const char *method, size_t i) {
+    const json_t *all = json_object_get(json_object_get(summary, "subspaces"), method);
+    EXPECT(json_array_size(all) == 2, "%s: bases of %zu layers", method, json_array_size(all));
+    return json_array_get(all, i);
+}
+
+/* Rank 4 of the best 6 features, of the best 4 and nothing lost, of any 6, and of none. */
+static void test_controls(void) {
+    static const char *const method[] = {"sails", "sails-span", "random-features", "random-basis"};
+    static const int features[] = {6, 4, 6, 0};
+    same("controls", align("--methods sails,sails-span,random-features,random-basis"),
+         "subspace-sails-span subspace-random-features subspace-random-basis train-sails-span "
+         "train-random-features train-random-basis");
+    json_t *summary = read_json("summary.json");
+    Subspace s[4];
+    Err err;
+    for (int i = 0; i < 4; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "run/subspaces/%s.safetensors", method[i]);
+        MUST(subspace_load(&s[i], in_world("%s", name), &err), err);
+        for (int j = 0; j < 2; j++) {
+            const Basis *b = &s[i].basis[j];
+            const json_t *basis = basis_of(summary, method[i], (size_t)j);
+            EXPECT(b->k == features[i] && b->R == 4, "%s: %d features", method[i], b->k);
+            EXPECT(json_integer_value(json_object_get(basis, "features")) == b->k, "summary");
+            EXPECT(json_array_size(json_object_get(basis, "coverage")) == (size_t)b->k, "coverage");
+            double captured = json_number_value(json_object_get(basis, "captured"));
+            EXPECT(captured == b->captured && (i != 1 || fabs(captured - 1) <= 1e-12),
+                   "%s captured %g", method[i], captured);
+        }
+        EXPECT(strncmp(s[i].made, method[i], strlen(method[i])) == 0, "made: %s", s[i].made);
+    }
+    EXPECT(memcmp(s[0].basis[0].feature, s[1].basis[0].feature, 4 * sizeof(int32_t)) == 0,
+           "not the best features");
+    EXPECT(memcmp(s[0].basis[0].feature, s[2].basis[0].feature, 6 * sizeof(int32_t)) != 0,
+           "the best features, not random ones");
+    for (int i = 0; i < 4; i++) subspace_free(&s[i]);
+    json_decref(summary);
+}
+
+/* Rows as long as their features' |mean difference|: the basis is that of the chosen features with
+ * these weights. */
+static void test_weighted(void) {
+    enum { K = 6, D = 64 };
+    same("weighted rows", align("--methods sails --weight-rows delta"),
+         "subspace-sails train-sails generate-sails eval-sails perplexity-sails");
+    Subspace got;
+    Scores scores;
+    Err err;
+    Exec ex;
+    MUST(subspace_load(&got, in_world("run/subspaces/sails.safetensors"), &err), err);
+    MUST(scores_load(&scores, in_world("run/scores.safetensors"), &err), err);
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
+    for (int i = 0; i < 2; i++) {
+        FeatureStat top[K];
+        int32_t feature[K];
+        double rows[K * D], weight[K];
+        SubspaceOptions o = {.rank = 4, .variance = 0.8, .weight = weight};
+        Sae sae;
+        Basis want;
+        score_top(&ex, top, &scores, i, SCORE_DELTA, K, 0, 0);
+        for (int j = 0; j < K; j++) feature[j] = top[j].feature, weight[j] = fabs(top[j].diff);
+        MUST(sae_open(&sae, NULL, in_world("sae/{layer}"), i + 1, D, &err) &&
+                 sae_decoder_rows(&sae, rows, feature, K, &err) &&
+                 basis_build(&want, &ex, i + 1, rows, feature, K, D, &o, &err),
+             err);
+        const Basis *b = &got.basis[i];
+        EXPECT(b->m == want.m && weight[0] > 1.01 * weight[K - 1], "%d directions", b->m);
+        for (int j = 0; j < K; j++) {
+            EXPECT(fabs(b->variance[j] - want.variance[j]) <= 1e-12, "share %d", j);
+            EXPECT(fabs(b->coverage[j] - want.coverage[j]) <= 1e-12, "coverage %d", j);
+        }
+        basis_free(&want);
+        sae_close(&sae);
+    }
+    exec_close(&ex);
+    scores_free(&scores);
+    subspace_free(&got);
+}
+
 /* Other inputs, after test_stages. */
 static void test_inputs(void) {
     char line[1500];
     snprintf(line, sizeof line, "--tokenizer %s", in_world("model"));
     same("the same tokenizer by its folder", align(line), "");
     touch_end("../sae/1/cfg.json", "\n");
-    same("another reading of an SAE", align(""), "score subspace");
+    same("another reading of an SAE", align(""), "score subspace-sails");
     put_byte("../prompts.jsonl", -4, 'x'); /* of a category */
     same("prompts of the same size", align(""),
          "generate-base eval-base generate-lora eval-lora generate-sails eval-sails");
@@ -207,6 +291,8 @@ static void test_refused(void) {
         {"--pack-tokens 64", "error 2: --pack-tokens"},
         {"--rank 0 --methods lora", "error 2: --rank auto"},
         {"--rank 0", "error 2: --rank auto"},
+        {"--rank 0 --methods random-basis", "error 2: --rank auto"},
+        {"--rank 41 --methods sails-span", "error 2: --rank 41: expected at most the 40 features"},
         {"--set score.sae=", "error 2: score.sae and score.layers"},
         /* 16 million rows of activations */
         {"--seed 1 --pack-tokens 16000000", "error 4: score: does not fit"},
@@ -312,6 +398,10 @@ int main(void) {
     make_long();
     write_recipe("0", "");
     test_stages();
+    align("");
+    test_controls();
+    test_weighted();
+    align("");
     test_inputs();
     test_refused();
     test_does_not_fit();

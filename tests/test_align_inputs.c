@@ -148,14 +148,14 @@ static void test_plugin(void) {
  * or another processor's kernels, may give other numbers. */
 static void made_by(const char *what, bool setting, const char *now) {
     Err err;
-    json_t *stamp = read_json("stages/subspace.json"), *words = json_object_get(stamp, "key");
+    json_t *stamp = read_json("stages/subspace-sails.json"), *words = json_object_get(stamp, "key");
     if (setting) words = json_object_get(words, "settings");
     const char *is = json_string_value(json_object_get(words, what));
     EXPECT(is && strcmp(is, now) == 0, "%s is %s", what, is ? is : "absent");
     json_object_set_new(words, what, json_string("another"));
-    MUST(files_write_json(in_world("run/stages/subspace.json"), stamp, &err), err);
+    MUST(files_write_json(in_world("run/stages/subspace-sails.json"), stamp, &err), err);
     json_decref(stamp);
-    same("a stage of another build", align(""), "subspace");
+    same("a stage of another build", align(""), "subspace-sails");
 }
 
 static void test_other_program(void) {

@@ -114,7 +114,7 @@ static void test_unread(const char *line, const char *word) {
 
 /* ------------------------------------------------------------------------------------ align -- */
 
-static const char *const stage[] = {"score",          "subspace",        "generate-base",
+static const char *const stage[] = {"score",          "subspace-sails",  "generate-base",
                                     "eval-base",      "perplexity-base", "train-sails",
                                     "generate-sails", "eval-sails",      "perplexity-sails"};
 enum { STAGES = sizeof stage / sizeof *stage };

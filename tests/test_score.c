@@ -205,6 +205,41 @@ static void test_stability(void) {
     scores_free(&s);
 }
 
+/* RANDOM: only features that fired, another order for each seed and layer whatever the sums are,
+ * and none of them preferred: of 4000 draws of 2 of S - 1 each has its share, to 5 standard errors.
+ */
+static void test_drawn(void) {
+    enum { DRAWS = 4000, K = 2 };
+    Scores s = planted(0), other = planted(0);
+    FeatureStat top[S], again[S];
+    int hits[S] = {0};
+    for (int g = 0; g < SCORE_GROUPS; g++) other.layer[0].sum[(size_t)g * S + 9] *= 5;
+    for (int seed = 0; seed < DRAWS; seed++) {
+        EXPECT(score_top(&ex, top, &s, 0, SCORE_RANDOM, K, (uint64_t)seed, 0) == K, "too few");
+        for (int j = 0; j < K; j++) hits[top[j].feature]++;
+        if (seed % 400) continue;
+        score_top(&ex, again, &other, 0, SCORE_RANDOM, K, (uint64_t)seed, 0);
+        EXPECT(top[0].feature == again[0].feature && top[1].feature == again[1].feature,
+               "the sums decide");
+    }
+    double p = (double)K / (S - 1), se = sqrt(DRAWS * p * (1 - p));
+    int silent = 0;
+    for (int i = 0; i < S; i++) {
+        silent += hits[i] == 0;
+        EXPECT(hits[i] == 0 || fabs(hits[i] - DRAWS * p) <= 5 * se, "%d: %d draws", i, hits[i]);
+    }
+    EXPECT(silent == 1, "%d features were never drawn; one never fires", silent);
+    int same = 0;
+    other.layer[0].layer++;
+    for (int seed = 0; seed < 100; seed++) {
+        score_top(&ex, top, &s, 0, SCORE_RANDOM, 1, (uint64_t)seed, 0);
+        score_top(&ex, again, &other, 0, SCORE_RANDOM, 1, (uint64_t)seed, 0);
+        same += top[0].feature == again[0].feature;
+    }
+    EXPECT(same < 50, "two layers draw the same, %d of 100 times", same);
+    scores_free(&s), scores_free(&other);
+}
+
 static void test_few(void) {
     Scores s;
     int layer = 0, width = 2;
@@ -363,6 +398,7 @@ int main(void) {
     test_rounding(POOL_DOCUMENT);
     test_stability();
     test_few();
+    test_drawn();
     test_group();
     test_saved();
     test_hostile();

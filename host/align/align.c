@@ -54,11 +54,16 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
 }
 
 static bool check_saes(const Align *w, int D, Err *err) {
+    const Methods *m = &w->methods;
     SaeSet saes;
     if (!saes_open(&saes, NULL, w->s, &w->layers, D, err)) return false;
     bool ok = true;
-    for (int i = 0; i < saes.n && ok; i++)
-        ok = adapting_check(w->s, saes.sae[i].layer, D, saes.sae[i].enc.S, err);
+    for (int i = 0; i < saes.n * m->n && ok; i++) {
+        const Sae *sae = &saes.sae[i % saes.n];
+        const AdapterStart *start = m->row[i / saes.n].start;
+        if (start && start->subspace)
+            ok = adapting_check(w->s, start->subspace, sae->layer, D, sae->enc.S, err);
+    }
     saes_close(&saes);
     return ok;
 }
@@ -225,6 +230,15 @@ static bool run_method(Align *w, const Method *m, json_t *runs, Err *err) {
     return ok;
 }
 
+/* A method's subspace; to the summary goes what it holds. */
+static bool make_basis(Align *w, const Method *m, json_t *subspaces, Err *err) {
+    json_t *made = NULL;
+    bool ok = align_subspace(w, m, &made, err);
+    if (ok) json_object_set(subspaces, m->name, json_object_get(made, "bases"));
+    json_decref(made);
+    return ok;
+}
+
 /* The rows of the summary; all but the first that is trained are held against that one. runs: an
  * array for each method. */
 static json_t *make_rows(const Methods *m, const json_t *runs) {
@@ -243,9 +257,12 @@ static json_t *make_rows(const Methods *m, const json_t *runs) {
 
 static bool run_stages(Align *w, Err *err) {
     const Methods *m = &w->methods;
-    if (m->subspace && !(align_score(w, err) && align_subspace(w, err))) return false;
-    json_t *runs = json_array(), *summary = json_object();
+    if (m->subspace && !align_score(w, err)) return false;
+    json_t *runs = json_array(), *summary = json_pack("{s:{}}", "subspaces");
     bool ok = true, root = comm_root(w->r.ex.comm);
+    for (int i = 0; i < m->n && ok; i++)
+        if (m->row[i].start && m->row[i].start->subspace)
+            ok = make_basis(w, &m->row[i], json_object_get(summary, "subspaces"), err);
     for (int i = 0; i < m->n && ok; i++) {
         json_array_append_new(runs, json_array());
         ok = run_method(w, &m->row[i], json_array_get(runs, (size_t)i), err);

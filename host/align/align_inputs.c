@@ -48,9 +48,10 @@ static bool plan(Plan *p, Align *w, int which, Err *err) {
         case SCORE:
             return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
         case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
-            if (!w->methods.subspace) s.train.init = START_LORA;
+            s.train.init = w->methods.subspace ? START_SAILS : START_LORA;
             s.train.only_scored = false;
             if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
+            if (s.subspace.top_k < s.train.rank) s.subspace.top_k = s.train.rank;
             if (s.train.eval_every) p->eval = &w->data;
             return plan_train(p, &s, ex, &w->data, err);
         case GENERATE:

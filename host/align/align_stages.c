@@ -50,7 +50,7 @@ static void key_factorisations(Stage *st) {
 }
 
 bool align_begin_run(Align *w, Err *err) {
-    static const char *const folders[] = {"adapters", "responses", "eval", NULL};
+    static const char *const folders[] = {"subspaces", "adapters", "responses", "eval", NULL};
     return run_begin(&w->run, folders, err);
 }
 
@@ -203,35 +203,48 @@ bool align_score(Align *w, Err *err) {
     return ok;
 }
 
-static bool make_subspace(Align *w, const char *scores_path, const char *path, Err *err) {
+static enum StartKind start_of(const AdapterStart *start) {
+    return (enum StartKind)(start - adapter_start);
+}
+
+static bool make_subspace(Align *w, const Method *m, const char *scores_path, const char *path,
+                          json_t **result, Err *err) {
     Scores scores = {0};
     Subspace subspace = {0};
     bool ok = scores_load(&scores, scores_path, err) &&
-              adapting_subspace(&subspace, &w->r.ex, &scores, w->s->score.sae, w->s, err) &&
+              adapting_subspace(&subspace, &w->r.ex, &scores, w->s->score.sae, w->s,
+                                start_of(m->start), err) &&
               subspace_save(&subspace, path, err);
     if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
+    if (ok) *result = json_pack("{s:o}", "bases", adapting_describe(&subspace));
     subspace_free(&subspace);
     scores_free(&scores);
     return ok;
 }
 
-bool align_subspace(Align *w, Err *err) {
+static const char SUBSPACE[] = "subspaces/%s.safetensors";
+
+bool align_subspace(Align *w, const Method *m, json_t **result, Err *err) {
     Stage st;
-    open_stage(w, &st, "subspace", NULL);
+    char name[128];
+    open_stage(w, &st, "subspace", m->name);
     key_factorisations(&st);
     stage_section(&st, w->s, "subspace", KEYS(NULL));
     stage_setting(&st, w->s, "train.rank");
     stage_setting(&st, w->s, "seed");
-    const char *const *out = OUTPUTS("subspace.safetensors");
+    const char *const *out = OUTPUTS(named(name, SUBSPACE, m->name));
     bool ok = key_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
+        json_t *made = NULL;
         char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
-        ok = ALONE(w, make_subspace(w, from, to, err), err) && finish(w, &st, out, NULL, err);
+        ok = ALONE(w, make_subspace(w, m, from, to, &made, err), err) &&
+             finish(w, &st, out, made, err);
         free(to);
         free(from);
     }
+    if (ok) *result = json_incref(st.result);
     stage_free(&st);
     return ok;
 }
@@ -240,9 +253,9 @@ bool align_subspace(Align *w, Err *err) {
 
 static bool fresh_adapter(Align *w, const Settings *s, const Cell *c, Err *err) {
     Subspace subspace = {0};
-    char *path = run_path(&w->run, "subspace.safetensors");
+    char name[160], *path = run_path(&w->run, named(name, SUBSPACE, c->method));
     bool ok = (!c->start->subspace || subspace_load(&subspace, path, err)) &&
-              adapting_fresh(&w->r, s, (enum StartKind)(c->start - adapter_start), &subspace, err);
+              adapting_fresh(&w->r, s, start_of(c->start), &subspace, err);
     subspace_free(&subspace);
     free(path);
     return ok;
@@ -300,14 +313,14 @@ static void key_cell(Stage *st, const Cell *c) {
 
 bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
-    char config[160], weights[160], metrics[160], folder_name[160];
+    char config[160], weights[160], metrics[160], folder_name[160], basis[160];
     open_stage(w, &st, "train", c->name);
     stage_section(&st, w->s, "train",
                   c->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
     key_cell(&st, c);
     if (c->start->subspace) key_factorisations(&st);
     bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
-              (!c->start->subspace || key_output(w, &st, "subspace.safetensors", err));
+              (!c->start->subspace || key_output(w, &st, named(basis, SUBSPACE, c->method), err));
     const char *const *out =
         OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", c->name),
                 named(config, "adapters/%s/adapter_config.json", c->name),

@@ -38,6 +38,7 @@ typedef struct Grid {
 typedef struct Cell {
     char name[64], replies[80]; /* the adapter's, the replies' and the judgement's */
     enum PromptPart part;
+    const char *method;        /* its row's name */
     const AdapterStart *start; /* NULL: nothing is trained */
     double lr;
     int seed;
@@ -68,7 +69,9 @@ const Prompts *align_prompts(const Align *w, enum PromptPart part);
 bool align_wear(Align *w, const Cell *c, Err *err);
 
 bool align_score(Align *w, Err *err);
-bool align_subspace(Align *w, Err *err);
+
+/* Of one method; the result's reference goes to the caller. */
+bool align_subspace(Align *w, const Method *m, json_t **result, Err *err);
 
 /* Of one run; the result's reference goes to the caller. */
 bool align_train(Align *w, const Cell *c, json_t **result, Err *err);

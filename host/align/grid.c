@@ -50,7 +50,11 @@ int grid_seeds(const Grid *g, const Method *m) {
 }
 
 Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPart part) {
-    Cell c = {.part = part, .start = m->start, .lr = g->rate[rate], .seed = g->first_seed + seed};
+    Cell c = {.part = part,
+              .method = m->name,
+              .start = m->start,
+              .lr = g->rate[rate],
+              .seed = g->first_seed + seed};
     if (grid_rates(g, m) == 1 && grid_seeds(g, m) == 1)
         snprintf(c.name, sizeof c.name, "%s", m->name);
     else

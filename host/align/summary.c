@@ -1,6 +1,7 @@
 /* summary.c - summary.json as a table. */
 #include "host/align/summary.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "host/cli/print.h"
@@ -22,7 +23,7 @@ static const Column columns[] = {
     {"trainable_percent", "%", 8, 1, 'f', 4},      {"seconds", "train s", 9, 1, 'g', 4},
     {"tokens_per_second", "tok/s", 8, 1, 'n', 0},
 };
-enum { COLUMNS = sizeof columns / sizeof *columns };
+enum { COLUMNS = sizeof columns / sizeof *columns, NAME = 15 /* "random-features" */ };
 
 static void print_cell(const Column *c, const json_t *value, FILE *f) {
     char text[PRINT_ROOM] = "-";
@@ -80,15 +81,41 @@ static void print_comparison(const json_t *rows, FILE *f) {
     }
 }
 
+/* Adds the numbers of a list, or one number, to a range; what is null has none. */
+static void widen(double range[2], const json_t *value) {
+    const json_t *item;
+    size_t i;
+    json_array_foreach (value, i, item) widen(range, item);
+    if (!json_is_number(value)) return;
+    double x = 100 * json_number_value(value);
+    range[0] = fmin(range[0], x), range[1] = fmax(range[1], x);
+}
+
+/* What the columns of a method hold of the features that they were made from, over all layers. */
+static void print_subspace(const char *name, const json_t *bases, FILE *f) {
+    double captured[2] = {INFINITY, -INFINITY}, coverage[2] = {INFINITY, -INFINITY};
+    const json_t *basis;
+    size_t i;
+    json_array_foreach (bases, i, basis) {
+        widen(captured, json_object_get(basis, "captured"));
+        widen(coverage, json_object_get(basis, "coverage"));
+    }
+    if (captured[1] >= 0)
+        fprintf(f,
+                "%s: its columns hold %.1f to %.1f %% of the features' span in a layer, %.1f to "
+                "%.1f %% of a feature\n",
+                name, captured[0], captured[1], coverage[0], coverage[1]);
+}
+
 void summary_print(const json_t *summary, FILE *f) {
     const json_t *rows = json_object_get(summary, "rows");
     json_t *row;
     size_t i;
-    fprintf(f, "%-10s", "method");
+    fprintf(f, "%-*s", NAME, "method");
     for (int c = 0; c < COLUMNS; c++) fprintf(f, " %*s", columns[c].width, columns[c].head);
     fputc('\n', f);
     json_array_foreach (rows, i, row) {
-        fprintf(f, "%-10s", name_of(row));
+        fprintf(f, "%-*s", NAME, name_of(row));
         for (int c = 0; c < COLUMNS; c++)
             print_cell(&columns[c], json_object_get(row, columns[c].key), f);
         fputc('\n', f);
@@ -99,5 +126,9 @@ void summary_print(const json_t *summary, FILE *f) {
             fprintf(f, "%s: %.3g responses without a letter or digit, which count as refused\n",
                     name_of(row), empty);
     }
+    const char *name;
+    json_t *bases;
+    json_object_foreach (json_object_get(summary, "subspaces"), name, bases)
+        print_subspace(name, bases, f);
     if (json_object_get(json_array_get(rows, 0), "interval")) print_comparison(rows, f);
 }

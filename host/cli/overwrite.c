@@ -123,7 +123,7 @@ static const Input *find(const Inputs *in, const struct stat *st) {
 /* What an output folder receives; one that is not listed may receive anything. */
 static const char *const received[][12] = {
     {"out", "recipe.yaml", "manifest.json", "summary.json", "metrics.jsonl", "scores.safetensors",
-     "subspace.safetensors", "stages/*", "adapters/*", "responses/*", "eval/*", NULL},
+     "subspaces/*", "stages/*", "adapters/*", "responses/*", "eval/*", NULL},
     {"train.out", "adapter_config.json", "adapter_model.safetensors", "README.md", "metrics.jsonl",
      "checkpoints/*", NULL},
 };

@@ -6,14 +6,25 @@
 #include "host/cli/print.h"
 #include "host/stage/runtime.h"
 
+static bool check_start(const Settings *s, const AdapterStart *start, Err *err) {
+    char what[64];
+    snprintf(what, sizeof what, "--init %s", start->name);
+    if (!start->subspace)
+        return err_set(err, EXIT_USAGE, "%s: has no subspace; expected a start that has one: sails",
+                       what);
+    return adapter_start_check_rank(start, s->train.rank, what, err);
+}
+
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Scores scores = {0};
     Subspace subspace = {0};
     Exec ex;
+    enum StartKind start = (enum StartKind)s->train.init;
+    if (!check_start(s, &adapter_start[start], err)) return false;
     if (!runtime_cpu(&ex, s, err)) return false; /* all of it is in double */
     bool ok = scores_load(&scores, s->subspace.scores, err) &&
-              adapting_subspace(&subspace, &ex, &scores, s->score.sae, s, err) &&
+              adapting_subspace(&subspace, &ex, &scores, s->score.sae, s, start, err) &&
               subspace_save(&subspace, s->subspace.out, err);
     if (ok && s->run.json)
         print_json(json_pack("{s:s, s:i, s:o}", "out", s->subspace.out, "layers", subspace.n,
@@ -26,10 +37,11 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-static const Use use[] = {
-    {"subspace.*", USE_OPTIONAL}, {"subspace.scores", USE_NEEDED}, {"subspace.out", USE_NEEDED},
-    {"score.sae", USE_OPTIONAL},  {"train.rank", USE_OPTIONAL},    {"seed", USE_OPTIONAL},
-    {"cpu", USE_OPTIONAL},        {"json", USE_OPTIONAL},          {NULL, USE_OPTIONAL}};
+static const Use use[] = {{"subspace.*", USE_OPTIONAL}, {"subspace.scores", USE_NEEDED},
+                          {"subspace.out", USE_NEEDED}, {"score.sae", USE_OPTIONAL},
+                          {"train.rank", USE_OPTIONAL}, {"train.init", USE_OPTIONAL},
+                          {"seed", USE_OPTIONAL},       {"cpu", USE_OPTIONAL},
+                          {"json", USE_OPTIONAL},       {NULL, USE_OPTIONAL}};
 
 const Command cmd_subspace = {
     .name = "subspace",
@@ -39,7 +51,9 @@ const Command cmd_subspace = {
         "wanted variance, and keeps --rank orthonormal columns. It says how much of each "
         "feature's\n"
         "direction these hold (coverage), and of the span of them all. --sae is needed only when\n"
-        "the SAEs have moved since they were scored.",
+        "the SAEs have moved since they were scored. --init names the start that it is for: "
+        "sails,\n"
+        "or a control, which is made otherwise.",
     .positional = POSITIONAL_RECIPE,
     .use = use,
     .run = run,

@@ -24,68 +24,103 @@ static bool same_sae(const Sae *sae, const ScoreLayer *scored, Err *err) {
                    scored->layer, scored->sae);
 }
 
-bool adapting_check(const Settings *s, int layer, int D, int S, Err *err) {
-    if (s->subspace.top_k > S)
+BasisChoice adapting_choice(const Settings *s, enum SubspaceKind kind) {
+    BasisChoice c = {.by = (enum ScoreKind)s->subspace.by,
+                     .features = s->subspace.top_k,
+                     .variance = s->subspace.variance,
+                     .center = s->subspace.center,
+                     .weight = (enum RowWeight)s->subspace.weight_rows};
+    int columns = s->train.rank ? s->train.rank : s->subspace.top_k;
+    if (kind == SUBSPACE_RANDOM_FEATURES) c.by = SCORE_RANDOM;
+    if (kind == SUBSPACE_SPAN)
+        c = (BasisChoice){.by = c.by, .features = columns, .variance = 1}; /* of all of each */
+    if (kind == SUBSPACE_RANDOM) c = (BasisChoice){.variance = 1};
+    return c;
+}
+
+bool adapting_check(const Settings *s, enum SubspaceKind kind, int layer, int D, int S, Err *err) {
+    int features = adapting_choice(s, kind).features;
+    if (features > S)
         return err_set(err, EXIT_USAGE,
-                       "--top-k %d: expected at most the %d features of layer %d's SAE",
-                       s->subspace.top_k, S, layer);
+                       "--%s %d: expected at most the %d features of layer %d's SAE",
+                       features == s->subspace.top_k ? "top-k" : "rank", features, S, layer);
     return s->train.rank <= D ||
            err_set(err, EXIT_USAGE, "--rank %d: expected at most the model's width %d",
                    s->train.rank, D);
 }
 
-static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const char *pattern,
-                        const Settings *s, Err *err) {
-    const ScoreLayer *layer = &scores->layer[i];
-    int k = s->subspace.top_k;
+/* From the decoder rows of the chosen features of scored layer number i. */
+static bool basis_of_features(Basis *b, Exec *ex, const Sae *sae, const Scores *scores, int i,
+                              const Settings *s, enum SubspaceKind kind, Err *err) {
+    BasisChoice c = adapting_choice(s, kind);
+    int k = c.features, layer = scores->layer[i].layer;
+    uint64_t seed = (uint64_t)s->run.seed;
     FeatureStat *top = mem_array((size_t)k, sizeof *top);
     int32_t *feature = mem_array((size_t)k, sizeof *feature);
     double *delta = mem_array((size_t)k, sizeof *delta);
-    k = score_top(ex, top, scores, i, (enum ScoreKind)s->subspace.by, k, (uint64_t)s->run.seed, 0);
+    double *rows = mem_array((size_t)k * (size_t)sae->enc.D, sizeof *rows);
+    k = score_top(ex, top, scores, i, c.by, k, seed, 0);
     for (int j = 0; j < k; j++) feature[j] = top[j].feature, delta[j] = fabs(top[j].diff);
-    free(top);
-    Sae sae = {0};
-    double *rows = NULL;
-    bool ok = k > 0 ||
-              err_set(err, EXIT_INPUT,
-                      "layer %d: no feature fired; score more text or another layer", layer->layer);
-    /* an SAE's own width is asked for: the model is not needed here */
-    ok = ok && sae_open(&sae, NULL, *pattern ? pattern : layer->sae, layer->layer, 0, err);
-    if (ok) {
-        SubspaceOptions o = {.rank = s->train.rank,
-                             .variance = s->subspace.variance,
-                             .center = s->subspace.center,
-                             .seed = (uint64_t)s->run.seed,
-                             .weight = s->subspace.weight_rows == WEIGHT_DELTA ? delta : NULL};
-        rows = mem_array((size_t)k * (size_t)sae.enc.D, sizeof *rows);
-        ok = adapting_check(s, layer->layer, sae.enc.D, sae.enc.S, err) &&
-             same_sae(&sae, layer, err) && sae_decoder_rows(&sae, rows, feature, k, err) &&
-             basis_build(b, ex, layer->layer, rows, feature, k, sae.enc.D, &o, err);
-    }
-    sae_close(&sae);
-    free(rows), free(delta), free(feature);
+    SubspaceOptions o = {.rank = s->train.rank,
+                         .variance = c.variance,
+                         .center = c.center,
+                         .seed = seed,
+                         .weight = c.weight == WEIGHT_DELTA ? delta : NULL};
+    bool ok =
+        k > 0 || err_set(err, EXIT_INPUT,
+                         "layer %d: no feature fired; score more text or another layer", layer);
+    ok = ok && sae_decoder_rows(sae, rows, feature, k, err) &&
+         basis_build(b, ex, layer, rows, feature, k, sae->enc.D, &o, err);
+    free(rows), free(delta), free(feature), free(top);
     return ok;
 }
 
+static bool layer_basis(Basis *b, Exec *ex, const Scores *scores, int i, const char *pattern,
+                        const Settings *s, enum SubspaceKind kind, Err *err) {
+    const ScoreLayer *layer = &scores->layer[i];
+    Sae sae = {0};
+    /* an SAE's own width is asked for: the model is not needed here */
+    bool ok = sae_open(&sae, NULL, *pattern ? pattern : layer->sae, layer->layer, 0, err) &&
+              adapting_check(s, kind, layer->layer, sae.enc.D, sae.enc.S, err) &&
+              same_sae(&sae, layer, err);
+    if (ok && kind == SUBSPACE_RANDOM)
+        basis_random(b, ex, layer->layer, sae.enc.D, s->train.rank, (uint64_t)s->run.seed);
+    else
+        ok = ok && basis_of_features(b, ex, &sae, scores, i, s, kind, err);
+    sae_close(&sae);
+    return ok;
+}
+
+/* How it was made, for people. */
+static char *made_by(const Settings *s, enum StartKind start) {
+    BasisChoice c = adapting_choice(s, adapter_start[start].subspace);
+    char made[320], by[SETTING_KEY], from[160] = "";
+    setting_choice_name(CHOICES(SCORE_KINDS), (int)c.by, by);
+    if (c.features > 0)
+        snprintf(from, sizeof from, "top %d by %s, variance %g%s%s, ", c.features, by, c.variance,
+                 c.center ? ", centred" : "",
+                 c.weight == WEIGHT_DELTA ? ", weighted by delta" : "");
+    snprintf(made, sizeof made, "%s: %srank %d, seed %d", adapter_start[start].name, from,
+             s->train.rank, s->run.seed);
+    return mem_string(made);
+}
+
 bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
-                       const Settings *s, Err *err) {
+                       const Settings *s, enum StartKind start, Err *err) {
     *to = (Subspace){.basis = mem_array((size_t)scores->n, sizeof *to->basis)};
     for (int i = 0; i < scores->n; i++) {
-        if (!layer_basis(&to->basis[i], ex, scores, i, pattern, s, err)) {
+        if (!layer_basis(&to->basis[i], ex, scores, i, pattern, s, adapter_start[start].subspace,
+                         err)) {
             subspace_free(to);
             return false;
         }
         to->n++;
     }
-    char made[256], by[SETTING_KEY];
-    setting_choice_name(CHOICES(SCORE_KINDS), s->subspace.by, by);
-    snprintf(made, sizeof made, "top %d by %s, variance %g, rank %d%s%s, seed %d",
-             s->subspace.top_k, by, s->subspace.variance, s->train.rank,
-             s->subspace.center ? ", centred" : "",
-             s->subspace.weight_rows == WEIGHT_DELTA ? ", weighted by delta" : "", s->run.seed);
-    to->made = mem_string(made);
+    to->made = made_by(s, start);
     return true;
 }
+
+/* ----------------------------------------------------------------------------- a basis shown -- */
 
 static double explained(const Basis *b) {
     double sum = 0;
@@ -93,18 +128,26 @@ static double explained(const Basis *b) {
     return sum;
 }
 
+static void print_features(FILE *f, const Basis *b) {
+    fprintf(f, "  features");
+    for (int j = 0; j < b->k; j++) fprintf(f, " %d", b->feature[j]);
+    if (b->coverage) fprintf(f, "\n  coverage %%");
+    for (int j = 0; b->coverage && j < b->k; j++) fprintf(f, " %.1f", 100 * b->coverage[j]);
+    fprintf(f, "\n");
+}
+
 void adapting_print(FILE *f, const Subspace *subspace) {
     for (int i = 0; i < subspace->n; i++) {
         const Basis *b = &subspace->basis[i];
-        fprintf(f, "layer %d: %d features, %d directions explain %.1f %%, %d columns", b->layer,
-                b->k, b->m, 100 * explained(b), b->R);
+        fprintf(f, "layer %d: ", b->layer);
+        if (b->k > 0)
+            fprintf(f, "%d features, %d directions explain %.1f %%, ", b->k, b->m,
+                    100 * explained(b));
+        fprintf(f, "%d columns", b->R);
         if (b->m < b->R) fprintf(f, " (%d random)", b->R - b->m);
-        if (b->coverage) fprintf(f, ", captured %.1f %% of the features' span", 100 * b->captured);
-        fprintf(f, "\n  features");
-        for (int j = 0; j < b->k; j++) fprintf(f, " %d", b->feature[j]);
-        if (b->coverage) fprintf(f, "\n  coverage %%");
-        for (int j = 0; b->coverage && j < b->k; j++) fprintf(f, " %.1f", 100 * b->coverage[j]);
+        if (b->coverage) fprintf(f, ", %.1f %% of the features' span", 100 * b->captured);
         fprintf(f, "\n");
+        if (b->k > 0) print_features(f, b);
     }
 }
 

@@ -9,15 +9,25 @@
 #include "model/adapter_start.h"
 #include "model/score.h"
 
+/* What a basis of this kind is made from: as the settings say, but for what the kind itself says
+ * (adapter_start.h). */
+typedef struct BasisChoice {
+    enum ScoreKind by;
+    int features; /* 0: none */
+    double variance;
+    bool center;
+    enum RowWeight weight;
+} BasisChoice;
+BasisChoice adapting_choice(const Settings *s, enum SubspaceKind kind);
+
 /* What can be asked of the basis of a layer whose stream has width D and whose SAE has S features:
  * no more features, no more columns than that. */
-bool adapting_check(const Settings *s, int layer, int D, int S, Err *err);
+bool adapting_check(const Settings *s, enum SubspaceKind kind, int layer, int D, int S, Err *err);
 
-/* A basis for each scored layer, as s->subspace and s->train.rank say. `pattern` names the SAEs;
- * "": those that the scores name. An SAE whose weights are not those that were scored is refused.
- */
+/* A basis for each scored layer, of the kind that `start` needs. `pattern` names the SAEs; "":
+ * those that the scores name. An SAE whose weights are not those that were scored is refused. */
 bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
-                       const Settings *s, Err *err);
+                       const Settings *s, enum StartKind start, Err *err);
 void adapting_print(FILE *f, const Subspace *subspace);
 
 /* [{"layer", "features", "directions", "explained", "columns", "captured", "coverage": [..]}, ..];

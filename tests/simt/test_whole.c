@@ -108,7 +108,7 @@ static void test_agrees(const Outcome *cpu, const Outcome *cuda) {
 /* Lazy streams are the default: the other orders must give its bits. */
 static void test_order(const char *streams, const char *seed) {
     static const char *const file[] = {"scores.safetensors",
-                                       "subspace.safetensors",
+                                       "subspaces/sails.safetensors",
                                        "adapters/lora/adapter_model.safetensors",
                                        "adapters/sails/adapter_model.safetensors",
                                        "responses/base.jsonl",
