@@ -103,6 +103,14 @@ static void carve_gradients(Acts *a, const Config *c) {
     a->dxa = arena_store(r, "dxa", N, (size_t)R);
 }
 
+static void carve_starts(Acts *a, const Config *c) {
+    size_t R = (size_t)a->max_start, out = 0;
+    for (enum Proj p = 0; p < PROJ_COUNT; p++)
+        if ((size_t)proj_out(c, p) > out) out = (size_t)proj_out(c, p);
+    a->eye = arena_store(&a->arena, "eye", R, R);
+    a->both = arena_store(&a->arena, "both", out, 2 * R);
+}
+
 static void carve(Acts *a, const Config *c) {
     Arena *r = &a->arena;
     bool train = a->use == ACTS_TRAIN;
@@ -125,6 +133,8 @@ static void carve(Acts *a, const Config *c) {
     carve_final(a, c, n);
     arena_scope(r, "head");
     carve_head(a, c);
+    arena_scope(r, "adapters");
+    if (a->max_start > 0) carve_starts(a, c);
     arena_scope(r, "backward");
     if (train) carve_gradients(a, c);
 }
@@ -135,6 +145,9 @@ static void measure(Acts *a, const Config *c, const Lora *lora, enum Dtype dtype
             int R = lora_group(lora, l, (enum Group)g).R;
             if (R > a->max_R[g]) a->max_R[g] = R;
         }
+    for (int i = 0; lora && i < c->L * PROJ_COUNT; i++)
+        if (lora->adapter[i].A0 && lora->adapter[i].R > a->max_start)
+            a->max_start = lora->adapter[i].R;
     a->chunk = acts_chunk(c, dtype, a->max_labels, a->use);
     a->layer = mem_array((size_t)c->L + 1, sizeof *a->layer);
     arena_init(&a->arena, a->ex, dtype, "activations");
@@ -165,6 +178,30 @@ static void put_one(Acts *a) {
     a->ex->op->cast(a->ex, a->one, a->nll, 1);
 }
 
+/* The copies are read as rows of f32 that are narrowed. */
+static void put_eye(Acts *a) {
+    size_t R = (size_t)a->max_start, n = R * R;
+    float *host = mem_array(n, sizeof *host);
+    float *wide = exec_alloc(a->ex, n * sizeof *wide, "eye");
+    for (size_t i = 0; i < R; i++) host[i * R + i] = 1;
+    exec_copy_in(a->ex, wide, host, n * sizeof *host);
+    a->ex->op->cast(a->ex, a->eye, wide, n);
+    exec_sync(a->ex);
+    exec_free(a->ex, wide);
+    free(host);
+}
+
+Linear acts_out(const Acts *a, const Adapter *d) {
+    Exec *ex = a->ex;
+    int R = d->R, E = a->max_start;
+    if (!d->A0) return (Linear){d->B->copy, R, d->out};
+    CHECK(R <= E, "expected rank <= %d, got %d", E, R);
+    store *right = store_at(ex->dtype, a->both, (size_t)R);
+    ex->op->gemm(ex, a->both, 2 * R, d->B->copy, R, a->eye, E, d->out, R, R, GEMM_NN, 1, 0);
+    ex->op->gemm(ex, right, 2 * R, d->B0->copy, R, a->eye, E, d->out, R, R, GEMM_NN, -1, 0);
+    return (Linear){a->both, 2 * R, d->out};
+}
+
 Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, enum ActsUse use) {
     Acts *a = mem_array(1, sizeof *a);
     *a = blank(max_rows, max_segs, max_labels, use);
@@ -173,6 +210,7 @@ Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, en
     arena_place(&a->arena);
     carve(a, &m->c);
     put_one(a);
+    if (a->max_start > 0) put_eye(a);
     size_t n = (size_t)a->max_labels;
     a->host_last = mem_array(n, sizeof *a->host_last);
     a->host_row = mem_array(n, sizeof *a->host_row);

@@ -3,6 +3,7 @@
 #define SAILS_ACTS_H
 
 #include "model/gemma2.h"
+#include "model/linear.h"
 
 /* One layer's tensors under the names of the equations in gemma2_forward.c. With ACTS_TRAIN each
  * layer has its own; with ACTS_INFER all layers share them and x, x2 are one buffer. */
@@ -54,7 +55,13 @@ struct Acts {
     float *nll, *weight;   /* (max_labels) */
     store *dlogits;        /* (chunk,V); the logits themselves in f32 */
     store *one;            /* a 1, to add rows with */
-    int32_t *drawn;        /* (chunk) */
+
+    /* Of adapters with a start that is taken off; max_start 0: there are none. */
+    int max_start; /* the largest R */
+    store *eye;    /* (max_start,max_start) identity: a product with it copies columns */
+    store *both;   /* (widest,2 max_start) */
+
+    int32_t *drawn;                                        /* (chunk) */
     int32_t *host_last, *host_row, *host_target, *host_at; /* (max_labels) */
     float *host_label, *host_weight; /* (max_labels) in order of the labels here; in the pack's */
     int32_t *seen;                   /* (max_rows) */
@@ -72,6 +79,10 @@ struct Acts {
     model_watch *watch;
     void *watch_context;
 };
+
+/* (out,columns) [B, -B0] of an adapter with a start, else B: put together in a->both, for the next
+ * product alone. */
+Linear acts_out(const Acts *a, const Adapter *d);
 
 /* A Segment as a row of numbers. */
 enum { SEGMENT_NUMBERS = sizeof(Segment) / sizeof(int32_t) };

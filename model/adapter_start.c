@@ -64,6 +64,13 @@ bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *w
                    "--rank auto takes the rank from features' directions; %s needs a number", what);
 }
 
+static bool check_fits(const Config *c, int R, enum Proj p, const char *what, Err *err) {
+    int in = proj_in(c, p), out = proj_out(c, p), most = in < out ? in : out;
+    return R <= most ||
+           err_set(err, EXIT_USAGE, "--rank %d: expected at most %d with %s: %s is %d x %d", R,
+                   most, what, proj_name[p], out, in);
+}
+
 bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *o,
                          const Subspace *s, Err *err) {
     const AdapterStart *start = &adapter_start[o->kind];
@@ -73,10 +80,15 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
     if (start->subspace && !check_subspace(c, o, s, err)) return false;
     lora_shape_init(shape, c);
     shape->rslora = o->rslora;
+    shape->start = start->start;
     for (int l = 0; l < c->L; l++)
         for (int p = 0; p < PROJ_COUNT; p++) {
             size_t i = (size_t)l * PROJ_COUNT + (size_t)p;
             if (!o->target[p]) continue;
+            if (start->start && !check_fits(c, o->rank, (enum Proj)p, what, err)) {
+                lora_shape_free(shape);
+                return false;
+            }
             shape->rank[i] = start->rank(o, s, l, (enum Proj)p);
             shape->alpha[i] = o->alpha;
         }
@@ -159,8 +171,8 @@ static bool sails_adapter(Lora *l, const Model *m, const StartOptions *o, const 
 }
 
 /* A gain bends the basis, which is made orthonormal again. */
-static size_t sails_scratch(Exec *ex, int D, int R) {
-    return ex->op->qr_scratch(ex, D, R);
+static size_t sails_scratch(Exec *ex, const Config *c, int R) {
+    return ex->op->qr_scratch(ex, c->D, R);
 }
 
 static bool sails_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
@@ -192,6 +204,121 @@ static bool lora_fill(Lora *l, const Model *m, const StartOptions *o, const Subs
         free(A);
     }
     return true;
+}
+
+/* ------------------------------------------------------------------- pissa and olora -- */
+
+/* W (out,in), or its first `cols` columns, in double on the host. */
+static double *weight_of(const Model *m, const Adapter *a, int layer, enum Proj p, int cols) {
+    Exec *ex = m->ex;
+    size_t in = (size_t)a->in, out = (size_t)a->out, n = in * out;
+    float *wide = exec_alloc(ex, n * sizeof *wide, "a weight"), *host = mem_array(n, sizeof *host);
+    double *W = mem_array(out * (size_t)cols, sizeof *W);
+    store *w = exec_alloc(ex, n * dtype_size(ex->dtype), "a weight");
+    exec_copy(ex, w, m->layer[layer].proj[p], n * dtype_size(ex->dtype));
+    ex->op->uncast(ex, wide, w, n);
+    exec_copy_out(ex, host, wide, n * sizeof *host);
+    for (size_t o = 0; o < out; o++)
+        for (size_t i = 0; i < (size_t)cols; i++) W[o * (size_t)cols + i] = host[o * in + i];
+    exec_free(ex, w);
+    exec_free(ex, wide);
+    free(host);
+    return W;
+}
+
+/* The start: A (R,in) and B (out,R), the largest entry of each row of A positive; they are rounded
+ * to f32 once, for what is trained and for what is taken off alike. */
+static void put_start(Lora *l, Adapter *a, const double *A, const double *B) {
+    size_t R = (size_t)a->R, in = (size_t)a->in, out = (size_t)a->out;
+    float *fA = mem_array(R * in, sizeof *fA), *fB = mem_array(out * R, sizeof *fB);
+    for (size_t r = 0; r < R; r++) {
+        double most = 0;
+        for (size_t i = 0; i < in; i++)
+            if (fabs(A[r * in + i]) > fabs(most)) most = A[r * in + i];
+        double sign = most < 0 ? -1 : 1;
+        for (size_t i = 0; i < in; i++) fA[r * in + i] = (float)(sign * A[r * in + i]);
+        for (size_t o = 0; o < out; o++) fB[o * R + r] = (float)(sign * B[o * R + r]);
+    }
+    const Param *to[] = {a->A, a->A0, a->B, a->B0};
+    for (int i = 0; i < 4; i++)
+        exec_copy_in(l->ex, to[i]->master, i < 2 ? fA : fB, to[i]->n * sizeof(float));
+    exec_sync(l->ex);
+    free(fA), free(fB);
+}
+
+static void pissa_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p) {
+    Exec *ex = m->ex;
+    size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R, n = in < out ? in : out;
+    double *W = weight_of(m, a, layer, p, a->in), *A = mem_array(R * in, sizeof *A);
+    double *B = mem_array(out * R, sizeof *B), *host = mem_array(n * (in + out + 1), sizeof *host);
+    double *u = host, *v = u + out * n, *s = v + n * in;
+    double *dw = exec_alloc(ex, in * out * sizeof *dw, "a weight");
+    double *d = exec_alloc(ex, n * (in + out + 1) * sizeof *d, "its factors");
+    exec_copy_in(ex, dw, W, in * out * sizeof *W);
+    ex->op->svd(ex, d, d + (s - host), d + (v - host), dw, a->out, a->in);
+    exec_copy_out(ex, host, d, n * (in + out + 1) * sizeof *host);
+    for (size_t r = 0; r < R; r++) {
+        double root = sqrt(s[r] / (double)a->scale);
+        for (size_t i = 0; i < in; i++) A[r * in + i] = root * v[r * in + i];
+        for (size_t o = 0; o < out; o++) B[o * R + r] = root * u[o * n + r];
+    }
+    put_start(l, a, A, B);
+    exec_free(ex, d), exec_free(ex, dw);
+    free(host), free(B), free(A), free(W);
+}
+
+/* The first R columns of Q follow from those of W, and the first R rows of the triangle are their
+ * products with W. */
+static void olora_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p) {
+    size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R;
+    double *W = weight_of(m, a, layer, p, a->in), *Q = weight_of(m, a, layer, p, a->R);
+    double *A = mem_array(R * in, sizeof *A);
+    basis_orthonormalise(m->ex, Q, a->out, a->R);
+    for (size_t o = 0; o < out; o++)
+        for (size_t r = 0; r < R; r++)
+            for (size_t i = 0; i < in; i++) A[r * in + i] += Q[o * R + r] * W[o * in + i];
+    put_start(l, a, A, Q);
+    free(A), free(Q), free(W);
+}
+
+typedef void start_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p);
+static bool fill_each(Lora *l, const Model *m, start_adapter *fill) {
+    for (int layer = 0; layer < m->c.L; layer++)
+        for (enum Proj p = 0; p < PROJ_COUNT; p++)
+            if (lora_at(l, layer, p)->R > 0) fill(l, m, lora_at(l, layer, p), layer, p);
+    return true;
+}
+
+static bool pissa_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
+                       Err *err) {
+    (void)o, (void)s, (void)err;
+    return fill_each(l, m, pissa_adapter);
+}
+
+static bool olora_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
+                       Err *err) {
+    (void)o, (void)s, (void)err;
+    return fill_each(l, m, olora_adapter);
+}
+
+/* Of any projection: which of them are targets is not asked. */
+static size_t pissa_scratch(Exec *ex, const Config *c, int R) {
+    size_t most = 0;
+    (void)R;
+    for (enum Proj p = 0; p < PROJ_COUNT; p++) {
+        size_t need = ex->op->svd_scratch(ex, proj_out(c, p), proj_in(c, p));
+        most = need > most ? need : most;
+    }
+    return most;
+}
+
+static size_t olora_scratch(Exec *ex, const Config *c, int R) {
+    size_t most = 0;
+    for (enum Proj p = 0; p < PROJ_COUNT; p++) {
+        size_t need = ex->op->qr_scratch(ex, proj_out(c, p), R);
+        most = need > most ? need : most;
+    }
+    return most;
 }
 
 /* ----------------------------------------------------------------------------- the table -- */

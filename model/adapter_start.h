@@ -1,5 +1,5 @@
-/* adapter_start.h - how adapters start: a table with a row for each way. All leave W as it is,
- * because one of the two factors is zero.
+/* adapter_start.h - how adapters start: a table with a row for each way. All leave W as it is:
+ * one of the two factors is zero, or the start is taken off again (lora.h).
  *
  * Another way is a line in ADAPTER_STARTS and a function for its row in adapter_start.c: options,
  * help, plan, align and train read the table. */
@@ -23,17 +23,22 @@ enum SubspaceKind {
     SUBSPACE_RANDOM
 };
 
-/* X(value, name, what it does, the subspace, rank rule, fill, workspace of the fill) */
+/* X(value, name, what it does, the subspace, is the start taken off, rank rule, fill, workspace of
+ * the fill) */
 /* clang-format off */
 #define ADAPTER_STARTS(X) \
-    X(START_LORA, "lora", "A random and B zero", SUBSPACE_NONE, lora_rank, lora_fill, NULL) \
-    X(START_SAILS, "sails", "the SAE subspace in A or B", SUBSPACE_TOP, sails_rank, sails_fill, \
-      sails_scratch) \
+    X(START_LORA, "lora", "A random and B zero", SUBSPACE_NONE, false, lora_rank, lora_fill, NULL) \
+    X(START_PISSA, "pissa", "the weight's largest singular directions", SUBSPACE_NONE, true, \
+      lora_rank, pissa_fill, pissa_scratch) \
+    X(START_OLORA, "olora", "a QR of the weight", SUBSPACE_NONE, true, lora_rank, olora_fill, \
+      olora_scratch) \
+    X(START_SAILS, "sails", "the SAE subspace in A or B", SUBSPACE_TOP, false, sails_rank, \
+      sails_fill, sails_scratch) \
     X(START_SAILS_SPAN, "sails-span", "the whole span of the --rank best features", \
-      SUBSPACE_SPAN, sails_rank, sails_fill, sails_scratch) \
+      SUBSPACE_SPAN, false, sails_rank, sails_fill, sails_scratch) \
     X(START_RANDOM_FEATURES, "random-features", "sails with features drawn at random", \
-      SUBSPACE_RANDOM_FEATURES, sails_rank, sails_fill, sails_scratch) \
-    X(START_RANDOM_BASIS, "random-basis", "sails with random directions", SUBSPACE_RANDOM, \
+      SUBSPACE_RANDOM_FEATURES, false, sails_rank, sails_fill, sails_scratch) \
+    X(START_RANDOM_BASIS, "random-basis", "sails with random directions", SUBSPACE_RANDOM, false, \
       sails_rank, sails_fill, sails_scratch)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
@@ -62,12 +67,13 @@ typedef struct StartOptions {
 typedef struct AdapterStart {
     const char *name;
     enum SubspaceKind subspace;
+    bool start; /* factors start elsewhere than at zero, and that is taken off */
     /* Rank of the adapter of (layer, p), which is a target; 0: none. */
     int (*rank)(const StartOptions *o, const Subspace *s, int layer, enum Proj p);
     /* Fills masters, which are zero, and says which factors are not trained. */
     bool (*fill)(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
     /* Bytes of workspace that the ops of fill take for ranks up to R; NULL: none. */
-    size_t (*scratch)(Exec *ex, int D, int R);
+    size_t (*scratch)(Exec *ex, const Config *c, int R);
 } AdapterStart;
 extern const AdapterStart adapter_start[START_COUNT];
 
@@ -83,11 +89,14 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
 
 /* Fills adapters of that shape: masters, their copies, and which factors are trained.
  *   lora    A uniform in (-1/sqrt(in), 1/sqrt(in)), B = 0: PEFT's default
- *   sails   and all others that have a subspace: reading (q, k, v, gate, up): A = scale U^T, B = 0,
- * with the basis U nearest to the layer below, whose stream enters; writing (o, down): A = 0, B =
- * scale U, with the nearest to the layer itself. Ties go down. Refused: with GAIN_NORM, a norm gain
- * of 0.
- */
+ *   pissa   W = U S V^T: A = sqrt(S/scale) V^T, B = U sqrt(S/scale), the largest of S alone; taken
+ * off olora   W = Q T: A the first rows of the triangle T, B the first columns of Q; taken off
+ *   sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v, gate, up),
+ *           with the basis U nearest to the layer below, whose stream enters; A = 0, B =
+ * basis_scale U where it writes (o, down), with the nearest to the layer itself. Ties go down.
+ *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace.
+ * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses
+ * ranks above what the projections have rows and columns. */
 bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                         Err *err);
 

@@ -47,8 +47,7 @@ static void adapters_bwd(const Model *m, const Acts *a, Place at, const store *c
         RowsIn xa = {store_at_const(ex->dtype, a->layer[at.layer].xa[g], (size_t)d->column), R};
         Rows dxa = {store_at(ex->dtype, a->dxa, (size_t)d->column), R};
         if (d->B->trained) linear_dw(ex, d->B->grad, dy_rows, xa, N, d->out, d->R, d->scale);
-        if (want_dxa)
-            linear_dx(ex, dxa, dy_rows, (Linear){d->B->copy, d->R, d->out}, N, d->scale, SUM_SET);
+        if (want_dxa) linear_dx(ex, dxa, dy_rows, acts_out(a, d), N, d->scale, SUM_SET);
     }
 }
 

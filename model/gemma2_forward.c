@@ -8,7 +8,7 @@
  *   h  = norm(x)
  *
  * A residual addition and the norm that reads its result are one op; the norm at a layer's end is
- * therefore the next layer's first, or the final one. Every W stands for W + scale B A.
+ * therefore the next layer's first, or the final one. Every W stands for W + scale (B A - B0 A0).
  *
  * acts_show names what a line above it has made, while it lasts: buffers have several uses in turn.
  */
@@ -37,8 +37,7 @@ static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store 
         const Adapter *d = lora.R > 0 ? lora_at(m->lora, l, p) : NULL;
         if (!d || d->R == 0) continue;
         RowsIn mine = {store_at_const(ex->dtype, xa, (size_t)d->column), lora.R};
-        linear(ex, (Rows){*y, out}, mine, (Linear){d->B->copy, d->R, out}, N, GEMM_NT, d->scale,
-               SUM_ADD);
+        linear(ex, (Rows){*y, out}, mine, acts_out(a, d), N, GEMM_NT, d->scale, SUM_ADD);
     }
 }
 

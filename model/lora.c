@@ -16,7 +16,7 @@ LoraGroup lora_group(const Lora *l, int layer, enum Group g) {
         const Adapter *a = lora_at(l, layer, p);
         if (a->R == 0) continue;
         if (s.R == 0) s.a = a->A->copy, s.dA = a->A->grad;
-        s.R += a->R;
+        s.R += adapter_columns(a);
         s.train_A = s.train_A || a->A->trained;
         s.train_any = s.train_any || a->A->trained || a->B->trained;
     }
@@ -34,9 +34,11 @@ void lora_shape_free(LoraShape *s) {
     memset(s, 0, sizeof *s);
 }
 
-/* The factors of one group: its A matrices without a gap, then every B. */
-static void add_group(Lora *l, int layer, enum Group g) {
+/* The factors of one group: its A matrices without a gap, each start's behind its own; then every
+ * B. */
+static void add_group(Lora *l, int layer, enum Group g, bool start) {
     static const char name[] = "base_model.model.%s.lora_%c.weight";
+    static const char first[] = "base_model.model.%s.start_%c.weight";
     char module[MODULE_NAME];
     int column = 0;
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++) {
@@ -46,7 +48,10 @@ static void add_group(Lora *l, int layer, enum Group g) {
         proj_module(module, layer, p);
         a->A = params_add(&l->params, column == 0 ? PARAM_ALIGNED : PARAM_BEHIND, (size_t)a->R,
                           (size_t)a->in, name, module, 'A');
-        column += a->R;
+        if (start)
+            a->A0 = params_add(&l->params, PARAM_BEHIND, (size_t)a->R, (size_t)a->in, first, module,
+                               'A');
+        column += adapter_columns(a);
     }
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++) {
         Adapter *a = lora_at(l, layer, p);
@@ -54,6 +59,9 @@ static void add_group(Lora *l, int layer, enum Group g) {
         proj_module(module, layer, p);
         a->B =
             params_add(&l->params, PARAM_ALIGNED, (size_t)a->out, (size_t)a->R, name, module, 'B');
+        if (start)
+            a->B0 = params_add(&l->params, PARAM_ALIGNED, (size_t)a->out, (size_t)a->R, first,
+                               module, 'B');
     }
 }
 
@@ -70,14 +78,16 @@ void lora_declare(Lora *l, Exec *ex, const Config *c, const LoraShape *shape) {
         if (a->R > 0)
             a->scale = (float)(a->alpha / (shape->rslora ? sqrt((double)a->R) : (double)a->R));
     }
-    params_init(&l->params, ex, 2 * c->L * PROJ_COUNT);
+    params_init(&l->params, ex, 4 * c->L * PROJ_COUNT);
     for (int layer = 0; layer < c->L; layer++)
-        for (int g = 0; g < GROUP_COUNT; g++) add_group(l, layer, (enum Group)g);
+        for (int g = 0; g < GROUP_COUNT; g++) add_group(l, layer, (enum Group)g, shape->start);
 }
 
 void lora_alloc(Lora *l, Exec *ex, const Config *c, const LoraShape *shape, bool training) {
     lora_declare(l, ex, c, shape);
     params_allocate(&l->params, training);
+    for (Adapter *a = l->adapter; a < l->adapter + c->L * PROJ_COUNT; a++)
+        if (a->A0) a->A0->trained = a->B0->trained = false;
 }
 
 void lora_free(Lora *l) {

@@ -1,5 +1,9 @@
 /* lora.h - low-rank adapters:  y = W x + scale B (A x).
  *
+ * An adapter that starts elsewhere than at zero has its start taken off again, so that the base is
+ * what it was:  y = W x + scale (B A - B0 A0) x, with A0 and B0 never trained. W itself is not
+ * touched. To others it is a plain adapter of twice the rank, [A; A0] and [B, -B0]: so it is saved.
+ *
  * The factors are Params: f32 masters, and copies in the storage type for the GEMMs, refreshed by
  * params_sync after every change.
  *
@@ -15,12 +19,18 @@ typedef struct Adapter {
     int R;              /* 0: this projection has none */
     float alpha, scale; /* scale = alpha / R, or alpha / sqrt(R) with rslora */
     int in, out;
-    int column;   /* of this adapter's first rank among its group's */
-    Param *A, *B; /* (R,in), (out,R); NULL with R 0 */
+    int column;     /* the first of this adapter among its group's */
+    Param *A, *B;   /* (R,in), (out,R); NULL with R 0 */
+    Param *A0, *B0; /* the same of the start that is taken off; NULL: it is zero */
 } Adapter;
 
+/* Columns of x [A; A0]^T. */
+static inline int adapter_columns(const Adapter *a) {
+    return a->A0 ? 2 * a->R : a->R;
+}
+
 typedef struct LoraGroup {
-    int R;                   /* ranks of its adapters together; 0: none has one */
+    int R;                   /* columns of its adapters together; 0: none has one */
     store *a;                /* (R,in) */
     float *dA;               /* (R,in) */
     bool train_A, train_any; /* does any of its adapters train A; or anything at all? */
@@ -42,6 +52,7 @@ typedef struct LoraShape {
     int *rank;    /* (L, PROJ_COUNT), 0: none */
     float *alpha; /* (L, PROJ_COUNT) */
     bool rslora;
+    bool start; /* has each a start that is taken off? */
 } LoraShape;
 
 void lora_shape_init(LoraShape *s, const Config *c); /* no adapters */
@@ -58,7 +69,8 @@ void lora_free(Lora *l); /* accepts a zeroed Lora */
 /* PEFT adapter folders: adapter_config.json + adapter_model.safetensors. Load takes any LoRA of
  * any ranks on the seven projections; what it cannot honour exactly (DoRA, bias, modules_to_save,
  * other targets, inits that rewrite the base model ...) is refused by name. Masters and copies
- * are ready to use. Save also writes a model card, README.md; tensors are F32. */
+ * are ready to use. Save also writes a model card, README.md; tensors are F32; a start is part of
+ * them. */
 bool lora_load(Lora *l, Exec *ex, const Config *c, const char *folder, bool training, Err *err);
 bool lora_save(Lora *l, const char *folder, const char *base_model, Err *err);
 

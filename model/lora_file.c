@@ -73,17 +73,43 @@ bool lora_load(Lora *l, Exec *ex, const Config *c, const char *folder, bool trai
 
 /* --------------------------------------------------------------------------------- save -- */
 
-static bool write_param(const Lora *l, StWriter *w, const Param *p, Err *err) {
+static float *host_of(const Lora *l, const Param *p) {
     float *host = mem_array(p->n, sizeof *host);
     exec_copy_out(l->ex, host, p->master, p->n * sizeof *host);
+    return host;
+}
+
+static bool write_param(const Lora *l, StWriter *w, const Param *p, Err *err) {
+    float *host = host_of(l, p);
     bool ok = st_writer_data(w, host, p->n * sizeof *host, err);
     free(host);
     return ok;
 }
 
-static void declare_param(StWriter *w, const Param *p) {
-    size_t dim[2] = {p->rows, p->cols};
-    st_writer_tensor(w, p->name, ST_F32, 2, dim);
+/* [B, -B0], row by row. */
+static bool write_both(const Lora *l, StWriter *w, const Adapter *a, Err *err) {
+    float *B = host_of(l, a->B), *B0 = host_of(l, a->B0);
+    size_t R = (size_t)a->R;
+    bool ok = true;
+    for (size_t i = 0; i < a->B0->n; i++) B0[i] = -B0[i];
+    for (size_t o = 0; o < (size_t)a->out && ok; o++)
+        ok = st_writer_data(w, B + o * R, R * sizeof *B, err) &&
+             st_writer_data(w, B0 + o * R, R * sizeof *B0, err);
+    free(B), free(B0);
+    return ok;
+}
+
+static bool write_adapter(const Lora *l, StWriter *w, const Adapter *a, Err *err) {
+    if (!a->A0) return write_param(l, w, a->A, err) && write_param(l, w, a->B, err);
+    return write_param(l, w, a->A, err) && write_param(l, w, a->A0, err) &&
+           write_both(l, w, a, err);
+}
+
+static void declare_adapter(StWriter *w, const Adapter *a) {
+    size_t columns = (size_t)adapter_columns(a);
+    size_t A[2] = {columns, (size_t)a->in}, B[2] = {(size_t)a->out, columns};
+    st_writer_tensor(w, a->A->name, ST_F32, 2, A);
+    st_writer_tensor(w, a->B->name, ST_F32, 2, B);
 }
 
 /* In the checkpoint's order, A before B. */
@@ -93,10 +119,10 @@ static bool save_tensors(const Lora *l, const char *path, Err *err) {
     st_writer_meta(w, "format", "pt");
     int n = l->c->L * PROJ_COUNT;
     for (const Adapter *a = l->adapter; a < l->adapter + n; a++)
-        if (a->R > 0) declare_param(w, a->A), declare_param(w, a->B);
+        if (a->R > 0) declare_adapter(w, a);
     bool ok = true;
     for (const Adapter *a = l->adapter; ok && a < l->adapter + n; a++)
-        ok = a->R == 0 || (write_param(l, w, a->A, err) && write_param(l, w, a->B, err));
+        ok = a->R == 0 || write_adapter(l, w, a, err);
     if (ok) return st_writer_finish(w, err);
     st_writer_abort(w);
     return false;

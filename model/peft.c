@@ -375,6 +375,12 @@ static json_t *json_float(float f) {
     return json_real((float)x == f ? x : (double)f);
 }
 
+/* Of an adapter as it is saved: with a start it has twice the rank, and the same scale. */
+static float alpha_of(const Lora *l, const Adapter *a) {
+    if (!a->A0) return a->alpha;
+    return l->rslora ? (float)(a->alpha * sqrt(2.0)) : 2 * a->alpha;
+}
+
 static void describe_ranks(const Lora *l, json_t *o) {
     const Adapter *common = commonest(l);
     json_t *ranks = json_object(), *alphas = json_object();
@@ -382,12 +388,13 @@ static void describe_ranks(const Lora *l, json_t *o) {
         const Adapter *a = &l->adapter[i];
         char module[MODULE_NAME];
         proj_module(module, i / PROJ_COUNT, (enum Proj)(i % PROJ_COUNT));
-        if (a->R > 0 && a->R != common->R) json_object_set_new(ranks, module, json_integer(a->R));
+        if (a->R > 0 && a->R != common->R)
+            json_object_set_new(ranks, module, json_integer(adapter_columns(a)));
         if (a->R > 0 && a->alpha != common->alpha)
-            json_object_set_new(alphas, module, json_float(a->alpha));
+            json_object_set_new(alphas, module, json_float(alpha_of(l, a)));
     }
-    json_object_set_new(o, "r", json_integer(common ? common->R : 8));
-    json_object_set_new(o, "lora_alpha", json_float(common ? common->alpha : 8));
+    json_object_set_new(o, "r", json_integer(common ? adapter_columns(common) : 8));
+    json_object_set_new(o, "lora_alpha", json_float(common ? alpha_of(l, common) : 8));
     json_object_set_new(o, "rank_pattern", ranks);
     json_object_set_new(o, "alpha_pattern", alphas);
 }

@@ -152,6 +152,10 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     const unsigned train = pass | ASKS(attn_bwd) | ASKS(gemm_grad) | ASKS(xent) | ASKS_GEMM(head);
     head_depth = o->r.model.c.V;
     expect_asked("train", asked(plan_train, &s, ex, d), train);
+    s.train.init = START_PISSA, s.train.rank = 4;
+    expect_asked("train, of pissa", asked(plan_train, &s, ex, d), train | ASKS(svd));
+    s.train.init = START_OLORA;
+    expect_asked("train, of olora", asked(plan_train, &s, ex, d), train | ASKS(qr));
     s.train.init = START_SAILS;
     expect_asked("train, of a subspace to come", asked(plan_train, &s, ex, d),
                  train | ASKS(qr) | ASKS(svd));

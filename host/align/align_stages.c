@@ -226,7 +226,7 @@ static const char SUBSPACE[] = "subspaces/%s.safetensors";
 
 bool align_subspace(Align *w, const Method *m, json_t **result, Err *err) {
     Stage st;
-    char name[128];
+    char name[160];
     open_stage(w, &st, "subspace", m->name);
     key_factorisations(&st);
     stage_section(&st, w->s, "subspace", KEYS(NULL));

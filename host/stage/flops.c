@@ -33,7 +33,10 @@ static double group_madds(const Config *c, const Lora *lora, const Pack *pack, i
         if (a->R == 0) continue;
         bool A = a->A->trained, B = a->B->trained;
         int into_a = 1 + A + below, into_b = 1 + B + (A || below);
+        int start =
+            adapter_columns(a) - a->R; /* runs along, and has no gradient of its own but dA */
         madds += a->R * (in * into_a + out * into_b) * rows;
+        madds += start * (in * into_a + out * (1 + (A || below))) * rows;
     }
     return madds;
 }

@@ -211,7 +211,8 @@ static size_t products_scratch(const Base *b, int rows, bool training) {
     if (!training) return need;
     for (int l = 0; l < c->L; l++) {
         int R = 0;
-        for (int p = 0; p < PROJ_COUNT; p++) R += lora_at(&b->lora, l, (enum Proj)p)->R;
+        for (int p = 0; p < PROJ_COUNT; p++)
+            R += adapter_columns(lora_at(&b->lora, l, (enum Proj)p));
         most = R > most ? R : most;
     }
     return larger(need, ex->op->gemm_grad_scratch(ex, rows, wide, most));
@@ -245,7 +246,7 @@ static size_t start_scratch(const Base *b, const Settings *s) {
     for (int i = 0; i < b->c.L * PROJ_COUNT; i++)
         if (b->lora.adapter[i].R > R) R = b->lora.adapter[i].R;
     if (R > D) R = D;
-    size_t need = start->scratch ? start->scratch(ex, D, R) : 0;
+    size_t need = start->scratch ? start->scratch(ex, &b->c, R) : 0;
     if (start->subspace && !*s->train.subspace)
         need = larger(need, basis_scratch(ex, adapting_choice(s, start->subspace).features, D, R));
     return need;
