@@ -269,6 +269,7 @@ static void test_planted(Exec *ex) {
                 rows[i * D + d] += mix[i * R + r] * pow(0.1, r) * plant[d * R + r];
     Basis b = make(ex, rows, K, D, (SubspaceOptions){.variance = 1});
     EXPECT(b.m == R, "%d directions, planted %d", b.m, R);
+    EXPECT(fabs(b.captured - 1) <= 1e-12, "nine rows span four dimensions: %g", b.captured);
     subspace_angles(ex, angle, b.U, b.R, plant, R, D);
     EXPECT(angle[R - 1] <= 1e-7, "largest angle %g", angle[R - 1]);
     rows[5] += 1e-3;
