@@ -177,7 +177,7 @@ static void test_run_files(void) {
                                     MANY("run/stages/score.json", "[", 100000),
                                     IS("run/stages/score.json", "{\"key\": 1, \"outputs\": []}"),
                                     HALF("run/scores.safetensors"),
-                                    EMPTY("run/subspace.safetensors"),
+                                    EMPTY("run/subspaces/sails.safetensors"),
                                     GONE("run/adapters/sails/adapter_config.json"),
                                     HALF("run/adapters/sails/metrics.jsonl"),
                                     HALF("run/responses/sails.jsonl"),

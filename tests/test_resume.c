@@ -111,9 +111,12 @@ static void write_recipe(void) {
 }
 
 static void test_align(int number) {
-    static const char *const file[] = {
-        "scores.safetensors",   "subspace.safetensors",  "adapters/sails/adapter_model.safetensors",
-        "responses/base.jsonl", "responses/sails.jsonl", "eval/sails.json"};
+    static const char *const file[] = {"scores.safetensors",
+                                       "subspaces/sails.safetensors",
+                                       "adapters/sails/adapter_model.safetensors",
+                                       "responses/base.jsonl",
+                                       "responses/sails.jsonl",
+                                       "eval/sails.json"};
     int stopped = 0;
     Ended e = {.code = -1};
     forget("run");

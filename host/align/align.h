@@ -10,7 +10,7 @@
  * Each stage is skipped when its outputs are there and its inputs have not changed (run_folder.h).
  * All inputs are read, and every stage is planned, before the first one that must be made.
  *
- *   scores.safetensors  subspace.safetensors  adapters/METHOD/  responses/METHOD.jsonl
+ *   scores.safetensors  subspaces/METHOD.safetensors  adapters/METHOD/  responses/METHOD.jsonl
  *   eval/METHOD.json  metrics.jsonl (the steps of all methods)  summary.json */
 #ifndef SAILS_ALIGN_H
 #define SAILS_ALIGN_H
