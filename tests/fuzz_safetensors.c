@@ -69,7 +69,8 @@ static void check_subspace(void) {
     }
     for (int i = 0; i < s.n; i++) {
         const Basis *b = &s.basis[i];
-        CHECK(b->R >= 1 && b->R <= b->D && b->m >= 1 && b->m <= b->k, "%d of %d", b->m, b->k);
+        CHECK(b->R >= 1 && b->R <= b->D, "%d columns of %d", b->R, b->D);
+        CHECK(b->m >= (b->k > 0) && b->m <= b->k, "%d of %d", b->m, b->k); /* 0 of 0: random */
         CHECK(i == 0 || (b->layer > b[-1].layer && b->D == b[-1].D), "layer %d", b->layer);
     }
     subspace_free(&s);
