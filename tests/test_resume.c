@@ -21,11 +21,15 @@ static void forget(const char *path) {
 }
 
 static void expect_same(const char *what, const char *path, const char *other) {
-    Buf a, b;
-    bool there = read_bytes(&a, path) && read_bytes(&b, other);
-    EXPECT(there && a.n == b.n && memcmp(a.p, b.p, a.n) == 0, "%s: %s is not %s", what, path,
-           other);
-    if (there) buf_free(&a), buf_free(&b);
+    Buf a = {0}, b = {0};
+    size_t k = 0;
+    bool there = read_bytes(&a, path);
+    CHECK(read_bytes(&b, other), "%s", other);
+    while (k < a.n && k < b.n && a.p[k] == b.p[k]) k++;
+    EXPECT(there, "%s: there is no %s", what, path);
+    EXPECT(!there || (a.n == b.n && k == a.n), "%s: %s is not %s: %zu and %zu bytes, from %zu on",
+           what, path, other, a.n, b.n, k);
+    buf_free(&a), buf_free(&b);
 }
 
 static Program start_on(int ranks, const char *line) {
@@ -56,13 +60,12 @@ static int stop_and_go(const char *line, const char *out, const char *whole, int
     int stopped = 0;
     Ended e = {.code = -1};
     forget(out);
-    for (int ms = 10; e.code != EXIT_DONE && ms < 20000; ms += (test_brief() ? ms : ms / 4) + 5) {
+    for (int ms = 10; e.code != EXIT_DONE; ms += (test_brief() ? ms : ms / 4) + 5) {
         e = signalled(number == SIGTERM ? 1 : 1 + stopped % 2, line, ms, number);
         stopped += number == SIGKILL ? e.code != 0 : e.code == EXIT_STOPPED;
         EXPECT(fine(&e, "goes on"), "%.20s: exit %d: %s", line, e.code, e.err);
         if (!fine(&e, "goes on")) break;
     }
-    EXPECT(e.code == EXIT_DONE, "%.20s does not end", line);
     expect_same(line, out, whole);
     char partial[64];
     snprintf(partial, sizeof partial, "%s.partial", out);
@@ -120,7 +123,7 @@ static void test_align(int number) {
     int stopped = 0;
     Ended e = {.code = -1};
     forget("run");
-    for (int ms = 100; e.code != EXIT_DONE && ms < 20000; ms += test_brief() ? ms : ms / 5) {
+    for (int ms = 100; e.code != EXIT_DONE; ms += test_brief() ? ms : ms / 5) {
         e = signalled(1 + stopped % 2, "align recipe.yaml --out run", ms, number);
         stopped += e.code != EXIT_DONE;
         EXPECT(fine(&e, "the same command goes on"), "align: exit %d: %s", e.code, e.err);
