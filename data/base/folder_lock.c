@@ -22,14 +22,14 @@ static bool same_folder(int fd, const char *folder) {
 enum Try { TRY_HELD, TRY_TAKEN, TRY_GONE, TRY_FAILED };
 
 static enum Try try_once(FolderLock *l, const char *folder, Err *err) {
-    bool there = files_exists(folder);
+    bool made = mkdir(folder, 0777) == 0 || errno == ENOENT; /* asked before, two could make it */
     if (!files_mkdirs(folder, err)) return TRY_FAILED;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) return TRY_GONE;
     if (fd < 0) return files_failed(err, folder, "read"), TRY_FAILED;
     bool taken = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
     if (taken && same_folder(fd, folder)) {
-        *l = (FolderLock){.fd = fd, .made = !there, .folder = mem_string(folder)};
+        *l = (FolderLock){.fd = fd, .made = made, .folder = mem_string(folder)};
         return TRY_HELD;
     }
     close(fd);
