@@ -109,7 +109,7 @@ static bool gather_run(Align *w, const Cell *c, JsonLines *out, Err *err) {
     return ok;
 }
 
-/* metrics.jsonl: the steps of all runs so far. */
+/* metrics.jsonl: the steps of all runs so far, once a method. */
 static bool gather_metrics(Align *w, Err *err) {
     const Methods *m = &w->methods;
     const Grid *g = &w->grid;
@@ -130,7 +130,7 @@ static bool gather_metrics(Align *w, Err *err) {
 
 static bool train_run(Align *w, const Cell *c, json_t **trained, Err *err) {
     static const char *const counts[] = {"documents", "dropped"}; /* that training was given */
-    if (!align_train(w, c, trained, err) || !gather_metrics(w, err)) return false;
+    if (!align_train(w, c, trained, err)) return false;
     for (int i = 0; i < 2; i++)
         json_object_set(w->run.manifest, counts[i], json_object_get(*trained, counts[i]));
     return true;
@@ -156,6 +156,7 @@ static bool run_grid(Align *w, const Method *m, json_t **trained, int *rate, Err
         Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
         ok = train_run(w, &c, &trained[i], err);
     }
+    ok = ok && gather_metrics(w, err);
     for (int i = 0; i < rates * seeds && ok && rates > 1; i++) {
         Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
         ok = validate_run(w, &c, &score[i], err);

@@ -6,11 +6,8 @@
 #include <string.h>
 
 #include "data/base/mem.h"
+#include "host/cli/json_lines.h"
 #include "host/stage/statistics.h"
-
-static json_t *number_or_null(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
 
 /* The number of each run, from malloc; false where one has none. */
 static bool numbers(double **x, const json_t *run, const char *key) {
@@ -117,8 +114,8 @@ void comparison_versus(json_t *row, const json_t *run, const char *name, const j
     double p = statistics_mcnemar(count_safer(run, other), count_safer(other, run));
     json_object_set_new(
         row, "versus",
-        json_pack("{s:s, s:o, s:o, s:o}", "row", name, "difference", number_or_null(difference),
-                  "paired", number_or_null(paired(run, other)), "mcnemar",
+        json_pack("{s:s, s:o, s:o, s:o}", "row", name, "difference", json_number(difference),
+                  "paired", json_number(paired(run, other)), "mcnemar",
                   isfinite(difference) ? json_real(p) : json_null()));
     json_decref(a), json_decref(b);
 }

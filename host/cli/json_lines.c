@@ -1,6 +1,7 @@
 /* json_lines.c - JSON Lines, written and read one object at a time. */
 #include "host/cli/json_lines.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "data/base/mem.h"
@@ -75,6 +76,10 @@ bool json_lines_read(json_t **array, const char *path, Err *err) {
     if (json_lines_each(path, collect, *array, err)) return true;
     json_decref(*array);
     return false;
+}
+
+json_t *json_number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
 }
 
 bool json_text(const char **text, const json_t *object, const char *key, const char *fallback,

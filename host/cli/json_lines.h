@@ -27,6 +27,9 @@ bool json_lines_each(const char *path, json_line_sink *sink, void *context, Err 
 /* The same as an array of objects. */
 bool json_lines_read(json_t **array, const char *path, Err *err);
 
+/* x as a number, or null where it is none: JSON has no NaN and no infinity. */
+json_t *json_number(double x);
+
 /* The member `key` of a line's object as text: absent gives `fallback` (NULL: it must be there),
  * another type is bad input. `where` starts the message. */
 bool json_text(const char **text, const json_t *object, const char *key, const char *fallback,

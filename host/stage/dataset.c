@@ -130,7 +130,7 @@ void dataset_free(Dataset *d) {
     memset(d, 0, sizeof *d);
 }
 
-enum { SPLIT_STREAM = 0x5917 }; /* keeps the draw apart from those of other uses of the seed */
+/* ------------------------------------------------------------------------------ split -- */
 
 typedef struct Draw {
     uint64_t key;
@@ -143,23 +143,32 @@ static int by_key(const void *a, const void *b) {
     return x->i < y->i ? -1 : 1;
 }
 
-void split_make(Split *s, size_t n, double share, uint64_t seed) {
-    *s = (Split){.train = mem_array(n, sizeof(size_t)), .held = mem_array(n, sizeof(size_t))};
-    size_t held = (size_t)((double)n * share);
-    if (share > 0 && held == 0 && n > 1) held = 1;
-    Draw *draw = mem_array(n, sizeof *draw);
-    for (size_t i = 0; i < n; i++) draw[i] = (Draw){rng_u64(seed, SPLIT_STREAM, i), i};
+void split_mark(bool *marked, const uint64_t *key, size_t n, double share) {
+    Draw *draw = mem_array(n + 1, sizeof *draw);
+    for (size_t i = 0; i < n; i++) draw[i] = (Draw){key[i], i};
     qsort(draw, n, sizeof *draw, by_key);
-    bool *out = mem_array(n, sizeof *out);
-    for (size_t i = 0; i < held; i++) out[draw[i].i] = true;
+    size_t k = (size_t)((double)n * share);
+    if (share > 0 && k == 0 && n > 1) k = 1;
+    while (k < n && k > 0 && draw[k].key == draw[k - 1].key) k++;
+    for (size_t i = 0; i < n; i++) marked[draw[i].i] = i < k;
+    free(draw);
+}
+
+void split_make(Split *s, size_t n, double share, uint64_t seed) {
+    enum { SPLIT_STREAM = 0x5917 }; /* keeps the draw apart from those of other uses of the seed */
+    *s = (Split){.train = mem_array(n, sizeof(size_t)), .held = mem_array(n, sizeof(size_t))};
+    uint64_t *key = mem_array(n, sizeof *key);
+    bool *held = mem_array(n, sizeof *held);
+    for (size_t i = 0; i < n; i++) key[i] = rng_u64(seed, SPLIT_STREAM, i);
+    split_mark(held, key, n, share);
     for (size_t i = 0; i < n; i++) {
-        if (out[i])
+        if (held[i])
             s->held[s->nheld++] = i;
         else
             s->train[s->ntrain++] = i;
     }
-    free(out);
-    free(draw);
+    free(held);
+    free(key);
 }
 
 void split_free(Split *s) {

@@ -33,6 +33,10 @@ void dataset_free(Dataset *d); /* accepts a zeroed struct */
 /* A line each, behind `indent`, for what was cut, left out or ignored. */
 void dataset_print_notes(FILE *f, const char *indent, const Dataset *d);
 
+/* Marks floor(n share) of n things, but one at least when share > 0 and n > 1: those of the least
+ * keys. Of equal keys all are marked or none. */
+void split_mark(bool *marked, const uint64_t *key, size_t n, double share);
+
 /* Which of n records are kept out of training: floor(n share), but one at least when share > 0 and
  * n > 1, drawn by the seed. Both lists rise. */
 typedef struct Split {

@@ -77,15 +77,11 @@ static void rates_finish(Rates *r) {
     r->high_risk /= n;
 }
 
-static json_t *number_or_null(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 static void rates_json(json_t *to, const Rates *r) {
     json_object_set_new(to, "n", json_integer((json_int_t)r->n));
-    json_object_set_new(to, "safety_rate", number_or_null(r->safety_rate));
-    json_object_set_new(to, "harmfulness", number_or_null(r->harmfulness));
-    json_object_set_new(to, "high_risk", number_or_null(r->high_risk));
+    json_object_set_new(to, "safety_rate", json_number(r->safety_rate));
+    json_object_set_new(to, "harmfulness", json_number(r->harmfulness));
+    json_object_set_new(to, "high_risk", json_number(r->high_risk));
 }
 
 /* A judged response, and the categories met so far with their rates. */
@@ -146,7 +142,7 @@ static void finish(Tally *t) {
     e->over_refusal = e->benign ? e->over_refusal / (double)e->benign : NAN;
     e->json = json_pack("{s:s}", "judge", t->s->eval.judge == JUDGE_FILE ? "file" : "refusal");
     rates_json(e->json, &e->harmful);
-    json_object_set_new(e->json, "over_refusal", number_or_null(e->over_refusal));
+    json_object_set_new(e->json, "over_refusal", json_number(e->over_refusal));
     json_object_set_new(e->json, "benign", json_integer((json_int_t)e->benign));
     json_object_set_new(e->json, "empty", json_integer((json_int_t)e->empty));
     json_t *categories = json_object();

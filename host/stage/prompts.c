@@ -3,6 +3,7 @@
 
 #include "data/base/mem.h"
 #include "data/base/rng.h"
+#include "host/stage/dataset.h"
 
 static bool render(Doc *d, Tokenizer *t, const Record *r, int max_length, Err *err) {
     if (r->form == RECORD_TEXT || r->form == RECORD_TOKENS) {
@@ -57,17 +58,6 @@ void prompts_free(Prompts *p) {
 
 /* ------------------------------------------------------------------------------- parts -- */
 
-typedef struct Key {
-    uint64_t key;
-    size_t i;
-} Key;
-
-static int by_key(const void *a, const void *b) {
-    const Key *x = a, *y = b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return x->i < y->i ? -1 : 1;
-}
-
 static uint64_t key_of(const Doc *d, uint64_t seed) {
     enum { PROMPT_STREAM = 0x70726f6d };
     uint64_t h = 14695981039346656037u; /* FNV-1a */
@@ -75,45 +65,34 @@ static uint64_t key_of(const Doc *d, uint64_t seed) {
     return rng_u64(seed, PROMPT_STREAM, h);
 }
 
-/* How many of n come first: of equal keys all or none. */
-static size_t first_part(const Key *key, size_t n, double share) {
-    size_t k = (size_t)((double)n * share);
-    if (k == 0) k = 1;
-    while (k < n && key[k].key == key[k - 1].key) k++;
-    return k;
-}
-
-static void split_file(PromptFile *share_of, PromptFile *others, const PromptFile *f, double share,
+static void split_file(PromptFile *part, PromptFile *rest, const PromptFile *f, double share,
                        uint64_t seed) {
-    Key *key = mem_array(f->n + 1, sizeof *key);
-    bool *first = mem_array(f->records.n + 1, sizeof *first);
-    for (size_t i = 0; i < f->n; i++)
-        key[i] = (Key){key_of(&f->doc[f->index[i]], seed), f->index[i]};
-    qsort(key, f->n, sizeof *key, by_key);
-    size_t k = f->n ? first_part(key, f->n, share) : 0;
-    for (size_t i = 0; i < k; i++) first[key[i].i] = true;
-    *share_of = *others = *f;
-    share_of->n = others->n = 0;
-    share_of->index = mem_array(f->n + 1, sizeof *f->index);
-    others->index = mem_array(f->n + 1, sizeof *f->index);
+    uint64_t *key = mem_array(f->n + 1, sizeof *key);
+    bool *marked = mem_array(f->n + 1, sizeof *marked);
+    for (size_t i = 0; i < f->n; i++) key[i] = key_of(&f->doc[f->index[i]], seed);
+    split_mark(marked, key, f->n, share);
+    *part = *rest = *f;
+    part->n = rest->n = 0;
+    part->index = mem_array(f->n + 1, sizeof *f->index);
+    rest->index = mem_array(f->n + 1, sizeof *f->index);
     for (size_t i = 0; i < f->n; i++) {
-        PromptFile *to = first[f->index[i]] ? share_of : others;
+        PromptFile *to = marked[i] ? part : rest;
         to->index[to->n++] = f->index[i];
     }
-    free(first), free(key);
+    free(marked), free(key);
 }
 
-bool prompts_split(Prompts *share_of, Prompts *others, const Prompts *all, double share,
-                   uint64_t seed, Err *err) {
-    *share_of = *others = *all;
-    share_of->n = others->n = 0;
+bool prompts_split(Prompts *part, Prompts *rest, const Prompts *all, double share, uint64_t seed,
+                   Err *err) {
+    *part = *rest = *all;
+    part->n = rest->n = 0;
     for (int f = 0; f < PROMPT_FILES; f++) {
-        split_file(&share_of->file[f], &others->file[f], &all->file[f], share, seed);
-        share_of->n += share_of->file[f].n, others->n += others->file[f].n;
+        split_file(&part->file[f], &rest->file[f], &all->file[f], share, seed);
+        part->n += part->file[f].n, rest->n += rest->file[f].n;
     }
     for (int f = 0; f < PROMPT_FILES; f++)
-        if (all->file[f].n > 0 && others->file[f].n == 0) {
-            prompts_part_free(share_of), prompts_part_free(others);
+        if (all->file[f].n > 0 && (part->file[f].n == 0 || rest->file[f].n == 0)) {
+            prompts_part_free(part), prompts_part_free(rest);
             return err_set(err, EXIT_INPUT,
                            "%s: its prompts cannot be split, to choose a rate on a part of them; "
                            "give more, or one rate",

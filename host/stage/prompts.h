@@ -29,11 +29,11 @@ typedef struct Prompts {
 bool prompts_read(Prompts *p, Tokenizer *t, const Settings *s, int positions, Err *err);
 void prompts_free(Prompts *p); /* accepts a zeroed struct */
 
-/* A share of each file's prompts, rounded down but one at least, and the others; which, say their
- * tokens and the seed, so that equal prompts stay together. Refused: a file, but for an absent one,
- * of which a part would be empty. Both borrow from `all`; prompts_part_free frees them. */
-bool prompts_split(Prompts *share_of, Prompts *others, const Prompts *all, double share,
-                   uint64_t seed, Err *err);
+/* A share of each file's prompts, as by split_mark, and the others; which, say their tokens and the
+ * seed, so that equal prompts stay together. Refused: a file, but for an absent one, of which a
+ * part would be empty. Both borrow from `all`; prompts_part_free frees them. */
+bool prompts_split(Prompts *part, Prompts *rest, const Prompts *all, double share, uint64_t seed,
+                   Err *err);
 void prompts_part_free(Prompts *part); /* accepts a zeroed struct */
 
 #endif

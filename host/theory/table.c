@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "data/base/mem.h"
+#include "host/cli/json_lines.h"
 
 /* Welford's: the variance of equal values is exactly 0. */
 typedef struct Cell {
@@ -85,10 +86,6 @@ void table_print(FILE *f, const Table *t) {
     }
 }
 
-static void json_number(json_t *object, const char *name, double v) {
-    json_object_set_new(object, name, isfinite(v) ? json_real(v) : json_null());
-}
-
 json_t *table_json(const Table *t) {
     json_t *rows = json_array();
     for (int row = 0; row < t->rows; row++) {
@@ -96,10 +93,10 @@ json_t *table_json(const Table *t) {
         for (int c = 0; c < t->columns; c++) {
             const Cell *cell = &t->cell[row * t->columns + c];
             char name[64];
-            json_number(object, t->column[c].name, mean(cell));
+            json_object_set_new(object, t->column[c].name, json_number(mean(cell)));
             if (t->column[c].kind != COLUMN_MEASURED) continue;
             snprintf(name, sizeof name, "%s_se", t->column[c].name);
-            json_number(object, name, error(cell));
+            json_object_set_new(object, name, json_number(error(cell)));
         }
         json_array_append_new(rows, object);
     }
