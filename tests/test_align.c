@@ -160,6 +160,25 @@ static void test_controls(void) {
     json_decref(summary);
 }
 
+/* What is random in a subspace is drawn again for every seed of a grid. */
+static void test_seeds(void) {
+    static const char *const method[] = {"random-features", "random-basis"};
+    Err err;
+    align("--methods random-features,random-basis --seeds 2");
+    for (int i = 0; i < 2; i++) {
+        Subspace s[2];
+        for (int seed = 0; seed < 2; seed++)
+            MUST(subspace_load(&s[seed],
+                               in_world("run/subspaces/%s.seed%d.safetensors", method[i], seed),
+                               &err),
+                 err);
+        const Basis *a = &s[0].basis[0], *b = &s[1].basis[0];
+        size_t n = (size_t)a->D * (size_t)a->R * sizeof *a->U;
+        EXPECT(a->R == b->R && memcmp(a->U, b->U, n) != 0, "%s: both seeds have one", method[i]);
+        subspace_free(&s[0]), subspace_free(&s[1]);
+    }
+}
+
 /* Rows as long as their features' |mean difference|: the basis is that of the chosen features with
  * these weights. */
 static void test_weighted(void) {
@@ -400,6 +419,7 @@ int main(void) {
     test_stages();
     align("");
     test_controls();
+    test_seeds();
     test_weighted();
     align("");
     test_inputs();

@@ -44,6 +44,7 @@ static void test_cells(void) {
     EXPECT(strcmp(c.name, "lora.0.001.seed4") == 0 && strcmp(c.replies, c.name) == 0, "%s %s",
            c.name, c.replies);
     EXPECT(c.lr == 1e-3 && c.seed == 4, "%g %d", c.lr, c.seed);
+    EXPECT(strcmp(c.subspace, "lora.seed4") == 0, "%s", c.subspace);
     c = grid_cell(&g, &lora, 0, 0, PART_VALIDATION);
     EXPECT(strcmp(c.replies, "lora.0.0002.seed3.validation") == 0, "%s", c.replies);
     c = grid_cell(&g, &base, 0, 0, PART_TEST);
@@ -51,7 +52,7 @@ static void test_cells(void) {
            "%s", c.name);
     g.nrate = g.seeds = 1;
     c = grid_cell(&g, &lora, 0, 0, PART_TEST);
-    EXPECT(strcmp(c.name, "lora") == 0, "%s", c.name);
+    EXPECT(strcmp(c.name, "lora") == 0 && strcmp(c.subspace, "lora") == 0, "%s", c.name);
 }
 
 static void test_best(void) {

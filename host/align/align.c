@@ -231,12 +231,16 @@ static bool run_method(Align *w, const Method *m, json_t *runs, Err *err) {
     return ok;
 }
 
-/* A method's subspace; to the summary goes what it holds. */
-static bool make_basis(Align *w, const Method *m, json_t *subspaces, Err *err) {
-    json_t *made = NULL;
-    bool ok = align_subspace(w, m, &made, err);
-    if (ok) json_object_set(subspaces, m->name, json_object_get(made, "bases"));
-    json_decref(made);
+/* A method's subspaces, one for each seed; to the summary goes what they hold. */
+static bool make_subspaces(Align *w, const Method *m, json_t *subspaces, Err *err) {
+    bool ok = true;
+    for (int k = 0; k < grid_seeds(&w->grid, m) && ok; k++) {
+        json_t *made = NULL;
+        Cell c = grid_cell(&w->grid, m, 0, k, PART_TEST);
+        ok = align_subspace(w, &c, &made, err);
+        if (ok) json_object_set(subspaces, c.subspace, json_object_get(made, "bases"));
+        json_decref(made);
+    }
     return ok;
 }
 
@@ -263,7 +267,7 @@ static bool run_stages(Align *w, Err *err) {
     bool ok = true, root = comm_root(w->r.ex.comm);
     for (int i = 0; i < m->n && ok; i++)
         if (m->row[i].start && m->row[i].start->subspace)
-            ok = make_basis(w, &m->row[i], json_object_get(summary, "subspaces"), err);
+            ok = make_subspaces(w, &m->row[i], json_object_get(summary, "subspaces"), err);
     for (int i = 0; i < m->n && ok; i++) {
         json_array_append_new(runs, json_array());
         ok = run_method(w, &m->row[i], json_array_get(runs, (size_t)i), err);

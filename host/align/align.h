@@ -5,7 +5,8 @@
  *   summary.json                one row per method, comparison.h says what is in it
  *
  * With several rates or seeds (grid.h) a method is trained with each rate from each seed: METHOD
- * below is then METHOD.RATE.seedN. Only the best rate comes into the table.
+ * below is then METHOD.RATE.seedN, of subspaces METHOD.seedN. Only the best rate comes into the
+ * table.
  *
  * Each stage is skipped when its outputs are there and its inputs have not changed (run_folder.h).
  * All inputs are read, and every stage is planned, before the first one that must be made.

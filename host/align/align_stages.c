@@ -207,14 +207,16 @@ static enum StartKind start_of(const AdapterStart *start) {
     return (enum StartKind)(start - adapter_start);
 }
 
-static bool make_subspace(Align *w, const Method *m, const char *scores_path, const char *path,
+static bool make_subspace(Align *w, const Cell *c, const char *scores_path, const char *path,
                           json_t **result, Err *err) {
+    Settings s = *w->s;
     Scores scores = {0};
     Subspace subspace = {0};
-    bool ok = scores_load(&scores, scores_path, err) &&
-              adapting_subspace(&subspace, &w->r.ex, &scores, w->s->score.sae, w->s,
-                                start_of(m->start), err) &&
-              subspace_save(&subspace, path, err);
+    s.run.seed = c->seed;
+    bool ok =
+        scores_load(&scores, scores_path, err) &&
+        adapting_subspace(&subspace, &w->r.ex, &scores, s.score.sae, &s, start_of(c->start), err) &&
+        subspace_save(&subspace, path, err);
     if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
     if (ok) *result = json_pack("{s:o}", "bases", adapting_describe(&subspace));
     subspace_free(&subspace);
@@ -222,24 +224,31 @@ static bool make_subspace(Align *w, const Method *m, const char *scores_path, co
     return ok;
 }
 
+/* Of a run; the recipe's own is that of the first. */
+static void key_seed(Stage *st, const char *key, int seed) {
+    char text[32];
+    snprintf(text, sizeof text, "%d", seed);
+    stage_text(st, key, text);
+}
+
 static const char SUBSPACE[] = "subspaces/%s.safetensors";
 
-bool align_subspace(Align *w, const Method *m, json_t **result, Err *err) {
+bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
     char name[160];
-    open_stage(w, &st, "subspace", m->name);
+    open_stage(w, &st, "subspace", c->subspace);
     key_factorisations(&st);
     stage_section(&st, w->s, "subspace", KEYS(NULL));
     stage_setting(&st, w->s, "train.rank");
-    stage_setting(&st, w->s, "seed");
-    const char *const *out = OUTPUTS(named(name, SUBSPACE, m->name));
+    key_seed(&st, "seed", c->seed);
+    const char *const *out = OUTPUTS(named(name, SUBSPACE, c->subspace));
     bool ok = key_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
     bool kept = false;
     ok = ok && begin(w, &st, out, NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
         char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
-        ok = ALONE(w, make_subspace(w, m, from, to, &made, err), err) &&
+        ok = ALONE(w, make_subspace(w, c, from, to, &made, err), err) &&
              finish(w, &st, out, made, err);
         free(to);
         free(from);
@@ -253,7 +262,7 @@ bool align_subspace(Align *w, const Method *m, json_t **result, Err *err) {
 
 static bool fresh_adapter(Align *w, const Settings *s, const Cell *c, Err *err) {
     Subspace subspace = {0};
-    char name[160], *path = run_path(&w->run, named(name, SUBSPACE, c->method));
+    char name[160], *path = run_path(&w->run, named(name, SUBSPACE, c->subspace));
     bool ok = (!c->start->subspace || subspace_load(&subspace, path, err)) &&
               adapting_fresh(&w->r, s, start_of(c->start), &subspace, err);
     subspace_free(&subspace);
@@ -304,11 +313,10 @@ static bool make_adapter(Align *w, const Stage *st, const Cell *c, const char *f
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
 
 static void key_cell(Stage *st, const Cell *c) {
-    char rate[32], seed[32];
+    char rate[32];
     snprintf(rate, sizeof rate, "%.17g", c->lr);
-    snprintf(seed, sizeof seed, "%d", c->seed);
     stage_text(st, "train.lr", rate);
-    stage_text(st, "train.seed", seed);
+    key_seed(st, "train.seed", c->seed);
 }
 
 bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
@@ -320,7 +328,7 @@ bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
     key_cell(&st, c);
     if (c->start->subspace) key_factorisations(&st);
     bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
-              (!c->start->subspace || key_output(w, &st, named(basis, SUBSPACE, c->method), err));
+              (!c->start->subspace || key_output(w, &st, named(basis, SUBSPACE, c->subspace), err));
     const char *const *out =
         OUTPUTS(named(weights, "adapters/%s/adapter_model.safetensors", c->name),
                 named(config, "adapters/%s/adapter_config.json", c->name),

@@ -37,8 +37,8 @@ typedef struct Grid {
 /* One run of a row: what is trained, and on which prompts it is judged. */
 typedef struct Cell {
     char name[64], replies[80]; /* the adapter's, the replies' and the judgement's */
+    char subspace[64];          /* the name of the one that it starts in, if it needs one */
     enum PromptPart part;
-    const char *method;        /* its row's name */
     const AdapterStart *start; /* NULL: nothing is trained */
     double lr;
     int seed;
@@ -70,8 +70,8 @@ bool align_wear(Align *w, const Cell *c, Err *err);
 
 bool align_score(Align *w, Err *err);
 
-/* Of one method; the result's reference goes to the caller. */
-bool align_subspace(Align *w, const Method *m, json_t **result, Err *err);
+/* Of a run that needs one; the result's reference goes to the caller. */
+bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err);
 
 /* Of one run; the result's reference goes to the caller. */
 bool align_train(Align *w, const Cell *c, json_t **result, Err *err);

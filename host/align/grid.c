@@ -50,15 +50,15 @@ int grid_seeds(const Grid *g, const Method *m) {
 }
 
 Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPart part) {
-    Cell c = {.part = part,
-              .method = m->name,
-              .start = m->start,
-              .lr = g->rate[rate],
-              .seed = g->first_seed + seed};
+    Cell c = {.part = part, .start = m->start, .lr = g->rate[rate], .seed = g->first_seed + seed};
     if (grid_rates(g, m) == 1 && grid_seeds(g, m) == 1)
         snprintf(c.name, sizeof c.name, "%s", m->name);
     else
         snprintf(c.name, sizeof c.name, "%s.%.9g.seed%d", m->name, c.lr, c.seed);
+    if (grid_seeds(g, m) == 1)
+        snprintf(c.subspace, sizeof c.subspace, "%s", m->name);
+    else
+        snprintf(c.subspace, sizeof c.subspace, "%s.seed%d", m->name, c.seed);
     snprintf(c.replies, sizeof c.replies, "%s%s", c.name,
              part == PART_VALIDATION ? ".validation" : "");
     return c;

@@ -3,7 +3,8 @@
  *
  * Where there are several rates, a share of the prompts is put aside: on their replies the rate is
  * chosen, and the table is of the other prompts. A seed stands for all that is random in training
- * (adapter, order of the documents); data and prompts are split by the run's own. */
+ * (the subspace's random columns and features, the adapter, the order of the documents); data and
+ * prompts are split by the run's own. */
 #ifndef SAILS_GRID_H
 #define SAILS_GRID_H
 
@@ -21,8 +22,8 @@ int grid_rates(const Grid *g, const Method *m);
 int grid_seeds(const Grid *g, const Method *m);
 
 /* The run of a method with rate number `rate`, from seed number `seed`. It is called as the method
- * where there is one, else "sails.0.0002.seed1"; its replies to the validation prompts have that
- * word behind the name. */
+ * where there is one, else "sails.0.0002.seed1", and its subspace "sails.seed1"; its replies to the
+ * validation prompts have that word behind the name. */
 Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPart part);
 
 /* The rate whose replies to the validation prompts are best: with the highest mean over the seeds
