@@ -4,8 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "data/base/interrupt.h"
 #include "data/base/mem.h"
 #include "data/base/rng.h"
+#include "kernels/comm.h"
 
 static bool writes(enum Proj p) {
     return p == PROJ_O || p == PROJ_DOWN;
@@ -282,23 +284,27 @@ static void olora_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum P
 }
 
 typedef void start_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p);
-static bool fill_each(Lora *l, const Model *m, start_adapter *fill) {
+/* A factorisation of every weight takes minutes: ranks show that they live, and signals end it. */
+static bool fill_each(Lora *l, const Model *m, start_adapter *fill, Err *err) {
     for (int layer = 0; layer < m->c.L; layer++)
-        for (enum Proj p = 0; p < PROJ_COUNT; p++)
+        for (enum Proj p = 0; p < PROJ_COUNT; p++) {
+            if (interrupted(err)) return false;
+            comm_beat(l->ex->comm);
             if (lora_at(l, layer, p)->R > 0) fill(l, m, lora_at(l, layer, p), layer, p);
+        }
     return true;
 }
 
 static bool pissa_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                        Err *err) {
-    (void)o, (void)s, (void)err;
-    return fill_each(l, m, pissa_adapter);
+    (void)o, (void)s;
+    return fill_each(l, m, pissa_adapter, err);
 }
 
 static bool olora_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                        Err *err) {
-    (void)o, (void)s, (void)err;
-    return fill_each(l, m, olora_adapter);
+    (void)o, (void)s;
+    return fill_each(l, m, olora_adapter, err);
 }
 
 /* Of any projection: which of them are targets is not asked. */

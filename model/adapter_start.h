@@ -76,6 +76,9 @@ typedef struct AdapterStart {
     size_t (*scratch)(Exec *ex, const Config *c, int R);
 } AdapterStart;
 extern const AdapterStart adapter_start[START_COUNT];
+static inline enum StartKind adapter_start_kind(const AdapterStart *start) {
+    return (enum StartKind)(start - adapter_start);
+}
 
 /* Refuses rank 0 (auto) of a start that has no features to take it from; `what`: whose, such as
  * "--init lora". */
@@ -89,12 +92,14 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
 
 /* Fills adapters of that shape: masters, their copies, and which factors are trained.
  *   lora    A uniform in (-1/sqrt(in), 1/sqrt(in)), B = 0: PEFT's default
- *   pissa   W = U S V^T: A = sqrt(S/scale) V^T, B = U sqrt(S/scale), the largest of S alone; taken
- * off olora   W = Q T: A the first rows of the triangle T, B the first columns of Q; taken off
+ *   pissa   W = U S V^T: A = sqrt(S/scale) V^T, B = U sqrt(S/scale), the largest of S alone;
+ *           taken off
+ *   olora   W = Q T: A the first rows of the triangle T, B the first columns of Q; taken off
  *   sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v, gate, up),
- *           with the basis U nearest to the layer below, whose stream enters; A = 0, B =
- * basis_scale U where it writes (o, down), with the nearest to the layer itself. Ties go down.
- *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace.
+ *           with the basis U nearest to the layer below, whose stream enters; A = 0,
+ *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.
+ *           Ties go down. Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a
+ *           subspace.
  * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses
  * ranks above what the projections have rows and columns. */
 bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,

@@ -3,6 +3,7 @@
 
 #include "data/base/mem.h"
 #include "data/base/rng.h"
+#include "data/base/statistics.h"
 #include "model/score.h"
 
 /* One view of a layer: its groups, each taken times[g] times. */
@@ -179,29 +180,6 @@ static void stabilities(FeatureStat *top, int n, View v, const Columns *k, doubl
     free(drawn), free(hits);
 }
 
-/* Share of a t distribution with nu degrees of freedom below x >= 0: Simpson's rule on its density,
- * substituted by x = sqrt(nu) tan(a), which makes the range finite. */
-static double t_below(double x, double nu) {
-    enum { STEPS = 400 };
-    double top = atan(x / sqrt(nu)), h = top / STEPS, sum = 0;
-    for (int i = 0; i <= STEPS; i++)
-        sum += (i == 0 || i == STEPS ? 1 : i % 2 ? 4 : 2) * pow(cos(i * h), nu - 1);
-    return 0.5 + exp(lgamma((nu + 1) / 2) - lgamma(nu / 2)) / sqrt(M_PI) * sum * h / 3;
-}
-
-/* The quantile that leaves 2.5 % above, by bisection. */
-static double t_quantile(double nu) {
-    double low = 1.9, high = 13;
-    for (int i = 0; i < 60; i++) {
-        double mid = (low + high) / 2;
-        if (t_below(mid, nu) < 0.975)
-            low = mid;
-        else
-            high = mid;
-    }
-    return (low + high) / 2;
-}
-
 static void describe(FeatureStat *f, const View *v, const Columns *k, double quantile) {
     int i = f->feature, S = v->l->S;
     for (int c = 0; c < 2; c++) {
@@ -232,7 +210,7 @@ int score_top(Exec *ex, FeatureStat *top, const Scores *s, int i, enum ScoreKind
     variances(&columns, &v);
     Choice choice = choice_open(ex, v.l->S, k);
     int n = top_of(&choice, best, value, v.l->S);
-    double quantile = v.n > 1 ? t_quantile(v.n - 1) : INFINITY;
+    double quantile = v.n > 1 ? statistics_student_bound(v.n - 1) : INFINITY;
     for (int j = 0; j < n; j++) {
         top[j] = (FeatureStat){.feature = best[j], .score = value[best[j]]};
         describe(&top[j], &v, &columns, quantile);

@@ -272,6 +272,6 @@ int subspace_nearest(const Subspace *s, int layer) {
 
 void subspace_free(Subspace *s) {
     for (int i = 0; i < s->n; i++) basis_free(&s->basis[i]);
-    free(s->basis), free(s->made), free(s->file);
+    free(s->basis), free(s->init), free(s->made), free(s->file);
     memset(s, 0, sizeof *s);
 }

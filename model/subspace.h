@@ -25,6 +25,7 @@ typedef struct Basis {
 typedef struct Subspace {
     Basis *basis;
     int n;      /* layers, rising */
+    char *init; /* the name of the start that it is for; NULL: not known */
     char *made; /* from what and how, for people; NULL: "" */
     char *file; /* that it was read from, for messages; NULL: none */
 } Subspace;

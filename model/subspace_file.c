@@ -39,6 +39,7 @@ bool subspace_save(const Subspace *s, const char *path, Err *err) {
     for (int i = 0; i < s->n; i++) layer[i] = s->basis[i].layer;
     st_writer_meta(w, "format", FORMAT);
     st_writer_meta(w, "made", s->made ? s->made : "");
+    if (s->init) st_writer_meta(w, "init", s->init);
     layer_list_write(w, layer, s->n);
     free(layer);
     for (int i = 0; i < s->n; i++) declare(w, &s->basis[i]);
@@ -135,12 +136,14 @@ bool subspace_load(Subspace *s, const char *path, Err *err) {
     memset(s, 0, sizeof *s);
     if (!st_open(&set, path, err)) return false;
     const char *format = st_metadata(set, "format"), *made = st_metadata(set, "made");
+    const char *init = st_metadata(set, "init");
     bool ok = format && strcmp(format, FORMAT) == 0;
     if (!ok) err_set(err, EXIT_INPUT, "%s: expected a subspace written by sails subspace", path);
     ok = ok && layer_list_read(&layer, &s->n, set, path, err);
     if (ok) {
         s->basis = mem_array((size_t)s->n, sizeof *s->basis);
         s->made = mem_string(made ? made : "");
+        s->init = init ? mem_string(init) : NULL; /* files of sails before it was told have none */
         s->file = mem_string(path);
     } else {
         s->n = 0;

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "host/cli/json_lines.h"
+#include "host/stage/adapting.h"
 #include "model/lora.h"
 #include "model/sae.h"
 #include "model/score.h"
@@ -152,12 +153,29 @@ static void test_controls(void) {
         }
         EXPECT(strncmp(s[i].made, method[i], strlen(method[i])) == 0, "made: %s", s[i].made);
     }
+    Settings other = {.train = {.subspace = in_world("run/subspaces/sails.safetensors"),
+                                .init = START_RANDOM_BASIS}};
+    Subspace none;
+    EXPECT(!adapting_load(&none, &other, &err) && err.code == EXIT_USAGE &&
+               strstr(err.text, "sails.safetensors: a subspace for --init sails, not random-basis"),
+           "%s", err.text);
     EXPECT(memcmp(s[0].basis[0].feature, s[1].basis[0].feature, 4 * sizeof(int32_t)) == 0,
            "not the best features");
     EXPECT(memcmp(s[0].basis[0].feature, s[2].basis[0].feature, 6 * sizeof(int32_t)) != 0,
            "the best features, not random ones");
     for (int i = 0; i < 4; i++) subspace_free(&s[i]);
     json_decref(summary);
+}
+
+/* Before anything is trained: a rank that the weights' factors do not have. */
+static void test_ranks(void) {
+    Buf before = file_bytes(in_world("run/manifest.json"));
+    const char *refused = align("--methods lora,pissa --rank 65 --lr 3e-3");
+    EXPECT(strstr(refused, "error 2: --rank 65: expected at most 32 with --init pissa"), "%s",
+           refused);
+    Buf after = file_bytes(in_world("run/manifest.json"));
+    EXPECT(before.n == after.n && memcmp(before.p, after.p, after.n) == 0, "a run was begun");
+    buf_free(&before), buf_free(&after);
 }
 
 /* What is random in a subspace is drawn again for every seed of a grid. */
@@ -420,6 +438,7 @@ int main(void) {
     align("");
     test_controls();
     test_seeds();
+    test_ranks();
     test_weighted();
     align("");
     test_inputs();

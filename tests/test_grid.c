@@ -17,7 +17,8 @@ static void test_read(void) {
                {"1e-3,0.001", "0.001 is there twice"},
                {"-1", "from 0 to 100, found '-1'"},
                {"nan", "found 'nan'"},
-               {"1e-3 2e-3", "found '1e-3 2e-3'"}};
+               {"1e-3 2e-3", "found '1e-3 2e-3'"},
+               {"1e-3,1.0000000001e-3", "train.rates: 1.0000000001e-3 is there twice"}};
     Grid g;
     Err err;
     Settings s = {.train = {.rates = "", .seeds = 1, .lr = 3e-4}, .run = {.seed = 7}};
@@ -161,6 +162,13 @@ static void test_rows(void) {
     /* differences 0.75 and 0.25: t = 2 with one degree, p = 1 - 2 atan(2)/pi */
     EXPECT(fabs(at(row, "paired", "versus", 0) - (1 - 2 * atan(2) / M_PI)) < 1e-12, "%g",
            at(row, "paired", "versus", 0));
+    json_decref(row);
+    json_array_remove(a, 1);
+    json_array_append(a, json_array_get(a, 0));
+    row = comparison_row("a", a); /* equal seeds: as one, by the prompts */
+    EXPECT(fabs(at(row, "safety_rate", "interval", 0) - 4 / (4 + 3.8414588)) < 1e-6 &&
+               at(row, "safety_rate", "interval", 1) == 1,
+           "%g", at(row, "safety_rate", "interval", 0));
     json_decref(row);
     json_array_remove(a, 1);
     row = comparison_row("a", a); /* one run: by its prompts, four of four and two of ten */

@@ -41,6 +41,11 @@ static void test_directions(double coherence) {
                    fabs(dot(row, w.d + 3 * 128, 128) - 0.8) <= 1e-14,
                "the angle of a row, kind %d", kind);
     }
+    for (int j = 0; j < s.n;
+         j++) { /* whichever was chosen, also where it would be its own partner */
+        world_row(row, &w, j, 0.75, ERROR_MIXED);
+        EXPECT(fabs(dot(row, w.d + j * 128, 128) - 0.8) <= 1e-14, "the angle of mixed row %d", j);
+    }
     world_row(row, &w, 3, 1, ERROR_MIXED); /* 45 degrees: halfway to the part of its partner */
     double with = dot(w.d + 3 * 128, w.d + 11 * 128, 128), out = sqrt(1 - with * with);
     EXPECT(fabs(dot(row, w.d + 11 * 128, 128) - (with + out) / sqrt(2)) <= 1e-14, "a mixed row");

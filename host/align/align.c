@@ -68,6 +68,18 @@ static bool check_saes(const Align *w, int D, Err *err) {
     return ok;
 }
 
+/* Ranks that a start which factorises the weights cannot have. */
+static bool check_ranks(const Methods *m, const Config *c, const Settings *s, Err *err) {
+    for (int i = 0; i < m->n; i++) {
+        LoraShape shape;
+        const AdapterStart *start = m->row[i].start;
+        if (!start || !start->start) continue;
+        if (!adapting_shape(&shape, c, s, adapter_start_kind(start), NULL, err)) return false;
+        lora_shape_free(&shape);
+    }
+    return true;
+}
+
 /* What would otherwise be found out hours later. */
 static bool check(Align *w, Err *err) {
     const Settings *s = w->s;
@@ -84,8 +96,9 @@ static bool check(Align *w, Err *err) {
         if (*path[i] && !run_hash(&w->run, hex, path[i], err)) return false;
     Config c;
     if (!config_load(&c, s->model.path, err)) return false;
-    bool ok = !m->subspace ||
-              (layers_parse(&w->layers, s->score.layers, c.L, err) && check_saes(w, c.D, err));
+    bool ok = check_ranks(m, &c, s, err);
+    if (m->subspace)
+        ok = ok && layers_parse(&w->layers, s->score.layers, c.L, err) && check_saes(w, c.D, err);
     config_free(&c);
     return ok;
 }
@@ -156,14 +169,14 @@ static bool run_grid(Align *w, const Method *m, json_t **trained, int *rate, Err
         Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
         ok = train_run(w, &c, &trained[i], err);
     }
-    ok = ok && gather_metrics(w, err);
+    ok = ok && agree_root(w->r.ex.comm, gather_metrics(w, err), err);
     for (int i = 0; i < rates * seeds && ok && rates > 1; i++) {
         Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
         ok = validate_run(w, &c, &score[i], err);
     }
-    *rate = rates > 1 ? grid_best(g, score, seeds) : 0;
+    *rate = ok && rates > 1 ? grid_best(g, score, seeds) : 0;
     free(score);
-    comm_broadcast(w->r.ex.comm, "the best rate", rate, sizeof *rate);
+    if (ok) comm_broadcast(w->r.ex.comm, "the best rate", rate, sizeof *rate);
     return ok;
 }
 
@@ -204,16 +217,15 @@ static bool add_responses(Align *w, const Cell *c, json_t *run, Err *err) {
 /* Judges a run on the prompts of the table. */
 static bool test_run(Align *w, const Cell *c, json_t *trained, json_t *runs, Err *err) {
     json_t *eval = NULL, *perplexity = NULL;
+    Comm *comm = w->r.ex.comm;
     bool ok = align_generate(w, c, err) && align_eval(w, c, &eval, err) &&
               align_perplexity(w, c, &perplexity, err);
-    if (ok && comm_root(w->r.ex.comm)) {
-        json_t *run = make_run(c, trained, eval, perplexity);
-        ok = add_responses(w, c, run, err);
-        json_array_append_new(runs, run);
-    }
+    json_t *run = ok && comm_root(comm) ? make_run(c, trained, eval, perplexity) : NULL;
+    ok = ok && agree_root(comm, !run || add_responses(w, c, run, err), err);
+    if (run) json_array_append_new(runs, run);
     json_decref(perplexity);
     json_decref(eval);
-    return agree_root(w->r.ex.comm, ok, err);
+    return ok;
 }
 
 /* runs: to which those of the row are added. */

@@ -40,7 +40,8 @@ const Prompts *align_prompts(const Align *w, enum PromptPart part) {
 
 enum { SCORE, TRAIN, GENERATE, PERPLEXITY, PLANS };
 
-static bool plan(Plan *p, Align *w, int which, Err *err) {
+/* start: of what is trained. */
+static bool plan(Plan *p, Align *w, int which, enum StartKind start, Err *err) {
     Exec *ex = &w->r.ex;
     Settings s = *w->s;
     GenOptions o = generating_options(w->s, &w->prompts);
@@ -48,7 +49,7 @@ static bool plan(Plan *p, Align *w, int which, Err *err) {
         case SCORE:
             return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
         case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
-            s.train.init = w->methods.subspace ? START_SAILS : START_LORA;
+            s.train.init = (int)start;
             s.train.only_scored = false;
             if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
             if (s.subspace.top_k < s.train.rank) s.subspace.top_k = s.train.rank;
@@ -68,11 +69,15 @@ static bool fits(Align *w, Err *err) {
     const bool asked[PLANS] = {w->methods.subspace, w->methods.trained, true, true};
     Plan open = {0};
     plan_measured(&open, "program, tokenizer, data and prompts");
-    for (int i = 0; i < PLANS; i++) {
-        Plan p = open;
-        if (asked[i] && !(plan(&p, w, i, err) && plan_fits(&p, &w->r.ex, err)))
-            return err_prefix(err, "%s", name[i]);
-    }
+    for (int i = 0; i < PLANS; i++)
+        for (int k = 0; k < (i == TRAIN ? w->methods.n : 1); k++) {
+            const AdapterStart *start = w->methods.row[k].start;
+            enum StartKind kind = start ? adapter_start_kind(start) : START_LORA;
+            Plan p = open;
+            if (asked[i] && (i != TRAIN || start) &&
+                !(plan(&p, w, i, kind, err) && plan_fits(&p, &w->r.ex, err)))
+                return err_prefix(err, "%s", name[i]);
+        }
     return true;
 }
 

@@ -43,8 +43,8 @@ static void open_stage(Align *w, Stage *st, const char *name, const char *run) {
     stage_text(st, "device", w->r.ex.op->name);
 }
 
-/* The svd and qr of a subspace are OpenBLAS's on a CPU, and it chooses its kernels by the
- * processor, whatever the level. */
+/* The svd and qr of a subspace, and of a start that is taken off, are OpenBLAS's on a CPU, and it
+ * chooses its kernels by the processor, whatever the level. */
 static void key_factorisations(Stage *st) {
     stage_text(st, "openblas", openblas_get_config());
 }
@@ -203,20 +203,16 @@ bool align_score(Align *w, Err *err) {
     return ok;
 }
 
-static enum StartKind start_of(const AdapterStart *start) {
-    return (enum StartKind)(start - adapter_start);
-}
-
 static bool make_subspace(Align *w, const Cell *c, const char *scores_path, const char *path,
                           json_t **result, Err *err) {
     Settings s = *w->s;
     Scores scores = {0};
     Subspace subspace = {0};
     s.run.seed = c->seed;
-    bool ok =
-        scores_load(&scores, scores_path, err) &&
-        adapting_subspace(&subspace, &w->r.ex, &scores, s.score.sae, &s, start_of(c->start), err) &&
-        subspace_save(&subspace, path, err);
+    bool ok = scores_load(&scores, scores_path, err) &&
+              adapting_subspace(&subspace, &w->r.ex, &scores, s.score.sae, &s,
+                                adapter_start_kind(c->start), err) &&
+              subspace_save(&subspace, path, err);
     if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
     if (ok) *result = json_pack("{s:o}", "bases", adapting_describe(&subspace));
     subspace_free(&subspace);
@@ -264,7 +260,7 @@ static bool fresh_adapter(Align *w, const Settings *s, const Cell *c, Err *err) 
     Subspace subspace = {0};
     char name[160], *path = run_path(&w->run, named(name, SUBSPACE, c->subspace));
     bool ok = (!c->start->subspace || subspace_load(&subspace, path, err)) &&
-              adapting_fresh(&w->r, s, start_of(c->start), &subspace, err);
+              adapting_fresh(&w->r, s, adapter_start_kind(c->start), &subspace, err);
     subspace_free(&subspace);
     free(path);
     return ok;
@@ -326,7 +322,7 @@ bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
     stage_section(&st, w->s, "train",
                   c->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
     key_cell(&st, c);
-    if (c->start->subspace) key_factorisations(&st);
+    if (c->start->subspace || c->start->start) key_factorisations(&st);
     bool ok = key_model(w, &st, err) && key_data(w, &st, err) &&
               (!c->start->subspace || key_output(w, &st, named(basis, SUBSPACE, c->subspace), err));
     const char *const *out =

@@ -7,7 +7,7 @@
 
 #include "data/base/mem.h"
 #include "host/cli/json_lines.h"
-#include "host/stage/statistics.h"
+#include "data/base/statistics.h"
 
 /* The number of each run, from malloc; false where one has none. */
 static bool numbers(double **x, const json_t *run, const char *key) {
@@ -37,11 +37,10 @@ static json_t *interval_of(const json_t *run, const char *key, const char *count
     size_t n = json_array_size(run);
     bool all = numbers(&x, run, key);
     Interval i = {NAN, NAN, NAN};
-    if (all && n > 1) {
-        i = statistics_mean(x, n);
+    if (all) i = statistics_mean(x, n);
+    if (!isnan(i.low)) {
         i.low = fmax(i.low, 0), i.high = fmin(i.high, 1);
-    }
-    if (all && n == 1) {
+    } else if (all) { /* no seed differs: what is left is how few the prompts are */
         double of = json_number_value(json_object_get(json_array_get(run, 0), count));
         i = statistics_share((size_t)llround(x[0] * of), (size_t)of);
     }

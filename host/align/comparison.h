@@ -10,8 +10,9 @@
  * evaluate's JSON}. Returns {"name"} with, for each number of the runs, its mean; and
  *   "rate", "seeds"   what was trained (rate: null for none)
  *   "interval"        {"safety_rate": [low, high], "over_refusal": [..]} at 95 %: of the mean over
- *                     seeds by Student's t, within 0 and 1; from a single run by Wilson's, over its
- * prompts "runs"            the runs, without responses */
+ *                     seeds by Student's t, within 0 and 1; from one run, or equal ones, by
+ *                     Wilson's over its prompts
+ *   "runs"            the runs, without responses */
 json_t *comparison_row(const char *name, const json_t *run);
 
 /* Adds "versus" to a row: {"row", "difference", "paired", "mcnemar"}, against the row that the

@@ -2,8 +2,16 @@
 #include "host/align/grid.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "data/base/mem.h"
+
+/* As it stands in a run's name. */
+enum { RATE_NAME = 24 };
+static const char *rate_name(char name[RATE_NAME], double rate) {
+    snprintf(name, RATE_NAME, "%.9g", rate);
+    return name;
+}
 
 static bool read_rate(Grid *g, const char *word, Err *err) {
     const Setting *lr = setting_find("train.lr");
@@ -12,8 +20,9 @@ static bool read_rate(Grid *g, const char *word, Err *err) {
     if (end == word || *end || !(rate >= lr->least && rate <= lr->most))
         return err_set(err, EXIT_USAGE, "train.rates: expected numbers from %g to %g, found '%s'",
                        lr->least, lr->most, word);
+    char name[RATE_NAME], other[RATE_NAME];
     for (int i = 0; i < g->nrate; i++)
-        if (g->rate[i] == rate)
+        if (strcmp(rate_name(name, rate), rate_name(other, g->rate[i])) == 0)
             return err_set(err, EXIT_USAGE, "train.rates: %s is there twice", word);
     g->rate[g->nrate++] = rate;
     return true;
@@ -51,10 +60,11 @@ int grid_seeds(const Grid *g, const Method *m) {
 
 Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPart part) {
     Cell c = {.part = part, .start = m->start, .lr = g->rate[rate], .seed = g->first_seed + seed};
+    char lr[RATE_NAME];
     if (grid_rates(g, m) == 1 && grid_seeds(g, m) == 1)
         snprintf(c.name, sizeof c.name, "%s", m->name);
     else
-        snprintf(c.name, sizeof c.name, "%s.%.9g.seed%d", m->name, c.lr, c.seed);
+        snprintf(c.name, sizeof c.name, "%s.%s.seed%d", m->name, rate_name(lr, c.lr), c.seed);
     if (grid_seeds(g, m) == 1)
         snprintf(c.subspace, sizeof c.subspace, "%s", m->name);
     else

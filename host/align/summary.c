@@ -64,12 +64,13 @@ static void print_comparison(const json_t *rows, FILE *f) {
     json_array_foreach (rows, i, row)
         if (!against)
             against = json_string_value(json_object_get(json_object_get(row, "versus"), "row"));
-    fprintf(f, "\n%-10s %10s %6s %13s %13s", "95 %", "rate", "seeds", "safety %", "over-ref %");
+    fprintf(f, "\n%-*s %10s %6s %13s %13s", NAME, "95 %", "rate", "seeds", "safety %",
+            "over-ref %");
     if (against) fprintf(f, " %10s %10s %10s", "difference", "p seeds", "p prompts");
     fprintf(f, against ? "   (from %s)\n" : "\n", against);
     json_array_foreach (rows, i, row) {
         const json_t *versus = json_object_get(row, "versus");
-        fprintf(f, "%-10s", name_of(row));
+        fprintf(f, "%-*s", NAME, name_of(row));
         print_number(json_object_get(row, "rate"), 1, "%.3g", f);
         fprintf(f, " %6d", (int)json_integer_value(json_object_get(row, "seeds")));
         print_interval(row, "safety_rate", 13, f);

@@ -119,7 +119,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(subspace, CHOICE, by, "delta", 0, 0, CHOICES(SCORE_KINDS), OURS, \
       "statistic that ranks the features") \
     X(subspace, INT, top_k, "20", 1, 65536, "features", OURS, "decoder directions per layer") \
-    X(subspace, REAL, variance, "0.8", 0, 1, "share", PLAIN, \
+    X(subspace, REAL, variance, "0.8", 0.000001, 1, "share", PLAIN, \
       "keep the fewest directions that explain so much") \
     X(subspace, FLAG, center, "false", 0, 0, "", OURS, "centre the directions before the PCA") \
     X(subspace, CHOICE, weight_rows, "none", 0, 0, CHOICES(ROW_WEIGHTS), OURS, \

@@ -20,7 +20,7 @@ static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
         return err_set(err, EXIT_USAGE,
                        "--init %s: --subspace is needed: a file written by sails subspace",
                        start->name);
-    bool ok = !start->subspace || subspace_load(&subspace, s->train.subspace, err);
+    bool ok = !start->subspace || adapting_load(&subspace, s, err);
     ok = ok && adapting_fresh(r, s, (enum StartKind)s->train.init, &subspace, err);
     subspace_free(&subspace);
     return ok;

@@ -116,8 +116,21 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
         }
         to->n++;
     }
+    to->init = mem_string(adapter_start[start].name);
     to->made = made_by(s, start);
     return true;
+}
+
+bool adapting_load(Subspace *to, const Settings *s, Err *err) {
+    const char *path = s->train.subspace, *name = adapter_start[s->train.init].name;
+    if (!subspace_load(to, path, err)) return false;
+    if (!to->init || strcmp(to->init, name) == 0) return true;
+    err_set(err, EXIT_USAGE,
+            "%s: a subspace for --init %s, not %s; name that start, or make another by sails "
+            "subspace --init %s",
+            path, to->init, name, name);
+    subspace_free(to);
+    return false;
 }
 
 /* ----------------------------------------------------------------------------- a basis shown -- */

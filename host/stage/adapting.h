@@ -28,6 +28,11 @@ bool adapting_check(const Settings *s, enum SubspaceKind kind, int layer, int D,
  * those that the scores name. An SAE whose weights are not those that were scored is refused. */
 bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
                        const Settings *s, enum StartKind start, Err *err);
+
+/* train.subspace, which was made for the start that train.init names: the columns of controls look
+ * like any others. */
+bool adapting_load(Subspace *to, const Settings *s, Err *err);
+
 void adapting_print(FILE *f, const Subspace *subspace);
 
 /* [{"layer", "features", "directions", "explained", "columns", "captured", "coverage": [..]}, ..];

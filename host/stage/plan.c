@@ -148,8 +148,7 @@ static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, b
     Subspace subspace = {0};
     enum StartKind start = (enum StartKind)s->train.init;
     if (adapter_start[start].subspace && !*s->train.subspace) start = START_LORA; /* of this rank */
-    if (adapter_start[start].subspace && !subspace_load(&subspace, s->train.subspace, err))
-        return false;
+    if (adapter_start[start].subspace && !adapting_load(&subspace, s, err)) return false;
     LoraShape shape;
     bool ok = adapting_shape(&shape, c, s, start, &subspace, err);
     subspace_free(&subspace);

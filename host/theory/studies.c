@@ -1,7 +1,8 @@
 /* studies.c - the list of studies and their figures. */
 #include "host/theory/study_impl.h"
 
-/* One colour an estimator, in all figures. */
+/* One colour an estimator; figures that compare cases of one estimator take others for its cases.
+ */
 enum { SAE, MEAN, PAIRS, CONTRAST, POOLED, FLOOR };
 #define ERROR_AXIS \
     { "error  ||P - Q||, Frobenius", false }
@@ -140,6 +141,12 @@ bool study_check(enum TheoryStudy which, const StudySpec *spec, Err *err) {
         return err_set(
             err, EXIT_USAGE,
             "--loud 0: expected at least 1: that study compares loud nuisance with none");
+    bool contrasts = which == STUDY_CONTRAST || which == STUDY_DOCUMENTS;
+    if (contrasts && 2 * s.p0 + s.delta >= 1.25)
+        return err_set(err, EXIT_USAGE,
+                       "--delta %g: expected below %g: with --rate %g a feature that fires more "
+                       "often would vary less, and no contrast of covariances finds it",
+                       s.delta, 1.25 - 2 * s.p0, s.p0);
     double most = 3 * closed_documents(&s);
     if (which == STUDY_SELECTION && most > MOST_DOCUMENTS)
         return err_set(err, EXIT_USAGE,

@@ -85,9 +85,10 @@ void world_free(World *w) {
 }
 
 void world_row(double *row, const World *w, int j, double eps, enum RowError error) {
-    int H = w->s.H, other = w->s.r + j % (w->s.n - w->s.r);
+    int H = w->s.H, others = w->s.n - w->s.r, other = w->s.r + j % others;
     const double *d = w->d + (size_t)j * H;
     Draws draws = draws_of(&w->s, DRAW_ERROR, (uint64_t)j);
+    if (other == j) other = others > 1 ? w->s.r + (j + 1) % others : 0;
     if (error == ERROR_RANDOM)
         random_unit(row, &draws, H);
     else

@@ -11,7 +11,8 @@ typedef struct Interval {
 } Interval;
 
 /* Of the mean of n independent measurements, such as the seeds of a row: Student's t with n - 1
- * degrees of freedom. One measurement has no interval; none has no mean either. */
+ * degrees of freedom. One measurement has no interval, nor have equal ones, whose spread is not
+ * known to be nothing; none has no mean either. */
 Interval statistics_mean(const double *x, size_t n);
 
 /* Of a share, hits of n: Wilson's score interval (J. Am. Stat. Assoc. 22, 1927), which stays
@@ -19,15 +20,19 @@ Interval statistics_mean(const double *x, size_t n);
 Interval statistics_share(size_t hits, size_t n);
 
 /* Student's paired t test of n pairs (a[i], b[i]): the probability of a mean difference at least so
- * far from 0 if there is none. NaN for less than two pairs; 1 where all pairs are equal, 0 where
- * all differ by the same. */
+ * far from 0 if there is none. 1 where all pairs are equal; NaN for less than two pairs, and where
+ * all differ by the same, which leaves nothing to measure the difference by. */
 double statistics_paired(const double *a, const double *b, size_t n);
 
 /* McNemar's exact test: of the cases on which two rows differ, so many are the first's and so many
  * the second's. 1 when there is none. */
 double statistics_mcnemar(size_t first, size_t second);
 
-/* P(T <= t) of Student's t with v > 0 degrees of freedom, to 1e-12. */
+/* P(T <= t) of Student's t with v > 0 degrees of freedom: to 1e-12 for v up to 1000, then to some
+ * 1e-16 v log v, as its logarithms of factorials cancel. */
 double statistics_student(double t, double v);
+
+/* The t that 2.5 % lie above. */
+double statistics_student_bound(double v);
 
 #endif

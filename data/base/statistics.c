@@ -1,5 +1,5 @@
 /* statistics.c - Student's t by the incomplete beta function, and what follows from it. */
-#include "host/stage/statistics.h"
+#include "data/base/statistics.h"
 
 #include <math.h>
 
@@ -44,8 +44,7 @@ double statistics_student(double t, double v) {
     return t > 0 ? 1 - tail : tail;
 }
 
-/* The t that a share TAIL lies above. */
-static double student_bound(double v) {
+double statistics_student_bound(double v) {
     double low = 0, high = 16;
     while (statistics_student(-high, v) > TAIL) high *= 2;
     for (int i = 0; i < 200 && low < high; i++) {
@@ -70,7 +69,7 @@ static double mean_of(const double *x, size_t n, double *error) {
 
 Interval statistics_mean(const double *x, size_t n) {
     double error, mean = mean_of(x, n, &error);
-    double half = n > 1 ? error * student_bound((double)(n - 1)) : NAN;
+    double half = error > 0 ? error * statistics_student_bound((double)(n - 1)) : NAN;
     return (Interval){mean, mean - half, mean + half};
 }
 
@@ -89,7 +88,7 @@ double statistics_paired(const double *a, const double *b, size_t n) {
     double mean = sum / (double)n;
     for (size_t i = 0; i < n; i++) squares += (a[i] - b[i] - mean) * (a[i] - b[i] - mean);
     double error = sqrt(squares / (double)(n - 1) / (double)n);
-    if (error == 0) return mean == 0;
+    if (error == 0) return mean == 0 ? 1 : NAN;
     return 2 * statistics_student(-fabs(mean) / error, (double)(n - 1));
 }
 

@@ -1,0 +1,75 @@
+/* align on two ranks, over rates and seeds: what it makes are the bytes of one rank's run, also
+ * with a start that is taken off; and what fails on rank 0 ends the job with its own code and line.
+ */
+#include "host/cli/command.h"
+
+#include "tests/bad_rows.h"
+#include "tests/ranks.h"
+
+#define ALIGN "align recipe.yaml --methods base,pissa,random-basis --rates 1e-2,1e-3 --seeds 2 "
+
+static void write_recipe(void) {
+    static const char recipe[] =
+        "model: {path: model, dtype: f32}\ndata: {path: pairs.jsonl, heldout: 0.2, max-length: "
+        "128}\n"
+        "score: {sae: 'sae/{layer}', layers: [1, 2]}\nsubspace: {top-k: 6}\n"
+        "train: {batch: 4, steps: 3, rank: 4, validation: 0.4}\n"
+        "generate: {prompts: prompts.jsonl, max-new-tokens: 4, batch: 4}\n";
+    Err err;
+    MUST(files_write("recipe.yaml", recipe, sizeof recipe - 1, &err), err);
+}
+
+static Ended align_on(int ranks, const char *folder, const char *more) {
+    char line[512];
+    snprintf(line, sizeof line, "SAILS " ALIGN "%s --out %s", more, folder);
+    return ranks > 1 ? ranks_run(ranks, line) : program_run(line + sizeof "SAILS");
+}
+
+/* What another number of ranks may not change: all but stamps, times and machines. */
+static bool is_result(const char *path) {
+    return strstr(path, "adapter_model") || strstr(path, "subspaces/") ||
+           strstr(path, "responses/") || strstr(path, "eval/");
+}
+
+static void test_bytes(void) {
+    Ended one = align_on(1, "one", ""), two = align_on(2, "two", "");
+    EXPECT(one.code == 0 && two.code == 0, "exits %d and %d: %s%s", one.code, two.code, one.err,
+           two.err);
+    Tree t = tree_read("one");
+    int n = 0;
+    for (size_t i = 0; i < t.n; i++) {
+        char path[2][512];
+        Buf bytes[2] = {{0}, {0}};
+        int len = (int)strcspn(t.entry[i], " "); /* all of it is a folder's name */
+        if (!t.entry[i][len] || !is_result(t.entry[i])) continue;
+        snprintf(path[0], sizeof path[0], "%.*s", len, t.entry[i]);
+        snprintf(path[1], sizeof path[1], "two%s", path[0] + strlen("one"));
+        bool there = read_bytes(&bytes[0], path[0]) && read_bytes(&bytes[1], path[1]);
+        EXPECT(there && bytes[0].n == bytes[1].n && memcmp(bytes[0].p, bytes[1].p, bytes[0].n) == 0,
+               "%s is not %s", path[1], path[0]);
+        buf_free(&bytes[0]), buf_free(&bytes[1]);
+        n++;
+    }
+    /* 2 subspaces; of two methods 4 adapters, 4 validated, 2 judged; base judged */
+    EXPECT(n == 2 + 2 * (4 + 2 * (4 + 2)) + 2, "%d results", n);
+    tree_free(&t);
+}
+
+/* Rank 0 alone writes; the others must not wait for it elsewhere. */
+static void test_failure(void) {
+    char line[1024];
+    CHECK(system("rm one/metrics.jsonl && mkdir -p one/metrics.jsonl/full") == 0, "metrics.jsonl");
+    Ended e = align_on(2, "one", "--seed 5");
+    int n = ranks_lines(e.err, line, sizeof line);
+    EXPECT(e.code != EXIT_DONE && e.code != EXIT_RANK && n == 1 && strstr(line, "metrics.jsonl"),
+           "exit %d, %d lines: %s", e.code, n, e.err);
+}
+
+int main(void) {
+    bad_world();
+    write_recipe();
+    test_bytes();
+    test_failure();
+    world_remove();
+    return test_done("align_ranks");
+}
