@@ -50,6 +50,11 @@ typedef struct Model {
 bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err);
 void model_close(Model *m); /* accepts a zeroed Model */
 
+/* SHA-256 of a sample of the checkpoint, as it lies in its files: of each tensor name, type and at
+ * most 16 rows at equal distances, the first and the last among them; norms whole. Of 9B that is
+ * 50 MB of 18 GB, 0.1 s where they are in memory. */
+void model_sample(const Model *m, unsigned char digest[32]);
+
 /* The weight that is this tensor of the checkpoint. */
 const store *model_weight(const Model *m, const Tensor *t);
 

@@ -7,6 +7,7 @@
 
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
+#include "data/base/sha256.h"
 #include "kernels/bf16.h"
 #include "model/dump.h"
 #include "model/gemma2.h"
@@ -198,6 +199,25 @@ static bool open_checked(Model *m, const char *folder, int max_positions, Err *e
     if (!find_all(m, err)) return false;
     m->embed_scale = embed_scale(m);
     return load_all(m, err);
+}
+
+void model_sample(const Model *m, unsigned char digest[32]) {
+    enum { ROWS = 16 };
+    Sha256 s;
+    sha256_init(&s);
+    for (const Weight *w = m->weight; w < m->weight + m->nweight; w++) {
+        const StTensor *t = w->t;
+        size_t rows = t->rank > 1 ? t->dim[0] : 1, n = rows < ROWS ? rows : ROWS;
+        size_t each = t->count / rows, bytes = t->bytes / rows;
+        sha256_add(&s, t->name, strlen(t->name));
+        sha256_add(&s, &t->type, sizeof t->type);
+        for (size_t i = 0; i < n; i++) {
+            size_t row = n > 1 ? i * (rows - 1) / (n - 1) : 0;
+            sha256_add(&s, (const char *)t->data + row * bytes, bytes);
+            st_release(t, row * each, each);
+        }
+    }
+    sha256_done(&s, digest);
 }
 
 bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err) {

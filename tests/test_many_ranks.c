@@ -169,17 +169,93 @@ static Ended ranks_apart(const char *rank_1, const char *line) {
     return ranks_run(2, text);
 }
 
+/* A row of the embedding becomes NaN; row -1: the last. */
+static void spoil_row(const char *path, long row) {
+    StSet *set;
+    Err err;
+    uint64_t header;
+    MUST(st_open(&set, path, &err), err);
+    const StTensor *t = st_find(set, "model.embed_tokens.weight");
+    const char *begin = t->data; /* of all data */
+    for (size_t i = 0; i < st_count(set); i++)
+        if ((const char *)st_at(set, i)->data < begin) begin = st_at(set, i)->data;
+    size_t bytes = t->bytes / t->dim[0], at = row < 0 ? t->dim[0] - 1 : (size_t)row;
+    Buf nan = {0};
+    while (nan.n < bytes) buf_byte(&nan, (char)0xff);
+    FILE *f = fopen(path, "r+b");
+    CHECK(f && fread(&header, sizeof header, 1, f) == 1, "%s", path);
+    long from = (long)(sizeof header + header) + ((const char *)t->data - begin);
+    CHECK(fseek(f, from + (long)(at * bytes), SEEK_SET) == 0 &&
+              fwrite(nan.p, 1, bytes, f) == bytes && fclose(f) == 0,
+          "%s", path);
+    buf_free(&nan);
+    st_close(set);
+}
+
+#define GENERATE "generate --model model --dtype f32 --max-new-tokens 2 --prompts prompts.jsonl "
+#define LOGPROB "logprob " MODEL_IS "--data pairs.jsonl --out run.logprobs"
+#define SCORE "score " MODEL_IS "--sae sae/{layer} --layers 1 --out run.scores "
+#define ONE_STEP "train " MODEL_IS "--data pairs.jsonl --rank 4 --steps 1 --out run "
+
+/* What rank 1 has in the folder `there` is changed by a line of shell. */
+static const struct {
+    const char *change, *line, *what;
+    int code;
+} other_input[] = {
+    {"sed -i s/number/No./ pairs.jsonl", TRAIN "--out run", "what was read as data", EXIT_INPUT},
+    {"sed -i 1d chosen.jsonl", ONE_STEP "--init lora --eval-data chosen.jsonl",
+     "what was read as eval data", EXIT_INPUT},
+    {"cp ../basis5 basis", ONE_STEP "--init sails --subspace basis", "the adapter", EXIT_RANK},
+    {"sed -i s/number/No./ pairs.jsonl", SCORE "--data pairs.jsonl", "what was read as data",
+     EXIT_INPUT},
+    {"sed -i 1d prompts.jsonl", SCORE "--aligned chosen.jsonl --unaligned prompts.jsonl",
+     "what was read as unaligned", EXIT_INPUT},
+    {"truncate -s -1 sae/1/sae_weights.safetensors && printf x >>sae/1/sae_weights.safetensors",
+     SCORE "--data pairs.jsonl", "what was read as SAEs", EXIT_INPUT},
+    {"sed -i 1d prompts.jsonl", GENERATE, "what was read as prompts", EXIT_INPUT},
+    {"echo >>adapter/adapter_config.json", GENERATE "--adapter adapter", "the adapter", EXIT_INPUT},
+    {"sed -i 1d pairs.jsonl", LOGPROB, "what was read as data", EXIT_INPUT},
+    {"sed -i 's/\"sliding_window\": 16/\"sliding_window\": 32/' model/config.json", LOGPROB,
+     "the model's configuration", EXIT_INPUT},
+    {"echo >>model/tokenizer.json", LOGPROB, "the tokenizer", EXIT_INPUT},
+    {"rm model/tokenizer.json", LOGPROB, "tokenizer.json, there or not,", EXIT_INPUT}};
+enum { OTHER_INPUT = sizeof other_input / sizeof *other_input };
+
+static void expect_differs(const char *line, const char *what, int code) {
+    char words[128];
+    Ended e = ranks_apart("cd there", line);
+    snprintf(words, sizeof words, "sails: %s differs between ranks 0 and 1", what);
+    expect_end(what, &e, code, words);
+}
+
+/* The folder, as rank 0's is. */
+static void make_there(void) {
+    CHECK(system("rm -rf there && mkdir there && cp -r model sae adapter basis *.jsonl there") == 0,
+          "there");
+}
+
+/* Machines with copies of their own, which are not the same. */
+static void test_other_input(void) {
+    program_must("subspace --scores scores --top-k 5 --rank 4 --out basis5");
+    for (int i = 0; i < OTHER_INPUT; i += test_brief() ? 4 : 1) {
+        char change[256];
+        make_there();
+        snprintf(change, sizeof change, "cd there && %s", other_input[i].change);
+        CHECK(system(change) == 0, "%s", change);
+        expect_differs(other_input[i].line, other_input[i].what, other_input[i].code);
+    }
+    make_there();
+    spoil_row("there/model/model.safetensors", -1);
+    expect_differs(LOGPROB, "a sample of the model's weights", EXIT_INPUT);
+}
+
 /* Rank 0 works here, rank 1 in the folder `there`, or with another setting. */
 static void test_bad_ranks(void) {
     CHECK(system("cp -r model there/") == 0, "there");
     Ended e = ranks_apart("cd there", TRAIN "--out run");
     expect_end("no data on rank 1", &e, EXIT_INPUT, "sails: rank 1: pairs.jsonl: cannot open");
-    CHECK(system("sed 's/number/No./' pairs.jsonl >there/pairs.jsonl") == 0, "there");
-    e = ranks_apart("cd there", TRAIN "--out run");
-    expect_end("other data", &e, EXIT_INPUT, "what was read as data differs between ranks 0 and 1");
-    CHECK(system("cp pairs.jsonl there/ && head -c 60000 /dev/zero | tr '\\0' '\\377' | dd "
-                 "of=there/model/model.safetensors bs=1 seek=100000 conv=notrunc status=none") == 0,
-          "weights that are no numbers");
+    make_there();
+    spoil_row("there/model/model.safetensors", 1); /* which the sample leaves out */
     forget("new/run");
     e = ranks_apart("cd there", TRAIN "--out new/run");
     expect_end("numbers of rank 1", &e, EXIT_NUMBERS, "sails: rank 1: step 1: loss ");
@@ -296,6 +372,7 @@ int main(void) {
     if (!test_brief()) run_commands(more ? 8 : 3);
     if (!more) test_resume();
     if (!more) test_bad_ranks();
+    if (!more) test_other_input();
     if (!more) test_launchers();
     if (!more && !test_brief()) test_bench();
     world_remove();

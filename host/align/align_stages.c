@@ -15,6 +15,7 @@
 #include "host/cli/json_lines.h"
 #include "host/stage/nll.h"
 #include "host/cli/print.h"
+#include "host/stage/same_input.h"
 #include "host/stage/scoring.h"
 #include "host/stage/train.h"
 #include "host/stage/wish.h"
@@ -409,6 +410,17 @@ bool align_eval(Align *w, const Cell *c, json_t **result, Err *err) {
     return ok;
 }
 
+static bool measure(Align *w, const Cell *c, NllSum *sum, Err *err) {
+    const Settings *s = w->s;
+    bool text = *s->data.text;
+    const Doc *doc = text ? w->text.doc : w->data.doc;
+    const size_t *index = text ? NULL : w->split.held, n = text ? w->text.n : w->split.nheld;
+    return align_wear(w, c, err) &&
+           same_docs(w->r.ex.comm, "what was read as text", doc, index, n, err) &&
+           nll_sum(sum, &w->r.model, doc, index, n, settings_pack_tokens(s),
+                   s->run.json ? NULL : "perplexity", err);
+}
+
 bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err) {
     const Settings *s = w->s;
     Stage st;
@@ -421,10 +433,7 @@ bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err) {
     ok = ok && begin(w, &st, none, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         NllSum sum = {0};
-        ok = align_wear(w, c, err) &&
-             nll_sum(&sum, &w->r.model, text ? w->text.doc : w->data.doc,
-                     text ? NULL : w->split.held, text ? w->text.n : w->split.nheld,
-                     settings_pack_tokens(s), s->run.json ? NULL : "perplexity", err);
+        ok = measure(w, c, &sum, err);
         double mean = sum.labels ? sum.sum / (double)sum.labels : 0;
         json_t *value = sum.labels ? json_real(exp(mean)) : json_null();
         json_t *made =

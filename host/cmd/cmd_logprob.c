@@ -11,6 +11,7 @@
 #include "host/stage/plan.h"
 #include "host/cli/print.h"
 #include "host/stage/runtime.h"
+#include "host/stage/same_input.h"
 
 typedef struct Writer {
     const Dataset *d;
@@ -81,7 +82,9 @@ static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     label_everything(&w, d);
     Comm *comm = r->ex.comm;
     bool root = comm_root(comm);
-    bool opened = agree_root(comm, !root || json_lines_open(&w.out, s->logprob.out, err), err);
+    bool same = same_docs(comm, "what was read as data", d->doc, NULL, d->n, err);
+    bool opened =
+        same && agree_root(comm, !root || json_lines_open(&w.out, s->logprob.out, err), err);
     bool measured = opened && nll_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),
                                        s->run.json ? NULL : "logprob", write_doc, &w, err);
     bool ok = measured;

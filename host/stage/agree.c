@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "data/base/mem.h"
-#include "data/base/sha256.h"
 
 static bool failed;
 
@@ -15,21 +14,36 @@ void agree_to_fail(void) {
     failed = true;
 }
 
-bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum ExitCode code,
-                Err *err) {
+void agreement_begin(Agreement *a, Comm *c) {
+    a->c = c;
+    sha256_init(&a->s);
+}
+
+void agreement_add(Agreement *a, const void *bytes, size_t n) {
+    if (!a->c) return;
+    sha256_add(&a->s, &n, sizeof n);
+    if (n > 0) sha256_add(&a->s, bytes, n);
+}
+
+bool agreement_end(Agreement *a, const char *what, enum ExitCode code, Err *err) {
     enum { DIGEST = 32 };
-    int ranks = comm_size(c), r = 1;
-    if (!c) return true;
+    int ranks = comm_size(a->c), r = 1;
+    if (!a->c) return true;
     unsigned char *digest = mem_array((size_t)ranks, DIGEST);
-    Sha256 s;
-    sha256_init(&s);
-    sha256_add(&s, bytes, n);
-    sha256_done(&s, digest + comm_rank(c) * DIGEST);
-    comm_share(c, "digests", digest, DIGEST);
+    sha256_done(&a->s, digest + comm_rank(a->c) * DIGEST);
+    comm_share(a->c, "digests", digest, DIGEST);
     while (r < ranks && memcmp(digest, digest + r * DIGEST, DIGEST) == 0) r++;
     free(digest);
     if (r < ranks) failed = true;
     return r == ranks || err_set(err, code, "%s differs between ranks 0 and %d", what, r);
+}
+
+bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum ExitCode code,
+                Err *err) {
+    Agreement a;
+    agreement_begin(&a, c);
+    agreement_add(&a, bytes, n);
+    return agreement_end(&a, what, code, err);
 }
 
 bool agree_root(Comm *c, bool ok, Err *err) {

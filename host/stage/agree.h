@@ -3,6 +3,7 @@
 #define SAILS_AGREE_H
 
 #include "data/base/err.h"
+#include "data/base/sha256.h"
 #include "kernels/comm.h"
 
 /* How long a rank may show no life in work that is shared out: seconds, for comm_phase. */
@@ -12,6 +13,15 @@ enum { RANKS_APART = 600 };
  */
 bool agree_same(Comm *c, const char *what, const void *bytes, size_t n, enum ExitCode code,
                 Err *err);
+
+/* The same of blocks that come one after another; their lengths count. */
+typedef struct Agreement {
+    Comm *c;
+    Sha256 s;
+} Agreement;
+void agreement_begin(Agreement *a, Comm *c);
+void agreement_add(Agreement *a, const void *bytes, size_t n);
+bool agreement_end(Agreement *a, const char *what, enum ExitCode code, Err *err);
 
 /* Was a failure all ranks'? True once one of the calls here, or wish_stop, has failed. */
 bool agree_failed(void);

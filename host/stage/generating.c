@@ -13,6 +13,7 @@
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
 #include "host/stage/result_key.h"
+#include "host/stage/same_input.h"
 #include "host/stage/wish.h"
 #include "host/cli/print.h"
 
@@ -213,7 +214,21 @@ static bool decode_own(Generating *g, Err *err) {
     return ok;
 }
 
-/* Rank 0 gets the replies of the others: each as a Reply, then its text. */
+/* What a rank has sent: each of its replies as a Reply, then its text. */
+static void unpack_replies(Generating *g, int rank, const char *at, size_t bytes) {
+    for (size_t i = (size_t)rank; i < g->nrest; i += (size_t)comm_size(g->r->ex.comm)) {
+        Reply *r = &g->reply[g->rest[i]];
+        CHECK(bytes >= sizeof *r, "rank %d: reply %zu: %zu bytes are left", rank, i, bytes);
+        memcpy(r, at, sizeof *r);
+        at += sizeof *r, bytes -= sizeof *r;
+        CHECK(bytes >= r->len, "rank %d: reply %zu: %zu of %zu bytes", rank, i, bytes, r->len);
+        r->text = mem_array(r->len + 1, 1);
+        memcpy(r->text, at, r->len);
+        at += r->len, bytes -= r->len;
+    }
+}
+
+/* Rank 0 gets the replies of the others. */
 static void collect_replies(Generating *g) {
     Comm *comm = g->r->ex.comm;
     int ranks = comm_size(comm);
@@ -227,14 +242,7 @@ static void collect_replies(Generating *g) {
     }
     comm_collect(comm, "replies", own.p, own.n, part, bytes);
     for (int rank = 0; comm_root(comm) && rank < ranks; rank++) {
-        const char *at = part[rank];
-        for (size_t i = (size_t)rank; rank > 0 && i < g->nrest; i += (size_t)ranks) {
-            Reply *r = &g->reply[g->rest[i]];
-            memcpy(r, at, sizeof *r);
-            r->text = mem_array(r->len + 1, 1);
-            memcpy(r->text, at + sizeof *r, r->len);
-            at += sizeof *r + r->len;
-        }
+        if (rank > 0) unpack_replies(g, rank, part[rank], bytes[rank]);
         free(part[rank]);
     }
     free(part), free(bytes);
@@ -311,6 +319,13 @@ static void generating_free(Generating *g) {
     free(g->doc);
 }
 
+static bool same_prompts(const Generating *g, Err *err) {
+    bool ok = true;
+    for (const PromptFile *f = g->p->file; ok && f < g->p->file + PROMPT_FILES; f++)
+        ok = same_docs(g->r->ex.comm, "what was read as prompts", f->doc, f->index, f->n, err);
+    return ok;
+}
+
 bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const Prompts *prompts,
                     const char *out, const Keeping *keep, Err *err) {
     double start = clock_seconds();
@@ -318,7 +333,7 @@ bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const P
     Generating g = {.r = r, .s = s, .p = prompts, .keep = keep};
     collect(&g);
     comm_phase(comm, "generate", 0, RANKS_APART);
-    bool ok = keep_open(&g, err);
+    bool ok = same_prompts(&g, err) && keep_open(&g, err);
     share_out(&g);
     progress_begin(&g.bar, "generate", s->run.json);
     ok = ok && decode_own(&g, err);

@@ -85,13 +85,16 @@ static bool run_pack(Measure *w, size_t first, size_t end, Err *err) {
     return all_finite(w, err);
 }
 
-/* Hands on the documents of a pack that has run here or on another rank. */
-static bool hand_on(const Measure *w, size_t first, size_t end, const float *nll, Err *err) {
+/* Hands on the documents of a pack that has run here or on another rank: so many bytes came. */
+static bool hand_on(const Measure *w, size_t first, size_t end, const float *nll, size_t bytes,
+                    Err *err) {
     bool ok = true;
+    size_t left = bytes / sizeof *nll;
     for (size_t i = first; i < end && ok; i++) {
-        int n = doc_labels(&w->doc[number(w, i)]);
-        ok = w->sink(w->context, number(w, i), nll, n, err);
-        nll += n;
+        size_t n = (size_t)doc_labels(&w->doc[number(w, i)]);
+        CHECK(n <= left, "document %zu: %zu labels, %zu log-probabilities", number(w, i), n, left);
+        ok = w->sink(w->context, number(w, i), nll, (int)n, err);
+        nll += n, left -= n;
     }
     return ok;
 }
@@ -108,7 +111,7 @@ static bool run_round(Measure *w, const size_t *first, int packs, Err *err) {
         comm_collect(comm, "log-probabilities", w->nll, (size_t)w->pack.nlabel * sizeof *w->nll,
                      part, bytes);
     for (int r = 0; ok && comm_root(comm) && r < packs; r++)
-        ok = hand_on(w, first[r], first[r + 1], part[r], err);
+        ok = hand_on(w, first[r], first[r + 1], part[r], bytes[r], err);
     for (int r = 0; comm_root(comm) && r < ranks; r++) free(part[r]);
     free(part), free(bytes);
     return ok;

@@ -15,9 +15,9 @@ typedef struct PackSize {
 typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
 
 /* Runs documents index[0..n) (NULL: the first n), which have records, in packs of pack_tokens rows.
- * All ranks share the packs; what is in a pack does not change a document's numbers. `progress`
- * names the bar; NULL: none. A number that is not finite is EXIT_NUMBERS, with its document and the
- * tensor that was first (bad_tensor.h). */
+ * All ranks share the packs, of documents that are the same (same_input.h); what is in a pack does
+ * not change a document's numbers. `progress` names the bar; NULL: none. A number that is not
+ * finite is EXIT_NUMBERS, with its document and the tensor that was first (bad_tensor.h). */
 bool nll_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
               const char *progress, nll_sink *sink, void *context, Err *err);
 

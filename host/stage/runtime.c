@@ -13,6 +13,8 @@
 #include "host/stage/agree.h"
 #include "host/stage/chat_template.h"
 #include "host/stage/machine.h"
+#include "host/stage/result_key.h"
+#include "host/stage/same_input.h"
 #include "host/stage/wait_policy.h"
 #include "kernels/device.h"
 
@@ -171,6 +173,10 @@ bool runtime_tokenizer(Runtime *r, const Settings *s, Err *err) {
     const char *path = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
     if (!*s->model.tokenizer && !is_model(path, err)) return false;
     if (!tokenizer_open(&r->tokenizer, path, err)) return false;
+    char *file = runtime_tokenizer_file(s);
+    bool same = same_file(r->ex.comm, "the tokenizer", file, err);
+    free(file);
+    if (!same) return false;
     if (comm_root(r->ex.comm)) chat_template_notice(path);
     return true;
 }
@@ -190,6 +196,9 @@ bool runtime_ids(Runtime *r, const Settings *s, Err *err) {
     snprintf(why, sizeof why,
              "text needs a tokenizer, and there is no %.400s; add it or give --tokenizer", file);
     free(file);
+    if (!agree_same(r->ex.comm, "tokenizer.json, there or not,", &there, sizeof there, EXIT_INPUT,
+                    err))
+        return false;
     if (there) return runtime_tokenizer(r, s, err);
     if (!config_load(&c, s->model.path, err)) return false;
     r->tokenizer = tokenizer_ids_only(c.V, c.bos, why);
@@ -209,7 +218,18 @@ bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
         memset(&r->model, 0, sizeof r->model);
         return false;
     }
-    return !r->tokenizer || runtime_ids_fit(r->tokenizer, &r->model.c, s->model.path, err);
+    return same_model(&r->model, s->model.path, err) &&
+           (!r->tokenizer || runtime_ids_fit(r->tokenizer, &r->model.c, s->model.path, err));
+}
+
+/* Its configuration says more than the tensors do. */
+static bool same_adapter(Comm *c, const char *folder, Err *err) {
+    if (!c) return true;
+    json_t *key = result_key_new();
+    bool ok = result_key_folder(key, &hasher_plain, "adapter", folder, err) &&
+              same_key(c, "the adapter", key, err);
+    json_decref(key);
+    return ok;
 }
 
 bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err) {
@@ -218,7 +238,7 @@ bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err) {
         return false;
     }
     r->model.lora = &r->lora;
-    return true;
+    return same_adapter(r->ex.comm, folder, err);
 }
 
 void runtime_drop_adapter(Runtime *r) {

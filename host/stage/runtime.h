@@ -14,7 +14,8 @@ typedef struct Runtime {
     Lora lora; /* when model.lora points to it */
 } Runtime;
 
-/* Zero-initialise; open in this order; runtime_close accepts any state between. */
+/* Zero-initialise; open in this order; runtime_close accepts any state between. Ranks must have
+ * read the same (same_input.h). */
 /* comm: the other ranks, NULL: none. They must have devices of one kind; on CPUs they meet at the
  * least of their levels. */
 bool runtime_device(Runtime *r, const Settings *s, Comm *comm, Err *err);

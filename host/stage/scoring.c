@@ -9,9 +9,19 @@
 #include "data/base/interrupt.h"
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
+#include "host/stage/same_input.h"
 #include "host/stage/snapshot.h"
 #include "host/stage/wish.h"
 #include "host/cli/print.h"
+
+static bool same_saes(const SaeSet *set, Comm *c, Err *err) {
+    if (!c) return true;
+    json_t *key = result_key_new();
+    bool ok =
+        saes_key(key, &hasher_plain, set, err) && same_key(c, "what was read as SAEs", key, err);
+    json_decref(key);
+    return ok;
+}
 
 bool saes_open(SaeSet *set, Exec *ex, const Settings *s, const Layers *layers, int width,
                Err *err) {
@@ -24,7 +34,9 @@ bool saes_open(SaeSet *set, Exec *ex, const Settings *s, const Layers *layers, i
         set->sae[i].enc.products = (enum SaeProducts)s->score.products;
         set->n++;
     }
-    return true;
+    if (!ex || same_saes(set, ex->comm, err)) return true;
+    saes_close(set);
+    return false;
 }
 
 void saes_close(SaeSet *set) {
@@ -142,6 +154,15 @@ static bool read_corpora(Items *it, const Settings *s, Err *err) {
         it->n += it->corpus[c].n;
     }
     return true;
+}
+
+/* Not as tokens: each rank makes those of its own blocks alone. */
+static bool same_items(const Items *it, Comm *c, Err *err) {
+    const Records *r = it->corpus;
+    if (it->pair)
+        return same_records(c, "what was read as data", it->pair->record, it->index, it->n, err);
+    return same_records(c, "what was read as aligned", r[0].record, NULL, r[0].n, err) &&
+           same_records(c, "what was read as unaligned", r[1].record, NULL, r[1].n, err);
 }
 
 static bool add_pair(Scoring *w, const Record *r, Err *err) {
@@ -342,8 +363,8 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
                            (enum ScorePool)s->score.pool);
     comm_phase(comm, "score", 0, RANKS_APART);
     progress_begin(&w.bar, "score", s->run.json);
-    bool ok = (records || read_corpora(&items, s, err)) && resume(&w, scores, err) &&
-              run_rounds(&w, scores, &items, err);
+    bool ok = (records || read_corpora(&items, s, err)) && same_items(&items, comm, err) &&
+              resume(&w, scores, err) && run_rounds(&w, scores, &items, err);
     progress_end(&w.bar);
     if (ok) *work = all_work(&w);
     ok = ok &&

@@ -12,7 +12,7 @@
 #include "model/sae.h"
 #include "model/score_run.h"
 
-/* The recipe's SAEs of the listed layers, rising. */
+/* The recipe's SAEs of the listed layers, rising; with ex all ranks open them, the same ones. */
 typedef struct SaeSet {
     Sae *sae;
     int n;

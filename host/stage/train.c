@@ -7,12 +7,12 @@
 #include "data/batch.h"
 #include "data/base/files.h"
 #include "data/base/mem.h"
-#include "data/buf.h"
 #include "data/base/out_folder.h"
 #include "data/base/interrupt.h"
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
 #include "host/stage/flops.h"
+#include "host/stage/same_input.h"
 #include "host/cli/print.h"
 #include "model/grad_tree.h"
 #include "model/optim.h"
@@ -327,15 +327,11 @@ static bool run_steps(Loop *l, Err *err) {
 /* Ranks that have read different documents, or started from different adapters, would train what
  * nobody asked for. */
 static bool same_start(const Loop *l, Err *err) {
-    Buf tokens = {0};
-    for (size_t i = 0; l->comm && i < l->t->n; i++) {
-        const Doc *d = doc_at(l->t, i);
-        buf_add(&tokens, (const char *)d->token, (size_t)d->n * sizeof *d->token);
-        buf_add(&tokens, (const char *)d->label, (size_t)d->n);
-    }
-    bool ok = agree_same(l->comm, "what was read as data", tokens.p, tokens.n, EXIT_INPUT, err);
-    buf_free(&tokens);
-    return ok && checkpoint_agree(&l->m->lora->params, "the adapter", err);
+    const TrainSetup *t = l->t;
+    return same_docs(l->comm, "what was read as data", t->doc, t->index, t->n, err) &&
+           same_docs(l->comm, "what was read as eval data", t->eval, t->eval_index, t->neval,
+                     err) &&
+           checkpoint_agree(&l->m->lora->params, "the adapter", err);
 }
 
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
