@@ -1,9 +1,12 @@
 /* The end of a job whose ranks no longer meet: for each cause the launcher's code, one line that
  * names the rank, within the deadline and five seconds, and nothing left running. */
 #include <signal.h>
+#include <sys/syscall.h>
 
 #include "data/base/interrupt.h"
+#include "data/base/temporary.h"
 #include "host/cli/print.h"
+#include "host/stage/board.h"
 #include "host/stage/job.h"
 #include "kernels/comm_impl.h"
 #include "tests/ranks.h"
@@ -16,15 +19,51 @@ static void nap(double seconds) {
     usleep((useconds_t)(1e6 * seconds));
 }
 
+/* This process's disk, once it `stalls`: what is asked of it does not return. The calls are those
+ * of the program's own code alone. */
+static bool stalls;
+int fsync(int fd) {
+    while (stalls) pause();
+    return (int)syscall(SYS_fsync, fd);
+}
+int remove(const char *path) {
+    while (stalls) pause();
+    return unlink(path);
+}
+
+/* .. in the middle of a file. */
+static void stall(void) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/unfinished.%d", getenv("SAILS_DUMPS"), (int)getpid());
+    FILE *f = fopen(path, "w");
+    CHECK(f && fclose(f) == 0, "%s", path);
+    temporary_note(path);
+    stalls = true;
+}
+
+/* The memory that this machine's ranks share; only the watchdog knows where. */
+static Board *board(void) {
+    char line[512];
+    void *p = NULL;
+    FILE *f = fopen("/proc/self/maps", "r");
+    CHECK(f, "/proc/self/maps");
+    while (!p && fgets(line, sizeof line, f))
+        if (strstr(line, "/dev/shm/sails-") && sscanf(line, "%p", &p) != 1) p = NULL;
+    fclose(f);
+    CHECK(p, "no shared memory");
+    return p;
+}
+
 /* Rank 1's fault, at the tenth of twenty rounds. False: with err. */
 static bool fault(const char *what, Comm *c, Err *err) {
     int x[4] = {0};
     if (strcmp(what, "killed") == 0) raise(SIGKILL);
-    if (strcmp(what, "stopped") == 0) raise(SIGSTOP);
+    if (strcmp(what, "stopped") == 0 || strcmp(what, "stalled") == 0) raise(SIGSTOP);
     if (strcmp(what, "crashed") == 0) CHECK(false, "a planted crash");
     if (strcmp(what, "exited") == 0) exit(0);
     if (strcmp(what, "left") == 0) c->via->close(), exit(0);
-    if (strcmp(what, "late") == 0) nap(60);
+    if (strcmp(what, "unfinished") == 0) atomic_store(&board()->taken, 1 + comm_rank(c));
+    if (strcmp(what, "late") == 0 || strcmp(what, "unfinished") == 0) nap(60);
     if (strcmp(what, "branch") == 0) comm_barrier(c, "another branch");
     if (strcmp(what, "size") == 0) comm_share(c, "numbers", x, 2);
     if (strcmp(what, "slow") == 0) nap(0.7 * DEADLINE);
@@ -35,6 +74,7 @@ static bool fault(const char *what, Comm *c, Err *err) {
 
 static bool rounds(const char *what, Comm *c, Err *err) {
     comm_phase(c, "test", 0, DEADLINE);
+    if (strcmp(what, "stalled") == 0) stall();
     if (strcmp(what, "all") == 0) return err_set(err, EXIT_INPUT, "a failure of all ranks");
     for (int i = 0; i < 20; i++) {
         int x[16] = {0};
@@ -49,6 +89,7 @@ static int rank_body(const char *what) {
     Args a;
     Job job;
     Err err = {0};
+    alarm(60); /* a job that does not end fails, too */
     args_defaults(&a);
     a.command = &command;
     job_begin(&job);
@@ -127,6 +168,8 @@ static void test_causes(void) {
     ranks_end_mpi_alone(false);
     test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "size", EXIT_RANK, "sails: mismatched: rank 1 (");
+    test_cause(3, "stalled", EXIT_RANK, "sails: stopped: rank 1 (");
+    test_cause(3, "unfinished", EXIT_RANK, "was about to say why the job has to end");
 }
 
 /* Each rank as if on a machine of its own. */

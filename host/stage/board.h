@@ -46,11 +46,12 @@ typedef struct BoardSeat {
 } BoardSeat;
 
 typedef struct Board {
-    /* Who first finds that the job cannot go on takes the verdict, then fills it, then sets `code`,
-     * with which all ranks end. */
-    atomic_flag taken;
+    /* Who first finds that the job cannot go on takes the verdict (1 + its rank; below 0: from one
+     * who has not gone on), then fills it, then sets `code`, with which all ranks end. */
+    _Atomic int taken;
     char verdict[sizeof((Err *)0)->text];
     _Atomic int code;
+    _Atomic bool said;     /* the verdict is printed and written down, for which the end waits */
     _Atomic bool together; /* all ranks have failed alike, and meet to end */
     int size;
     BoardSeat seat[]; /* (size) */

@@ -208,10 +208,12 @@ static void send_seats(BoardLink *l) {
     free(f);
 }
 
-static void obey(Board *b, const Verdict *v) {
+static void obey(BoardLink *l, const Verdict *v) {
+    Board *b = l->board;
+    int nobody = 0;
     if (v->code == TOGETHER) atomic_store(&b->together, true);
     if (v->code == TOGETHER) return;
-    if (!v->code || atomic_flag_test_and_set(&b->taken)) return;
+    if (!v->code || !atomic_compare_exchange_strong(&b->taken, &nobody, 1 + l->rank)) return;
     memcpy(b->verdict, v->text, sizeof b->verdict);
     atomic_store(&b->code, v->code);
 }
@@ -222,7 +224,7 @@ static void take_seat(BoardLink *l, const Peer *p) {
     if (f.rank == A_VERDICT) {
         Verdict v;
         memcpy(&v, f.call, sizeof v);
-        obey(l->board, &v);
+        obey(l, &v);
     }
     if (f.rank <= 0 || f.rank >= l->board->size || f.ncall < 0 || f.ncall > BOARD_TOLD) return;
     BoardSeat *s = &l->board->seat[f.rank];
@@ -305,7 +307,7 @@ static int look_at_root(BoardLink *l) {
     }
     if (take(root, sizeof v)) {
         memcpy(&v, root->in, sizeof v);
-        obey(l->board, &v);
+        obey(l, &v);
     }
     bool done = atomic_load(&l->board->seat[l->rank].state) == SEAT_DONE;
     return root->gone && !done && !atomic_load(&l->board->code) ? 0 : -1;

@@ -23,6 +23,8 @@ static const double AGREED = 30;          /* .. where all have agreed to, and so
 static const double FRESH = 0.5;          /* what another machine has told is of now */
 static const double FIRST_DEADLINE = 600; /* until a call brings its own */
 static const double LAST_CALL = 3;        /* for the program's own thread to end the job */
+static const double WRITING = 2;          /* of it for the verdict, which the disk may not take */
+static const double CLEARING = 0.5;       /* for a process to remove what it has not finished */
 
 struct Watchdog {
     Comm *comm;
@@ -34,6 +36,7 @@ struct Watchdog {
     pthread_t thread;
     _Atomic bool closing;
     double failed;             /* when a rank that had failed was first seen */
+    double unfinished;         /* .. and a verdict that was taken and not given */
     _Atomic double deadline;   /* of the call under way */
     _Atomic uint64_t compared; /* own calls that were held against the leader's */
     bool *visible;             /* (ranks) their processes, when all were there */
@@ -45,6 +48,11 @@ struct Watchdog {
 static void rest(double seconds) {
     struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
     nanosleep(&t, NULL);
+}
+
+static void wait_for(const _Atomic bool *done, double seconds) {
+    for (double until = clock_seconds() + seconds; !atomic_load(done) && clock_seconds() < until;)
+        rest(PERIOD);
 }
 
 /* A rank that has failed by itself is the cause: it says so and ends the job. 0: none has; else the
@@ -86,6 +94,7 @@ static void on_begin(void *context, const CommCall *call) {
 static void on_wait(void *context) {
     Watchdog *w = context;
     int code = atomic_load(&w->board->code);
+    if (code) wait_for(&w->board->said, WRITING);
     if (code || own_code(w)) temporary_remove_all(); /* in either case the job ends now */
     if (code) rest(5 * PERIOD);                      /* other machines hear of it first */
     if (code) comm_abort(w->comm, code);
@@ -123,33 +132,51 @@ static void last_call(char *text, size_t room, const BoardSeat *s) {
                  clock_seconds() - call.begun);
 }
 
-static void dump(const Watchdog *w, char *where, size_t room) {
+/* The surest first: a disk that takes nothing more may be why the job cannot go on. */
+static void pronounce(Watchdog *w, int code) {
+    Board *b = w->board;
     char path[160];
-    Err ignored; /* a file less: the verdict stands */
+    Err err;
     const char *folder = getenv("SAILS_DUMPS");
-    snprintf(path, sizeof path, "%.64s/sails-ranks.%d.json", folder ? folder : ".",
-             w->board->seat[w->leader].pid);
-    if (board_dump(w->board, path, &ignored))
-        snprintf(where, room, "; sails doctor --dumps %s shows what each rank did", path);
+    atomic_store(&b->code, code);
+    board_link_tell(w->link, code);
+    if (*b->verdict) {
+        snprintf(path, sizeof path, "%.64s/sails-ranks.%d.json", folder ? folder : ".",
+                 b->seat[w->leader].pid);
+        fprintf(stderr, "sails: %s; sails doctor --dumps %s shows what each rank did\n", b->verdict,
+                path);
+        fflush(stderr);
+        if (!board_dump(b, path, &err)) fprintf(stderr, "sails: %s\n", err.text);
+    }
+    atomic_store(&b->said, true);
 }
 
 __attribute__((format(printf, 2, 3))) static void condemn(Watchdog *w, const char *format, ...) {
     Board *b = w->board;
-    char where[256] = "";
     va_list args;
-    int code = own_code(w);
+    int code = own_code(w), nobody = 0;
     if (code && clock_seconds() - w->failed < HEARING + LAST_CALL) return;
-    if (atomic_flag_test_and_set(&b->taken)) return;
+    if (!atomic_compare_exchange_strong(&b->taken, &nobody, 1 + w->rank)) return;
     if (!code) {
         va_start(args, format);
         vsnprintf(b->verdict, sizeof b->verdict, format, args);
         va_end(args);
-        dump(w, where, sizeof where);
-        fprintf(stderr, "sails: %s%s\n", b->verdict, where);
-        fflush(stderr);
     }
-    board_link_tell(w->link, code ? code : EXIT_RANK);
-    atomic_store(&b->code, code ? code : EXIT_RANK);
+    pronounce(w, code ? code : EXIT_RANK);
+}
+
+/* Who has taken the verdict may be killed or stopped before it is given. */
+static void look_for_unfinished(Watchdog *w) {
+    Board *b = w->board;
+    int taken = atomic_load(&b->taken);
+    char name[96];
+    if (taken <= 0 || atomic_load(&b->code)) return;
+    if (w->unfinished == 0) w->unfinished = clock_seconds();
+    if (clock_seconds() - w->unfinished < LAST_CALL) return;
+    if (!atomic_compare_exchange_strong(&b->taken, &taken, -1 - w->rank)) return;
+    snprintf(b->verdict, sizeof b->verdict, "missing: %s was about to say why the job has to end",
+             seat_name(name, w, taken - 1));
+    pronounce(w, EXIT_RANK);
 }
 
 /* -------------------------------------------------------------------------------- looks -- */
@@ -287,10 +314,24 @@ static bool leaving(const Watchdog *w) {
     return begun > 0 && board_call(&last, w->own, begun - 1) && last.op == COMM_CLOSE;
 }
 
-static void end_soon(Watchdog *w, int code) {
-    board_link_tell(w->link, code);
-    rest(leaving(w) ? 5 * PERIOD : LAST_CALL);
+static void *remove_all(void *removed) {
     temporary_remove_all();
+    atomic_store((_Atomic bool *)removed, true);
+    return NULL;
+}
+
+/* Whatever has become of the disk, the process ends. */
+static void end_soon(Watchdog *w, int code) {
+    static _Atomic bool removed;
+    pthread_t thread;
+    double until = clock_seconds() + (leaving(w) ? 5 * PERIOD : LAST_CALL);
+    board_link_tell(w->link, code);
+    wait_for(&w->board->said, WRITING);
+    rest(fmax(0, until - clock_seconds()));
+    if (pthread_create(&thread, NULL, remove_all, &removed) == 0)
+        wait_for(&removed, CLEARING);
+    else
+        temporary_remove_all();
     _exit(code);
 }
 
@@ -313,6 +354,7 @@ static void *watch(void *context) {
             board_link_together(w->link);
             w->told_together = true;
         }
+        look_for_unfinished(w);
         look_at_machines(w);
         compare_calls(w);
         look_for_gone(w);

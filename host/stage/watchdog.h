@@ -6,9 +6,11 @@
  *   - a rank's process is gone: killed, crashed, or ended by itself
  *   - a call has waited longer than its phase allows for a rank that shows no life: stopped by a
  *     signal, or late; or all ranks have come to it, and nothing moves
- * Then every rank's calls are written to a file, and all end through the transport with EXIT_RANK;
- * a rank that has failed by itself meanwhile is heard first: its code and line are the cause. Where
- * the program's own thread does not come back to do so, the process is ended here. */
+ * Then all end through the transport with EXIT_RANK, once every rank's calls are written to a
+ * file, or the disk has not taken them in two seconds; a rank that has failed by itself meanwhile
+ * is heard first: its code and line are the cause. Where the program's own thread does not come
+ * back to do so, the process is ended here. A verdict that somebody has begun and does not finish
+ * is given by the others. */
 #ifndef SAILS_WATCHDOG_H
 #define SAILS_WATCHDOG_H
 
