@@ -62,7 +62,8 @@ typedef struct CudaRanks CudaRanks;
 const char *ranks_id(char id[DEVICE_JOB_ID]);
 const char *ranks_join(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *job);
 void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n);
-void ranks_wait(CudaState *s); /* for all work so far; only with ranks */
+void ranks_wait(CudaState *s); /* for all work so far; this and the next only with ranks */
+void ranks_wait_event(CudaState *s, cudaEvent_t event);
 void ranks_arrive(Exec *ex);
 void ranks_part(Exec *ex);
 void ranks_abandon(CudaState *s); /* without the others: they may wait for this rank */

@@ -71,9 +71,24 @@ static const char *device_open(Exec *ex, int card) {
     return NULL;
 }
 
+/* Until all work so far is done. Among ranks no call of CUDA may wait: it would ask nobody. */
+static void finish(CudaState *s) {
+    if (s->ranks)
+        ranks_wait(s);
+    else
+        CUDA_CHECK(cudaStreamSynchronize(s->stream));
+}
+
+static void finish_event(CudaState *s, cudaEvent_t event) {
+    if (s->ranks)
+        ranks_wait_event(s, event);
+    else
+        CUDA_CHECK(cudaEventSynchronize(event));
+}
+
 static void device_close(Exec *ex) {
     CudaState *s = cuda_state(ex);
-    CUDA_CHECK(cudaStreamSynchronize(s->stream));
+    finish(s);
     ranges_close(s->ranges);
     linalg_close(s);
     matmul_close(s);
@@ -101,8 +116,9 @@ static void *device_alloc(Exec *ex, size_t bytes) {
 }
 
 static void device_free(Exec *ex, void *p) {
-    (void)ex;
-    CUDA_CHECK(cudaFree(p)); /* waits for work in flight */
+    CudaState *s = cuda_state(ex);
+    if (s->ranks) ranks_wait(s); /* for work in flight, as cudaFree would */
+    CUDA_CHECK(cudaFree(p));
 }
 
 static void device_copy_in(Exec *ex, void *device, const void *host, size_t bytes) {
@@ -111,7 +127,7 @@ static void device_copy_in(Exec *ex, void *device, const void *host, size_t byte
         size_t n = bytes - done < STAGE_BYTES ? bytes - done : STAGE_BYTES;
         int i = s->next_stage;
         s->next_stage = (i + 1) % STAGES;
-        CUDA_CHECK(cudaEventSynchronize(s->stage_free[i])); /* at once if never recorded */
+        finish_event(s, s->stage_free[i]); /* at once if never recorded */
         memcpy(s->stage[i], (const char *)host + done, n);
         CUDA_CHECK(cudaMemcpyAsync((char *)device + done, s->stage[i], n, cudaMemcpyHostToDevice,
                                    s->stream));
@@ -120,18 +136,11 @@ static void device_copy_in(Exec *ex, void *device, const void *host, size_t byte
     }
 }
 
-/* Until all work so far is done. */
-static void finish(CudaState *s) {
-    if (s->ranks)
-        ranks_wait(s);
-    else
-        CUDA_CHECK(cudaStreamSynchronize(s->stream));
-}
-
 static void device_copy_out(Exec *ex, void *host, const void *device, size_t bytes) {
     CudaState *s = cuda_state(ex);
+    if (s->ranks) ranks_wait(s); /* as the copy would: the host's memory is not pinned */
     CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, s->stream));
-    finish(s);
+    CUDA_CHECK(cudaStreamSynchronize(s->stream));
 }
 
 static void device_copy(Exec *ex, void *to, const void *from, size_t bytes) {
@@ -168,7 +177,7 @@ static double device_timer_stop(Exec *ex) {
     CudaState *s = cuda_state(ex);
     float ms;
     CUDA_CHECK(cudaEventRecord(s->timer[1], s->stream));
-    CUDA_CHECK(cudaEventSynchronize(s->timer[1]));
+    finish_event(s, s->timer[1]);
     CUDA_CHECK(cudaEventElapsedTime(&ms, s->timer[0], s->timer[1]));
     return 1e-3 * (double)ms;
 }

@@ -40,7 +40,7 @@ void ranges_close(Ranges *r) {
 
 /* Work is done later than it is asked for: what lies on the other side of a border must be over. */
 static void enter(Exec *ex, enum Stage stage) {
-    CUDA_CHECK(cudaStreamSynchronize(cuda_state(ex)->stream));
+    ex->device->sync(ex);
     CUDA_CHECK(stage == WITHIN ? cudaProfilerStart() : cudaProfilerStop());
     cuda_state(ex)->ranges->stage = stage;
 }

@@ -1,9 +1,9 @@
 /* ranks_cuda.c - moves between the memories of the ranks' GPUs, by NCCL.
  *
  * NCCL is loaded when ranks join: a plug-in for one rank needs none of it. The communicator does
- * not block, and all waiting is done here, where the job is asked again and again whether it goes
- * on: a rank that is gone would otherwise hold up the others for ever. Moves are grouped sends and
- * receives, on a stream of their own: NCCL adds nothing. */
+ * not block, and all waiting, for copies too, is done here, where NCCL and the job are asked again
+ * and again whether it goes on: a rank that is gone would otherwise hold up the others for ever.
+ * Moves are grouped sends and receives, on a stream of their own: NCCL adds nothing. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,19 +179,28 @@ void ranks_arrive(Exec *ex) {
 
 /* A stream that waits for a rank that is gone never ends: so NCCL and the job are asked meanwhile.
  */
+static void ask(CudaRanks *r) {
+    ncclResult_t result = ncclSuccess;
+    r->nccl.ncclCommGetAsyncError(r->comm, &result);
+    check(r, "a move between ranks", result);
+    r->job.wait(r->job.context);
+    rest();
+}
+
 void ranks_wait(CudaState *s) {
     CudaRanks *r = s->ranks;
     cudaError_t e;
     while ((e = cudaStreamQuery(r->stream)) == cudaErrorNotReady ||
-           (e == cudaSuccess && (e = cudaStreamQuery(s->stream)) == cudaErrorNotReady)) {
-        ncclResult_t result = ncclSuccess;
-        r->nccl.ncclCommGetAsyncError(r->comm, &result);
-        check(r, "a move between ranks", result);
-        r->job.wait(r->job.context);
-        rest();
-    }
+           (e == cudaSuccess && (e = cudaStreamQuery(s->stream)) == cudaErrorNotReady))
+        ask(r);
     CUDA_CHECK(e);
     r->job.landed(r->job.context);
+}
+
+void ranks_wait_event(CudaState *s, cudaEvent_t event) {
+    cudaError_t e;
+    while ((e = cudaEventQuery(event)) == cudaErrorNotReady) ask(s->ranks);
+    CUDA_CHECK(e);
 }
 
 void ranks_part(Exec *ex) {
@@ -227,6 +236,9 @@ void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n) {
 }
 void ranks_wait(CudaState *s) {
     (void)s;
+}
+void ranks_wait_event(CudaState *s, cudaEvent_t event) {
+    (void)s, (void)event;
 }
 void ranks_arrive(Exec *ex) {
     (void)ex;

@@ -325,7 +325,7 @@ static void test_cuda(const char *more) {
     train_on(more ? 8 : 3);
     if (more) return;
     test_lost("1:2:stops", EXIT_RANK, "stopped: rank 1 (");
-    test_lost("1:2:error", EXIT_RANK, "rank 1");
+    test_lost("1:2:error", EXIT_RANK, "transport: rank 1 (");
     setenv("SIMT_GPUS", "2", 1);
     Ended e = ranks_run(3, "SAILS " CUDA_TRAIN "--out few");
     expect_end("more ranks than GPUs", &e, EXIT_USAGE, "this machine shows 2 GPUs");
