@@ -139,8 +139,9 @@ static void end_of_moves(Comm *c, const Exec *ex) {
     c->flying[c->nflying++] = c->work.calls - 1;
 }
 
-static void on_landed(void *comm) {
+static void on_landed(void *comm, double stood) {
     Comm *c = comm;
+    c->work.carried += stood;
     for (size_t i = 0; i < c->nflying; i++) end_call(c, c->flying[i]);
     c->nflying = 0;
 }

@@ -147,7 +147,8 @@ typedef struct CommWork {
     uint64_t calls;
     size_t sent;    /* bytes */
     double waited;  /* seconds for other ranks to come */
-    double carried; /* seconds while bytes moved */
+    double carried; /* seconds while bytes moved; of a device that goes on meanwhile (comm_behind)
+                     * only those in which its work stood still, for late ranks too */
     double signing; /* seconds in which calls were told to who watches */
 } CommWork;
 CommWork comm_work(const Comm *c);

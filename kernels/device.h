@@ -24,13 +24,13 @@ struct Comm;
 
 /* The job as a device sees it that moves bytes behind the host's back: it calls `wait` again and
  * again while it waits, `fail` (which does not return) when it cannot go on, and `landed` when all
- * moves so far are done. */
+ * moves so far are done: for so many seconds since the last time its work stood still for them. */
 enum { DEVICE_JOB_ID = 128, DEVICE_PLACE = 32 };
 typedef struct DeviceJob {
     int rank, ranks;
     void (*wait)(void *context);
     void (*fail)(void *context, const char *why);
-    void (*landed)(void *context);
+    void (*landed)(void *context, double stood);
     void *context;
 } DeviceJob;
 
@@ -76,7 +76,7 @@ typedef struct Device {
 const Device *device_cpu(enum CpuLevel level);
 
 /* The plug-in's export. `abi` is DEVICE_ABI of the caller; another value returns NULL. */
-#define DEVICE_ABI 10
+#define DEVICE_ABI 11
 typedef const Device *sails_cuda_device_fn(int abi);
 
 #ifdef __cplusplus

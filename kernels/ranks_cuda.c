@@ -35,12 +35,20 @@ typedef struct Nccl {
 #undef X
 } Nccl;
 
+/* Where the Exec's work waits for moves: from the first event to the second. */
+enum { STANDS = 64 };
+typedef struct Stand {
+    cudaEvent_t from, to;
+} Stand;
+
 struct CudaRanks {
     Nccl nccl;
     ncclComm_t comm;
     DeviceJob job;
     cudaStream_t stream;       /* of the moves: they go on behind the Exec's work */
     cudaEvent_t before, moved; /* the Exec's work that they read; the last of them */
+    Stand stand[STANDS];
+    int stands; /* since all work was last waited for */
 };
 
 _Static_assert(DEVICE_JOB_ID == sizeof(ncclUniqueId), "NCCL's id has another size");
@@ -146,6 +154,10 @@ const char *ranks_join(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *
     CUDA_CHECK(cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking));
     CUDA_CHECK(cudaEventCreateWithFlags(&r->before, cudaEventDisableTiming));
     CUDA_CHECK(cudaEventCreateWithFlags(&r->moved, cudaEventDisableTiming));
+    for (int i = 0; i < STANDS; i++) {
+        CUDA_CHECK(cudaEventCreateWithFlags(&r->stand[i].from, 0));
+        CUDA_CHECK(cudaEventCreateWithFlags(&r->stand[i].to, 0));
+    }
     cuda_state(ex)->ranks = r;
     return NULL;
 }
@@ -174,7 +186,12 @@ void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n) {
 
 void ranks_arrive(Exec *ex) {
     CudaState *s = cuda_state(ex);
-    CUDA_CHECK(cudaStreamWaitEvent(s->stream, s->ranks->moved, 0));
+    CudaRanks *r = s->ranks;
+    if (r->stands == STANDS) ranks_wait(s);
+    const Stand *stand = &r->stand[r->stands++];
+    CUDA_CHECK(cudaEventRecord(stand->from, s->stream));
+    CUDA_CHECK(cudaStreamWaitEvent(s->stream, r->moved, 0));
+    CUDA_CHECK(cudaEventRecord(stand->to, s->stream));
 }
 
 /* A stream that waits for a rank that is gone never ends: so NCCL and the job are asked meanwhile.
@@ -194,7 +211,12 @@ void ranks_wait(CudaState *s) {
            (e == cudaSuccess && (e = cudaStreamQuery(s->stream)) == cudaErrorNotReady))
         ask(r);
     CUDA_CHECK(e);
-    r->job.landed(r->job.context);
+    double stood = 0;
+    for (float ms; r->stands > 0; stood += 1e-3 * (double)ms) {
+        const Stand *stand = &r->stand[--r->stands];
+        CUDA_CHECK(cudaEventElapsedTime(&ms, stand->from, stand->to));
+    }
+    r->job.landed(r->job.context, stood);
 }
 
 void ranks_wait_event(CudaState *s, cudaEvent_t event) {
@@ -210,6 +232,10 @@ void ranks_part(Exec *ex) {
     ncclResult_t result = settle(r, r->nccl.ncclCommFinalize(r->comm));
     if (result != ncclSuccess) fail(r, "ncclCommFinalize", result);
     check(r, "ncclCommDestroy", r->nccl.ncclCommDestroy(r->comm));
+    for (int i = 0; i < STANDS; i++) {
+        CUDA_CHECK(cudaEventDestroy(r->stand[i].to));
+        CUDA_CHECK(cudaEventDestroy(r->stand[i].from));
+    }
     CUDA_CHECK(cudaEventDestroy(r->moved));
     CUDA_CHECK(cudaEventDestroy(r->before));
     CUDA_CHECK(cudaStreamDestroy(r->stream));

@@ -39,6 +39,7 @@ static void befall(const char *cause) {
     if (strcmp(cause, "killed") == 0) raise(SIGKILL);
     if (strcmp(cause, "stopped") == 0) raise(SIGSTOP);
     if (strcmp(cause, "late") == 0) sleep(60);
+    if (strcmp(cause, "slow") == 0) sleep(1);
     if (strcmp(cause, "exited") == 0) exit(0);
     if (strcmp(cause, "left") == 0) real->close(), exit(0);
     if (strcmp(cause, "memory") == 0) limit(RLIMIT_AS, 0);

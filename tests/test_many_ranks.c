@@ -319,11 +319,39 @@ static void test_lost(const char *fault, int code, const char *words) {
            e.code, n, e.err);
 }
 
+/* The seconds that ranks waited, or stood still for bytes, in a run's steps. */
+static double waited_in(const char *path) {
+    char line[2048];
+    double ms = 0;
+    FILE *f = fopen(path, "r");
+    CHECK(f, "%s", path);
+    while (fgets(line, sizeof line, f)) {
+        json_t *step = json_loads(line, 0, NULL);
+        ms += json_number_value(json_object_get(step, "wait_ms"));
+        json_decref(step);
+    }
+    fclose(f);
+    return 1e-3 * ms;
+}
+
+/* Rank 1 comes two seconds late to a move. */
+static void test_late(void) {
+    setenv("SAILS_NCCL_FAULT", "1:1:late:2", 1);
+    Ended e = ranks_run(2, "SAILS " CUDA_TRAIN "--out late");
+    unsetenv("SAILS_NCCL_FAULT");
+    EXPECT(e.code == 0, "a late rank: exit %d: %s", e.code, e.err);
+    if (e.code) return;
+    expect_same("a late rank", "adapter_model.safetensors", "late", "cuda1");
+    double waited = waited_in("late/metrics.jsonl");
+    EXPECT(waited > 0.5, "a rank was 2 s late, and two waited %.3f s in the mean", waited);
+}
+
 static void test_cuda(const char *more) {
     train_on(1);
     train_on(more ? 4 : 2);
     train_on(more ? 8 : 3);
     if (more) return;
+    test_late();
     test_lost("1:2:stops", EXIT_RANK, "stopped: rank 1 (");
     test_lost("1:2:error", EXIT_RANK, "transport: rank 1 (");
     setenv("SIMT_GPUS", "2", 1);

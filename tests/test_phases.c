@@ -35,14 +35,16 @@ typedef struct Moment {
 } Moment;
 
 enum { START, FIRST_STEP, STEP, EVALUATION, CHECKPOINT, WRITING, END, MOMENTS };
-static Moment moment[MOMENTS] = {
+enum { NEWS = MOMENTS, NOTED }; /* where nothing befalls a rank, but one is slow */
+static Moment moment[NOTED] = {
     [START] = {.name = "start", .phase = "start"},
     [FIRST_STEP] = {.name = "first step", .phase = "step", .step = 1},
     [STEP] = {.name = "step", .phase = "step", .step = 4},
     [EVALUATION] = {.name = "evaluation", .phase = "logprob", .what = "log-probabilities"},
     [CHECKPOINT] = {.name = "checkpoint", .phase = "logprob", .what = "digests"},
     [WRITING] = {.name = "writing", .phase = "after training"},
-    [END] = {.name = "end", .phase = "end"}};
+    [END] = {.name = "end", .phase = "end"},
+    [NEWS] = {.name = "news of a step", .phase = "step", .what = "losses", .step = 3}};
 
 static const char *word(const json_t *object, const char *key) {
     const char *text = json_string_value(json_object_get(object, key));
@@ -65,7 +67,7 @@ static int plugin_calls(const json_t *call) {
 }
 
 static void note_moments(const json_t *call, int at) {
-    for (int i = 0; i < MOMENTS && plugin_calls(call); i++) {
+    for (int i = 0; i < NOTED && plugin_calls(call); i++) {
         Moment *m = &moment[i];
         if (strcmp(m->phase, word(call, "phase")) != 0) continue;
         if ((m->what && strcmp(m->what, word(call, "what")) != 0) ||
@@ -95,7 +97,7 @@ static void find_moments(const json_t *dump, int all) {
         all -= plugin_calls(call);
         note_moments(call, all + 1);
     }
-    for (int i = 0; i < MOMENTS; i++)
+    for (int i = 0; i < NOTED; i++)
         CHECK(moment[i].call > 0, "no call of the phase %s was seen", moment[i].name);
 }
 
@@ -281,6 +283,23 @@ static void test_no_model(void) {
     expect_no_input("no weights", &e, took, "model");
 }
 
+/* Rank 1 comes a second late to where the ranks tell each other how long they have waited. */
+static void test_slow(void) {
+    char fault[64], line[2048];
+    double took, ms = 0;
+    snprintf(fault, sizeof fault, "1:%d:slow", moment[NEWS].call);
+    Ended e = run_ranks(fault, &took);
+    EXPECT(e.code == 0, "a slow rank: exit %d: %s", e.code, e.err);
+    FILE *f = e.code ? NULL : fopen("run/metrics.jsonl", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        json_t *step = json_loads(line, 0, NULL);
+        ms += json_number_value(json_object_get(step, "wait_ms"));
+        json_decref(step);
+    }
+    if (f) fclose(f);
+    EXPECT(ms > 500, "two of three ranks waited a second, and all %.0f ms in the mean", ms);
+}
+
 static void test_no_files(void) {
     char fault[64];
     double took;
@@ -331,6 +350,7 @@ int main(void) {
     usual = fmax(usual, stopped - deadline);
     json_decref(dump);
     test_causes();
+    test_slow();
     test_no_model();
     if (!on_device) { /* whose plug-in would be the first not to load */
         if (OWN_MEMORY) test_memory(START);

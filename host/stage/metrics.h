@@ -14,8 +14,9 @@ typedef struct StepMetrics {
     size_t tokens, labels; /* of this step */
     double flops;          /* of this step */
     int ranks;
-    double waited,
-        carried; /* seconds of this step, for other ranks, and while bytes moved: means */
+    double waited;  /* seconds of this step (and of the last one's end) for other ranks: mean */
+    double carried; /* .. while bytes moved: mean, or of a device that goes on meanwhile the least
+                     * of any rank, for the others stood still for that one as well */
 } StepMetrics;
 
 /* Gets each step's record in place of its line on stdout. */

@@ -44,7 +44,7 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
 /* What a rank tells the others at the end of a step. */
 typedef struct StepNews {
     Wish wish;
-    double waited, carried; /* seconds, of this step */
+    double waited, carried; /* seconds, of this step; for news of the step before */
     struct {
         double loss, flops;
     } pack[]; /* of the rank's packs, in the order of rounds */
@@ -58,6 +58,7 @@ typedef struct Loop {
     StepNews *news;     /* one for each rank */
     Checkpoints *saves; /* NULL: none */
     Wish wish;          /* of all ranks, at the end of the last step */
+    double waited;      /* seconds for the news of the last step, which could not tell of them */
     Optim optim;
     GradTree tree;
     Acts *acts;
@@ -231,11 +232,16 @@ static void hear_news(Loop *l, int packs, StepMetrics *s) {
         s->flops += news_of(l, packs, p % ranks)->pack[p / ranks].flops;
     }
     l->wish = (Wish){0};
+    double least = INFINITY;
     for (int r = 0; r < ranks; r++) {
         wish_join(&l->wish, &news_of(l, packs, r)->wish);
         s->waited += news_of(l, packs, r)->waited / ranks;
         s->carried += news_of(l, packs, r)->carried / ranks;
+        least = fmin(least, news_of(l, packs, r)->carried);
     }
+    if (!comm_behind(l->m->ex)) return;
+    s->waited += s->carried - least; /* who comes last stands still for the bytes alone */
+    s->carried = least;
 }
 
 /* Gradients of one global batch; fills tokens, labels, loss and flops. */
@@ -251,9 +257,12 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     for (int round = 0; round < rounds_of(l, packs); round++)
         if (interrupted(err) || !run_round(l, round, packs, ndocs, s, err)) return false;
     own->wish = checkpoints_wish(l->saves, (size_t)step + 1);
-    own->waited = comm_work(l->comm).waited - before.waited;
-    own->carried = comm_work(l->comm).carried - before.carried;
+    if (l->comm) exec_sync(l->m->ex); /* moves count when they have landed */
+    CommWork after = comm_work(l->comm);
+    own->waited = after.waited - before.waited + l->waited;
+    own->carried = after.carried - before.carried;
     hear_news(l, packs, s);
+    l->waited = comm_work(l->comm).waited - after.waited;
     return true;
 }
 
