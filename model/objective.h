@@ -5,7 +5,8 @@
  * an objective says the loss and the weights, model_loss does the rest. Labels are in the pack's
  * order; which document each belongs to, and so which pair or group, stands in the pack.
  *
- *   sft   loss = sum of -log p / denominator,   w = 1 / denominator */
+ *   sft     loss = sum of -log p / denominator,   w = 1 / denominator
+ *   pairs   pair_loss.h */
 #ifndef SAILS_OBJECTIVE_H
 #define SAILS_OBJECTIVE_H
 
@@ -22,7 +23,7 @@ struct Objective {
     void (*weigh)(const Objective *o, const Pack *p, const float *nll, float *weight);
     /* The pack's part of the loss. */
     double (*loss)(const Objective *o, const Pack *p, const float *nll);
-    double denominator;  /* what the global batch is averaged over: sft: its labels */
+    double denominator;  /* what the global batch is averaged over: its labels, its pairs */
     const void *context; /* borrowed: what else weigh and loss need */
 };
 
