@@ -57,7 +57,8 @@ static void test_workspace(const Plan *train, Opened *o, const Dataset *d, PackS
     Exec *ex = &o->r.ex;
     AttnShape a = config_attn(&o->r.model.c, 0);
     MUST(plan_logprob(&logprob, &o->args.s, ex, d, &err), err);
-    PackSize all = nll_pack_size(d->doc, NULL, d->n, settings_pack_tokens(&o->args.s));
+    Examples docs = dataset_examples(d);
+    PackSize all = nll_pack_size(&docs, settings_pack_tokens(&o->args.s));
     int wide = o->r.model.c.F;
     double fwd = fmax((double)ex->op->attn_fwd_scratch(ex, all.segs, all.rows, a),
                       (double)ex->op->gemm_scratch(ex, all.rows, wide, GEMM_NN));

@@ -85,7 +85,8 @@ static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     bool same = same_docs(comm, "what was read as data", d->doc, NULL, d->n, err);
     bool opened =
         same && agree_root(comm, !root || json_lines_open(&w.out, s->logprob.out, err), err);
-    bool measured = opened && nll_docs(&r->model, d->doc, NULL, d->n, settings_pack_tokens(s),
+    Examples all = dataset_examples(d);
+    bool measured = opened && nll_docs(&r->model, &all, settings_pack_tokens(s),
                                        s->run.json ? NULL : "logprob", write_doc, &w, err);
     bool ok = measured;
     if (opened && root) ok = json_lines_close(&w.out, ok, err);

@@ -16,7 +16,7 @@ static bool render(Doc *doc, Tokenizer *t, const Record *r, enum Side side, int 
     return doc_from_record(doc, t, r, max_length, err);
 }
 
-static void count(Dataset *d, const Doc *doc) {
+void dataset_count(Dataset *d, const Doc *doc) {
     size_t labels = 0;
     for (int i = 0; i < doc->n; i++) labels += doc->label[i] != 0;
     d->truncated += doc->truncated;
@@ -45,7 +45,7 @@ bool dataset_load(Dataset *d, Tokenizer *t, const char *path, enum Side side, in
             break;
         }
         d->n = i + 1;
-        count(d, &d->doc[i]);
+        dataset_count(d, &d->doc[i]);
     }
     if (!ok) dataset_free(d);
     return ok;
@@ -84,7 +84,7 @@ static void drop_unlabelled(Dataset *d) {
         }
         d->doc[n] = d->doc[i];
         d->doc[n].record = &d->records.record[n];
-        count(d, &d->doc[n++]);
+        dataset_count(d, &d->doc[n++]);
     }
     records_keep(&d->records, keep);
     d->dropped = all - n;
@@ -112,7 +112,9 @@ void dataset_print_notes(FILE *f, const char *indent, const Dataset *d) {
     } notes[] = {
         {d->truncated, "documents cut at --max-length"},
         {d->unlabelled, "documents without a target"},
-        {d->dropped, "documents without a target dropped"},
+        {d->shared ? 0 : d->dropped, "documents without a target dropped"},
+        {d->shared ? d->dropped : 0, "pairs dropped whose prompt takes up --max-length"},
+        {d->alike, "pairs whose two documents are the same, which teach nothing"},
         {r->empty_replies, "records left out for an empty reply"},
         {r->unsafe_pairs, "pairs left out without a safe reply"},
         {r->diverging_pairs, "pairs that differ before the last reply"},
@@ -123,9 +125,13 @@ void dataset_print_notes(FILE *f, const char *indent, const Dataset *d) {
     if (r->ignored) fprintf(f, "%sfields ignored: %s\n", indent, r->ignored);
 }
 
+Examples dataset_examples(const Dataset *d) {
+    return (Examples){.doc = d->doc, .shared = d->shared, .n = d->shared ? d->n / 2 : d->n};
+}
+
 void dataset_free(Dataset *d) {
     for (size_t i = 0; i < d->n; i++) doc_free(&d->doc[i]);
-    free(d->doc);
+    free(d->doc), free(d->shared);
     records_free(&d->records);
     memset(d, 0, sizeof *d);
 }

@@ -6,14 +6,17 @@
 
 #include "data/chat.h"
 #include "host/cli/settings.h"
+#include "host/stage/examples.h"
 
 typedef struct Dataset {
     Records records;
-    Doc *doc; /* one per record, in order */
+    Doc *doc;    /* one per record, in order; of preference pairs two */
+    int *shared; /* (n / 2) of preference pairs (preference.h); NULL: documents by themselves */
     size_t n;
     size_t truncated;  /* documents cut at max_length */
     size_t unlabelled; /* documents without a training target */
-    size_t dropped;    /* such documents, when they were left out of all of the above */
+    size_t dropped;    /* such documents, or pairs, when they were left out of all of the above */
+    size_t alike;      /* pairs of two equal documents */
     size_t tokens, labels, longest; /* tokens in all, targets in all, of the longest document */
 } Dataset;
 
@@ -29,6 +32,11 @@ bool dataset_load(Dataset *d, Tokenizer *t, const char *path, enum Side side, in
 bool dataset_load_training(Dataset *d, Tokenizer *t, const char *path, enum Side side,
                            int max_length, size_t limit, Err *err);
 void dataset_free(Dataset *d); /* accepts a zeroed struct */
+
+/* Takes a document into the counts. */
+void dataset_count(Dataset *d, const Doc *doc);
+
+Examples dataset_examples(const Dataset *d); /* all of them; borrowed */
 
 /* A line each, behind `indent`, for what was cut, left out or ignored. */
 void dataset_print_notes(FILE *f, const char *indent, const Dataset *d);

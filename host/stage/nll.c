@@ -14,61 +14,47 @@ typedef struct Measure {
     const Model *m;
     Acts *acts;
     Pack pack;
-    const Doc *doc;
-    const size_t *index;
+    const Examples *e;
     float *nll;
     nll_sink *sink;
     void *context;
 } Measure;
 
-static size_t number(const Measure *w, size_t i) {
-    return w->index ? w->index[i] : i;
-}
-
 /* False, with the tensor that was first, when a label of the pack has no finite probability. */
 static bool all_finite(const Measure *w, Err *err) {
     const Pack *p = &w->pack;
-    int i = 0, s = 0;
+    int i = 0;
     while (i < p->nlabel && isfinite(w->nll[i])) i++;
     if (i == p->nlabel) return true;
-    while (p->label_row[i] >= p->seg[s].row + p->seg[s].len) s++;
-    const Doc *d = &w->doc[number(w, (size_t)p->label_doc[i])];
+    const Doc *d = &w->e->doc[p->label_doc[i]];
     char where[160];
     snprintf(where, sizeof where, "document %.80s: token %d has log-probability %g", d->record->id,
-             p->label_row[i] - p->seg[s].row + 1, -w->nll[i]);
+             p->pos[p->label_row[i]] + 1, -w->nll[i]);
     return bad_tensor_find(w->m, w->acts, where, err);
 }
 
-static int larger(int a, int b) {
-    return a > b ? a : b;
-}
-
-PackSize nll_pack_size(const Doc *doc, const size_t *index, size_t n, int pack_tokens) {
+PackSize nll_pack_size(const Examples *e, int pack_tokens) {
     PackSize most = {1, 1, 1}, pack = {0};
-    for (size_t i = 0; i < n; i++) {
-        const Doc *d = &doc[index ? index[i] : i];
-        CHECK(d->n <= pack_tokens, "document of %d tokens, pack of %d", d->n, pack_tokens);
-        if (pack.rows + d->n > pack_tokens) pack = (PackSize){0};
-        pack.rows += d->n;
-        pack.segs++;
-        pack.labels += doc_labels(d);
-        most = (PackSize){larger(most.rows, pack.rows), larger(most.segs, pack.segs),
-                          larger(most.labels, pack.labels)};
+    for (size_t i = 0; i < e->n; i++) {
+        PackSize one = example_size(e, i);
+        CHECK(one.rows <= pack_tokens, "%d rows, pack of %d", one.rows, pack_tokens);
+        if (pack.rows + one.rows > pack_tokens) pack = (PackSize){0};
+        pack = pack_size_sum(pack, one);
+        most = pack_size_most(most, pack);
     }
     return most;
 }
 
-/* The documents of each pack, as they come: positions first[p]..first[p+1] of the index. Returns
- * the packs. */
-static size_t cut_into_packs(size_t *first, const Measure *w, size_t n, int pack_tokens) {
+/* The examples of each pack, as they come: first[p]..first[p+1]. Returns the packs. */
+static size_t cut_into_packs(size_t *first, const Examples *e, int pack_tokens) {
     size_t packs = 0;
     int rows = 0;
-    for (size_t i = 0; i < n; i++) {
-        int more = w->doc[number(w, i)].n;
+    for (size_t i = 0; i < e->n; i++) {
+        int more = example_size(e, i).rows;
         if (i == 0 || rows + more > pack_tokens) first[packs++] = i, rows = 0;
         rows += more;
     }
-    first[packs] = n;
+    first[packs] = e->n;
     return packs;
 }
 
@@ -77,10 +63,7 @@ static bool run_pack(Measure *w, size_t first, size_t end, Err *err) {
     Pack *p = &w->pack;
     if (interrupted(err)) return false;
     pack_clear(p);
-    for (size_t i = first; i < end; i++) {
-        const Doc *d = &w->doc[number(w, i)];
-        pack_add(p, d->token, d->label, d->n, (int)i);
-    }
+    for (size_t i = first; i < end; i++) example_add(p, w->e, i);
     if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
     return all_finite(w, err);
 }
@@ -88,12 +71,13 @@ static bool run_pack(Measure *w, size_t first, size_t end, Err *err) {
 /* Hands on the documents of a pack that has run here or on another rank: so many bytes came. */
 static bool hand_on(const Measure *w, size_t first, size_t end, const float *nll, size_t bytes,
                     Err *err) {
+    size_t docs = (size_t)examples_docs(w->e), left = bytes / sizeof *nll;
     bool ok = true;
-    size_t left = bytes / sizeof *nll;
-    for (size_t i = first; i < end && ok; i++) {
-        size_t n = (size_t)doc_labels(&w->doc[number(w, i)]);
-        CHECK(n <= left, "document %zu: %zu labels, %zu log-probabilities", number(w, i), n, left);
-        ok = w->sink(w->context, number(w, i), nll, (int)n, err);
+    for (size_t i = first * docs; i < end * docs && ok; i++) {
+        size_t doc = example_first(w->e, i / docs) + i % docs;
+        size_t n = (size_t)doc_labels(&w->e->doc[doc]);
+        CHECK(n <= left, "document %zu: %zu labels, %zu log-probabilities", doc, n, left);
+        ok = w->sink(w->context, doc, nll, (int)n, err);
         nll += n, left -= n;
     }
     return ok;
@@ -117,12 +101,12 @@ static bool run_round(Measure *w, const size_t *first, int packs, Err *err) {
     return ok;
 }
 
-bool nll_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
-              const char *progress, nll_sink *sink, void *context, Err *err) {
-    Measure w = {.m = m, .doc = doc, .index = index, .sink = sink, .context = context};
-    PackSize size = nll_pack_size(doc, index, n, pack_tokens);
-    size_t *first = mem_array(n + 1, sizeof *first), ranks = (size_t)comm_size(m->ex->comm);
-    size_t packs = cut_into_packs(first, &w, n, pack_tokens);
+bool nll_docs(const Model *m, const Examples *e, int pack_tokens, const char *progress,
+              nll_sink *sink, void *context, Err *err) {
+    Measure w = {.m = m, .e = e, .sink = sink, .context = context};
+    PackSize size = nll_pack_size(e, pack_tokens);
+    size_t *first = mem_array(e->n + 1, sizeof *first), ranks = (size_t)comm_size(m->ex->comm);
+    size_t packs = cut_into_packs(first, e, pack_tokens);
     w.acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_INFER);
     w.nll = mem_array((size_t)size.labels, sizeof *w.nll);
     pack_init(&w.pack, size.rows, size.segs, size.labels);
@@ -152,6 +136,7 @@ static bool add_up(void *context, size_t doc, const float *nll, int n, Err *err)
 
 bool nll_sum(NllSum *sum, const Model *m, const Doc *doc, const size_t *index, size_t n,
              int pack_tokens, const char *progress, Err *err) {
+    const Examples documents = {.doc = doc, .index = index, .n = n};
     *sum = (NllSum){0};
-    return nll_docs(m, doc, index, n, pack_tokens, progress, add_up, sum, err);
+    return nll_docs(m, &documents, pack_tokens, progress, add_up, sum, err);
 }

@@ -2,29 +2,25 @@
 #ifndef SAILS_NLL_H
 #define SAILS_NLL_H
 
-#include "data/chat.h"
+#include "host/stage/examples.h"
 #include "model/gemma2.h"
-
-/* What the largest of some packs holds. */
-typedef struct PackSize {
-    int rows, segs, labels;
-} PackSize;
 
 /* -log p of the n labelled tokens of document number `doc`, in order; n may be 0. Called for each
  * document, in the order of the index; of several ranks on rank 0. */
 typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
 
-/* Runs documents index[0..n) (NULL: the first n), which have records, in packs of pack_tokens rows.
- * All ranks share the packs, of documents that are the same (same_input.h); what is in a pack does
- * not change a document's numbers. `progress` names the bar; NULL: none. A number that is not
- * finite is EXIT_NUMBERS, with its document and the tensor that was first (bad_tensor.h). */
-bool nll_docs(const Model *m, const Doc *doc, const size_t *index, size_t n, int pack_tokens,
-              const char *progress, nll_sink *sink, void *context, Err *err);
+/* Runs examples, whose documents have records, in packs of pack_tokens rows. All ranks share the
+ * packs, of documents that are the same (same_input.h); what is in a pack does not change a
+ * document's numbers. `progress` names the bar; NULL: none. A number that is not finite is
+ * EXIT_NUMBERS, with its document and the tensor that was first (bad_tensor.h). */
+bool nll_docs(const Model *m, const Examples *e, int pack_tokens, const char *progress,
+              nll_sink *sink, void *context, Err *err);
 
-/* The largest pack that it will make of these documents. */
-PackSize nll_pack_size(const Doc *doc, const size_t *index, size_t n, int pack_tokens);
+/* The largest pack that it will make of them. */
+PackSize nll_pack_size(const Examples *e, int pack_tokens);
 
-/* Sum of -log p over all labels and their number; of several ranks rank 0 has it. */
+/* Sum of -log p over all labels of documents index[0..n) (NULL: the first n) and their number; of
+ * several ranks rank 0 has it. */
 typedef struct NllSum {
     double sum;
     size_t labels;

@@ -324,7 +324,8 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
             (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
                                ACTS_TRAIN));
         if (p->eval && p->eval->n) {
-            PackSize e = nll_pack_size(p->eval->doc, NULL, p->eval->n, settings_pack_tokens(s));
+            Examples eval = dataset_examples(p->eval);
+            PackSize e = nll_pack_size(&eval, settings_pack_tokens(s));
             add(p, "activations of evaluation", b.kind,
                 (double)acts_bytes(&b.c, &b.lora, ex->dtype, e.rows, e.segs, e.labels, ACTS_INFER));
         }
@@ -339,7 +340,8 @@ bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *e
     bool ok = base_open(p, &b, s, ex, false, err) &&
               weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
-        PackSize size = nll_pack_size(d->doc, NULL, d->n, settings_pack_tokens(s));
+        Examples all = dataset_examples(d);
+        PackSize size = nll_pack_size(&all, settings_pack_tokens(s));
         int measured = size.rows - 1; /* at most: all tokens but the first of each document */
         adapter_bytes(p, &b, false);
         add(p, "activations", b.kind,
