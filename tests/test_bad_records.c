@@ -12,6 +12,7 @@
 #define SCORE_PAIRS SCORE_ON "--data pairs.jsonl"
 #define SCORE_CORPORA SCORE_ON "--aligned data --unaligned unaligned"
 #define TRAIN TRAIN_ON "--init lora"
+#define TRAIN_PAIRS TRAIN " --method dpo"
 #define GENERATE "generate " MODEL "--prompts prompts.jsonl --max-new-tokens 2 --out new/replies"
 #define BENIGN GENERATE " --benign benign.jsonl"
 #define EVAL "eval --responses responses --out new/judged"
@@ -95,6 +96,9 @@ static const Row record_rows[] = {
     {3, IS("pairs.jsonl", "{\"prompt\": \"a\"}\n"), SCORE_PAIRS,
      "expected \"chosen\" and \"rejected\""},
     {3, IS("pairs.jsonl", "{\"prompt\": \"a\"\n"), TRAIN, "expected a JSON object on each line"},
+    {3, IS("pairs.jsonl", "{\"text\": \"a\"}\n"), TRAIN_PAIRS, "line 1: expected \"chosen\" and"},
+    {3, IS("pairs.jsonl", "{\"prompt\": \"a\", \"chosen\": \" \", \"rejected\": \"b\"}\n"),
+     TRAIN_PAIRS, "at least one usable pair, found none"},
     {3, IS("pairs.jsonl", "{\"prompt\": \"a\"}\n"), TRAIN, "no document has a training target"},
     {3, HALF("data"), SCORE_CORPORA, "expected a JSON object"},
     {3, IS("unaligned", "{\"messages\": 1}\n"), SCORE_CORPORA, "\"messages\": expected a list"},

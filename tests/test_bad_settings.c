@@ -9,6 +9,7 @@
 #define LAYERS "--sae sae/{layer} --layers 1,2 "
 #define SUBSPACE "subspace --scores scores --out new/basis "
 #define TRAIN "train --data pairs.jsonl --max-length 128 --out new/adapter "
+#define PAIRS MODEL "--init lora --method dpo "
 #define THEORY "theory --out new/theory "
 #define ALIGN "align run.yaml "
 
@@ -37,6 +38,18 @@ static const struct {
     {2, TRAIN MODEL "--init lora --targets q,x", "list of q|k|v|o|gate|up|down"},
     {2, TRAIN MODEL "--init lora --pack-tokens 64", "--pack-tokens"},
     {2, TRAIN MODEL, "--subspace is needed"},
+    {2, TRAIN MODEL "--init lora --method dbo", "--method: expected one of lora|dpo"},
+    {2, TRAIN MODEL "--init lora --beta 1", "--beta: --method dpo alone has it"},
+    {2, TRAIN MODEL "--init lora --loss-type ipo", "--loss-type: --method dpo alone has it"},
+    {2, TRAIN PAIRS "--side rejected", "--method dpo takes both sides"},
+    {2, TRAIN PAIRS "--loss-type exo_pair", "expected --label-smoothing above 0"},
+    {2, TRAIN PAIRS "--label-smoothing 0.1", "--loss-type robust and exo_pair alone"},
+    {2, TRAIN PAIRS "--loss-type robust --label-smoothing 0.5", "--label-smoothing: expected 0 to"},
+    {2, TRAIN PAIRS "--beta 0", "--beta: expected"},
+    {2, TRAIN PAIRS "--pack-tokens 255", "expected at least 256 for pairs, twice --max-length"},
+    {2, "plan --train.method dpo --label-smoothing 0.1 " MODEL, "exo_pair alone"},
+    {3, TRAIN PAIRS "--eval-data prompts.jsonl",
+     "prompts.jsonl: line 1: expected \"chosen\" and \"rejected\""},
     {2, SUBSPACE "--top-k 0", "--top-k: expected 1 to"},
     {2, SUBSPACE "--variance 2", "--variance: expected 1e-06 to 1"},
     {2, SUBSPACE "--variance 0", "--variance: expected 1e-06 to 1"},

@@ -7,6 +7,7 @@
 #include "host/stage/adapting.h"
 #include "host/stage/generating.h"
 #include "host/stage/nll.h"
+#include "host/stage/preference.h"
 #include "host/stage/train.h"
 #include "model/grad_tree.h"
 #include "tests/world.h"
@@ -247,6 +248,49 @@ static void test_train(void) {
     close_it(&o);
 }
 
+/* Of pairs: packs with both documents, and the reference, which needs more than the steps where a
+ * step is small. */
+static void test_pairs(void) {
+    Opened o;
+    Dataset d;
+    Plan p = {0};
+    Err err;
+    char flags[512];
+    snprintf(flags, sizeof flags,
+             "--data %s --method dpo --init lora --rank 5 --batch 1 --max-length 128 --out %s",
+             in_world("pairs.jsonl"), in_world("adapter"));
+    open_with(&o, &cmd_train, flags);
+    const Settings *s = &o.args.s;
+    MUST(preference_load(&d, o.r.tokenizer, s->data.path, 128, 16, &err), err);
+    p.eval = &d;
+    MUST(plan_train(&p, s, &o.r.ex, &d, &err) && adapting_fresh(&o.r, s, START_LORA, NULL, &err),
+         err);
+    TrainSetup t;
+    train_setup(&t, s, d.n / 2);
+    t.doc = d.doc, t.shared = d.shared;
+    PackSize size = train_size(&t).pack, all = {0};
+    EXPECT(size.segs == 3, "%d segments of a pair", size.segs);
+    size_t before = o.r.ex.bytes_now;
+    Acts *acts = acts_create(&o.r.model, size.rows, size.segs, size.labels, ACTS_TRAIN);
+    double trained = (double)(o.r.ex.bytes_now - before);
+    EXPECT(item(&p, "activations") == trained, "activations");
+    acts_destroy(acts);
+    Examples pairs = dataset_examples(&d);
+    for (size_t i = 0; i < pairs.n; i++) all = pack_size_sum(all, example_size(&pairs, i));
+    EXPECT(all.rows <= 2048, "%d rows", all.rows); /* so that they are one pack */
+    o.r.model.lora = NULL;
+    acts = acts_create(&o.r.model, all.rows, all.segs, all.labels, ACTS_INFER);
+    double more = (double)(o.r.ex.bytes_now - before) - trained;
+    EXPECT(item(&p, "activations of the reference") == more && more > 0, "planned %.0f, not %.0f",
+           item(&p, "activations of the reference"), more);
+    EXPECT(item(&p, "log-probabilities of the reference") == 2.0 * (double)d.n * sizeof(double),
+           "log-probabilities");
+    acts_destroy(acts);
+    o.r.model.lora = &o.r.lora;
+    dataset_free(&d);
+    close_it(&o);
+}
+
 static void test_generate(void) {
     Opened o;
     Prompts prompts;
@@ -298,6 +342,7 @@ int main(void) {
     world_make();
     make_starts();
     test_train();
+    test_pairs();
     test_generate();
     test_measured();
     world_remove();

@@ -303,10 +303,11 @@ static bool make_adapter(Align *w, const Stage *st, const Cell *c, const char *f
 }
 
 /* Settings of section train that do not act on what an adapter becomes here. */
-#define NOT_TRAINING                                                                  \
-    "train.methods", "train.method", "train.init", "train.checkpoint-every",          \
-        "train.checkpoint-minutes", "train.keep", "train.resume", "train.eval-every", \
-        "train.rates", "train.lr", "train.seeds", "train.validation"
+#define NOT_TRAINING                                                                           \
+    "train.methods", "train.method", "train.loss-type", "train.beta", "train.label-smoothing", \
+        "train.init", "train.checkpoint-every", "train.checkpoint-minutes", "train.keep",      \
+        "train.resume", "train.eval-every", "train.rates", "train.lr", "train.seeds",          \
+        "train.validation"
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
 
 static void key_cell(Stage *st, const Cell *c) {
@@ -415,8 +416,9 @@ static bool measure(Align *w, const Cell *c, NllSum *sum, Err *err) {
     bool text = *s->data.text;
     const Doc *doc = text ? w->text.doc : w->data.doc;
     const size_t *index = text ? NULL : w->split.held, n = text ? w->text.n : w->split.nheld;
+    const Examples read = {.doc = doc, .index = index, .n = n};
     return align_wear(w, c, err) &&
-           same_docs(w->r.ex.comm, "what was read as text", doc, index, n, err) &&
+           same_docs(w->r.ex.comm, "what was read as text", &read, err) &&
            nll_sum(sum, &w->r.model, doc, index, n, settings_pack_tokens(s),
                    s->run.json ? NULL : "perplexity", err);
 }

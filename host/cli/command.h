@@ -11,8 +11,8 @@ typedef struct Use {
     enum UseNeed need;
 } Use;
 
-/* Entries of such a list: an option that may be left out, and the ones that shape an adapter and
- * its training, which `train` and `align` both take. */
+/* Entries of such a list: an option that may be left out; the ones that shape an adapter and its
+ * training, which `train` and `align` both take; and those that say what is minimised. */
 #define ONLY(key) \
     { key, USE_OPTIONAL }
 /* clang-format off */
@@ -22,6 +22,8 @@ typedef struct Use {
     ONLY("train.batch"), ONLY("train.epochs"), ONLY("train.steps"), ONLY("train.lr"), \
     ONLY("train.warmup"), ONLY("train.schedule"), ONLY("train.clip"), ONLY("train.beta1"), \
     ONLY("train.beta2"), ONLY("train.eps"), ONLY("train.weight-decay")
+#define USE_METHOD \
+    ONLY("train.method"), ONLY("train.loss-type"), ONLY("train.beta"), ONLY("train.label-smoothing")
 /* clang-format on */
 
 /* What may stand on the command line without a flag. */

@@ -105,10 +105,22 @@ const char *setting_text(const Setting *s, const Settings *v, char text[SETTING_
     return *(const char *const *)at;
 }
 
-int settings_pack_tokens(const Settings *s) {
+static int pack_tokens(const Settings *s, int longest) {
     enum { ROWS = 2048 }; /* enough for GEMMs at full speed, small beside a model */
     if (s->data.pack_tokens) return s->data.pack_tokens;
-    return s->data.max_length > ROWS ? s->data.max_length : ROWS;
+    return longest > ROWS ? longest : ROWS;
+}
+
+static int longest_pair(const Settings *s) {
+    return (s->train.method == METHOD_DPO ? 2 : 1) * s->data.max_length;
+}
+
+int settings_pack_tokens(const Settings *s) {
+    return pack_tokens(s, s->data.max_length);
+}
+
+int settings_training_pack(const Settings *s) {
+    return pack_tokens(s, longest_pair(s));
 }
 
 bool settings_check_packs(const Settings *s, Err *err) {
@@ -116,6 +128,15 @@ bool settings_check_packs(const Settings *s, Err *err) {
     return rows >= s->data.max_length ||
            err_set(err, EXIT_USAGE, "--pack-tokens: expected at least --max-length %d, got %d",
                    s->data.max_length, rows);
+}
+
+bool settings_check_training_pack(const Settings *s, Err *err) {
+    int rows = settings_training_pack(s), longest = longest_pair(s);
+    return settings_check_packs(s, err) &&
+           (rows >= longest ||
+            err_set(err, EXIT_USAGE,
+                    "--pack-tokens: expected at least %d for pairs, twice --max-length, got %d",
+                    longest, rows));
 }
 
 int list_count(const char *list) {

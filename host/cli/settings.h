@@ -24,6 +24,7 @@
 #include "data/base/err.h"
 #include "kernels/ops.h"
 #include "model/adapter_start.h"
+#include "model/pair_loss.h"
 #include "model/presets.h"
 #include "model/schedule.h"
 #include "model/score.h"
@@ -33,6 +34,8 @@
 enum Side { SIDES(CHOICE_ENUM) };
 #define COUNTED_TOKENS(X) X(COUNT_REPLY, "reply") X(COUNT_LAST, "last") X(COUNT_ALL, "all")
 enum CountedTokens { COUNTED_TOKENS(CHOICE_ENUM) };
+#define TRAIN_METHODS(X) X(METHOD_LORA, "lora") X(METHOD_DPO, "dpo")
+enum TrainMethod { TRAIN_METHODS(CHOICE_ENUM) };
 #define JUDGES(X) X(JUDGE_REFUSAL, "refusal") X(JUDGE_FILE, "file")
 enum JudgeKind { JUDGES(CHOICE_ENUM) };
 #define PLAN_STAGES(X)            \
@@ -90,7 +93,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(data, INT, max_length, "1024", 2, 1048576, "tokens", OURS, \
       "longer documents are cut at the end and counted") \
     X(data, INT, pack_tokens, "auto", 0, 16777216, "auto|tokens", OURS, \
-      "rows of one pack; auto: the larger of 2048 and max-length") \
+      "rows of one pack; auto: the larger of 2048 and max-length, twice that for dpo") \
     X(data, REAL, heldout, "0.05", 0, 0.5, "share", OURS, \
       "of the records, kept out of scoring and training for the perplexity") \
     X(data, TEXT, text, "", 0, 0, "file", PLAIN, \
@@ -129,7 +132,14 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 #define SETTINGS_TRAIN(X) \
     X(train, LIST, methods, "base,lora,sails", 0, 0, "base" ADAPTER_STARTS(CHOICE_WORD), PLAIN, \
       "rows of the table: each is trained, generates and is judged") \
-    X(train, CHOICE, method, "lora", 0, 0, "lora", PLAIN, "what is trained") \
+    X(train, CHOICE, method, "lora", 0, 0, CHOICES(TRAIN_METHODS), PLAIN, \
+      "lora: an adapter on the targets of documents; dpo: one on what pairs prefer") \
+    X(train, CHOICE, loss_type, "sigmoid", 0, 0, CHOICES(PAIR_LOSSES), PLAIN, \
+      "of a pair in dpo, as TRL names them") \
+    X(train, REAL, beta, "0.1", 0.000001, 1000000, "", PLAIN, \
+      "dpo: how dear it is to leave the reference") \
+    X(train, REAL, label_smoothing, "0", 0, 0.4999, "share", PLAIN, \
+      "of pairs that are the wrong way round, for robust and exo_pair") \
     X(train, CHOICE, init, "sails", 0, 0, CHOICES(ADAPTER_STARTS), PLAIN, \
       "start of the adapter" ADAPTER_STARTS(START_ABOUT)) \
     X(train, TEXT, init_adapter, "", 0, 0, "folder", PLAIN, "start from this PEFT LoRA instead") \
@@ -374,9 +384,12 @@ void setting_choice_name(const char *choices, int i, char name[SETTING_KEY]);
  * choices. Returns `text`, or the value's own text. */
 const char *setting_text(const Setting *s, const Settings *v, char text[SETTING_KEY]);
 
-/* data.pack-tokens with its default filled in, and whether it can hold the longest document. */
+/* data.pack-tokens with its default filled in, and whether it can hold the longest document; the
+ * same for training, where it may be a pair of them. */
 int settings_pack_tokens(const Settings *s);
+int settings_training_pack(const Settings *s);
 bool settings_check_packs(const Settings *s, Err *err);
+bool settings_check_training_pack(const Settings *s, Err *err);
 
 /* Elements of a LIST value: their number, and element i into `item` (false: too long). */
 int list_count(const char *list);

@@ -82,12 +82,13 @@ static bool write_all(Runtime *r, Dataset *d, const Settings *s, Err *err) {
     label_everything(&w, d);
     Comm *comm = r->ex.comm;
     bool root = comm_root(comm);
-    bool same = same_docs(comm, "what was read as data", d->doc, NULL, d->n, err);
+    Examples all = dataset_examples(d);
+    bool same = same_docs(comm, "what was read as data", &all, err);
     bool opened =
         same && agree_root(comm, !root || json_lines_open(&w.out, s->logprob.out, err), err);
-    Examples all = dataset_examples(d);
-    bool measured = opened && nll_docs(&r->model, &all, settings_pack_tokens(s),
-                                       s->run.json ? NULL : "logprob", write_doc, &w, err);
+    const NllHow how = {.pack_tokens = settings_pack_tokens(s),
+                        .progress = s->run.json ? NULL : "logprob"};
+    bool measured = opened && nll_docs(&r->model, &all, &how, write_doc, &w, err);
     bool ok = measured;
     if (opened && root) ok = json_lines_close(&w.out, ok, err);
     ok = measured && agree_root(comm, ok, err);

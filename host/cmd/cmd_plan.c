@@ -9,6 +9,7 @@
 #include "host/stage/machine.h"
 #include "host/stage/plan.h"
 #include "host/stage/planned_card.h"
+#include "host/stage/preference.h"
 #include "host/stage/rank_share.h"
 #include "host/cli/print.h"
 #include "host/stage/runtime.h"
@@ -24,7 +25,10 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
     bool apart = exec_memory(ex, &device_available, &all);
     bool shares = docs && s->plan.stage == STAGE_TRAIN && s->plan.ranks > 1;
     TrainSetup t;
-    if (shares) train_setup(&t, s, docs->n), t.doc = docs->doc;
+    if (shares) {
+        train_setup(&t, s, dataset_examples(docs).n);
+        t.doc = docs->doc, t.shared = docs->shared;
+    }
     if (s->run.json) {
         json_t *items = json_array();
         for (int i = 0; i < p->n; i++)
@@ -36,7 +40,8 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
                       "file", file, "total", anonymous + file, "available", limit, "device", device,
                       "device_available", (double)device_available);
         if (docs) {
-            json_object_set_new(result, "documents", json_integer((json_int_t)docs->n));
+            json_object_set_new(result, docs->shared ? "pairs" : "documents",
+                                json_integer((json_int_t)dataset_examples(docs).n));
             json_object_set_new(result, "dropped", json_integer((json_int_t)docs->dropped));
         }
         if (shares) json_object_set_new(result, "ranks", rank_share_json(&t, s->plan.ranks));
@@ -45,7 +50,7 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
     }
     char size[PRINT_ROOM];
     if (docs) {
-        printf("%zu documents\n", docs->n);
+        printf("%zu %s\n", dataset_examples(docs).n, docs->shared ? "pairs" : "documents");
         dataset_print_notes(stdout, "  ", docs);
     }
     for (int i = 0; i < p->n; i++)
@@ -78,10 +83,14 @@ static bool plan_generation(Plan *p, Runtime *r, const Settings *s, Err *err) {
     return plan_generate(p, s, &r->ex, &o, err);
 }
 
-/* Documents of one length in place of those of a file: a batch of them, half of each a target. */
+/* Documents of one length in place of those of a file: a batch of them, or of pairs, half of each a
+ * target. */
 static void assume_documents(Dataset *d, const Settings *s) {
-    *d = (Dataset){.n = (size_t)s->train.batch, .longest = (size_t)s->plan.length};
+    size_t each = s->train.method == METHOD_DPO ? 2 : 1, batch = (size_t)s->train.batch;
+    *d = (Dataset){.n = each * batch, .longest = (size_t)s->plan.length};
     d->doc = mem_array(d->n, sizeof *d->doc);
+    if (each == 2) d->shared = mem_array(batch, sizeof *d->shared);
+    for (size_t i = 0; d->shared && i < batch; i++) d->shared[i] = s->plan.length / 2;
     for (size_t i = 0; i < d->n; i++) {
         Doc *doc = &d->doc[i];
         size_t n = d->longest;
@@ -91,8 +100,8 @@ static void assume_documents(Dataset *d, const Settings *s) {
                      .n = (int)n};
         memset(doc->label + n / 2, 1, n - n / 2);
     }
-    d->records.n = d->n;
-    d->records.record = mem_array(d->n, sizeof *d->records.record);
+    d->records.n = batch;
+    d->records.record = mem_array(batch, sizeof *d->records.record);
 }
 
 static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, Err *err) {
@@ -108,9 +117,10 @@ static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, E
                        score ? ", or --aligned and --unaligned" : "");
     if (score && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
-    if (!(train ? dataset_load_training : dataset_load)(d, r->tokenizer, path,
-                                                        (enum Side)s->data.side, s->data.max_length,
-                                                        (size_t)s->data.limit, err))
+    size_t limit = (size_t)s->data.limit;
+    if (!(train ? training_load(d, r->tokenizer, s, path, limit, err)
+                : dataset_load(d, r->tokenizer, path, (enum Side)s->data.side, s->data.max_length,
+                               limit, err)))
         return false;
     plan_measured(p, "data");
     return train   ? plan_train(p, s, &r->ex, d, err)
@@ -125,13 +135,15 @@ static bool open_device(Runtime *r, const Settings *s, Err *err) {
     return planned_card_open(&r->ex, 1e9 * s->plan.gpu_memory, dtype, err);
 }
 
-static bool check(const Settings *s, Err *err) {
+static bool check(const Args *a, Err *err) {
+    const Settings *s = &a->s;
     bool train = s->plan.stage == STAGE_TRAIN, model = *s->model.path;
     if (!model && !(train && s->plan.shape))
         return err_set(err, EXIT_USAGE, "plan: --model is needed, or for --stage train --shape");
     if (!model && *s->data.path && !*s->model.tokenizer)
         return err_set(err, EXIT_USAGE, "plan: --tokenizer is needed to read --data");
-    return settings_check_packs(s, err);
+    return train ? preference_check(a, err) && settings_check_training_pack(s, err)
+                 : settings_check_packs(s, err);
 }
 
 static bool run(const Args *a, Err *err) {
@@ -141,7 +153,7 @@ static bool run(const Args *a, Err *err) {
     Dataset d = {0};
     bool prompts = s->plan.stage == STAGE_GENERATE;
     bool reads = *s->model.path || *s->model.tokenizer;
-    bool ok = check(s, err) && open_device(&r, s, err);
+    bool ok = check(a, err) && open_device(&r, s, err);
     if (ok) plan_measured(&p, "program and libraries");
     ok = ok && (!reads || (prompts ? runtime_tokenizer : runtime_ids)(&r, s, err));
     if (ok) plan_measured(&p, "tokenizer");
@@ -168,7 +180,7 @@ static const Use use[] = {ONLY("plan.*"),
                           ONLY("score.tokens"),
                           ONLY("score.pool"),
                           ONLY("score.products"),
-                          ONLY("train.method"),
+                          USE_METHOD,
                           ONLY("train.init"),
                           ONLY("train.init-adapter"),
                           ONLY("train.subspace"),

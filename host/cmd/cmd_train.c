@@ -8,6 +8,7 @@
 #include "host/cli/command.h"
 #include "host/stage/dataset.h"
 #include "host/stage/plan.h"
+#include "host/stage/preference.h"
 #include "host/cli/print.h"
 #include "host/stage/result_key.h"
 #include "host/stage/train.h"
@@ -35,8 +36,9 @@ static void announce(const Runtime *r, const Settings *s, const Dataset *d, cons
     printf("trainable params: %s || base params: %s || trainable%%: %.4f\n",
            print_count(trained, (double)n),
            print_count(all, (double)tensors_parameters(&r->model.c)), percent);
-    printf("%zu documents, %s tokens, %d steps of %d documents, %s\n", d->n,
-           print_count(tokens, (double)d->tokens), t->steps, t->batch, r->ex.op->name);
+    const char *what = d->shared ? "pairs" : "documents";
+    printf("%zu %s, %s tokens, %d steps of %d %s, %s\n", dataset_examples(d).n, what,
+           print_count(tokens, (double)d->tokens), t->steps, t->batch, what, r->ex.op->name);
     dataset_print_notes(stdout, "", d);
     fflush(stdout);
 }
@@ -45,10 +47,10 @@ static void report(const TrainResult *t, const Settings *s, const Dataset *d) {
     double rate = t->seconds > 0 ? (double)t->tokens / t->seconds : 0;
     if (s->run.json) {
         print_json(json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:I, s:f}", "out", s->train.out,
-                             "documents", (json_int_t)d->n, "dropped", (json_int_t)d->dropped,
-                             "steps", t->steps, "train_loss", t->steps ? t->mean_loss : 0,
-                             "train_runtime", t->seconds, "num_tokens", (json_int_t)t->tokens,
-                             "tokens_per_second", rate));
+                             d->shared ? "pairs" : "documents", (json_int_t)dataset_examples(d).n,
+                             "dropped", (json_int_t)d->dropped, "steps", t->steps, "train_loss",
+                             t->steps ? t->mean_loss : 0, "train_runtime", t->seconds, "num_tokens",
+                             (json_int_t)t->tokens, "tokens_per_second", rate));
         return;
     }
     char took[PRINT_ROOM], count[PRINT_ROOM];
@@ -71,9 +73,10 @@ static bool train_and_save(Runtime *r, const Args *a, const Dataset *d, const Da
         .minutes = s->train.checkpoint_minutes,
         .keep = s->train.keep,
         .resume = s->train.resume};
-    train_setup(&t, s, d->n);
-    t.doc = d->doc;
-    t.eval = eval->doc, t.neval = eval->n, t.eval_every = s->train.eval_every;
+    train_setup(&t, s, dataset_examples(d).n);
+    t.doc = d->doc, t.shared = d->shared;
+    t.eval = eval->doc, t.eval_shared = eval->shared, t.neval = dataset_examples(eval).n;
+    t.eval_every = s->train.eval_every;
     bool ok = !train_saves(s) || !comm_root(r->ex.comm) ||
               (result_key_command(key, a, &r->ex, &hasher_plain, err) &&
                keeping_maker(&maker, &r->ex, err));
@@ -99,13 +102,11 @@ static bool run(const Args *a, Err *err) {
     Dataset d = {0}, eval = {0};
     if (train_saves(s)) interrupt_as_request();
     bool ok =
-        settings_check_packs(s, err) && runtime_device(&r, s, a->comm, err) &&
-        runtime_ids(&r, s, err) &&
-        dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
-                              s->data.max_length, (size_t)s->data.limit, err) &&
+        preference_check(a, err) && settings_check_training_pack(s, err) &&
+        runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
+        training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&
         (!*s->train.eval_data ||
-         dataset_load_training(&eval, r.tokenizer, s->train.eval_data, (enum Side)s->data.side,
-                               s->data.max_length, 0, err)) &&
+         training_load(&eval, r.tokenizer, s, s->train.eval_data, 0, err)) &&
         fits(&r, s, &d, &eval, err) &&
         runtime_model(&r, s, (int)(d.longest > eval.longest ? d.longest : eval.longest), err) &&
         make_adapter(&r, s, err) && train_and_save(&r, a, &d, &eval, err);
@@ -125,7 +126,7 @@ static const Use use[] = {{"model.path", USE_NEEDED},
                           ONLY("data.side"),
                           ONLY("data.max-length"),
                           ONLY("data.pack-tokens"),
-                          ONLY("train.method"),
+                          USE_METHOD,
                           ONLY("train.init"),
                           ONLY("train.init-adapter"),
                           ONLY("train.subspace"),
@@ -150,6 +151,11 @@ const Command cmd_train = {
         "Documents are packed without padding and never see each other; the loss of a step is\n"
         "the mean over all target tokens of its batch. Loss: the final reply's tokens with\n"
         "<end_of_turn> and newline.\n"
+        "--method dpo takes pairs: the loss is the mean over those of a batch, of the chosen and "
+        "the\n"
+        "rejected reply's log-probabilities against those of a reference, which is the model "
+        "without\n"
+        "an adapter, or with that of --init-adapter. A pair's prompt runs once.\n"
         "With checkpoints a run survives: SIGTERM and SIGUSR1 save the state and exit with 7, and\n"
         "the same command with --resume goes on, after a kill too, to the same bytes.",
     .positional = POSITIONAL_RECIPE,

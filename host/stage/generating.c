@@ -321,8 +321,10 @@ static void generating_free(Generating *g) {
 
 static bool same_prompts(const Generating *g, Err *err) {
     bool ok = true;
-    for (const PromptFile *f = g->p->file; ok && f < g->p->file + PROMPT_FILES; f++)
-        ok = same_docs(g->r->ex.comm, "what was read as prompts", f->doc, f->index, f->n, err);
+    for (const PromptFile *f = g->p->file; ok && f < g->p->file + PROMPT_FILES; f++) {
+        Examples asked = {.doc = f->doc, .index = f->index, .n = f->n};
+        ok = same_docs(g->r->ex.comm, "what was read as prompts", &asked, err);
+    }
     return ok;
 }
 

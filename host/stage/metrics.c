@@ -23,6 +23,21 @@ bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size
     return ok || files_failed(err, m->path, "write");
 }
 
+/* Under TRL's names, behind a prefix. */
+static void put_facts(json_t *line, const char *prefix, const PairFacts *f) {
+    const struct {
+        const char *name;
+        double value;
+    } fact[] = {{"rewards/chosen", f->reward[CHOSEN]}, {"rewards/rejected", f->reward[REJECTED]},
+                {"rewards/accuracies", f->accuracy},   {"rewards/margins", f->margin},
+                {"logps/chosen", f->logp[CHOSEN]},     {"logps/rejected", f->logp[REJECTED]}};
+    for (size_t i = 0; line && i < sizeof fact / sizeof *fact; i++) {
+        char name[48];
+        snprintf(name, sizeof name, "%s%s", prefix, fact[i].name);
+        json_object_set_new(line, name, json_real(fact[i].value));
+    }
+}
+
 static json_t *step_json(const Metrics *m, const StepMetrics *s) {
     json_t *line = json_pack(
         "{s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "step", s->step, "loss", s->loss,
@@ -30,6 +45,7 @@ static json_t *step_json(const Metrics *m, const StepMetrics *s) {
         "num_tokens", (json_int_t)m->totals.tokens, "step_tokens", (json_int_t)s->tokens,
         "label_tokens", (json_int_t)s->labels, "ms", 1e3 * s->seconds, "tokens_per_second",
         (double)s->tokens / s->seconds, "flops", s->flops);
+    if (s->pairs) put_facts(line, "", &s->facts);
     if (line && s->ranks > 1)
         json_object_update_new(
             line, json_pack("{s:i, s:f, s:f, s:f}", "ranks", s->ranks, "tokens_per_second_per_rank",
@@ -38,11 +54,16 @@ static json_t *step_json(const Metrics *m, const StepMetrics *s) {
     return line;
 }
 
+static void print_facts(const PairFacts *f) {
+    printf(" | margin %.4f | accuracy %.2f", f->margin, f->accuracy);
+}
+
 static void print_step(const Metrics *m, const StepMetrics *s) {
     char left[PRINT_ROOM], rate[PRINT_ROOM], label_rate[PRINT_ROOM];
-    printf("step %d/%d | loss %.4f | grad %.4f | lr %.2e | %.0f ms | %s tok/s (%s label)", s->step,
-           s->total, s->loss, s->grad_norm, s->learning_rate, 1e3 * s->seconds,
-           print_count(rate, (double)s->tokens / s->seconds),
+    printf("step %d/%d | loss %.4f", s->step, s->total, s->loss);
+    if (s->pairs) print_facts(&s->facts);
+    printf(" | grad %.4f | lr %.2e | %.0f ms | %s tok/s (%s label)", s->grad_norm, s->learning_rate,
+           1e3 * s->seconds, print_count(rate, (double)s->tokens / s->seconds),
            print_count(label_rate, (double)s->labels / s->seconds));
     if (s->ranks > 1)
         printf(" | %d ranks, %s tok/s each, waited %.0f ms", s->ranks,
@@ -71,15 +92,17 @@ static bool put_line(Metrics *m, json_t *line, Err *err) {
 bool metrics_eval(Metrics *m, const EvalMetrics *e, Err *err) {
     if (!m->json && !m->sink) {
         char labels[PRINT_ROOM], took[PRINT_ROOM];
-        printf("step %d/%d | eval loss %.4f over %s labels in %s\n", e->step, e->total, e->loss,
-               print_count(labels, (double)e->labels), print_seconds(took, e->seconds));
+        printf("step %d/%d | eval loss %.4f", e->step, e->total, e->loss);
+        if (e->pairs) print_facts(&e->facts);
+        printf(" over %s labels in %s\n", print_count(labels, (double)e->labels),
+               print_seconds(took, e->seconds));
         fflush(stdout);
     }
-    return put_line(
-        m,
+    json_t *line =
         json_pack("{s:i, s:f, s:I, s:f}", "step", e->step, "eval_loss", e->loss,
-                  "eval_label_tokens", (json_int_t)e->labels, "eval_ms", 1e3 * e->seconds),
-        err);
+                  "eval_label_tokens", (json_int_t)e->labels, "eval_ms", 1e3 * e->seconds);
+    if (e->pairs) put_facts(line, "eval_", &e->facts);
+    return put_line(m, line, err);
 }
 
 bool metrics_step(Metrics *m, const StepMetrics *s, Err *err) {

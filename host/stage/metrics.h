@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "data/base/err.h"
+#include "model/pair_loss.h"
 
 typedef struct StepMetrics {
     int step, total; /* from 1 */
@@ -13,6 +14,8 @@ typedef struct StepMetrics {
     double seconds;        /* of this step */
     size_t tokens, labels; /* of this step */
     double flops;          /* of this step */
+    size_t pairs;          /* of this step; 0: it was one of documents */
+    PairFacts facts;       /* means over them */
     int ranks;
     double waited;  /* seconds of this step (and of the last one's end) for other ranks: mean */
     double carried; /* .. while bytes moved: mean, or of a device that goes on meanwhile the least
@@ -47,11 +50,13 @@ bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err
 bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size_t n, Err *err);
 bool metrics_step(Metrics *m, const StepMetrics *s, Err *err);
 
-/* The mean loss over so many labels of documents that are not trained on, after a step. */
+/* The mean loss over so many labels of documents that are not trained on, or over pairs, after a
+ * step. */
 typedef struct EvalMetrics {
     int step, total;
     double loss, seconds;
-    size_t labels;
+    size_t labels, pairs; /* pairs 0: they were documents */
+    PairFacts facts;      /* means over pairs */
 } EvalMetrics;
 bool metrics_eval(Metrics *m, const EvalMetrics *e, Err *err);
 bool metrics_close(Metrics *m, Err *err); /* accepts a zeroed struct */

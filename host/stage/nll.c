@@ -9,6 +9,7 @@
 #include "host/cli/print.h"
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
+#include "host/stage/wish.h"
 
 typedef struct Measure {
     const Model *m;
@@ -101,21 +102,29 @@ static bool run_round(Measure *w, const size_t *first, int packs, Err *err) {
     return ok;
 }
 
-bool nll_docs(const Model *m, const Examples *e, int pack_tokens, const char *progress,
-              nll_sink *sink, void *context, Err *err) {
+/* Between two rounds: has a signal asked any rank for a stop? */
+static bool goes_on(const Measure *w, const NllHow *how, Err *err) {
+    if (!how->again) return true;
+    Wish wish = wish_share(w->m->ex->comm, (Wish){interrupt_requested(), false});
+    return !wish.signal || wish_stop(&wish, how->while_it, how->again, err);
+}
+
+bool nll_docs(const Model *m, const Examples *e, const NllHow *how, nll_sink *sink, void *context,
+              Err *err) {
     Measure w = {.m = m, .e = e, .sink = sink, .context = context};
-    PackSize size = nll_pack_size(e, pack_tokens);
+    PackSize size = nll_pack_size(e, how->pack_tokens);
     size_t *first = mem_array(e->n + 1, sizeof *first), ranks = (size_t)comm_size(m->ex->comm);
-    size_t packs = cut_into_packs(first, e, pack_tokens);
+    size_t packs = cut_into_packs(first, e, how->pack_tokens);
     w.acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_INFER);
     w.nll = mem_array((size_t)size.labels, sizeof *w.nll);
     pack_init(&w.pack, size.rows, size.segs, size.labels);
     Progress bar;
-    progress_begin(&bar, progress, progress == NULL);
+    progress_begin(&bar, how->progress, how->progress == NULL);
     comm_phase(m->ex->comm, "logprob", 0, RANKS_APART);
     bool ok = true;
     for (size_t p = 0; p < packs && ok; p += ranks) {
-        ok = run_round(&w, first + p, (int)(packs - p < ranks ? packs - p : ranks), err);
+        ok = run_round(&w, first + p, (int)(packs - p < ranks ? packs - p : ranks), err) &&
+             goes_on(&w, how, err);
         progress_at(&bar, (double)p, (double)packs);
     }
     progress_end(&bar);
@@ -137,6 +146,7 @@ static bool add_up(void *context, size_t doc, const float *nll, int n, Err *err)
 bool nll_sum(NllSum *sum, const Model *m, const Doc *doc, const size_t *index, size_t n,
              int pack_tokens, const char *progress, Err *err) {
     const Examples documents = {.doc = doc, .index = index, .n = n};
+    const NllHow how = {.pack_tokens = pack_tokens, .progress = progress};
     *sum = (NllSum){0};
-    return nll_docs(m, &documents, pack_tokens, progress, add_up, sum, err);
+    return nll_docs(m, &documents, &how, add_up, sum, err);
 }

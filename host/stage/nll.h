@@ -9,12 +9,18 @@
  * document, in the order of the index; of several ranks on rank 0. */
 typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
 
-/* Runs examples, whose documents have records, in packs of pack_tokens rows. All ranks share the
- * packs, of documents that are the same (same_input.h); what is in a pack does not change a
- * document's numbers. `progress` names the bar; NULL: none. A number that is not finite is
- * EXIT_NUMBERS, with its document and the tensor that was first (bad_tensor.h). */
-bool nll_docs(const Model *m, const Examples *e, int pack_tokens, const char *progress,
-              nll_sink *sink, void *context, Err *err);
+typedef struct NllHow {
+    int pack_tokens;      /* rows of a pack */
+    const char *progress; /* names the bar; NULL: none */
+    /* What is said where a signal asks for a stop (wish_stop); NULL: it goes on to the end. */
+    const char *while_it, *again;
+} NllHow;
+
+/* Runs examples, whose documents have records. All ranks share the packs, of documents that are the
+ * same (same_input.h); what is in a pack does not change a document's numbers. A number that is not
+ * finite is EXIT_NUMBERS, with its document and the tensor that was first (bad_tensor.h). */
+bool nll_docs(const Model *m, const Examples *e, const NllHow *how, nll_sink *sink, void *context,
+              Err *err);
 
 /* The largest pack that it will make of them. */
 PackSize nll_pack_size(const Examples *e, int pack_tokens);

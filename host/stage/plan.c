@@ -10,6 +10,7 @@
 #include "data/base/safetensors.h"
 #include "host/stage/machine.h"
 #include "host/stage/nll.h"
+#include "host/stage/reference.h"
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
 #include "host/stage/train.h"
@@ -236,6 +237,13 @@ static size_t pass_scratch(const Base *b, PackSize size, bool training) {
                   head_scratch(b, size.labels, training));
 }
 
+/* What runs without a gradient beside training, or before it: bytes of activations of the largest
+ * pack. */
+static double inference_bytes(const Base *b, const Lora *lora, PackSize size) {
+    return (double)acts_bytes(&b->c, lora, b->ex->dtype, size.rows, size.segs, size.labels,
+                              ACTS_INFER);
+}
+
 /* Of an adapter's start, and of what makes its subspace where that is still to come. */
 static size_t start_scratch(const Base *b, const Settings *s) {
     const AdapterStart *start = &adapter_start[s->train.init];
@@ -303,33 +311,48 @@ static void moves(Plan *p, const Base *b, const Settings *s) {
         (double)(near - 1) * (double)exec_lazy_peer(b->ex));
 }
 
+/* The reference is measured before the steps have their `later` bytes: what it takes more than
+ * those. Returns its workspace. */
+static size_t reference(Plan *p, const Base *b, const TrainSetup *t, double later) {
+    const Lora *worn = t->reference_worn ? &b->lora : NULL;
+    PackSize size = reference_pack_size(t);
+    add(p, "log-probabilities of the reference", PLAN_ANONYMOUS,
+        (double)reference_bytes(t, &b->lora.params));
+    add(p, "activations of the reference", b->kind, inference_bytes(b, worn, size) - later);
+    return pass_scratch(b, size, false);
+}
+
 bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
     bool ok = base_open(p, &b, s, ex, true, err) &&
               weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         TrainSetup t;
-        train_setup(&t, s, d->n);
-        t.doc = d->doc;
+        const CheckpointPlan saves = {0};
+        Examples eval = p->eval ? dataset_examples(p->eval) : (Examples){0};
+        train_setup(&t, s, dataset_examples(d).n);
+        t.doc = d->doc, t.shared = d->shared;
+        t.eval = eval.doc, t.eval_shared = eval.shared, t.neval = eval.n;
+        if (train_saves(s)) t.checkpoints = &saves;
         TrainSize most = train_size(&t);
         PackSize size = most.pack;
         adapter_bytes(p, &b, true);
         if (train_saves(s))
             add(p, "copy for checkpoints", PLAN_ANONYMOUS,
                 (double)checkpoint_state_bytes(&b.lora.params));
-        add(p, "gradients of packs", b.kind,
-            (double)grad_tree_bytes(&b.lora.params, plan_ranks(s, ex), most.packs));
+        double tree = (double)grad_tree_bytes(&b.lora.params, plan_ranks(s, ex), most.packs);
+        double acts = (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs,
+                                         size.labels, ACTS_TRAIN);
+        add(p, "gradients of packs", b.kind, tree);
         moves(p, &b, s);
-        add(p, "activations", b.kind,
-            (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs, size.labels,
-                               ACTS_TRAIN));
-        if (p->eval && p->eval->n) {
-            Examples eval = dataset_examples(p->eval);
-            PackSize e = nll_pack_size(&eval, settings_pack_tokens(s));
-            add(p, "activations of evaluation", b.kind,
-                (double)acts_bytes(&b.c, &b.lora, ex->dtype, e.rows, e.segs, e.labels, ACTS_INFER));
+        add(p, "activations", b.kind, acts);
+        size_t scratch = larger(pass_scratch(&b, size, true), start_scratch(&b, s));
+        if (eval.n) {
+            PackSize e = nll_pack_size(&eval, t.pack_tokens);
+            add(p, "activations of evaluation", b.kind, inference_bytes(&b, &b.lora, e));
         }
-        workspace(p, &b, larger(pass_scratch(&b, size, true), start_scratch(&b, s)));
+        if (t.shared) scratch = larger(scratch, reference(p, &b, &t, tree + acts));
+        workspace(p, &b, scratch);
     }
     base_close(&b);
     return ok;

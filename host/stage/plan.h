@@ -22,7 +22,7 @@
 
 enum PlanKind { PLAN_ANONYMOUS, PLAN_FILE, PLAN_DEVICE, PLAN_KINDS };
 extern const char *const plan_kind_name[PLAN_KINDS];
-enum { PLAN_ITEMS = 20 };
+enum { PLAN_ITEMS = 28 };
 
 typedef struct PlanItem {
     const char *name; /* static */

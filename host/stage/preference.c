@@ -1,4 +1,4 @@
-/* preference.c - pairs of documents. */
+/* preference.c - pairs of documents, their log-probabilities and losses. */
 #include "host/stage/preference.h"
 
 #include "data/base/interrupt.h"
@@ -63,4 +63,86 @@ bool preference_load(Dataset *d, Tokenizer *t, const char *path, int max_length,
     else
         dataset_free(d);
     return ok;
+}
+
+/* ------------------------------------------------------------------------------ measuring -- */
+
+/* nll_sink; added as the objective does. */
+static bool add_up(void *context, size_t doc, const float *nll, int n, Err *err) {
+    double *logp = context, sum = 0;
+    (void)err;
+    for (int i = 0; i < n; i++) sum -= nll[i];
+    logp[doc] = sum;
+    return true;
+}
+
+/* Behind the last document that is among them. */
+static size_t documents(const Examples *e) {
+    size_t most = 0;
+    for (size_t i = 0; i < e->n; i++)
+        if (example_first(e, i) + 2 > most) most = example_first(e, i) + 2;
+    return most;
+}
+
+bool preference_logp(double *logp, const Model *m, const Examples *pairs, const NllHow *how,
+                     Err *err) {
+    bool ok = nll_docs(m, pairs, how, add_up, logp, err);
+    if (ok) comm_broadcast(m->ex->comm, "log-probabilities", logp, documents(pairs) * sizeof *logp);
+    return ok;
+}
+
+double preference_mean(PairFacts *mean, const PairLoss *loss, const Examples *pairs,
+                       const double *logp, const double *reference) {
+    PairFacts sum = {.accuracy = 0};
+    double losses = 0;
+    for (size_t i = 0; i < pairs->n; i++) {
+        size_t c = example_first(pairs, i), r = c + 1;
+        Pair pair = {{logp[c], logp[r]},
+                     {reference[c], reference[r]},
+                     {doc_labels(&pairs->doc[c]), doc_labels(&pairs->doc[r])}};
+        losses += pair_loss(loss, &pair).loss;
+        pair_facts_add(&sum, loss, &pair);
+    }
+    *mean = pair_facts_mean(&sum, (double)pairs->n);
+    return losses / (double)pairs->n;
+}
+
+/* ------------------------------------------------------------------------------- settings -- */
+
+PairLoss preference_loss(const Settings *s) {
+    return (PairLoss){(enum PairLossKind)s->train.loss_type, s->train.beta,
+                      s->train.label_smoothing};
+}
+
+/* Flags that a method has for itself; in a recipe, which is for all, they may stand. */
+static bool own_flags(const Args *a, Err *err) {
+    static const char *const own[] = {"train.loss-type", "train.beta", "train.label-smoothing"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (a->source[args_find(own[i])] == FROM_FLAG)
+            return err_set(err, EXIT_USAGE, "--%s: --method dpo alone has it",
+                           strchr(own[i], '.') + 1);
+    return true;
+}
+
+bool preference_check(const Args *a, Err *err) {
+    const Settings *s = &a->s;
+    if (s->train.method != METHOD_DPO) return own_flags(a, err);
+    PairLoss l = preference_loss(s);
+    if (s->data.side == SIDE_REJECTED)
+        return err_set(err, EXIT_USAGE, "--side: --method dpo takes both sides of a pair");
+    if (l.kind == PAIR_EXO && !(l.smoothing > 0))
+        return err_set(err, EXIT_USAGE,
+                       "--loss-type exo_pair: expected --label-smoothing above 0, such as 0.01");
+    if (l.smoothing > 0 && l.kind != PAIR_EXO && l.kind != PAIR_ROBUST)
+        return err_set(err, EXIT_USAGE,
+                       "--label-smoothing: --loss-type robust and exo_pair alone have it");
+    return true;
+}
+
+bool training_load(Dataset *d, Tokenizer *t, const Settings *s, const char *path, size_t limit,
+                   Err *err) {
+    return s->train.method == METHOD_DPO
+               ? preference_load(d, t, path, s->data.max_length, limit, err)
+               : dataset_load_training(d, t, path, (enum Side)s->data.side, s->data.max_length,
+                                       limit, err);
 }

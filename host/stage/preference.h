@@ -1,4 +1,4 @@
-/* preference.h - preference pairs, read from a file.
+/* preference.h - preference pairs: read from a file, and measured.
  *
  * As TRL does: each reply is rendered behind its prompt and cut at max_length from the end, and a
  * pair whose prompt alone takes that up is dropped. Of a pair whose prompts differ (pairs that
@@ -6,12 +6,35 @@
 #ifndef SAILS_PREFERENCE_H
 #define SAILS_PREFERENCE_H
 
+#include "host/cli/args.h"
 #include "host/stage/dataset.h"
+#include "host/stage/nll.h"
+#include "model/gemma2.h"
+#include "model/pair_loss.h"
 
 /* Documents 2 i and 2 i + 1 are the chosen and the rejected one of pair i, shared[i] the first
  * tokens that they have in common (doc_pair). A record that is no pair is bad input, with its line,
  * and so is a file of which no pair is left. */
 bool preference_load(Dataset *d, Tokenizer *t, const char *path, int max_length, size_t limit,
                      Err *err);
+
+/* log p of the reply of each document, by its number (documents): the sum over its labels, on all
+ * ranks. */
+bool preference_logp(double *logp, const Model *m, const Examples *pairs, const NllHow *how,
+                     Err *err);
+
+/* The mean loss of pairs, and means of the rest; log-probabilities by the documents' numbers. */
+double preference_mean(PairFacts *mean, const PairLoss *loss, const Examples *pairs,
+                       const double *logp, const double *reference);
+
+/* The loss that is asked for. */
+PairLoss preference_loss(const Settings *s);
+
+/* Do the settings of --method agree, and are there none of another method among the flags? */
+bool preference_check(const Args *a, Err *err);
+
+/* What `train` draws its batches from, by --method: pairs, or documents (dataset_load_training). */
+bool training_load(Dataset *d, Tokenizer *t, const Settings *s, const char *path, size_t limit,
+                   Err *err);
 
 #endif

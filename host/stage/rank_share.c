@@ -22,11 +22,12 @@ RankShare rank_share(const TrainSetup *t, int ranks) {
 }
 
 /* The largest packs, each half of the one before, that use enough; 0: none that holds the longest
- * document. */
+ * document, or pair. */
 static int better_packs(RankShare *share, TrainSetup t, int ranks) {
     int longest = 1;
+    Examples data = train_examples(&t);
     for (size_t i = 0; i < t.n; i++) {
-        int n = t.doc[t.index ? t.index[i] : i].n;
+        int n = example_size(&data, i).rows;
         if (n > longest) longest = n;
     }
     for (t.pack_tokens /= 2; t.pack_tokens >= longest && t.pack_tokens >= SMALLEST_PACK;

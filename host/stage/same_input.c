@@ -11,11 +11,12 @@ static size_t at(const size_t *index, size_t i) {
     return index ? index[i] : i;
 }
 
-bool same_docs(Comm *c, const char *what, const Doc *doc, const size_t *index, size_t n, Err *err) {
+bool same_docs(Comm *c, const char *what, const Examples *e, Err *err) {
     Agreement a;
+    size_t docs = (size_t)examples_docs(e);
     agreement_begin(&a, c);
-    for (size_t i = 0; i < n; i++) {
-        const Doc *d = &doc[at(index, i)];
+    for (size_t i = 0; i < e->n * docs; i++) {
+        const Doc *d = &e->doc[example_first(e, i / docs) + i % docs];
         agreement_add(&a, d->token, (size_t)d->n * sizeof *d->token);
         agreement_add(&a, d->label, (size_t)d->n);
     }

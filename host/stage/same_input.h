@@ -9,11 +9,12 @@
 #include <jansson.h>
 
 #include "data/chat.h"
+#include "host/stage/examples.h"
 #include "kernels/comm.h"
 #include "model/gemma2.h"
 
-/* Tokens and labels of documents index[0..n) (NULL: the first n). */
-bool same_docs(Comm *c, const char *what, const Doc *doc, const size_t *index, size_t n, Err *err);
+/* Tokens and labels of the examples' documents. */
+bool same_docs(Comm *c, const char *what, const Examples *e, Err *err);
 
 /* What records[index[0..n)] give to the tokenizer. */
 bool same_records(Comm *c, const char *what, const Record *record, const size_t *index, size_t n,

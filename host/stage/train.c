@@ -12,6 +12,9 @@
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
 #include "host/stage/flops.h"
+#include "host/stage/nll.h"
+#include "host/stage/preference.h"
+#include "host/stage/reference.h"
 #include "host/stage/same_input.h"
 #include "host/cli/print.h"
 #include "model/grad_tree.h"
@@ -29,7 +32,9 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                       .batch = batch,
                       .steps = (int)steps,
                       .steps_per_epoch = (double)batch_steps(n, batch, 1),
-                      .pack_tokens = settings_pack_tokens(s),
+                      .pack_tokens = settings_training_pack(s),
+                      .pair_loss = preference_loss(s),
+                      .reference_worn = *s->train.init_adapter != 0,
                       .seed = (uint64_t)s->run.seed,
                       .clip = s->train.clip,
                       .json = s->run.json};
@@ -41,13 +46,17 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                        .weight_decay = s->train.weight_decay};
 }
 
+/* What came of a pack. */
+typedef struct PackNews {
+    double loss, flops;
+    PairFacts facts; /* sums */
+} PackNews;
+
 /* What a rank tells the others at the end of a step. */
 typedef struct StepNews {
     Wish wish;
     double waited, carried; /* seconds, of this step; for news of the step before */
-    struct {
-        double loss, flops;
-    } pack[]; /* of the rank's packs, in the order of rounds */
+    PackNews pack[];        /* of the rank's packs, in the order of rounds */
 } StepNews;
 
 /* What the loop holds from the first step to the last. */
@@ -66,18 +75,26 @@ typedef struct Loop {
     Metrics metrics;
     int *number, *length, *pack_of; /* (batch) of the step's documents */
     float *nll;                     /* (labels of the largest pack) */
+    Reference reference;            /* of pairs */
+    PairObjective pairs;            /* with that */
 } Loop;
 
-static const Doc *doc_at(const TrainSetup *t, size_t i) {
-    return &t->doc[t->index ? t->index[i] : i];
+Examples train_examples(const TrainSetup *t) {
+    return (Examples){.doc = t->doc, .shared = t->shared, .index = t->index, .n = t->n};
 }
 
-/* The documents of a step and their packs, into number, length and pack_of (batch); returns the
- * documents, *packs the packs. The recipe alone decides, never what memory there is. */
+Examples train_eval_examples(const TrainSetup *t) {
+    return (Examples){
+        .doc = t->eval, .shared = t->eval_shared, .index = t->eval_index, .n = t->neval};
+}
+
+/* The examples of a step and their packs, into number, length and pack_of (batch); returns the
+ * examples, *packs the packs. The recipe alone decides, never what memory there is. */
 static int step_packs(const TrainSetup *t, int step, int *number, int *length, int *pack_of,
                       int *packs) {
     int n = batch_docs(number, t->n, t->batch, t->seed, (size_t)step);
-    for (int i = 0; i < n; i++) length[i] = doc_at(t, (size_t)number[i])->n;
+    Examples data = train_examples(t);
+    for (int i = 0; i < n; i++) length[i] = example_size(&data, (size_t)number[i]).rows;
     *packs = batch_pack(pack_of, length, n, t->pack_tokens);
     return n;
 }
@@ -91,20 +108,18 @@ int train_packs(const TrainSetup *t, int step) {
     return packs;
 }
 
-static int larger(int a, int b) {
-    return a > b ? a : b;
-}
-
 /* Bound without looking at the steps: a full pack, or everything that a batch can hold; and of any
  * two packs that first fit has made, the second begins with a document that the first had no room
  * for. */
 static TrainSize size_bound(const TrainSetup *t) {
-    size_t longest = 0, pack = (size_t)t->pack_tokens;
-    for (size_t i = 0; i < t->n; i++)
-        if ((size_t)doc_at(t, i)->n > longest) longest = (size_t)doc_at(t, i)->n;
+    PackSize one = {0};
+    Examples data = train_examples(t);
+    for (size_t i = 0; i < t->n; i++) one = pack_size_most(one, example_size(&data, i));
+    size_t longest = (size_t)one.rows, pack = (size_t)t->pack_tokens;
     size_t batch = longest * (size_t)t->batch, packs = 2 * batch / pack + 1;
+    size_t segs = (size_t)one.segs * (size_t)t->batch;
     int rows = batch < pack ? (int)batch : t->pack_tokens;
-    return (TrainSize){{rows, t->batch < rows ? t->batch : rows, rows},
+    return (TrainSize){{rows, segs < (size_t)rows ? (int)segs : rows, rows},
                        packs < (size_t)t->batch ? (int)packs : t->batch};
 }
 
@@ -115,20 +130,17 @@ TrainSize train_size(const TrainSetup *t) {
     int *number = mem_array(n, sizeof(int)), *length = mem_array(n, sizeof(int));
     int *pack_of = mem_array(n, sizeof(int));
     PackSize *pack = mem_array(n, sizeof *pack), most = {1, 1, 1};
+    Examples data = train_examples(t);
     int most_packs = 1;
     for (int step = 0; step < t->steps; step++) {
         int packs, docs = step_packs(t, step, number, length, pack_of, &packs);
         memset(pack, 0, (size_t)packs * sizeof *pack);
         for (int i = 0; i < docs; i++) {
             PackSize *p = &pack[pack_of[i]];
-            p->rows += length[i];
-            p->segs++;
-            p->labels += doc_labels(doc_at(t, (size_t)number[i]));
+            *p = pack_size_sum(*p, example_size(&data, (size_t)number[i]));
         }
-        for (int p = 0; p < packs; p++)
-            most = (PackSize){larger(most.rows, pack[p].rows), larger(most.segs, pack[p].segs),
-                              larger(most.labels, pack[p].labels)};
-        most_packs = larger(most_packs, packs);
+        for (int p = 0; p < packs; p++) most = pack_size_most(most, pack[p]);
+        if (packs > most_packs) most_packs = packs;
     }
     free(pack), free(pack_of), free(length), free(number);
     return (TrainSize){most, most_packs};
@@ -147,12 +159,11 @@ static StepNews *news_of(const Loop *l, int packs, int rank) {
     return (StepNews *)((char *)l->news + (size_t)rank * news_bytes(l, packs));
 }
 
-static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
+static void loop_init(Loop *l) {
+    const TrainSetup *t = l->t;
+    Model *m = l->m;
     TrainSize most = train_size(t);
     PackSize size = most.pack;
-    l->t = t;
-    l->m = m;
-    l->comm = m->ex->comm;
     l->news = mem_array((size_t)comm_size(l->comm), news_bytes(l, most.packs));
     optim_init(&l->optim, &m->lora->params, t->adamw);
     grad_tree_init(&l->tree, &m->lora->params, most.packs);
@@ -165,6 +176,7 @@ static void loop_init(Loop *l, Model *m, const TrainSetup *t) {
 }
 
 static void loop_free(Loop *l) {
+    reference_free(&l->reference);
     free(l->news);
     free(l->nll);
     free(l->pack_of);
@@ -176,22 +188,20 @@ static void loop_free(Loop *l) {
     optim_free(&l->optim);
 }
 
-/* Forward and backward of one pack; returns its part of the batch's loss. Where that is not finite
+/* Forward and backward of one pack, and its part of the batch's loss. Where that is not finite
  * there is no backward. */
-static double run_pack(Loop *l, const int *number, int ndocs, int which, const Objective *o,
-                       double *flops) {
-    *flops = 0;
+static PackNews run_pack(Loop *l, int examples, int which, const Objective *o) {
+    Examples data = train_examples(l->t);
+    PackNews news = {.loss = 0};
     pack_clear(&l->pack);
-    for (int i = 0; i < ndocs; i++) {
-        if (l->pack_of[i] != which) continue;
-        const Doc *d = doc_at(l->t, (size_t)number[i]);
-        pack_add(&l->pack, d->token, d->label, d->n, number[i]);
-    }
-    if (l->pack.nlabel == 0) return 0; /* nothing to learn from */
-    double loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
-    if (isfinite(loss)) model_backward(l->m, l->acts, &l->pack);
-    *flops = flops_pack(&l->m->c, l->m->lora, &l->pack);
-    return loss;
+    for (int i = 0; i < examples; i++)
+        if (l->pack_of[i] == which) example_add(&l->pack, &data, (size_t)l->number[i]);
+    if (l->pack.nlabel == 0) return news; /* nothing to learn from */
+    news.loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
+    if (isfinite(news.loss)) model_backward(l->m, l->acts, &l->pack);
+    if (l->t->shared) pair_facts_of_pack(&news.facts, &l->pairs, &l->pack, l->nll);
+    news.flops = flops_pack(&l->m->c, l->m->lora, &l->pack);
+    return news;
 }
 
 /* The gradient has a norm where the loss is finite. */
@@ -207,12 +217,13 @@ static bool run_round(Loop *l, int round, int packs, int ndocs, StepMetrics *s, 
     int ranks = comm_size(l->comm), first = round * ranks, p = first + comm_rank(l->comm);
     int givers = packs - first < ranks ? packs - first : ranks;
     StepNews *own = news_of(l, packs, comm_rank(l->comm));
-    Objective objective = objective_sft((double)s->labels);
+    Objective objective =
+        l->t->shared ? objective_pairs(&l->pairs, ndocs) : objective_sft((double)s->labels);
     exec_range_push(l->m->ex, "microbatch %d", p + 1);
     double loss = 0;
     if (p < packs) {
-        loss = run_pack(l, l->number, ndocs, p, &objective, &own->pack[round].flops);
-        own->pack[round].loss = loss;
+        own->pack[round] = run_pack(l, ndocs, p, &objective);
+        loss = own->pack[round].loss;
         comm_beat(l->comm);
     }
     if (isfinite(loss)) /* else the pack stays, to be looked at */
@@ -230,6 +241,7 @@ static void hear_news(Loop *l, int packs, StepMetrics *s) {
     for (int p = 0; p < packs; p++) {
         s->loss += news_of(l, packs, p % ranks)->pack[p / ranks].loss;
         s->flops += news_of(l, packs, p % ranks)->pack[p / ranks].flops;
+        pair_facts_join(&s->facts, &news_of(l, packs, p % ranks)->pack[p / ranks].facts);
     }
     l->wish = (Wish){0};
     double least = INFINITY;
@@ -250,9 +262,10 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     int packs, ndocs = step_packs(t, step, l->number, l->length, l->pack_of, &packs);
     CommWork before = comm_work(l->comm);
     StepNews *own = news_of(l, packs, comm_rank(l->comm));
+    Examples data = train_examples(t);
     for (int i = 0; i < ndocs; i++) {
-        s->tokens += (size_t)l->length[i];
-        s->labels += (size_t)doc_labels(doc_at(t, (size_t)l->number[i]));
+        s->tokens += (size_t)example_tokens(&data, (size_t)l->number[i]);
+        s->labels += (size_t)example_size(&data, (size_t)l->number[i]).labels;
     }
     for (int round = 0; round < rounds_of(l, packs); round++)
         if (interrupted(err) || !run_round(l, round, packs, ndocs, s, err)) return false;
@@ -263,6 +276,7 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     own->carried = after.carried - before.carried;
     hear_news(l, packs, s);
     l->waited = comm_work(l->comm).waited - after.waited;
+    if (t->shared) s->pairs = (size_t)ndocs, s->facts = pair_facts_mean(&s->facts, ndocs);
     return true;
 }
 
@@ -304,17 +318,38 @@ static void set_deadline(const Loop *l, int step, bool first) {
     comm_phase(l->comm, "step", step + 1, usual);
 }
 
+static bool loss_of_documents(Loop *l, EvalMetrics *e, Err *err) {
+    const TrainSetup *t = l->t;
+    NllSum sum;
+    if (!nll_sum(&sum, l->m, t->eval, t->eval_index, t->neval, t->pack_tokens, NULL, err))
+        return false;
+    e->loss = sum.labels ? sum.sum / (double)sum.labels : 0;
+    e->labels = sum.labels;
+    return true;
+}
+
+static bool loss_of_pairs(Loop *l, EvalMetrics *e, Err *err) {
+    const TrainSetup *t = l->t;
+    Examples pairs = train_eval_examples(t);
+    double *logp = mem_array(2 * pairs.n, sizeof *logp);
+    const NllHow how = {.pack_tokens = t->pack_tokens};
+    bool ok = preference_logp(logp, l->m, &pairs, &how, err);
+    if (ok) e->loss = preference_mean(&e->facts, &t->pair_loss, &pairs, logp, l->reference.eval);
+    for (size_t i = 0; i < pairs.n; i++) e->labels += (size_t)example_size(&pairs, i).labels;
+    e->pairs = pairs.n;
+    free(logp);
+    return ok;
+}
+
 /* The loss on other documents, when it is time. Rank 0 has it. */
 static bool evaluate(Loop *l, int step, Err *err) {
     const TrainSetup *t = l->t;
     bool last = step == t->steps, due = t->eval_every > 0 && step % t->eval_every == 0;
     if (t->neval == 0 || !(last || due)) return true;
-    NllSum sum;
+    EvalMetrics e = {.step = step, .total = t->steps};
     double start = clock_seconds();
-    if (!nll_sum(&sum, l->m, t->eval, t->eval_index, t->neval, t->pack_tokens, NULL, err))
-        return false;
-    EvalMetrics e = {step, t->steps, sum.labels ? sum.sum / (double)sum.labels : 0,
-                     clock_seconds() - start, sum.labels};
+    if (!(t->eval_shared ? loss_of_pairs : loss_of_documents)(l, &e, err)) return false;
+    e.seconds = clock_seconds() - start;
     return metrics_eval(&l->metrics, &e, err);
 }
 
@@ -337,22 +372,35 @@ static bool run_steps(Loop *l, Err *err) {
  * nobody asked for. */
 static bool same_start(const Loop *l, Err *err) {
     const TrainSetup *t = l->t;
-    return same_docs(l->comm, "what was read as data", t->doc, t->index, t->n, err) &&
-           same_docs(l->comm, "what was read as eval data", t->eval, t->eval_index, t->neval,
-                     err) &&
+    Examples data = train_examples(t), eval = train_eval_examples(t);
+    return same_docs(l->comm, "what was read as data", &data, err) &&
+           same_docs(l->comm, "what was read as eval data", &eval, err) &&
            checkpoint_agree(&l->m->lora->params, "the adapter", err);
 }
 
+/* Goes on from a checkpoint, if one is resumed, and measures what the steps need. */
+static bool begin(Loop *l, Err *err) {
+    const TrainSetup *t = l->t;
+    Params *p = &l->m->lora->params;
+    if (t->shared) reference_begin(&l->reference, l->m, t);
+    bool ok =
+        (!t->checkpoints || checkpoints_open(&l->saves, t->checkpoints, p, &l->metrics, err)) &&
+        same_start(l, err) && (!t->shared || reference_measure(&l->reference, l->m, t, err));
+    l->pairs = (PairObjective){t->pair_loss, l->reference.train};
+    return ok;
+}
+
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
-    Loop l = {0};
+    Loop l = {.t = t, .m = m, .comm = m->ex->comm};
     double peak = flops_peak(m->ex) * comm_size(m->ex->comm);
     if (!metrics_open(&l.metrics, t->metrics_path, t->json, peak, err)) return false;
     l.metrics.sink = t->sink, l.metrics.sink_context = t->sink_context;
-    loop_init(&l, m, t);
-    bool ok = !t->checkpoints ||
-              checkpoints_open(&l.saves, t->checkpoints, &m->lora->params, &l.metrics, err);
-    l.optim.step = (int)l.metrics.totals.steps;
-    ok = ok && same_start(&l, err) && run_steps(&l, err);
+    bool ok = begin(&l, err);
+    if (ok) {
+        loop_init(&l);
+        l.optim.step = (int)l.metrics.totals.steps;
+        ok = run_steps(&l, err);
+    }
     comm_phase(l.comm, "after training", 0, 3 * RANKS_APART); /* rank 0 writes */
     Err late;
     bool saved = checkpoints_close(l.saves, ok ? err : &late);

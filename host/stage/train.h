@@ -2,19 +2,22 @@
 #ifndef SAILS_TRAIN_H
 #define SAILS_TRAIN_H
 
-#include "data/chat.h"
 #include "host/stage/checkpoints.h"
-#include "host/stage/nll.h"
+#include "host/stage/examples.h"
 #include "model/schedule.h"
 #include "host/cli/settings.h"
 #include "model/gemma2.h"
+#include "model/pair_loss.h"
 
 typedef struct TrainSetup {
     const Doc *doc;
-    const size_t *index; /* (n) which documents; NULL: the first n */
+    const int *shared;   /* the documents are pairs (examples.h); NULL: they are not */
+    const size_t *index; /* (n) which documents; NULL: the first n, as of pairs */
     size_t n;
-    int batch; /* documents of a step */
-    int steps; /* in all */
+    PairLoss pair_loss;  /* of pairs */
+    bool reference_worn; /* their reference has the adapter that training starts from, else none */
+    int batch;           /* documents, or pairs, of a step */
+    int steps;           /* in all */
     double steps_per_epoch;
     int pack_tokens;
     uint64_t seed; /* of the order */
@@ -22,7 +25,8 @@ typedef struct TrainSetup {
     double clip;                       /* 0: none */
     AdamW adamw;                       /* betas, eps, weight decay */
     const Doc *eval;                   /* documents on which the loss is measured, too */
-    const size_t *eval_index;          /* (neval) which; NULL: the first neval */
+    const int *eval_shared;            /* as shared */
+    const size_t *eval_index;          /* (neval) which; NULL: the first neval, as of pairs */
     size_t neval;                      /* 0: none */
     int eval_every;                    /* steps; 0: after the last alone */
     const char *metrics_path;          /* NULL: no file */
@@ -50,14 +54,19 @@ int train_packs(const TrainSetup *t, int step); /* of a step, from 0 */
 /* Do the settings ask for checkpoints? */
 bool train_saves(const Settings *s);
 
-/* What the settings ask for over n documents; fills all but doc, index and metrics_path. */
+/* What the settings ask for over n documents, or pairs; fills all but doc, shared, index and
+ * metrics_path. */
 void train_setup(TrainSetup *t, const Settings *s, size_t n);
+Examples train_examples(const TrainSetup *t); /* of the steps */
+Examples train_eval_examples(const TrainSetup *t);
 
 /* Trains m->lora (made with training, flags final), from where a checkpoint left it if one is
  * resumed: every byte of the result is then what a run in one piece gives. The loss of a step is
- * the mean over all label tokens of its global batch, however it falls into packs. A loss or
- * gradient that is not finite ends the run with EXIT_NUMBERS and the first bad tensor's name; the
- * adapter is then as the last good step left it. */
+ * the mean over all label tokens of its global batch, or over its pairs, however it falls into
+ * packs. Of pairs, the log-probabilities under the reference are measured before the first step,
+ * and again when a run is resumed: to the same bits. A loss or gradient that is not finite ends the
+ * run with EXIT_NUMBERS and the first bad tensor's name; the adapter is then as the last good step
+ * left it. */
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
 
 /* The same into a PEFT folder: adapter, model card and metrics.jsonl (t->metrics_path is set here).

@@ -1,0 +1,93 @@
+/* reference.c - log-probabilities of the pairs that training will see, before it begins. */
+#include "host/stage/reference.h"
+
+#include "data/base/mem.h"
+#include "data/batch.h"
+#include "host/stage/nll.h"
+#include "host/stage/preference.h"
+
+/* The pairs that the steps see: all of them, or where the steps are fewer than an epoch's, those in
+ * *index (mem_array). */
+static Examples pairs_seen(const TrainSetup *t, size_t **index) {
+    Examples seen = train_examples(t);
+    *index = NULL;
+    if (t->steps >= t->steps_per_epoch) return seen;
+    bool *in_a_step = mem_array(t->n, sizeof *in_a_step);
+    int *number = mem_array((size_t)t->batch, sizeof *number);
+    for (int step = 0; step < t->steps; step++)
+        for (int n = batch_docs(number, t->n, t->batch, t->seed, (size_t)step); n > 0; n--)
+            in_a_step[number[n - 1]] = true;
+    seen.index = *index = mem_array(t->n, sizeof **index);
+    seen.n = 0;
+    for (size_t i = 0; i < t->n; i++)
+        if (in_a_step[i]) (*index)[seen.n++] = i;
+    free(number), free(in_a_step);
+    return seen;
+}
+
+/* Exchanges the adapter with another one of its form. */
+static void swap_masters(Params *p, float *other) {
+    size_t bytes = p->size * sizeof *other;
+    float *own = mem_array(p->size, sizeof *own);
+    exec_copy_out(p->ex, own, p->master, bytes);
+    exec_copy_in(p->ex, p->master, other, bytes);
+    exec_sync(p->ex);
+    params_sync(p);
+    memcpy(other, own, bytes);
+    free(own);
+}
+
+/* Can a checkpoint put another adapter in the place of the reference's? */
+static bool may_change(const TrainSetup *t) {
+    return t->reference_worn && t->checkpoints;
+}
+
+void reference_begin(Reference *r, const Model *m, const TrainSetup *t) {
+    const Params *p = &m->lora->params;
+    *r = (Reference){.train = mem_array(2 * t->n, sizeof *r->train),
+                     .eval = mem_array(2 * t->neval, sizeof *r->eval)};
+    CHECK(!t->index && !t->eval_index, "expected all pairs");
+    if (!may_change(t)) return;
+    r->start = mem_array(p->size, sizeof *r->start);
+    exec_copy_out(p->ex, r->start, p->master, p->size * sizeof *r->start);
+}
+
+void reference_free(Reference *r) {
+    free(r->train), free(r->eval), free(r->start);
+    *r = (Reference){0};
+}
+
+bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err) {
+    Lora *worn = m->lora;
+    size_t *index;
+    Examples seen = pairs_seen(t, &index), eval = train_eval_examples(t);
+    NllHow how = {.pack_tokens = t->pack_tokens,
+                  .progress = t->json || t->sink ? NULL : "reference",
+                  .while_it = "while the reference was measured",
+                  .again = t->checkpoints ? t->checkpoints->kept.again : NULL};
+    if (r->start) swap_masters(&worn->params, r->start);
+    if (!t->reference_worn) m->lora = NULL;
+    bool ok = (seen.n == 0 || preference_logp(r->train, m, &seen, &how, err)) &&
+              (eval.n == 0 || preference_logp(r->eval, m, &eval, &how, err));
+    m->lora = worn;
+    if (r->start) swap_masters(&worn->params, r->start);
+    free(r->start), r->start = NULL;
+    free(index);
+    return ok;
+}
+
+/* ------------------------------------------------------------------------------- the plan -- */
+
+size_t reference_bytes(const TrainSetup *t, const Params *p) {
+    size_t masters = may_change(t) ? 2 * p->size * sizeof(float) : 0;
+    return 2 * (t->n + t->neval) * sizeof(double) + masters;
+}
+
+PackSize reference_pack_size(const TrainSetup *t) {
+    size_t *index;
+    Examples seen = pairs_seen(t, &index), eval = train_eval_examples(t);
+    PackSize most =
+        pack_size_most(nll_pack_size(&seen, t->pack_tokens), nll_pack_size(&eval, t->pack_tokens));
+    free(index);
+    return most;
+}

@@ -1,0 +1,28 @@
+/* reference.h - what the reference of a training run on pairs says of them: the model without an
+ * adapter or, where training starts from one of a folder, with that.
+ *
+ * It is measured once, before the first step, and again by a run that is resumed: log-probabilities
+ * have the same bits whatever pack or rank they come from. Only pairs that a step will see are
+ * measured. */
+#ifndef SAILS_REFERENCE_H
+#define SAILS_REFERENCE_H
+
+#include "host/stage/train.h"
+
+typedef struct Reference {
+    double *train, *eval; /* log p by the documents' numbers, of those that are asked for */
+    float *start;         /* masters that training starts from; NULL: they are the adapter's */
+} Reference;
+
+/* Before a checkpoint's adapter takes the place of the one that training starts from. */
+void reference_begin(Reference *r, const Model *m, const TrainSetup *t);
+
+/* All ranks. */
+bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err);
+void reference_free(Reference *r); /* accepts a zeroed one */
+
+/* What it takes beside training: host bytes, and the largest pack that it runs. */
+size_t reference_bytes(const TrainSetup *t, const Params *p);
+PackSize reference_pack_size(const TrainSetup *t);
+
+#endif

@@ -1,0 +1,153 @@
+/* Training on pairs by the program: on 1, 2 and 3 ranks, and from any of its checkpoints on, the
+ * same bytes, from no adapter and from one; with numbers that say so. */
+#include "host/cli/command.h"
+
+#include <signal.h>
+
+#include "tests/bad_rows.h"
+#include "tests/ranks.h"
+
+#define STEPS 6
+#define TRAIN                                                                                      \
+    "train --model model --dtype f32 --max-length 64 --pack-tokens 128 --method dpo --batch 5 "    \
+    "--data pairs.jsonl --eval-data few.jsonl --eval-every 3 --steps 6 --lr 1e-2 --seed 3 --rank " \
+    "4 "
+#define SAVING "--checkpoint-every 1 --keep 9 "
+
+static const char *const start[] = {"--init lora ", "--init-adapter adapter "};
+
+static void forget(const char *path) {
+    if (files_exists(path)) CHECK(files_remove_tree(path), "%s: %s", path, strerror(errno));
+}
+
+static bool same_file(const char *name, const char *folder, const char *other) {
+    char path[300];
+    Buf a, b;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    bool there = read_bytes(&a, path);
+    snprintf(path, sizeof path, "%s/%s", other, name);
+    bool both = read_bytes(&b, path) && there;
+    bool same = both && a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
+    buf_free(&a), buf_free(&b);
+    return same;
+}
+
+/* Without what tells of time and ranks. */
+static json_t *lasting(const char *line) {
+    static const char *const passing[] = {
+        "ms",      "tokens_per_second", "tokens_per_second_per_rank",
+        "wait_ms", "exchange_ms",       "eval_ms",
+        "ranks"};
+    json_t *j = json_loads(line, 0, NULL);
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++) json_object_del(j, passing[i]);
+    return j;
+}
+
+/* metrics.jsonl; *facts: numbers of pairs in it. */
+static bool same_metrics(const char *folder, const char *other, int *facts) {
+    char path[300], line[2][4096];
+    FILE *f[2];
+    bool same = true;
+    *facts = 0;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/metrics.jsonl", i ? other : folder);
+        CHECK((f[i] = fopen(path, "r")), "%s", path);
+    }
+    for (bool more = true; more && same;) {
+        bool there[2] = {fgets(line[0], sizeof line[0], f[0]),
+                         fgets(line[1], sizeof line[1], f[1])};
+        more = there[0] && there[1];
+        same = there[0] == there[1];
+        json_t *a = more ? lasting(line[0]) : NULL, *b = more ? lasting(line[1]) : NULL, *value;
+        const char *key;
+        same = same && (!more || (a && json_equal(a, b)));
+        json_object_foreach (a, key, value)
+            *facts += json_is_real(value) && strstr(key, "rewards/") != NULL;
+        json_decref(a), json_decref(b);
+    }
+    fclose(f[0]), fclose(f[1]);
+    return same;
+}
+
+static void expect_same(const char *what, const char *folder, const char *other) {
+    int facts;
+    EXPECT(same_file("adapter_model.safetensors", folder, other), "%s: another adapter", what);
+    EXPECT(same_metrics(folder, other, &facts), "%s: other metrics", what);
+    EXPECT(facts == 4 * (STEPS + 2), "%s: %d numbers of rewards", what, facts);
+}
+
+static void train_on(int ranks, const char *flags, const char *out) {
+    char line[1024];
+    snprintf(line, sizeof line, "SAILS " TRAIN "%s--out %s", flags, out);
+    Ended e = ranks > 1 ? ranks_run(ranks, line) : program_run(line + 6);
+    EXPECT(e.code == 0, "%d ranks, %s: exit %d: %s", ranks, flags, e.code, e.err);
+}
+
+static void test_ranks(const char *from) {
+    char what[64];
+    for (int ranks = 2; ranks <= (test_brief() ? 2 : 3); ranks++) {
+        snprintf(what, sizeof what, "%s, %d ranks", from, ranks);
+        forget("run");
+        train_on(ranks, from, "run");
+        expect_same(what, "run", "straight");
+    }
+}
+
+/* As a run leaves it that was killed behind this step. */
+static void leave_at(int step) {
+    char command[300];
+    forget("run");
+    snprintf(command, sizeof command,
+             "mkdir -p run/checkpoints && cp -r saved/checkpoints/step-%08d run/checkpoints/",
+             step);
+    CHECK(system(command) == 0, "%s", command);
+}
+
+static void test_resume(const char *from) {
+    char flags[128], what[96];
+    forget("saved");
+    snprintf(flags, sizeof flags, "%s" SAVING, from);
+    train_on(1, flags, "saved");
+    expect_same("with checkpoints", "saved", "straight");
+    snprintf(flags, sizeof flags, "%s" SAVING "--resume ", from);
+    for (int step = 2; step < STEPS; step += 3) {
+        snprintf(what, sizeof what, "%s, from step %d", from, step);
+        leave_at(step);
+        train_on(step == 2 ? 1 : 2, flags, "run");
+        expect_same(what, "run", "straight");
+    }
+}
+
+/* Before there is a step there is nothing to save, and many pairs to measure. */
+static void test_stopped(void) {
+    char out[4096] = "";
+    forget("run");
+    CHECK(system("for i in $(seq 99); do cat pairs.jsonl; done >many.jsonl") == 0, "many.jsonl");
+    Program p = program_start(
+        "train --model model --dtype f32 --max-length 64 --method dpo --init lora --rank 4 "
+        "--data pairs.jsonl --eval-data many.jsonl --checkpoint-every 1 --threads 1 --out run",
+        NULL);
+    while (!program_ended(&p) && !strstr(out, "trainable params")) {
+        program_text(out, sizeof out, p.out);
+        usleep(500);
+    }
+    kill(p.pid, SIGUSR1);
+    Ended e = program_end(&p);
+    EXPECT(e.code == EXIT_STOPPED &&
+               program_one_line(e.err, "stopped by SIGUSR1 while the reference was measured; the"),
+           "SIGUSR1: exit %d: %s", e.code, e.err);
+}
+
+int main(void) {
+    bad_world();
+    test_stopped();
+    CHECK(system("head -9 pairs.jsonl >few.jsonl") == 0, "few.jsonl");
+    for (size_t i = 0; i < sizeof start / sizeof *start; i++) {
+        forget("straight");
+        train_on(1, start[i], "straight");
+        test_ranks(start[i]);
+        test_resume(start[i]);
+    }
+    world_remove();
+    return test_done("dpo_ranks");
+}
