@@ -193,12 +193,17 @@ static inline void contract_gemm_grad(OpScope *s, int lda, int ldb, int T, int M
 
 /* ---------------------------------------------------------------------- head and sampling -- */
 
-/* A softcap, an exponential and their derivatives: some 40 operations. Sampling needs a softcap,
- * and an exponential only where something is drawn. */
+/* A softcap, an exponential and their derivatives, or sums: some 40 operations. Sampling needs a
+ * softcap, and an exponential only where something is drawn. */
 static inline void contract_xent(OpScope *s, const store *dlogits, int N, int V, float cap) {
     CHECK(N >= 0 && V > 0 && cap >= 0, "N=%d V=%d cap=%g", N, V, (double)cap);
     OP_COST(s, (4 + (dlogits ? size : 0)) * (double)N * V, 40.0 * N * V, UNIT_VECTOR, "%dx%d%s", N,
             V, dlogits ? "" : " forward");
+}
+
+static inline void contract_logit_facts(OpScope *s, int N, int V, float cap) {
+    CHECK(N >= 0 && V > 0 && cap >= 0, "N=%d V=%d cap=%g", N, V, (double)cap);
+    OP_COST(s, 4.0 * N * V, 40.0 * N * V, UNIT_VECTOR, "%dx%d", N, V);
 }
 
 enum { SAMPLE_V_MAX = 1 << 23 }; /* so that the sum of all weights stays below 2^63 */

@@ -201,6 +201,13 @@ typedef void op_gemm_grad(Exec *ex, float *C, const store *A, int lda, const sto
 typedef void op_xent(Exec *ex, store *dlogits, float *nll, const float *logits,
                      const int32_t *target, const float *weight, int N, int V, float cap);
 
+/* What a row of logits says by itself. With z as for xent and p = softmax(z[n]),
+ *   entropy[n] = -sum of p log p;   mean[n] = sum of z[n] / V;
+ *   hit[n] = 1 where target[n] is the first of the row's largest logits, else 0
+ *   entropy, mean, hit (N) f32 out =;  logits (N,V) f32 in;  target (N) i32 in, 0 <= target < V. */
+typedef void op_logit_facts(Exec *ex, float *entropy, float *mean, float *hit, const float *logits,
+                            const int32_t *target, int N, int V, float cap);
+
 /* How the next token is drawn. temperature 0: the largest logit, lowest index on ties. Else from
  * softmax(z / temperature) restricted to the top_k largest (0: all), then to the smallest set
  * whose probability, among those, reaches top_p (1: all). Falling order; ties in index order. */
@@ -332,7 +339,7 @@ typedef size_t op_qr_scratch(Exec *ex, int M, int N);
     X(embed_fwd) X(gather_rows) X(scatter_rows) \
     X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
     X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) X(kv_put) X(attn_decode) \
-    X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) X(xent) X(sample) \
+    X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) X(xent) X(logit_facts) X(sample) \
     X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
     X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
 #define SAILS_SCRATCHES(X) \

@@ -57,6 +57,8 @@ static void test_calls(enum Dtype dtype) {
     costs("xent", 14 * (4 + s), 560, UNIT_VECTOR);
     ex.op->xent(&ex, NULL, g, f, (int32_t *)x, NULL, 2, 7, 30);
     costs("xent", 14 * 4, 560, UNIT_VECTOR);
+    ex.op->logit_facts(&ex, g, g + 2, g + 4, f, (int32_t *)x, 2, 7, 30);
+    costs("logit_facts", 14 * 4, 560, UNIT_VECTOR);
     ex.op->adamw(&ex, f, g, g, f, 10, 1, (AdamW){.eps = 1, .step = 1}); /* 4 read, 3 written */
     costs("adamw", 280, 150, UNIT_VECTOR);
     SaeEncoder sae = {.w = f, .b = g, .D = 8, .S = 16, .act = SAE_RELU};

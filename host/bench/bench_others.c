@@ -17,18 +17,23 @@ static void loss(OpsBench *o) {
         target[i] = (int32_t)((int64_t)i * V / N);
         u[i] = (float)i / (float)N;
     }
-    float *logits, *nll, *quantile, *weight;
+    float *logits, *nll, *quantile, *weight, *entropy, *mean, *hit;
     store *dlogits;
     int32_t *ids;
     bench_f32(o, &logits, n, 20);
     bench_blank(o, &nll, (size_t)N * sizeof *nll);
     bench_copy(o, &quantile, u, (size_t)N * sizeof *u);
     bench_f32(o, &weight, (size_t)N, 1);
+    bench_blank(o, &entropy, (size_t)N * sizeof *entropy);
+    bench_blank(o, &mean, (size_t)N * sizeof *mean);
+    bench_blank(o, &hit, (size_t)N * sizeof *hit);
     bench_blank_store(o, &dlogits, n);
     bench_copy(o, &ids, target, (size_t)N * sizeof *target);
     const Sampling greedy = {0, 1, 0}, nucleus = {0.7f, 0.9f, 0};
     float cap = o->c->final_cap;
     BENCH_OP(o, xent, OUT_STORE(dlogits, n), dlogits, nll, logits, ids, weight, N, V, cap);
+    BENCH_OP(o, logit_facts, OUT_F32(entropy, (size_t)N), entropy, mean, hit, logits, ids, N, V,
+             cap);
     BENCH_OP(o, sample, OUT_F32(logits, n), ids, logits, NULL, N, V, cap, greedy);
     BENCH_OP(o, sample, OUT_F32(logits, n), ids, logits, quantile, N, V, cap, nucleus);
     bench_free(o);
@@ -86,7 +91,7 @@ static void factorisations(OpsBench *o) {
     bench_free(o);
 }
 
-const OpsCase bench_others[] = {{"xent sample", loss},
+const OpsCase bench_others[] = {{"xent logit_facts sample", loss},
                                 {"sae_encode sae_stats top_k", sae},
                                 {"qr svd", factorisations},
                                 {NULL, NULL}};
