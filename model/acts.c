@@ -79,6 +79,9 @@ static void carve_head(Acts *a, const Config *c) {
     a->label_h = arena_store(r, "h", n, (size_t)c->D);
     a->nll = arena_f32(r, "nll", n, 1);
     a->weight = arena_f32(r, "weight", n, 1);
+    a->fact[0] = arena_f32(r, "entropy", n, 1);
+    a->fact[1] = arena_f32(r, "mean", n, 1);
+    a->fact[2] = arena_f32(r, "hit", n, 1);
     a->logits = arena_f32(r, "logits", rows, V);
     a->drawn = arena_i32(r, "drawn", rows, 1);
     a->one = arena_store(r, "one", 1, 1);
@@ -220,6 +223,10 @@ Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, en
     a->host_weight = mem_array(n, sizeof *a->host_weight);
     a->seen = mem_array((size_t)max_rows, sizeof *a->seen);
     return a;
+}
+
+void acts_tell_facts(Acts *a, const LogitFacts *to) {
+    a->facts = to ? *to : (LogitFacts){0};
 }
 
 void acts_destroy(Acts *a) {

@@ -53,6 +53,8 @@ struct Acts {
     store *label_h;        /* (max_labels,D) hidden states, overwritten by their gradients */
     float *logits;         /* (chunk,V) */
     float *nll, *weight;   /* (max_labels) */
+    float *fact[3];        /* (max_labels) entropy, mean, hit: of LogitFacts */
+    LogitFacts facts;      /* to whom; entropy NULL: to nobody */
     store *dlogits;        /* (chunk,V); the logits themselves in f32 */
     store *one;            /* a 1, to add rows with */
 

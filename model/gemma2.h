@@ -69,6 +69,10 @@ typedef struct Acts Acts;
 Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, enum ActsUse use);
 void acts_destroy(Acts *a); /* NULL is allowed */
 
+/* From now on model_nll and model_loss also say this of each label, for another pass over the
+ * logits; the arrays have room for max_labels. NULL: no more. */
+void acts_tell_facts(Acts *a, const LogitFacts *to);
+
 /* Bytes of device memory that acts_create would take on a device of type dtype; nothing is
  * allocated. lora NULL: none. */
 size_t acts_bytes(const Config *c, const Lora *lora, enum Dtype dtype, int max_rows, int max_segs,

@@ -72,16 +72,19 @@ static int label_rows_fwd(const Model *m, Acts *a, const Pack *pack) {
     return distinct;
 }
 
-/* The chunk of labels from `at` on: logits, if they are not there yet; -log p; and, if wanted, the
- * gradient of the hidden states in their place. */
-enum ChunkLogits { LOGITS_NEW, LOGITS_THERE };
+/* The chunk of labels from `at` on: logits, if they are not there yet, and when they are new what
+ * they say; -log p; and, if wanted, the gradient of the hidden states in their place. */
+enum ChunkLogits { LOGITS_NEW, LOGITS_AGAIN, LOGITS_THERE };
 enum ChunkGradient { NLL_ALONE, NLL_AND_GRADIENT };
 static void chunk_loss(const Model *m, Acts *a, int at, enum ChunkLogits logits,
                        enum ChunkGradient gradient) {
     const Config *c = &m->c;
     int n = a->nlabel - at < a->chunk ? a->nlabel - at : a->chunk;
     store *h = label_row(a, c->D, at), *dlogits = gradient == NLL_ALONE ? NULL : a->dlogits;
-    if (logits == LOGITS_NEW) logits_fwd(m, a, h, at, n, GEMM_NT);
+    if (logits != LOGITS_THERE) logits_fwd(m, a, h, at, n, GEMM_NT);
+    if (logits == LOGITS_NEW && a->facts.entropy)
+        m->ex->op->logit_facts(m->ex, a->fact[0] + at, a->fact[1] + at, a->fact[2] + at, a->logits,
+                               a->target + at, n, c->V, c->final_cap);
     m->ex->op->xent(m->ex, dlogits, a->nll + at, a->logits, a->target + at, a->weight + at, n, c->V,
                     c->final_cap);
     if (dlogits)
@@ -89,10 +92,19 @@ static void chunk_loss(const Model *m, Acts *a, int at, enum ChunkLogits logits,
                   n, 1, SUM_SET);
 }
 
+/* A number of each label, in the pack's order. */
+static void get_labels(const Acts *a, float *to, const float *from) {
+    exec_copy_out(a->ex, a->host_label, from, (size_t)a->nlabel * sizeof *from);
+    for (int i = 0; i < a->nlabel; i++) to[a->host_at[i]] = a->host_label[i];
+}
+
 static void get_nll(const Acts *a, float *nll) {
     acts_show(a, "head", 0, a->nlabel, "nll");
-    exec_copy_out(a->ex, a->host_label, a->nll, (size_t)a->nlabel * sizeof *a->nll);
-    for (int i = 0; i < a->nlabel; i++) nll[a->host_at[i]] = a->host_label[i];
+    get_labels(a, nll, a->nll);
+    if (!a->facts.entropy) return;
+    get_labels(a, a->facts.entropy, a->fact[0]);
+    get_labels(a, a->facts.mean, a->fact[1]);
+    get_labels(a, a->facts.hit, a->fact[2]);
 }
 
 static void put_weights(const Acts *a, const Objective *o, const Pack *pack, const float *nll) {
@@ -120,7 +132,7 @@ double model_loss(const Model *m, Acts *a, const Pack *pack, const Objective *o,
     if (!o->ahead) {
         put_weights(a, o, pack, nll);
         for (int at = last; at >= 0; at -= a->chunk) /* the last chunk's logits are still there */
-            chunk_loss(m, a, at, at == last ? LOGITS_THERE : LOGITS_NEW, NLL_AND_GRADIENT);
+            chunk_loss(m, a, at, at == last ? LOGITS_THERE : LOGITS_AGAIN, NLL_AND_GRADIENT);
     }
     sum_gradients(m, a, distinct);
     exec_range_pop(m->ex);

@@ -27,6 +27,11 @@ struct Objective {
     const void *context; /* borrowed: what else weigh and loss need */
 };
 
+/* What the logits of each label say beside that (op_logit_facts), in the pack's order. */
+typedef struct LogitFacts {
+    float *entropy, *mean, *hit;
+} LogitFacts;
+
 /* The mean of -log p over the labels of a global batch, of which there are so many. */
 Objective objective_sft(double labels);
 

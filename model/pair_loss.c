@@ -86,17 +86,26 @@ void pair_facts_add(PairFacts *sum, const PairLoss *l, const Pair *p) {
 }
 
 void pair_facts_join(PairFacts *sum, const PairFacts *more) {
-    for (int s = 0; s < PAIR_SIDES; s++)
+    for (int s = 0; s < PAIR_SIDES; s++) {
         sum->reward[s] += more->reward[s], sum->logp[s] += more->logp[s];
-    sum->accuracy += more->accuracy;
-    sum->margin += more->margin;
+        sum->labels[s] += more->labels[s], sum->logit[s] += more->logit[s];
+    }
+    sum->accuracy += more->accuracy, sum->margin += more->margin;
+    sum->entropy += more->entropy, sum->hits += more->hits;
 }
 
 PairFacts pair_facts_mean(const PairFacts *sum, double pairs) {
-    return (PairFacts){{sum->reward[CHOSEN] / pairs, sum->reward[REJECTED] / pairs},
-                       sum->accuracy / pairs,
-                       sum->margin / pairs,
-                       {sum->logp[CHOSEN] / pairs, sum->logp[REJECTED] / pairs}};
+    PairFacts mean = *sum;
+    for (int s = 0; s < PAIR_SIDES; s++) {
+        mean.reward[s] /= pairs, mean.logp[s] /= pairs;
+        if (sum->labels[s] > 0) mean.logit[s] /= sum->labels[s];
+    }
+    mean.accuracy /= pairs, mean.margin /= pairs;
+    if (sum->labels[CHOSEN] > 0) {
+        mean.entropy /= sum->labels[CHOSEN] + sum->labels[REJECTED];
+        mean.hits /= sum->labels[CHOSEN];
+    }
+    return mean;
 }
 
 /* ------------------------------------------------------------------------------- a pack's -- */
@@ -141,9 +150,17 @@ Objective objective_pairs(const PairObjective *o, double pairs) {
     return (Objective){false, weigh, loss, pairs, o};
 }
 
-void pair_facts_of_pack(PairFacts *sum, const PairObjective *o, const Pack *p, const float *nll) {
+void pair_facts_of_pack(PairFacts *sum, const PairObjective *o, const Pack *p, const float *nll,
+                        const LogitFacts *logits) {
     for (int at = 0; at < p->nlabel;) {
         Pair pair = next_pair(o, p, nll, &at);
         pair_facts_add(sum, &o->loss, &pair);
+    }
+    for (int i = 0; i < p->nlabel && logits; i++) {
+        int side = p->label_doc[i] % PAIR_SIDES;
+        sum->labels[side]++;
+        sum->logit[side] += logits->mean[i];
+        sum->entropy += logits->entropy[i];
+        if (side == CHOSEN) sum->hits += logits->hit[i];
     }
 }

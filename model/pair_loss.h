@@ -51,6 +51,10 @@ typedef struct PairFacts {
     double accuracy;           /* 1 where the chosen reply has the larger reward */
     double margin;             /* of the rewards */
     double logp[PAIR_SIDES];
+    /* Of the labels' logits, means over labels; labels 0: nobody has asked. */
+    double labels[PAIR_SIDES], logit[PAIR_SIDES]; /* their number; the vocabulary's mean logit */
+    double entropy;                               /* of the predictions, of both replies */
+    double hits; /* where the chosen reply's token is the first guess */
 } PairFacts;
 void pair_facts_add(PairFacts *sum, const PairLoss *l, const Pair *p);
 void pair_facts_join(PairFacts *sum, const PairFacts *more);
@@ -66,7 +70,8 @@ typedef struct PairObjective {
 /* The mean over the pairs of a global batch, of which there are so many; o is borrowed. */
 Objective objective_pairs(const PairObjective *o, double pairs);
 
-/* Adds the pairs of a pack. */
-void pair_facts_of_pack(PairFacts *sum, const PairObjective *o, const Pack *p, const float *nll);
+/* Adds the pairs of a pack; logits NULL: nothing is said of those. */
+void pair_facts_of_pack(PairFacts *sum, const PairObjective *o, const Pack *p, const float *nll,
+                        const LogitFacts *logits);
 
 #endif

@@ -239,27 +239,80 @@ static void test_model(Run *r, enum PairLossKind kind) {
     pack_free(&p);
 }
 
-/* The facts of a pack are those of its pairs. */
+/* What the logits of a pack's labels say, from all its capped logits. */
+static PairFacts logit_facts(Run *r, const Pack *p) {
+    float *z = golden_logits(&r->g.m, r->a, p);
+    int V = r->g.m.c.V;
+    PairFacts f = {.accuracy = 0};
+    for (int i = 0; i < p->nlabel; i++) {
+        const float *row = z + (size_t)p->label_row[i] * (size_t)V;
+        int side = p->label_doc[i] % 2, best = 0;
+        double e = 0, ed = 0;
+        for (int v = 0; v < V; v++) {
+            e += exp(row[v]), ed += row[v] * exp(row[v]);
+            f.logit[side] += row[v] / V;
+            if (row[v] > row[best]) best = v;
+        }
+        f.entropy += log(e) - ed / e;
+        f.hits += side == CHOSEN && best == p->label_target[i];
+        f.labels[side]++;
+    }
+    free(z);
+    return f;
+}
+
+static int facts_near(const PairFacts *got, const PairFacts *want) {
+    double error = fmax(fabs(got->entropy - want->entropy), fabs(got->hits - want->hits));
+    for (int s = 0; s < PAIR_SIDES; s++) {
+        error = fmax(error, fabs(got->logp[s] - want->logp[s]));
+        error = fmax(error, fabs(got->reward[s] - want->reward[s]));
+        error = fmax(error, fabs(got->logit[s] - want->logit[s]));
+        if (got->labels[s] != want->labels[s]) error = INFINITY;
+    }
+    int ok = error <= 1e-3 && got->accuracy == want->accuracy; /* sums over some 30 labels */
+    if (!test_quiet) EXPECT(ok, "facts are off by %g", error);
+    return ok;
+}
+
+/* The facts of a pack are those of its pairs, whatever is done with it and in however many chunks.
+ */
 static void test_pack_facts(Run *r) {
     PairObjective pairs = {loss_of(PAIR_SIGMOID, 0.3), r->reference};
-    PairFacts want = {0}, got = {0};
-    float nll[DOCS * LEN];
-    double error = 0;
+    Objective o = objective_pairs(&pairs, PAIRS);
+    float nll[DOCS * LEN], fact[2][3][DOCS * LEN] = {{{0}}};
+    int whole = r->a->chunk;
+    double loss;
     Pack p;
     pack_init(&p, DOCS * LEN, 3 * PAIRS, DOCS * LEN);
-    for (int i = 0; i < PAIRS; i++) {
-        Pair pair = pair_of(r, i);
-        add_pair(r, &p, i);
-        pair_facts_add(&want, &pairs.loss, &pair);
+    for (int i = 0; i < PAIRS; i++) add_pair(r, &p, i);
+    for (int i = 0; i < 2; i++) {
+        LogitFacts to = {fact[i][0], fact[i][1], fact[i][2]};
+        PairFacts got = {.accuracy = 0}, want = logit_facts(r, &p);
+        for (int k = 0; k < PAIRS; k++) {
+            Pair pair = pair_of(r, k);
+            pair_facts_add(&want, &pairs.loss, &pair);
+        }
+        acts_tell_facts(r->a, &to);
+        r->a->chunk = i ? 5 : whole;
+        if (i == 0)
+            model_nll(&r->g.m, r->a, &p, nll);
+        else
+            free(gradient(r, &p, &o, &loss, nll));
+        pair_facts_of_pack(&got, &pairs, &p, nll, &to);
+        facts_near(&got, &want);
+        PairFacts mean = pair_facts_mean(&got, PAIRS);
+        EXPECT(mean.entropy == got.entropy / p.nlabel && mean.hits == got.hits / got.labels[CHOSEN],
+               "entropy %g, hits %g", mean.entropy, mean.hits);
+        got.logit[CHOSEN] *= 1.01;
+        TEST_DETECTS(facts_near(&got, &want));
     }
+    EXPECT(memcmp(fact[0], fact[1], sizeof fact[0]) == 0, "other bits in chunks of 5");
+    acts_tell_facts(r->a, NULL);
+    memset(fact[0], 0, sizeof fact[0]);
     model_nll(&r->g.m, r->a, &p, nll);
-    pair_facts_of_pack(&got, &pairs, &p, nll);
-    for (int s = 0; s < PAIR_SIDES; s++) {
-        error = fmax(error, fabs(got.logp[s] - want.logp[s]));
-        error = fmax(error, fabs(got.reward[s] - want.reward[s]));
-    }
-    EXPECT(error <= 1e-3 && got.accuracy == want.accuracy, "facts are off by %g", error);
-    EXPECT(fabs(want.logp[CHOSEN] - want.logp[REJECTED]) > 0.1, "both sides are alike");
+    EXPECT(fact[1][0][0] != 0 && memcmp(fact[0], (float[3][DOCS * LEN]){{0}}, sizeof fact[0]) == 0,
+           "facts that nobody asked for");
+    r->a->chunk = whole;
     pack_free(&p);
 }
 

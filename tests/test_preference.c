@@ -294,6 +294,23 @@ static void test_step_facts(void) {
     bench_close(&b);
 }
 
+/* The logits' own numbers, of the first step: the entropy lies below that of an even guess, the
+ * mean logit within the cap, and of some hundred guesses some are right and most are wrong. */
+static void test_logits(void) {
+    Bench b;
+    bench_open(&b, "--init lora");
+    bench_train(&b, 1, 2);
+    double entropy = fact(&b, 0, "entropy"), accuracy = fact(&b, 0, "mean_token_accuracy");
+    double even = log(b.r.model.c.V), cap = b.r.model.c.final_cap;
+    EXPECT(entropy > 0.5 && entropy < even, "entropy %g of %g", entropy, even);
+    EXPECT(accuracy >= 0 && accuracy < 0.5, "accuracy %g", accuracy);
+    EXPECT(fabs(fact(&b, 0, "logits/chosen")) < cap && fabs(fact(&b, 0, "logits/rejected")) < cap &&
+               fact(&b, 0, "logits/chosen") != fact(&b, 0, "logits/rejected"),
+           "logits %g and %g", fact(&b, 0, "logits/chosen"), fact(&b, 0, "logits/rejected"));
+    EXPECT(!json_object_get(json_array_get(b.lines, 1), "eval_entropy"), "of an evaluation");
+    bench_close(&b);
+}
+
 /* Fewer steps than an epoch has: the reference is there for what they see. */
 static void test_few_steps(void) {
     Curve all = run("--init lora", STEPS, 2), two = run("--init lora", 2, 2);
@@ -326,6 +343,7 @@ int main(void) {
     test_worn_reference();
     test_any_packing();
     test_step_facts();
+    test_logits();
     test_few_steps();
     test_counts();
     world_remove();

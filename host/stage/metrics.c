@@ -28,11 +28,20 @@ static void put_facts(json_t *line, const char *prefix, const PairFacts *f) {
     const struct {
         const char *name;
         double value;
-    } fact[] = {{"rewards/chosen", f->reward[CHOSEN]}, {"rewards/rejected", f->reward[REJECTED]},
-                {"rewards/accuracies", f->accuracy},   {"rewards/margins", f->margin},
-                {"logps/chosen", f->logp[CHOSEN]},     {"logps/rejected", f->logp[REJECTED]}};
+        bool of_logits;
+    } fact[] = {{"rewards/chosen", f->reward[CHOSEN], false},
+                {"rewards/rejected", f->reward[REJECTED], false},
+                {"rewards/accuracies", f->accuracy, false},
+                {"rewards/margins", f->margin, false},
+                {"logps/chosen", f->logp[CHOSEN], false},
+                {"logps/rejected", f->logp[REJECTED], false},
+                {"logits/chosen", f->logit[CHOSEN], true},
+                {"logits/rejected", f->logit[REJECTED], true},
+                {"entropy", f->entropy, true},
+                {"mean_token_accuracy", f->hits, true}};
     for (size_t i = 0; line && i < sizeof fact / sizeof *fact; i++) {
         char name[48];
+        if (fact[i].of_logits && !(f->labels[CHOSEN] > 0)) continue; /* nobody has asked */
         snprintf(name, sizeof name, "%s%s", prefix, fact[i].name);
         json_object_set_new(line, name, json_real(fact[i].value));
     }

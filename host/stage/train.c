@@ -77,6 +77,7 @@ typedef struct Loop {
     float *nll;                     /* (labels of the largest pack) */
     Reference reference;            /* of pairs */
     PairObjective pairs;            /* with that */
+    LogitFacts logits;              /* of pairs: what nll is not */
 } Loop;
 
 Examples train_examples(const TrainSetup *t) {
@@ -173,10 +174,16 @@ static void loop_init(Loop *l) {
     l->length = mem_array((size_t)t->batch, sizeof *l->length);
     l->pack_of = mem_array((size_t)t->batch, sizeof *l->pack_of);
     l->nll = mem_array((size_t)size.labels, sizeof *l->nll);
+    if (!t->shared) return;
+    l->logits = (LogitFacts){mem_array((size_t)size.labels, sizeof(float)),
+                             mem_array((size_t)size.labels, sizeof(float)),
+                             mem_array((size_t)size.labels, sizeof(float))};
+    acts_tell_facts(l->acts, &l->logits);
 }
 
 static void loop_free(Loop *l) {
     reference_free(&l->reference);
+    free(l->logits.entropy), free(l->logits.mean), free(l->logits.hit);
     free(l->news);
     free(l->nll);
     free(l->pack_of);
@@ -199,7 +206,7 @@ static PackNews run_pack(Loop *l, int examples, int which, const Objective *o) {
     if (l->pack.nlabel == 0) return news; /* nothing to learn from */
     news.loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
     if (isfinite(news.loss)) model_backward(l->m, l->acts, &l->pack);
-    if (l->t->shared) pair_facts_of_pack(&news.facts, &l->pairs, &l->pack, l->nll);
+    if (l->t->shared) pair_facts_of_pack(&news.facts, &l->pairs, &l->pack, l->nll, &l->logits);
     news.flops = flops_pack(&l->m->c, l->m->lora, &l->pack);
     return news;
 }
