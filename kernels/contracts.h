@@ -22,6 +22,12 @@ static inline void contract_embed_fwd(OpScope *s, int N, int D, int V) {
     OP_COST(s, 2.0 * N * D * size, 1.0 * N * D, UNIT_VECTOR, "%dx%d", N, D);
 }
 
+/* As if no two rows had one token: the device alone knows. */
+static inline void contract_embed_bwd(OpScope *s, int N, int D, int V) {
+    CHECK(N >= 0 && D > 0 && V > 0, "N=%d D=%d V=%d", N, D, V);
+    OP_COST(s, (8 + size) * (double)N * D, 2.0 * N * D, UNIT_VECTOR, "%dx%d", N, D);
+}
+
 static inline void contract_gather_rows(OpScope *s, int N, int D) {
     CHECK(N >= 0 && D > 0, "N=%d D=%d", N, D);
     OP_COST(s, 2.0 * N * D * size, 0, UNIT_VECTOR, "%dx%d", N, D);
@@ -53,6 +59,11 @@ static inline void contract_rmsnorm_fwd(OpScope *s, int N, int D, float eps) {
 static inline void contract_rmsnorm_bwd(OpScope *s, int N, int D) {
     norm_check(s, N, D);
     OP_COST(s, 4.0 * N * D * size, 7.0 * N * D, UNIT_VECTOR, "%dx%d", N, D);
+}
+
+static inline void contract_rmsnorm_grad(OpScope *s, int N, int D) {
+    norm_check(s, N, D);
+    OP_COST(s, 2.0 * N * D * size, 3.0 * N * D, UNIT_VECTOR, "%dx%d", N, D);
 }
 
 static inline void contract_residual_norm_fwd(OpScope *s, int N, int D, float eps) {
@@ -241,6 +252,19 @@ static inline void contract_adamw(OpScope *s, size_t n, AdamW a) {
     CHECK(a.step >= 1 && a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1 && a.eps >= 0,
           "step=%d beta1=%g beta2=%g eps=%g", a.step, a.beta1, a.beta2, a.eps);
     OP_COST(s, 28.0 * (double)n, 15.0 * (double)n, UNIT_VECTOR, "%zu", n);
+}
+
+/* A split master has 4 bytes in either table. */
+static inline void contract_split(OpScope *s, size_t n) {
+    OP_COST(s, 8.0 * (double)n, 0, UNIT_VECTOR, "%zu", n);
+}
+
+static inline void contract_join(OpScope *s, size_t n) {
+    contract_split(s, n);
+}
+
+static inline void contract_adamw_split(OpScope *s, size_t n, AdamW a) {
+    contract_adamw(s, n, a);
 }
 
 static inline void contract_find_bad(OpScope *s, size_t n) {

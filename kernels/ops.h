@@ -46,6 +46,13 @@ extern "C" {
 typedef void op_embed_fwd(Exec *ex, store *y, const store *table, const int32_t *token, int N,
                           int D, int V, float scale);
 
+/* Gradient of embed_fwd into the table:  dtable[v] += scale (sum of dx[n] over the rows n whose
+ * token is v), a sum in the order in which `row` names them. dtable (V,D) f32 out +=;  dx (N,D)
+ * store in;  token (N) i32 in, 0 <= token < V; row (N) i32 in: the rows 0 .. N-1, those of one
+ * token one behind another. */
+typedef void op_embed_bwd(Exec *ex, float *dtable, const store *dx, const int32_t *token,
+                          const int32_t *row, int N, int D, int V, float scale);
+
 /* y[n] = x[row[n]].   y (N,D) store out =;  x (any,D) store in;  row (N) i32 in, >= 0. */
 typedef void op_gather_rows(Exec *ex, store *y, const store *x, const int32_t *row, int N, int D);
 
@@ -62,11 +69,17 @@ typedef void op_scatter_rows(Exec *ex, store *y, const store *x, const int32_t *
 typedef void op_rmsnorm_fwd(Exec *ex, store *y, float *rstd, const store *x, const store *w, int N,
                             int D, float eps);
 
-/* Backward of rmsnorm_fwd into x (w is frozen):  g = dy (1 + w);
+/* Backward of rmsnorm_fwd into x:  g = dy (1 + w);
  *   dx += rstd g - x rstd^3 mean(g x)
  *   dx (N,D) store out +=;  dy (N,D) store in;  x, w, rstd as given to and left by rmsnorm_fwd. */
 typedef void op_rmsnorm_bwd(Exec *ex, store *dx, const store *dy, const store *x, const store *w,
                             const float *rstd, int N, int D);
+
+/* Backward of rmsnorm_fwd into w:  dw += sum over rows of dy x rstd, done in chunks of NORM_CHUNK
+ * rows that are added in order.   dw (D) f32 out +=;  dy, x (N,D) store in;  rstd (N) f32 in. */
+enum { NORM_CHUNK = 64 };
+typedef void op_rmsnorm_grad(Exec *ex, float *dw, const store *dy, const store *x,
+                             const float *rstd, int N, int D);
 
 /* The step between two sub-layers:  x2 = x + norm(p; wp),  y = norm(x2; wy).
  *   x2, y (N,D) store out =;  rp, ry (N) f32 out =: rstd of p and of x2;
@@ -259,6 +272,19 @@ typedef struct AdamW {
 typedef void op_adamw(Exec *ex, float *p, float *m, float *v, const float *g, size_t n,
                       float gscale, AdamW a);
 
+/* An f32 master as products read it, and what that lacks: in a table of bf16 `high` is x rounded to
+ * the nearest, ties away from zero, and `low` the difference of their bits (halves.h); in a table
+ * of f32 high is x and low is not touched, NULL as a rule. join gives the bits of every number
+ * back; NaN stays NaN, in high too.
+ *   high (n) store, low (n) i16 out =, in;  x (n) f32 in, out =. Slices may begin anywhere. */
+typedef void op_split(Exec *ex, store *high, int16_t *low, const float *x, size_t n);
+typedef void op_join(Exec *ex, float *x, const store *high, const int16_t *low, size_t n);
+
+/* The same update as adamw's of the masters p = join(high, low), which are split again.
+ *   high (n) store, low (n) i16 in/out;  m, v, g as for adamw. */
+typedef void op_adamw_split(Exec *ex, store *high, int16_t *low, float *m, float *v, const float *g,
+                            size_t n, float gscale, AdamW a);
+
 /* index[0] = the first i with x[i] NaN or infinite, or -1.   index (1) i64 out =;  x (n) in: a
  * slice may begin at any element. */
 typedef void op_find_bad(Exec *ex, int64_t *index, const store *x, size_t n);
@@ -317,6 +343,7 @@ typedef void op_qr(Exec *ex, double *A, int M, int N);
 
 /* <op>_scratch: the bytes that the op takes of exec_scratch for a call of these sizes, with as many
  * threads as there are now; 0 where this twin needs none. Nothing is checked. */
+typedef size_t op_rmsnorm_grad_scratch(Exec *ex, int N, int D);
 typedef size_t op_rope_table_scratch(Exec *ex, int E);
 typedef size_t op_attn_fwd_scratch(Exec *ex, int nseg, int N, AttnShape a);
 typedef size_t op_attn_bwd_scratch(Exec *ex, int nseg, int N, AttnShape a);
@@ -336,15 +363,16 @@ typedef size_t op_qr_scratch(Exec *ex, int M, int N);
  */
 /* clang-format off */
 #define SAILS_OPS(X) \
-    X(embed_fwd) X(gather_rows) X(scatter_rows) \
-    X(rmsnorm_fwd) X(rmsnorm_bwd) X(residual_norm_fwd) X(residual_norm_bwd) \
+    X(embed_fwd) X(embed_bwd) X(gather_rows) X(scatter_rows) \
+    X(rmsnorm_fwd) X(rmsnorm_bwd) X(rmsnorm_grad) X(residual_norm_fwd) X(residual_norm_bwd) \
     X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) X(kv_put) X(attn_decode) \
     X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) X(xent) X(logit_facts) X(sample) \
-    X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(find_bad) X(find_bad_f32) \
+    X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(split) X(join) X(adamw_split) \
+    X(find_bad) X(find_bad_f32) \
     X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
 #define SAILS_SCRATCHES(X) \
-    X(rope_table_scratch) X(attn_fwd_scratch) X(attn_bwd_scratch) X(attn_decode_scratch) \
-    X(gemm_scratch) X(gemm_grad_scratch) X(xent_scratch) X(sample_scratch) \
+    X(rmsnorm_grad_scratch) X(rope_table_scratch) X(attn_fwd_scratch) X(attn_bwd_scratch) \
+    X(attn_decode_scratch) X(gemm_scratch) X(gemm_grad_scratch) X(xent_scratch) X(sample_scratch) \
     X(sae_encode_scratch) X(sae_stats_scratch) X(top_k_scratch) X(svd_scratch) X(qr_scratch)
 #define SAILS_TABLE(X) SAILS_OPS(X) SAILS_SCRATCHES(X)
 /* clang-format on */

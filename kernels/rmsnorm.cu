@@ -4,23 +4,24 @@
  *   forward   r = (mean(x^2) + eps)^-1/2,  y = x r (1 + w)
  *   backward  g = dy (1 + w).  dy/dx has two paths, the direct one (r g) and the one through r,
  *             whose derivative is -x r^3 / D:  dx += r g - x r^3 mean(g x)
+ *             into the weight:  dw += sum over rows of dy x r
  *   with residual: x2 = x + norm(p), y = norm(x2); back through y into dx, then from it into dp.
  *
  * Work split: one block per row, as many warps as the row needs when each thread keeps up to KEEP
  *   elements of each tensor in registers: 224 threads for D = 3584. Tensors are read once, 16 bytes
  *   at a time, with all loads of a row in flight together. Rows of a length that leaves the next
- *   ones unaligned are read element by element, and summed in the same order.
- * Traffic, and derived time on an H100 (3.35 TB/s) for 4096 rows of bf16, D = 2304 | 3584:
- *   rmsnorm_fwd        2ND elements,  4ND FLOP   11 | 18 us
- *   rmsnorm_bwd        4ND            7ND        23 | 35 us
- *   residual_norm_fwd  4ND            9ND        23 | 35 us
- *   residual_norm_bwd  6ND           13ND        34 | 53 us
- *   All are bound by memory. The weights, read by every block, stay in L2; their 1 + w counts no
- *   FLOP, for it is the same in every row.
- * Limits: D <= 8192, KEEP elements for each of MAX_THREADS threads. */
+ *   ones unaligned are read element by element, and summed in the same order. rmsnorm_grad: a
+ * thread has one pack of columns of NORM_CHUNK rows, whose sums go to the workspace; a second
+ * kernel, a thread for each column, adds them in order. Traffic, and derived time on an H100 (3.35
+ * TB/s) for 4096 rows of bf16, D = 2304 | 3584: rmsnorm_fwd        2ND elements,  4ND FLOP   11 |
+ * 18 us rmsnorm_bwd        4ND            7ND        23 | 35 us rmsnorm_grad       2ND 3ND 11 | 18
+ * us residual_norm_fwd  4ND            9ND        23 | 35 us residual_norm_bwd  6ND           13ND
+ * 34 | 53 us All are bound by memory. The weights, read by every block, stay in L2; their 1 + w
+ * counts no FLOP, for it is the same in every row. Limits: D <= 8192, KEEP elements for each of
+ * MAX_THREADS threads. */
 #include "kernels/gpu.h"
 
-enum { KEEP = 16, MAX_THREADS = 512 };
+enum { KEEP = 16, MAX_THREADS = 512, COLUMN_THREADS = 128 };
 static_assert(KEEP * MAX_THREADS == NORM_D_MAX, "a row for which no thread has room");
 
 /* What a thread has of a row: packs threadIdx.x, threadIdx.x + blockDim.x, ... */
@@ -97,6 +98,32 @@ static __global__ void __launch_bounds__(MAX_THREADS)
     share_store<T, WHOLE>(dx + at, d, D);
 }
 
+/* part (chunks,D): row blockIdx.y is the sum over that chunk of the N rows. */
+template <class T, bool WHOLE>
+static __global__ void __launch_bounds__(COLUMN_THREADS)
+    k_rmsnorm_grad(float *part, const T *dy, const T *x, const float *rstd, int N, int D) {
+    constexpr int W = pack_len<T>;
+    int at = (int)(blockIdx.x * COLUMN_THREADS + threadIdx.x) * W, first = blockIdx.y * NORM_CHUNK;
+    if (at >= D) return;
+    int end = N - first < NORM_CHUNK ? N : first + NORM_CHUNK;
+    Pack<float, W> sum = {};
+    for (int n = first; n < end; n++) {
+        Pack<T> d = pack_load<W>(dy + (size_t)n * D + at, D - at, WHOLE);
+        Pack<T> a = pack_load<W>(x + (size_t)n * D + at, D - at, WHOLE);
+        for (int k = 0; k < W; k++) sum.v[k] += get(d.v[k]) * (get(a.v[k]) * rstd[n]);
+    }
+    pack_store(part + (size_t)blockIdx.y * D + at, sum, D - at, WHOLE);
+}
+
+static __global__ void __launch_bounds__(COLUMN_THREADS)
+    k_rmsnorm_grad_join(float *dw, const float *part, int chunks, int D) {
+    int i = blockIdx.x * COLUMN_THREADS + threadIdx.x;
+    if (i >= D) return;
+    float sum = dw[i];
+    for (int c = 0; c < chunks; c++) sum += part[(size_t)c * D + i];
+    dw[i] = sum;
+}
+
 template <class T, bool WHOLE>
 static __global__ void __launch_bounds__(MAX_THREADS)
     k_residual_norm_fwd(T *x2, T *y, float *rp, float *ry, const T *x, const T *p, const T *wp,
@@ -164,6 +191,26 @@ static void rmsnorm_bwd(Exec *ex, store *dx, const store *dy, const store *x, co
 }
 
 template <class T>
+static size_t rmsnorm_grad_scratch(Exec *, int N, int D) {
+    return (size_t)ceil_div(N, NORM_CHUNK) * D * sizeof(float);
+}
+
+template <class T>
+static void rmsnorm_grad(Exec *ex, float *dw, const store *dy, const store *x, const float *rstd,
+                         int N, int D) {
+    OP_BEGIN(ex, rmsnorm_grad, N, D);
+    if (N == 0) return;
+    bool whole = pack_rows<T>(D, {dy, x});
+    int chunks = ceil_div(N, NORM_CHUNK), packs = ceil_div(D, pack_len<T>);
+    float *part = (float *)exec_scratch(ex, rmsnorm_grad_scratch<T>(ex, N, D));
+    GPU_LAUNCH(ex, (whole ? k_rmsnorm_grad<T, true> : k_rmsnorm_grad<T, false>),
+               dim3(ceil_div(packs, COLUMN_THREADS), chunks), COLUMN_THREADS, 0, part, elems<T>(dy),
+               elems<T>(x), rstd, N, D);
+    GPU_LAUNCH(ex, k_rmsnorm_grad_join, ceil_div(D, COLUMN_THREADS), COLUMN_THREADS, 0, dw, part,
+               chunks, D);
+}
+
+template <class T>
 static void residual_norm_fwd(Exec *ex, store *x2, store *y, float *rp, float *ry, const store *x,
                               const store *p, const store *wp, const store *wy, int N, int D,
                               float eps) {
@@ -189,5 +236,7 @@ static void residual_norm_bwd(Exec *ex, store *dx, store *dp, const store *dy, c
 
 GPU_TWINS(rmsnorm_fwd);
 GPU_TWINS(rmsnorm_bwd);
+GPU_TWINS(rmsnorm_grad);
+GPU_TWINS(rmsnorm_grad_scratch);
 GPU_TWINS(residual_norm_fwd);
 GPU_TWINS(residual_norm_bwd);

@@ -101,6 +101,16 @@ static void test_more_calls(enum Dtype dtype) {
     costs("residual_norm_fwd", 96 * s, 9 * 24, UNIT_VECTOR); /* x, p read; x2, y written */
     ex.op->residual_norm_bwd(&ex, p[0], p[1], p[2], p[4], p[5], p[6], p[7], p[3], p[3], 3, 8);
     costs("residual_norm_bwd", 144 * s, 7 * 24 + 6 * 24, UNIT_VECTOR); /* dp is not added to */
+    ex.op->rmsnorm_grad(&ex, p[0], p[1], p[2], p[3], 3, 8);
+    costs("rmsnorm_grad", 48 * s, 3 * 24, UNIT_VECTOR); /* dy, x read */
+    ex.op->embed_bwd(&ex, p[0], p[1], p[4], p[5], 1, 8, 4, 2);
+    costs("embed_bwd", 8 * s + 64, 16, UNIT_VECTOR); /* dx read; the table's row read and written */
+    ex.op->split(&ex, p[0], p[1], p[2], 10);
+    costs("split", 80, 0, UNIT_VECTOR); /* of bf16 two halves written */
+    ex.op->join(&ex, p[0], p[1], p[2], 10);
+    costs("join", 80, 0, UNIT_VECTOR);
+    ex.op->adamw_split(&ex, p[0], p[1], p[2], p[3], p[4], 10, 1, (AdamW){.eps = 1, .step = 1});
+    costs("adamw_split", 280, 150, UNIT_VECTOR);
     ex.op->geglu_fwd(&ex, p[0], p[1], p[2], 10);
     costs("geglu_fwd", 30 * s, 300, UNIT_VECTOR);
     ex.op->geglu_bwd(&ex, p[0], p[1], p[2], p[3], p[4], 10);

@@ -82,6 +82,7 @@ enum { MUCH = 1 << 30 };
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* what is taken depends on none of them */
 /* clang-format off */
+MUCH_OF(rmsnorm_grad_scratch, int N, int D)
 MUCH_OF(rope_table_scratch, int E)
 MUCH_OF(attn_fwd_scratch, int nseg, int N, AttnShape a)
 MUCH_OF(attn_bwd_scratch, int nseg, int N, AttnShape a)

@@ -44,27 +44,48 @@ static void ref_bwd(double *dx, double *tol, const double *dy, const double *x, 
     }
 }
 
-/* Central differences of sum(dy * norm(x)) must agree with ref_bwd. */
+/* dw = gradient of the weight. tol: each of its N terms is rounded three times, a chunk's sum and
+ * that of the chunks as sums are. */
+static void ref_grad(double *dw, double *tol, const double *dy, const double *x, const double *r,
+                     int N, int D) {
+    for (int i = 0; i < D; i++) {
+        dw[i] = tol[i] = 0;
+        for (int n = 0; n < N; n++) {
+            double t = dy[(size_t)n * D + i] * x[(size_t)n * D + i] * r[n];
+            dw[i] += t, tol[i] += (tol_sum(N) + 3 * E32) * fabs(t);
+        }
+    }
+}
+
+/* Central differences of sum(dy * norm(x)) by x and by w must agree with ref_bwd and ref_grad. */
+static double weighted(double *y, double *r, const double *dy, const double *x, const double *w,
+                       int N, int D, double eps) {
+    double f = 0;
+    ref_fwd(y, r, x, w, N, D, eps);
+    for (int j = 0; j < N * D; j++) f += dy[j] * y[j];
+    return f;
+}
+
 static void test_reference(int N, int D) {
     size_t n = (size_t)N * D;
     double eps = 1e-2, h = 1e-5, *x = test_noise_array(1, n, 1), *w = test_noise_array(2, D, 1);
     double *dy = test_noise_array(3, n, 1), *y = test_noise_array(4, n, 1);
     double *r = test_noise_array(5, N, 1), *dx = test_noise_array(6, n, 1);
-    double *tol = test_noise_array(7, n, 1), *slope = test_noise_array(8, n, 1);
-    for (size_t i = 0; i < n; i++) {
-        double f[2], x0 = x[i];
+    double *tol = test_noise_array(7, n, 1), *slope = test_noise_array(8, n + D, 1);
+    for (size_t i = 0; i < n + (size_t)D; i++) {
+        double f[2], *at = i < n ? &x[i] : &w[i - n], old = *at;
         for (int s = 0; s < 2; s++) {
-            x[i] = x0 + (s ? h : -h);
-            ref_fwd(y, r, x, w, N, D, eps);
-            f[s] = 0;
-            for (size_t j = 0; j < n; j++) f[s] += dy[j] * y[j];
+            *at = old + (s ? h : -h);
+            f[s] = weighted(y, r, dy, x, w, N, D, eps);
         }
-        x[i] = x0;
+        *at = old;
         slope[i] = (f[1] - f[0]) / (2 * h);
     }
     ref_fwd(y, r, x, w, N, D, eps);
     ref_bwd(dx, tol, dy, x, w, r, N, D);
     test_close("reference of rmsnorm_bwd", dx, slope, n, 1e-8, 1e-8);
+    ref_grad(dx, tol, dy, x, r, N, D);
+    test_close("reference of rmsnorm_grad", dx, slope + n, (size_t)D, 1e-8, 1e-8);
     free(x), free(w), free(dy), free(y), free(r), free(dx), free(tol), free(slope);
 }
 
@@ -125,6 +146,61 @@ static void test_bwd(Exec *ex, int N, int D) {
     }
     test_free(ex, x), test_free(ex, w), test_free(ex, dy), test_free(ex, dx), test_free(ex, r);
     free(X), free(W), free(DY), free(DX), free(Y), free(R), free(want), free(tol), free(got);
+}
+
+/* dw starts from something, and the workspace from NaN. */
+static void test_grad(Exec *ex, int N, int D) {
+    size_t n = (size_t)N * D;
+    double *X = test_noise_array(60, n, 1), *DY = test_noise_array(61, n, 1);
+    double *R = test_noise_array(62, N, 1), *DW = test_noise_array(63, D, 1);
+    double *want = test_noise_array(64, D, 1), *tol = test_noise_array(65, D, 1);
+    for (int i = 0; i < N; i++) R[i] += 2;
+    store *x = test_store(ex, X, n), *dy = test_store(ex, DY, n);
+    float *r = test_f32(ex, R, N), *dw = test_f32(ex, DW, D); /* +=: starts from something */
+    ref_grad(want, tol, DY, X, R, N, D);
+    for (int i = 0; i < D; i++) {
+        want[i] += DW[i];
+        tol[i] += N ? 2 * E32 * (fabs(want[i]) + fabs(DW[i])) : 0;
+    }
+    test_spoil_scratch(ex);
+    ex->op->rmsnorm_grad(ex, dw, dy, x, r, N, D);
+    char what[96];
+    snprintf(what, sizeof what, "%s rmsnorm_grad N=%d D=%d", ex->op->name, N, D);
+    double *got = test_get_f32(ex, dw, D);
+    test_close_each(what, got, want, tol, D);
+    if (N > 0) {
+        got[D - 1] -= DY[n - 1] * X[n - 1] * R[N - 1]; /* the last row forgotten */
+        TEST_DETECTS(test_close_each(what, got, want, tol, D));
+        got[D - 1] = want[D - 1] - DW[D - 1];
+        TEST_DETECTS(test_close_each(what, got, want, tol, D));
+    }
+    test_free(ex, x), test_free(ex, dy), test_free(ex, r), test_free(ex, dw);
+    free(X), free(DY), free(R), free(DW), free(want), free(tol), free(got);
+}
+
+/* A chunk's rows are added up before they meet those of others: with 2^24 in the first chunk and a
+ * 1 in each row of the next, none of which could move it alone, nothing is lost. */
+static void test_grad_chunks(Exec *ex) {
+    enum { N = 2 * NORM_CHUNK + 1, D = 9 };
+    double X[N * D], ONE[N * D], R[N], zero[D] = {0};
+    for (int n = 0; n < N; n++) {
+        R[n] = 1;
+        for (int i = 0; i < D; i++)
+            X[n * D + i] = n == 0 ? 0x1p24 : n >= NORM_CHUNK, ONE[n * D + i] = 1;
+    }
+    store *x = test_store(ex, X, N * D), *one = test_store(ex, ONE, N * D);
+    float *r = test_f32(ex, R, N);
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        omp_set_num_threads(threads);
+        float *dw = test_f32(ex, zero, D);
+        ex->op->rmsnorm_grad(ex, dw, one, x, r, N, D);
+        double *got = test_get_f32(ex, dw, D);
+        for (int i = 0; i < D; i++)
+            EXPECT(got[i] == 0x1p24 + NORM_CHUNK, "column %d: %.9g", i, got[i]);
+        test_free(ex, dw);
+        free(got);
+    }
+    test_free(ex, x), test_free(ex, one), test_free(ex, r);
 }
 
 /* y is held against x2 as the op left it, the rounding of x2 being part of the contract. */
@@ -237,6 +313,7 @@ static void test_contract(Exec *ex) {
     TEST_DIES(ex, ex->op->rmsnorm_fwd(ex, x, r, x, x, 1, 8, 0));
     TEST_DIES(ex, ex->op->rmsnorm_fwd(ex, x, r, x, x, -1, 8, 1));
     TEST_DIES(ex, ex->op->rmsnorm_bwd(ex, x, x, x, x, r, 0, 8193));
+    TEST_DIES(ex, ex->op->rmsnorm_grad(ex, r, x, x, r, -1, 8));
     TEST_DIES(ex, ex->op->residual_norm_fwd(ex, x, x, r, r, x, x, x, x, 1, 0, 1));
     TEST_DIES(ex, ex->op->residual_norm_bwd(ex, x, x, x, x, x, x, x, r, r, 1, 8193));
     test_free(ex, x), test_free(ex, r);
@@ -249,7 +326,11 @@ static void body(Exec *ex) {
     for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
         test_fwd(ex, shape[s][0], shape[s][1], 0.1, 1e-3);
         test_bwd(ex, shape[s][0], shape[s][1]);
+        test_grad(ex, shape[s][0], shape[s][1]);
     }
+    for (int N = NORM_CHUNK - 1; N <= NORM_CHUNK + 1; N++) test_grad(ex, N, 63 + N % 2);
+    test_grad(ex, 3 * NORM_CHUNK + 5, 1032); /* columns of more than one block */
+    test_grad_chunks(ex);
     for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
         test_residual_fwd(ex, shape[s][0], shape[s][1]);
         test_residual_bwd(ex, shape[s][0], shape[s][1]);

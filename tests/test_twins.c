@@ -51,12 +51,16 @@ static SaeEncoder sae(const Tensors *t, int topk) {
 
 /* clang-format off */
 CALL(embed_fwd, P(0), P(1), P(2), 1, 8, 4, 1)   BREAK(embed_fwd, P(0), P(1), P(2), 1, 8, 0, 1)
+CALL(embed_bwd, P(0), P(1), P(2), P(3), 1, 8, 4, 1)
+BREAK(embed_bwd, P(0), P(1), P(2), P(3), 1, 8, 0, 1)
 CALL(gather_rows, P(0), P(1), P(2), 1, 8)       BREAK(gather_rows, P(0), P(1), P(2), -1, 8)
 CALL(scatter_rows, P(0), P(1), P(2), 1, 8)      BREAK(scatter_rows, P(0), P(1), P(2), 1, 0)
 CALL(rmsnorm_fwd, P(0), P(1), P(2), P(3), 1, 8, 1)
 BREAK(rmsnorm_fwd, P(0), P(1), P(2), P(3), 1, 8, 0)
 CALL(rmsnorm_bwd, P(0), P(1), P(2), P(3), P(4), 1, 8)
 BREAK(rmsnorm_bwd, P(0), P(1), P(2), P(3), P(4), 1, 8193)
+CALL(rmsnorm_grad, P(0), P(1), P(2), P(3), 1, 8)
+BREAK(rmsnorm_grad, P(0), P(1), P(2), P(3), 1, 8193)
 CALL(residual_norm_fwd, P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), 1, 8, 1)
 BREAK(residual_norm_fwd, P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), 1, 8, 0)
 CALL(residual_norm_bwd, P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), P(8), 1, 8)
@@ -93,6 +97,10 @@ CALL(add, P(0), P(1), 8, 1)                     ALLOWS_ALL(add)
 CALL(sumsq, P(0), P(1), t->span, 1, 8)          ALLOWS_ALL(sumsq)
 CALL(adamw, P(0), P(1), P(2), P(3), 8, 1, (AdamW){.eps = 1, .step = 1})
 BREAK(adamw, P(0), P(1), P(2), P(3), 8, 1, (AdamW){.eps = 1, .step = 0})
+CALL(split, P(0), P(1), P(2), 8)                ALLOWS_ALL(split)
+CALL(join, P(0), P(1), P(2), 8)                 ALLOWS_ALL(join)
+CALL(adamw_split, P(0), P(1), P(2), P(3), P(4), 8, 1, (AdamW){.eps = 1, .step = 1})
+BREAK(adamw_split, P(0), P(1), P(2), P(3), P(4), 8, 1, (AdamW){.eps = 1, .step = 0})
 CALL(find_bad, P(0), P(1), 8)                   ALLOWS_ALL(find_bad)
 CALL(find_bad_f32, P(0), P(1), 8)               ALLOWS_ALL(find_bad_f32)
 CALL(sae_encode, P(0), P(1), sae(t, 3), 1)      BREAK(sae_encode, P(0), P(1), sae(t, 17), 1)
@@ -108,6 +116,7 @@ CALL(qr, P(0), 3, 2)                            BREAK(qr, P(0), 2, 3)
         (void)t;                                            \
         return ex->op->how(ex, __VA_ARGS__);                \
     }
+NEED(rmsnorm_grad, rmsnorm_grad_scratch, 1, 8)
 NEED(rope_table, rope_table_scratch, 8)
 NEED(attn_fwd, attn_fwd_scratch, 1, 1, shape)
 NEED(attn_bwd, attn_bwd_scratch, 1, 1, shape)
@@ -135,8 +144,8 @@ static const struct Need {
     size_t (*bytes)(Exec *ex, const Tensors *t);
 } needs[] = {
 #define X(name) {#name, call_##name, need_##name},
-    X(rope_table) X(attn_fwd) X(attn_bwd) X(attn_decode) X(gemm) X(gemm_f32) X(gemm_grad) X(xent)
-        X(sample) X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
+    X(rmsnorm_grad) X(rope_table) X(attn_fwd) X(attn_bwd) X(attn_decode) X(gemm) X(gemm_f32)
+        X(gemm_grad) X(xent) X(sample) X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
 #undef X
 };
 enum { NEEDS = sizeof needs / sizeof *needs };

@@ -45,7 +45,8 @@ static const double expected_matmul = 650e12;
 static const struct Launches {
     const char *op;
     int kernels;
-} launches[] = {{"attn_bwd", 2}, {"xent", 3}, {"find_bad", 2}, {"find_bad_f32", 2}};
+} launches[] = {
+    {"rmsnorm_grad", 2}, {"attn_bwd", 2}, {"xent", 3}, {"find_bad", 2}, {"find_bad_f32", 2}};
 
 static int launches_of(const OpSum *o) {
     int M, N, T;

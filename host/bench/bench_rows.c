@@ -19,9 +19,12 @@ static void embedding(OpsBench *o) {
     bench_store(o, &table, (size_t)V * (size_t)D, 1);
     bench_blank_store(o, &y, n);
     bench_store(o, &to, n, 1);
+    float *grad;
+    bench_zero(o, &grad, (size_t)V * (size_t)D * sizeof *grad);
     row_numbers(o, &ids, PRIME, V);
     row_numbers(o, &rows, 1, N);
     BENCH_OP(o, embed_fwd, OUT_STORE(y, n), y, table, ids, N, D, V, 48);
+    BENCH_OP(o, embed_bwd, OUT_F32(grad, (size_t)V * (size_t)D), grad, to, ids, rows, N, D, V, 48);
     BENCH_OP(o, gather_rows, OUT_STORE(y, n), y, table, ids, N, D);
     BENCH_OP(o, scatter_rows, OUT_STORE(to, n), to, y, rows, N, D);
     bench_free(o);
@@ -37,7 +40,8 @@ static void norms(OpsBench *o) {
     bench_store(o, &dx, n, 1);
     bench_blank_store(o, &y, n);
     bench_blank_store(o, &x2, n);
-    float *r, *r2, eps = o->c->eps;
+    float *r, *r2, *dw, eps = o->c->eps;
+    bench_zero(o, &dw, (size_t)D * sizeof *dw);
     bench_blank(o, &r, rows);
     bench_blank(o, &r2, rows);
     BENCH_OP(o, rmsnorm_fwd, OUT_STORE(y, n), y, r, x, w, N, D, eps);
@@ -45,6 +49,7 @@ static void norms(OpsBench *o) {
     if (!bench_wants(o, "residual_norm_fwd"))
         o->ex->op->residual_norm_fwd(o->ex, x2, y, r, r2, x, p, w, w, N, D, eps);
     BENCH_OP(o, rmsnorm_bwd, OUT_STORE(dx, n), dx, y, p, w, r, N, D);
+    BENCH_OP(o, rmsnorm_grad, OUT_F32(dw, (size_t)D), dw, y, p, r, N, D);
     BENCH_OP(o, residual_norm_bwd, OUT_STORE(dx, n), dx, y, p, x2, x, w, w, r, r2, N, D);
     bench_free(o);
 }
@@ -121,10 +126,30 @@ static void elements(OpsBench *o) {
     bench_free(o);
 }
 
+/* The same of masters that are split. */
+static void halves(OpsBench *o) {
+    size_t n = (size_t)o->N << 14;
+    float *x, *m, *v, *g;
+    store *high;
+    int16_t *low;
+    bench_f32(o, &x, n, 1);
+    bench_f32(o, &m, n, 0);
+    bench_f32(o, &v, n, 0);
+    bench_f32(o, &g, n, 1);
+    bench_store(o, &high, n, 1);
+    bench_zero(o, &low, n * sizeof *low);
+    AdamW adamw = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .step = 1};
+    BENCH_OP(o, adamw_split, OUT_STORE(high, n), high, low, m, v, g, n, 1, adamw);
+    BENCH_OP(o, split, OUT_STORE(high, n), high, low, x, n);
+    BENCH_OP(o, join, OUT_F32(x, n), x, high, low, n);
+    bench_free(o);
+}
+
 const OpsCase bench_rows[] = {
-    {"embed_fwd gather_rows scatter_rows", embedding},
-    {"rmsnorm_fwd rmsnorm_bwd residual_norm_fwd residual_norm_bwd", norms},
+    {"embed_fwd embed_bwd gather_rows scatter_rows", embedding},
+    {"rmsnorm_fwd rmsnorm_bwd rmsnorm_grad residual_norm_fwd residual_norm_bwd", norms},
     {"rope_table rope_fwd rope_bwd", rope},
     {"geglu_fwd geglu_bwd", geglu},
     {"cast uncast add sumsq adamw find_bad find_bad_f32", elements},
+    {"adamw_split split join", halves},
     {NULL, NULL}};

@@ -1,4 +1,4 @@
-/* embed.c - rows by index: embedding lookup, gather, scatter. Contracts: ops.h. */
+/* embed.c - rows by index: embedding lookup and its gradient, gather, scatter. Contracts: ops.h. */
 #include <string.h>
 
 #include "kernels/cpu/twin.h"
@@ -19,6 +19,38 @@ void TWIN(embed_fwd)(Exec *ex, store *y, const store *table, const int32_t *toke
         elem *r = elems(y) + (size_t)n * D;
 #pragma omp simd
         for (int i = 0; i < D; i++) r[i] = elem_put(elem_get(t[i]) * scale);
+    }
+}
+
+/* to += scale (sum of dx[row[n]], from n = at on while their token is that of the first). */
+static void token_bwd(float *to, const elem *dx, const int32_t *token, const int32_t *row, int at,
+                      int N, int D, float scale) {
+    enum { COLUMNS = 256 }; /* whose sums stay in the first cache */
+    int end = at + 1;
+    while (end < N && token[row[end]] == token[row[at]]) end++;
+    for (int c = 0; c < D; c += COLUMNS) {
+        float sum[COLUMNS] = {0};
+        int n = D - c < COLUMNS ? D - c : COLUMNS;
+        for (int i = at; i < end; i++) {
+            const elem *r = dx + (size_t)row[i] * D + c;
+#pragma omp simd
+            for (int k = 0; k < n; k++) sum[k] += elem_get(r[k]);
+        }
+#pragma omp simd
+        for (int k = 0; k < n; k++) to[c + k] += scale * sum[k];
+    }
+}
+
+void TWIN(embed_bwd)(Exec *ex, float *dtable, const store *dx, const int32_t *token,
+                     const int32_t *row, int N, int D, int V, float scale) {
+    OP_BEGIN(ex, embed_bwd, N, D, V);
+    check_index("embed_bwd", token, N, V);
+    check_index("embed_bwd", row, N, N);
+#pragma omp parallel for schedule(dynamic, 16) if ((size_t)N * D > OP_SMALL)
+    for (int i = 0; i < N; i++) {
+        int32_t id = token[row[i]];
+        if (i > 0 && token[row[i - 1]] == id) continue; /* done with the first of them */
+        token_bwd(dtable + (size_t)id * D, elems_const(dx), token, row, i, N, D, scale);
     }
 }
 
