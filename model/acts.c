@@ -121,6 +121,7 @@ static void carve(Acts *a, const Config *c) {
     arena_scope(r, "pack");
     a->token = arena_i32(r, "tokens", N, 1);
     a->pos = arena_i32(r, "positions", N, 1);
+    if (train) a->by_token = arena_i32(r, "rows by token", N, 1);
     a->seg = (Segment *)arena_i32(r, "segments", (size_t)a->max_segs, SEGMENT_NUMBERS);
     a->last = arena_i32(r, "rows", n, 1);
     arena_scope(r, "every layer");
@@ -222,6 +223,7 @@ Acts *acts_create(const Model *m, int max_rows, int max_segs, int max_labels, en
     a->host_label = mem_array(n, sizeof *a->host_label);
     a->host_weight = mem_array(n, sizeof *a->host_weight);
     a->seen = mem_array((size_t)max_rows, sizeof *a->seen);
+    a->host_order = mem_array((size_t)max_rows, sizeof *a->host_order);
     return a;
 }
 
@@ -232,7 +234,7 @@ void acts_tell_facts(Acts *a, const LogitFacts *to) {
 void acts_destroy(Acts *a) {
     if (!a) return;
     free(a->host_last), free(a->host_row), free(a->host_target), free(a->host_at);
-    free(a->host_label), free(a->host_weight), free(a->seen);
+    free(a->host_label), free(a->host_weight), free(a->seen), free(a->host_order);
     arena_free(&a->arena);
     free(a->layer);
     free(a);

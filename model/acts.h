@@ -36,6 +36,8 @@ struct Acts {
     int layers;    /* that the pass ran */
     bool complete; /* all of them: h is the final hidden state */
     int32_t *token, *pos;
+    int32_t
+        *by_token; /* (N) its rows in the order of their tokens; where all weights are trained */
     Segment *seg;
 
     /* The rows that the last layer goes on with above its attention, in this order: `last`, or all
@@ -67,6 +69,7 @@ struct Acts {
     int32_t *host_last, *host_row, *host_target, *host_at; /* (max_labels) */
     float *host_label, *host_weight; /* (max_labels) in order of the labels here; in the pack's */
     int32_t *seen;                   /* (max_rows) */
+    int64_t *host_order;             /* (max_rows) */
 
     /* Gradients, ACTS_TRAIN only; dh also receives the head's. */
     store *dx, *dp, *dh;

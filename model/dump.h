@@ -7,10 +7,11 @@
  *
  * Names are those of the equations in gemma2_forward.c, with their layer: "layer 12: gate",
  * "layer 3: rope(q)", "layer 3: xa(gate,up)" (x A^T), "final: h"; then "head: logits" before the
- * cap, and "grad: layer 0: self_attn.q_proj.lora_A" as backward leaves it. All are (rows, columns),
- * F32, the rows in use alone. Beside them, whatever the pattern, I32: "pack: tokens", "pack:
- * positions", "pack: segments" (Segment), "pack: rows", which are the rows above the last layer's
- * attention, where they are fewer than all, and "head: row", places there, and "head: target". */
+ * cap, and "grad: layer 0: self_attn.q_proj.lora_A", or "grad: model.norm.weight" where all weights
+ * are trained, as backward leaves it. All are (rows, columns), F32, the rows in use alone. Beside
+ * them, whatever the pattern, I32: "pack: tokens", "pack: positions", "pack: segments" (Segment),
+ * "pack: rows", which are the rows above the last layer's attention, where they are fewer than all,
+ * and "head: row", places there, and "head: target". */
 #ifndef SAILS_DUMP_H
 #define SAILS_DUMP_H
 

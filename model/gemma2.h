@@ -1,6 +1,7 @@
-/* gemma2.h - Gemma-2 with LoRA: weights, forward and backward over packs. Knows only the ops.
+/* gemma2.h - Gemma-2, with LoRA or with all weights trained: weights, forward and backward over
+ * packs. Knows only the ops.
  *
- *   model_open; lora_load or lora_alloc, m.lora = &lora; acts_create;
+ *   model_open; lora_load or lora_alloc, m.lora = &lora; or model_open_trained; acts_create;
  *   per pack: model_loss, model_backward
  *
  * Every result is a function of the pack alone: documents in one pack do not influence each
@@ -16,6 +17,7 @@
 #include "data/base/pack.h"
 #include "data/base/safetensors.h"
 #include "model/config.h"
+#include "model/full.h"
 #include "model/lora.h"
 #include "model/objective.h"
 
@@ -35,6 +37,7 @@ typedef struct Model {
     float embed_scale;               /* sqrt(D) rounded to the storage type */
     float *cos, *sin;                /* (c.max_positions, E/2) */
     Lora *lora;                      /* borrowed; NULL: the base model */
+    Full *full;                      /* borrowed: all weights, which are trained; NULL: frozen */
     StSet *file;
     Weight *weight; /* (nweight) */
     int nweight;
@@ -50,6 +53,13 @@ typedef struct Model {
 bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *err);
 void model_close(Model *m); /* accepts a zeroed Model */
 
+/* The same with weights that are trained: `full` is made for them, holds them, and is to be freed
+ * after the model; zeroed on failure. There is no Lora then. */
+bool model_open_trained(Model *m, Full *full, Exec *ex, const char *folder, int max_positions,
+                        Err *err);
+
+/* What is trained: all weights, or adapters; NULL: nothing is. */
+Params *model_params(const Model *m);
 /* SHA-256 of a sample of the checkpoint, as it lies in its files: of each tensor name, type and at
  * most 16 rows at equal distances, the first and the last among them; norms whole. Of 9B that is
  * 50 MB of 18 GB, 0.1 s where they are in memory. */
@@ -117,8 +127,8 @@ void model_again(const Model *m, Acts *a, model_watch *watch, void *context);
  * nothing when the pass did not get to the last one. */
 void model_again_head(const Model *m, Acts *a, model_watch *watch, void *context);
 
-/* Adds the gradients of all trained adapter matrices. After model_loss of the same pack, once: it
- * uses up what forward saved. */
+/* Adds the gradients of all that is trained; model_loss has added the head's share of that of the
+ * embedding. After model_loss of the same pack, once: it uses up what forward saved. */
 void model_backward(const Model *m, Acts *a, const Pack *pack);
 
 /* Capped logits (n,V) f32 of the given rows, to host memory. After model_forward of all layers. */

@@ -1,9 +1,10 @@
 /* gemma2_backward.c - gemma2_forward.c in reverse, each call beside the line that it undoes.
  *
- * Only adapters are trained, so nothing is computed for its own sake below the lowest of them:
- * the pass ends in that layer, at that sub-layer. The inputs of a sub-layer (h, g) are made again
- * from what was saved, and only where a trained A needs them. Above the attention of the last layer
- * the rows are those that have a label. */
+ * Where only adapters are trained, nothing is computed for its own sake below the lowest of them:
+ * the pass ends in that layer, at that sub-layer. Where all weights are, it goes down to the
+ * embedding. The inputs of a sub-layer (h, g) are made again from what was saved, and only where a
+ * gradient of a matrix that reads them is wanted. Above the attention of the last layer the rows
+ * are those that have a label. */
 #include <stdio.h>
 
 #include "kernels/check.h"
@@ -25,13 +26,35 @@ static LoraGroup lora_of(const Model *m, Place at) {
     return m->lora ? lora_group(m->lora, at.layer, at.group) : (LoraGroup){.R = 0};
 }
 
-/* The lowest place that trains something; above all of them if none does. */
+/* The lowest place that trains something: above all of them if none does, below if the embedding is
+ * trained. */
 static Place lowest_trained(const Model *m) {
     Place at = {0, GROUP_QKV};
+    if (m->full) return (Place){-1, GROUP_DOWN};
     while (at.layer < m->c.L && !lora_of(m, at).train_any)
         at = at.group + 1 < GROUP_COUNT ? (Place){at.layer, at.group + 1}
                                         : (Place){at.layer + 1, GROUP_QKV};
     return at;
+}
+
+/* Is the input of the group's projections wanted again? */
+static bool wants_input(const Model *m, Place at) {
+    return m->full || lora_of(m, at).train_A;
+}
+
+/* dW += dy^T x of the projections of the group. */
+static void weights_bwd(const Model *m, Place at, const store *const *dy, const store *x, int N) {
+    int in = proj_in(&m->c, group_first[at.group]);
+    for (enum Proj p = group_first[at.group]; p < group_first[at.group + 1]; p++, dy++) {
+        int out = proj_out(&m->c, p);
+        linear_dw(m->ex, m->full->layer[at.layer].proj[p], (RowsIn){*dy, out}, (RowsIn){x, in}, N,
+                  out, in, 1);
+    }
+}
+
+/* The gradient of the weight of the norm that reads layer l's x; l == L: of the final one. */
+static float *input_norm_grad(const Model *m, int l) {
+    return l < m->c.L ? m->full->layer[l].norm[NORM_INPUT] : m->full->final_norm;
 }
 
 /* d(xa) = scale dy B, side by side for the adapters of the group;  dB += scale dy^T xa. */
@@ -51,7 +74,7 @@ static void adapters_bwd(const Model *m, const Acts *a, Place at, const store *c
     }
 }
 
-/* Undoes group_fwd:  dA += d(xa)^T x;  dx = sum over the group of dy W, + d(xa) A.
+/* Undoes group_fwd:  dW += dy^T x or dA += d(xa)^T x;  dx = sum over the group of dy W, + d(xa) A.
  * dx NULL: the pass ends here. dx may alias x, which is read before. */
 static void group_bwd(const Model *m, const Acts *a, Place at, store *dx, const store *const *dy,
                       const store *x, int N) {
@@ -59,6 +82,7 @@ static void group_bwd(const Model *m, const Acts *a, Place at, store *dx, const 
     enum Group g = at.group;
     LoraGroup lora = lora_of(m, at);
     int in = proj_in(&m->c, group_first[g]), R = lora.R;
+    if (m->full) weights_bwd(m, at, dy, x, N);
     if (R > 0) adapters_bwd(m, a, at, dy, lora.train_A || dx, N);
     if (lora.train_A) linear_dw(ex, lora.dA, (RowsIn){a->dxa, R}, (RowsIn){x, in}, N, R, in, 1);
     if (!dx) return;
@@ -107,15 +131,20 @@ static void ffn_bwd(const Model *m, Acts *a, int l, Place lowest) {
     /* x = x2 + norm(m), h = norm(x) */
     op->residual_norm_bwd(ex, last ? a->last_x : a->dx, a->dp, a->dh, next->x, s->m,
                           w->norm[NORM_POST_FFN], next_norm, s->rm, next->rx, N, c->D);
+    if (m->full) {
+        op->rmsnorm_grad(ex, input_norm_grad(m, l + 1), a->dh, next->x, next->rx, N, c->D);
+        op->rmsnorm_grad(ex, m->full->layer[l].norm[NORM_POST_FFN], last ? a->last_x : a->dx, s->m,
+                         s->rm, N, c->D);
+    }
     /* m = g Wdown; g again, then its gradient in the same place */
-    if (lora_of(m, down).train_A) op->geglu_fwd(ex, a->g, s->gate, s->up, NF);
+    if (wants_input(m, down)) op->geglu_fwd(ex, a->g, s->gate, s->up, NF);
     bool below = goes_below(down, lowest);
     group_bwd(m, a, down, below ? a->g : NULL, (const store *[]){a->dp}, a->g, N);
     if (!below) return;
     /* g = gelu(gate) up */
     op->geglu_bwd(ex, s->gate, s->up, a->g, s->gate, s->up, NF);
     /* gate, up = h Wgate, h Wup */
-    if (lora_of(m, up).train_A)
+    if (wants_input(m, up))
         op->rmsnorm_fwd(ex, a->h, s->rx2, s->x2, w->norm[NORM_PRE_FFN], N, c->D, c->eps);
     group_bwd(m, a, up, goes_below(up, lowest) ? a->dh : NULL, (const store *[]){s->gate, s->up},
               a->h, N);
@@ -135,6 +164,11 @@ static void attn_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, Pl
     /* x2 = x + norm(p), h = norm(x2) */
     op->residual_norm_bwd(ex, dx, a->dp, a->dh, s->x2, s->p, w->norm[NORM_POST_ATTN],
                           w->norm[NORM_PRE_FFN], s->rp, s->rx2, N, D);
+    if (m->full) {
+        float *const *dw = m->full->layer[l].norm;
+        op->rmsnorm_grad(ex, dw[NORM_PRE_FFN], a->dh, s->x2, s->rx2, N, D);
+        op->rmsnorm_grad(ex, dw[NORM_POST_ATTN], dx, s->p, s->rp, N, D);
+    }
     /* p = o Wo */
     bool below = goes_below(o, lowest);
     group_bwd(m, a, o, below ? d_o : NULL, (const store *[]){a->dp}, last ? a->last_o : s->o, N);
@@ -143,7 +177,7 @@ static void attn_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, Pl
     /* o = attention(rope(q), rope(k), v) */
     attention_bwd(m, a, l, host_seg);
     /* q, k, v = h Wq, h Wk, h Wv */
-    if (lora_of(m, qkv).train_A)
+    if (wants_input(m, qkv))
         op->rmsnorm_fwd(ex, a->h, s->rx, s->x, w->norm[NORM_INPUT], a->N, D, c->eps);
     group_bwd(m, a, qkv, goes_below(qkv, lowest) ? a->dh : NULL,
               (const store *[]){a->dq, a->dk, a->dv}, a->h, a->N);
@@ -163,17 +197,35 @@ static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, P
     exec_range_pop(ex);
 }
 
+/* x = round(sqrt(D)) embed[token], h = norm(x) */
+static void embed_bwd(const Model *m, Acts *a) {
+    Exec *ex = m->ex;
+    const struct Ops *op = ex->op;
+    const Config *c = &m->c;
+    const LayerActs *s = &a->layer[0];
+    op->rmsnorm_grad(ex, input_norm_grad(m, 0), a->dh, s->x, s->rx, a->N, c->D);
+    op->rmsnorm_bwd(ex, a->dx, a->dh, s->x, m->layer[0].norm[NORM_INPUT], s->rx, a->N, c->D);
+    op->embed_bwd(ex, m->full->embed, a->dx, a->token, a->by_token, a->N, c->D, c->V,
+                  m->embed_scale);
+}
+
+static void show_gradient(const Acts *a, const Param *t, const char *name) {
+    Placed g = {.type = ARENA_F32, .rows = t->rows, .cols = t->cols, .data = t->grad};
+    snprintf(g.name, sizeof g.name, "grad: %.88s", name);
+    if (t->trained) a->watch(a->watch_context, &g, 0);
+}
+
 /* Of this pack and those that were added before it. */
 static void show_gradients(const Model *m, const Acts *a) {
+    for (int i = 0; m->full && i < m->full->params.n; i++)
+        show_gradient(a, &m->full->params.param[i], m->full->params.param[i].name);
     for (int l = 0; m->lora && l < m->c.L; l++)
         for (enum Proj p = 0; p < PROJ_COUNT; p++) {
             const Adapter *d = lora_at(m->lora, l, p);
             for (int i = 0; d->R > 0 && i < 2; i++) {
-                const Param *t = i == 0 ? d->A : d->B;
-                Placed g = {.type = ARENA_F32, .rows = t->rows, .cols = t->cols, .data = t->grad};
-                snprintf(g.name, sizeof g.name, "grad: layer %d: %s.lora_%c", l, proj_path[p],
-                         "AB"[i]);
-                if (t->trained) a->watch(a->watch_context, &g, 0);
+                char name[80];
+                snprintf(name, sizeof name, "layer %d: %s.lora_%c", l, proj_path[p], "AB"[i]);
+                show_gradient(a, i == 0 ? d->A : d->B, name);
             }
         }
 }
@@ -186,7 +238,9 @@ void model_backward(const Model *m, Acts *a, const Pack *pack) {
     exec_range_push(m->ex, "backward");
     exec_zero(m->ex, a->last_x, (size_t)a->nlast * (size_t)m->c.D * dtype_size(m->ex->dtype));
     Place lowest = lowest_trained(m);
-    for (int l = m->c.L - 1; l >= lowest.layer; l--) layer_bwd(m, a, l, pack->seg, lowest);
+    for (int l = m->c.L - 1; l >= 0 && l >= lowest.layer; l--)
+        layer_bwd(m, a, l, pack->seg, lowest);
+    if (m->full) embed_bwd(m, a);
     if (a->watch) show_gradients(m, a);
     exec_range_pop(m->ex);
 }

@@ -12,6 +12,8 @@
  *
  * acts_show names what a line above it has made, while it lasts: buffers have several uses in turn.
  */
+#include <stdlib.h>
+
 #include "kernels/check.h"
 #include "model/acts.h"
 #include "model/dump.h"
@@ -131,12 +133,27 @@ static void check_pack(const Model *m, const Acts *a, const Pack *p, int layers)
     }
 }
 
+static int by_size(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The rows of one token in a row, in the order of the pack: so their gradients are added. */
+static void put_order(const Model *m, Acts *a, const Pack *pack) {
+    size_t n = (size_t)pack->N;
+    for (size_t i = 0; i < n; i++) a->host_order[i] = (int64_t)pack->token[i] << 32 | (int64_t)i;
+    qsort(a->host_order, n, sizeof *a->host_order, by_size);
+    for (size_t i = 0; i < n; i++) a->seen[i] = (int32_t)(a->host_order[i] & INT32_MAX);
+    exec_copy_in(m->ex, a->by_token, a->seen, n * sizeof *a->seen);
+}
+
 /* A pass begins. */
 static void put_pack(const Model *m, Acts *a, const Pack *pack) {
     size_t rows = (size_t)pack->N * sizeof *pack->token;
     exec_copy_in(m->ex, a->token, pack->token, rows);
     exec_copy_in(m->ex, a->pos, pack->pos, rows);
     exec_copy_in(m->ex, a->seg, pack->seg, (size_t)pack->nseg * sizeof *pack->seg);
+    if (m->full && a->use == ACTS_TRAIN) put_order(m, a, pack);
     a->watch = m->dump ? dump_pass(m->dump) : NULL, a->watch_context = m->dump;
     acts_show(a, "pack", 0, a->N, "tokens positions");
     acts_show(a, "pack", 0, a->nseg, "segments");

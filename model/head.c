@@ -1,6 +1,7 @@
 /* head.c - tied head, final softcap and cross entropy, on label rows only and a chunk of logits at
- * a time:  z = cap tanh(h E^T / cap),  nll = log sum exp z - z[target],  dh = dz E, where dz bears
- * the weight that the objective gives to the label.
+ * a time:  z = cap tanh(h E^T / cap),  nll = log sum exp z - z[target],  dh = dz E and, where all
+ * weights are trained, dE += dz^T h, where dz bears the weight that the objective gives to the
+ * label.
  *
  * The full (N,V) logits never exist. */
 #include "data/base/mem.h"
@@ -87,9 +88,10 @@ static void chunk_loss(const Model *m, Acts *a, int at, enum ChunkLogits logits,
                                a->target + at, n, c->V, c->final_cap);
     m->ex->op->xent(m->ex, dlogits, a->nll + at, a->logits, a->target + at, a->weight + at, n, c->V,
                     c->final_cap);
-    if (dlogits)
-        linear_dx(m->ex, (Rows){h, c->D}, (RowsIn){dlogits, c->V}, (Linear){m->embed, c->D, c->V},
-                  n, 1, SUM_SET);
+    if (!dlogits) return;
+    RowsIn dz = {dlogits, c->V};
+    if (m->full) linear_dw(m->ex, m->full->embed, dz, (RowsIn){h, c->D}, n, c->V, c->D, 1);
+    linear_dx(m->ex, (Rows){h, c->D}, dz, (Linear){m->embed, c->D, c->V}, n, 1, SUM_SET);
 }
 
 /* A number of each label, in the pack's order. */

@@ -7,18 +7,19 @@
 #include "data/base/mem.h"
 
 /* Between two tensors that follow each other lies at most padding, which is zero and stays zero:
- * they make one range, whatever their size. */
+ * they make one range, whatever their size, if they are updated alike. */
 static void find_ranges(Optim *o) {
     const Params *p = o->params;
-    bool open = false; /* the tensor before this one is trained */
+    OptimRange *open = NULL; /* that of the tensor before this one, if it is trained */
     for (const Param *t = p->param; t < p->param + p->n; t++) {
-        if (t->trained && open) {
-            Span *last = &o->range[o->nrange - 1];
-            last->n = t->at + t->n - last->at;
+        if (t->trained && open && open->undecayed == t->undecayed) {
+            open->span.n = t->at + t->n - open->span.at;
         } else if (t->trained) {
-            o->range[o->nrange++] = (Span){t->at, t->n};
+            open = &o->range[o->nrange++];
+            *open = (OptimRange){{t->at, t->n}, t->undecayed};
+        } else {
+            open = NULL;
         }
-        open = t->trained;
     }
 }
 
@@ -75,6 +76,18 @@ double optim_norm(Optim *o) {
     return sqrt(sum);
 }
 
+static void update(Params *p, const OptimRange *range, float coef, AdamW how) {
+    Exec *ex = p->ex;
+    size_t at = range->span.at, n = range->span.n;
+    float *m = p->m + at, *v = p->v + at, *g = p->grad + at;
+    if (range->undecayed) how.weight_decay = 0;
+    if (p->split)
+        ex->op->adamw_split(ex, store_at(ex->dtype, p->copy, at), p->low ? p->low + at : NULL, m, v,
+                            g, n, coef, how);
+    else
+        ex->op->adamw(ex, p->master + at, m, v, g, n, coef, how);
+}
+
 void optim_step(Optim *o, double norm, double lr, double max_norm) {
     Params *p = o->params;
     double coef = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
@@ -82,11 +95,7 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     how.lr = lr;
     how.step = ++o->step;
     exec_range_push(p->ex, "adamw");
-    for (int i = 0; i < o->nrange; i++) {
-        size_t at = o->range[i].at;
-        p->ex->op->adamw(p->ex, p->master + at, p->m + at, p->v + at, p->grad + at, o->range[i].n,
-                         (float)fmin(coef, 1), how);
-    }
+    for (int i = 0; i < o->nrange; i++) update(p, &o->range[i], (float)fmin(coef, 1), how);
     params_sync(p);
     exec_zero(p->ex, p->grad, p->size * sizeof *p->grad);
     exec_range_pop(p->ex);

@@ -3,7 +3,8 @@
  *   norm = optim_norm(&o);                     all of the global batch's gradients are in
  *   optim_step(&o, norm, lr, max_norm);        masters, copies and moments move; gradients are zero
  *
- * Tensors that are not trained enter neither the norm nor the step. */
+ * Tensors that are not trained enter neither the norm nor the step. Weight decay lets those be that
+ * their owner has marked (params.h). */
 #ifndef SAILS_OPTIM_H
 #define SAILS_OPTIM_H
 
@@ -12,9 +13,15 @@
 /* The norm is summed by blocks of so many elements, counted from the start of each tensor. */
 enum { OPTIM_BLOCK = 1 << 16 };
 
+/* Elements of the blocks that are updated alike, in one call. */
+typedef struct OptimRange {
+    Span span;
+    bool undecayed;
+} OptimRange;
+
 typedef struct Optim {
-    Params *params; /* borrowed; allocated with training */
-    Span *range;    /* (nrange) elements of the blocks that are trained, each one run */
+    Params *params;    /* borrowed; allocated with training */
+    OptimRange *range; /* (nrange) all that is trained */
     int nrange;
     Span *block;    /* (nblock) device: of all trained tensors, in their order */
     double *square; /* (nblock) device: sums of squares */

@@ -1,4 +1,4 @@
-/* params.c - where trained tensors lie. */
+/* params.c - where trained tensors lie, and how their masters are kept. */
 #include "model/params.h"
 
 #include <stdarg.h>
@@ -9,6 +9,8 @@
 
 /* Aligned places are multiples of this many elements: 32 bytes in the narrowest type. */
 enum { BLOCK = 16 };
+
+enum { PIECE = 1 << 20 }; /* elements that are split or joined at a time */
 
 static size_t aligned(size_t n) {
     return (n + BLOCK - 1) / BLOCK * BLOCK;
@@ -21,6 +23,7 @@ void params_init(Params *p, Exec *ex, int most) {
 void params_free(Params *p) {
     arena_free(&p->moments);
     arena_free(&p->grads);
+    arena_free(&p->lows);
     arena_free(&p->weights);
     free(p->param);
     memset(p, 0, sizeof *p);
@@ -41,25 +44,37 @@ Param *params_add(Params *p, enum ParamPlace place, size_t rows, size_t cols, co
 }
 
 static void carve(Params *p, bool training) {
-    p->master = arena_f32(&p->weights, "master", p->size, 1);
+    if (!p->split) p->master = arena_f32(&p->weights, "master", p->size, 1);
     p->copy = arena_store(&p->weights, "copy", p->size, 1);
+    if (p->split && p->lows.dtype == DTYPE_BF16) {
+        p->low = arena_bytes(&p->lows, "low", p->size * sizeof *p->low);
+        p->piece = arena_f32(&p->lows, "piece", PIECE, 1);
+    }
     if (!training) return;
     p->grad = arena_f32(&p->grads, "grad", p->size, 1);
     p->m = arena_f32(&p->moments, "m", p->size, 1);
     p->v = arena_f32(&p->moments, "v", p->size, 1);
 }
 
-void params_allocate(Params *p, bool training) {
-    static const char *const class_name[] = {"adapters", "adapter gradients", "optimiser"};
-    Arena *arena[] = {&p->weights, &p->grads, &p->moments};
+enum { CLASSES = 4 };
+static void measure(Params *p, Exec *ex, enum Dtype dtype, bool training) {
+    static const char *const name[2][CLASSES] = {
+        {"adapters", "low halves", "adapter gradients", "optimiser"},
+        {"weights", "low halves", "gradients", "optimiser"}};
+    Arena *arena[CLASSES] = {&p->weights, &p->lows, &p->grads, &p->moments};
     p->size = aligned(p->size);
-    for (int i = 0; i < 3; i++) arena_init(arena[i], p->ex, p->ex->dtype, class_name[i]);
+    for (int i = 0; i < CLASSES; i++) arena_init(arena[i], ex, dtype, name[p->split][i]);
     carve(p, training);
-    for (int i = 0; i < 3; i++) arena_place(arena[i]);
+}
+
+static void allocate(Params *p, bool training) {
+    Arena *arena[CLASSES] = {&p->weights, &p->lows, &p->grads, &p->moments};
+    measure(p, p->ex, p->ex->dtype, training);
+    for (int i = 0; i < CLASSES; i++) arena_place(arena[i]);
     carve(p, training);
-    for (int i = 0; i < 3; i++) exec_zero(p->ex, arena[i]->base, arena[i]->size);
+    for (int i = 0; i < CLASSES; i++) exec_zero(p->ex, arena[i]->base, arena[i]->size);
     for (Param *t = p->param; t < p->param + p->n; t++) {
-        t->master = p->master + t->at;
+        if (p->master) t->master = p->master + t->at;
         t->copy = store_at(p->ex->dtype, p->copy, t->at);
         if (!training) continue;
         t->grad = p->grad + t->at, t->m = p->m + t->at, t->v = p->v + t->at;
@@ -67,8 +82,50 @@ void params_allocate(Params *p, bool training) {
     }
 }
 
+void params_allocate(Params *p, bool training) {
+    allocate(p, training);
+}
+
+void params_allocate_split(Params *p) {
+    p->split = true;
+    allocate(p, true);
+}
+
+ParamBytes params_bytes_split(const Params *p, enum Dtype dtype) {
+    Params all = {.size = p->size, .split = true};
+    measure(&all, NULL, dtype, true);
+    return (ParamBytes){all.weights.used, all.lows.used, all.grads.used, all.moments.used};
+}
+
 void params_sync(Params *p) {
-    p->ex->op->cast(p->ex, p->copy, p->master, p->size);
+    if (!p->split) p->ex->op->cast(p->ex, p->copy, p->master, p->size);
+}
+
+/* Where a kind lies as f32; NULL: nowhere. */
+static float *block_of(const Params *p, enum ParamKind kind) {
+    float *master = p->split && !p->low ? (float *)p->copy : p->master;
+    float *const block[PARAM_KINDS] = {master, p->m, p->v};
+    return block[kind];
+}
+
+void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host) {
+    const float *block = block_of(p, kind);
+    if (block) exec_copy_out(p->ex, host, block + at, n * sizeof *host);
+    for (size_t k; !block && n > 0; at += k, host += k, n -= k) {
+        k = n < PIECE ? n : PIECE;
+        p->ex->op->join(p->ex, p->piece, store_at(p->ex->dtype, p->copy, at), p->low + at, k);
+        exec_copy_out(p->ex, host, p->piece, k * sizeof *host);
+    }
+}
+
+void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host) {
+    float *block = block_of(p, kind);
+    if (block) exec_copy_in(p->ex, block + at, host, n * sizeof *host);
+    for (size_t k; !block && n > 0; at += k, host += k, n -= k) {
+        k = n < PIECE ? n : PIECE;
+        exec_copy_in(p->ex, p->piece, host, k * sizeof *host);
+        p->ex->op->split(p->ex, store_at(p->ex->dtype, p->copy, at), p->low + at, p->piece, k);
+    }
 }
 
 size_t params_elements(const Params *p) {

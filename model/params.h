@@ -1,14 +1,18 @@
 /* params.h - what is trained: named tensors of f32 masters with, beside each, its gradient, Adam's
  * moments and the copy in the storage type that products read.
  *
- * Whoever owns tensors (lora.h) adds them; the optimiser, clipping, the hunt for bad numbers,
- * checkpoints and ranks see Params alone.
+ * Whoever owns tensors (lora.h, full.h) adds them; the optimiser, clipping, the hunt for bad
+ * numbers, checkpoints and ranks see Params alone.
  *
  *   params_init(&p, ex, most);  params_add(...) for each;  params_allocate(&p, training);
  *
  * Each of the five kinds lies in one block, in the order of adding and with the same places, so
  * that what concerns all of a kind is one call. Between two tensors lies at most padding, always
- * zero. */
+ * zero.
+ *
+ * Where tensors are many, masters are split: a copy is its master's upper half, and there is a
+ * block of what it lacks (ops.h, split), or none in f32, where the copy is the master. Such masters
+ * are reached through params_get and params_set alone. */
 #ifndef SAILS_PARAMS_H
 #define SAILS_PARAMS_H
 
@@ -20,7 +24,9 @@ typedef struct Param {
     size_t rows, cols, n; /* n = rows * cols */
     size_t at;            /* its first element's place in each block */
     bool trained;
-    float *master, *grad, *m, *v; /* (rows,cols); the last three NULL without training */
+    bool undecayed;               /* weight decay lets it be */
+    float *master, *grad, *m, *v; /* (rows,cols); master NULL where masters are split, the last
+                                   * three without training */
     store *copy;                  /* (rows,cols) */
 } Param;
 
@@ -28,10 +34,13 @@ typedef struct Params {
     Exec *ex;
     Param *param; /* (n), at fixed addresses from params_init on */
     int n, most;
-    size_t size; /* elements of a block */
-    float *master, *grad, *m, *v;
+    size_t size;                  /* elements of a block */
+    float *master, *grad, *m, *v; /* as of a Param */
     store *copy;
-    Arena weights, grads, moments;
+    bool split;
+    int16_t *low; /* of split masters in bf16, what the copies lack; else NULL */
+    float *piece; /* with it: room for those that are being split or joined */
+    Arena weights, lows, grads, moments;
 } Params;
 
 /* Room for at most so many tensors. */
@@ -51,7 +60,23 @@ __attribute__((format(printf, 5, 6))) Param *params_add(Params *p, enum ParamPla
  * otherwise, and has gradients and moments. */
 void params_allocate(Params *p, bool training);
 
+/* The same for training with split masters. */
+void params_allocate_split(Params *p);
+
+/* Device bytes of the blocks of tensors that are declared, by what params_allocate_split would take
+ * on a device of that storage type: weights, what they lack, gradients, moments. */
+typedef struct ParamBytes {
+    size_t weights, lows, grads, moments;
+} ParamBytes;
+ParamBytes params_bytes_split(const Params *p, enum Dtype dtype);
+
 void params_sync(Params *p); /* copies from the masters */
+
+/* Elements at .. at + n - 1 of a block, to and from the host. Masters that are set and not split
+ * reach their copies by params_sync. */
+enum ParamKind { PARAM_MASTER, PARAM_M, PARAM_V, PARAM_KINDS };
+void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host);
+void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host);
 
 size_t params_elements(const Params *p); /* of all tensors */
 size_t params_trained(const Params *p);  /* of those that are trained */

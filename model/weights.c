@@ -1,6 +1,6 @@
-/* weights.c - the frozen tensors (tensors.h), found in the checkpoint and used in place where ops
- * can read the file's pages; else copied or converted into the device's memory, in pieces, while
- * the file is read. */
+/* weights.c - the tensors (tensors.h), found in the checkpoint. Frozen ones are used in place where
+ * ops can read the file's pages; else copied or converted into the device's memory, in pieces,
+ * while the file is read, as are those that are trained. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,7 +95,7 @@ static bool find_all(Model *m, Err *err) {
         Weight *w = &m->weight[i];
         const Tensor *t = &w->tensor;
         if (!st_need(m->file, &w->t, t->name, t->rank, t->dim, err)) return false;
-        w->mapped = st_stores(w->t, m->ex->dtype) && exec_reads(m->ex, w->t->data);
+        w->mapped = !m->full && st_stores(w->t, m->ex->dtype) && exec_reads(m->ex, w->t->data);
     }
     for (size_t i = 0; i < st_count(m->file); i++) {
         const StTensor *t = st_at(m->file, i);
@@ -148,13 +148,33 @@ static bool load(Model *m, const StTensor *t, store *to, const Stage *stage, Err
     return true;
 }
 
+/* A trained tensor's masters, exactly as the file has them, into its Param. */
+static bool load_trained(Model *m, const StTensor *t, const Param *to, const Stage *stage,
+                         Err *err) {
+    for (size_t done = 0; done < t->count;) {
+        if (interrupted(err)) return false;
+        size_t left = t->count - done, n = left < PIECE * PIECES ? left : PIECE * PIECES;
+        st_read_f32(t, stage->wide, done, n);
+        params_set(&m->full->params, PARAM_MASTER, to->at + done, n, stage->wide);
+        st_release(t, done, n);
+        done += n;
+    }
+    return true;
+}
+
+static const Param *trained(const Model *m, const Tensor *t) {
+    const Param *p = m->full->params.param;
+    while (strcmp(p->name, t->name) != 0) p++;
+    return p;
+}
+
 static void carve(Model *m) {
     size_t P = (size_t)m->c.max_positions, half = (size_t)m->c.E / 2;
     m->cos = arena_f32(&m->arena, "cos", P, half);
     m->sin = arena_f32(&m->arena, "sin", P, half);
     for (int i = 0; i < m->nweight; i++) {
         const Tensor *t = &m->weight[i].tensor;
-        if (!m->weight[i].mapped)
+        if (!m->weight[i].mapped && !m->full)
             *slot(m, t) = arena_store(&m->arena, t->name, t->dim[0], t->dim[1]);
     }
 }
@@ -169,7 +189,10 @@ static bool load_all(Model *m, Err *err) {
     bool ok = true;
     for (int i = 0; i < m->nweight && ok; i++) {
         const Weight *w = &m->weight[i];
-        if (w->mapped)
+        const Param *p = m->full ? trained(m, &w->tensor) : NULL;
+        if (p)
+            *slot(m, &w->tensor) = p->copy, ok = load_trained(m, w->t, p, &stage, err);
+        else if (w->mapped)
             *slot(m, &w->tensor) = w->t->data;
         else
             ok = load(m, w->t, (store *)(uintptr_t)model_weight(m, &w->tensor), &stage, err);
@@ -198,6 +221,7 @@ static bool open_checked(Model *m, const char *folder, int max_positions, Err *e
     list_all(m);
     if (!find_all(m, err)) return false;
     m->embed_scale = embed_scale(m);
+    if (m->full) full_alloc(m->full, m->ex, &m->c);
     return load_all(m, err);
 }
 
@@ -225,6 +249,19 @@ bool model_open(Model *m, Exec *ex, const char *folder, int max_positions, Err *
     bool ok = open_checked(m, folder, max_positions, err);
     if (!ok) model_close(m);
     return ok;
+}
+
+bool model_open_trained(Model *m, Full *full, Exec *ex, const char *folder, int max_positions,
+                        Err *err) {
+    *full = (Full){.embed = NULL};
+    *m = (Model){.ex = ex, .full = full, .dump = dump_open(ex)};
+    bool ok = open_checked(m, folder, max_positions, err);
+    if (!ok) full_free(full), model_close(m);
+    return ok;
+}
+
+Params *model_params(const Model *m) {
+    return m->full ? &m->full->params : m->lora ? &m->lora->params : NULL;
 }
 
 void model_close(Model *m) {
