@@ -156,43 +156,57 @@ static void add_products(void *context, const OpCall *call) {
         product_flops += strcmp(call->op, "attn_bwd") == 0 ? 0.8 * call->flops : call->flops;
 }
 
+enum { PASS_ROWS = 9, PASS_DOC = 5, PASS_RANK = 4 };
+
 /* The products of a training pass are those that flops_pack counts, which knows the model and not
  * its calls, and the last layer's attention for rows that nobody needs. */
-static void test_pass(void) {
-    enum { N = 9, DOC = 5, R = 4 };
-    Err err;
-    Exec ex;
-    Model m;
-    Lora lora;
-    LoraShape shape;
+static void test_pass(const Model *m, int ways) {
+    enum { N = PASS_ROWS, DOC = PASS_DOC, R = PASS_RANK };
     Pack p;
-    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no cpu");
-    MUST(model_open(&m, &ex, in_world("model"), N, &err), err);
-    lora_shape_init(&shape, &m.c);
-    for (int i = 0; i < m.c.L * PROJ_COUNT; i++) shape.rank[i] = R, shape.alpha[i] = 1;
-    lora_alloc(&lora, &ex, &m.c, &shape, true);
-    m.lora = &lora;
+    Exec *ex = m->ex;
     pack_init(&p, N, 2, N);
     int32_t token[N] = {2, 3, 4, 5, 6, 7, 8, 9, 10};
     uint8_t label[DOC] = {0, 1, 1, 1, 1};
     pack_add(&p, token, label, DOC, 0);
     pack_add(&p, token, label, N - DOC, 1);
-    Acts *a = acts_create(&m, N, 2, p.nlabel, ACTS_TRAIN);
+    Acts *a = acts_create(m, N, 2, p.nlabel, ACTS_TRAIN);
     float nll[N];
-    exec_watch(&ex, add_products, NULL);
+    product_flops = 0;
+    exec_watch(ex, add_products, NULL);
     Objective sft = objective_sft(1);
-    model_loss(&m, a, &p, &sft, nll);
-    model_backward(&m, a, &p);
-    exec_watch_end(&ex);
-    double in = m.c.D, out = m.c.H * m.c.E; /* of q, which the last rows of both documents have */
-    double idle = 2 * 2 * (2 * in * out + 3 * R * (in + out));
-    idle += 12.0 * m.c.H * m.c.E * (DOC + (N - DOC)); /* they see all rows before them */
-    double want = flops_pack(&m.c, &lora, &p) + idle;
+    model_loss(m, a, &p, &sft, nll);
+    model_backward(m, a, &p);
+    exec_watch_end(ex);
+    double in = m->c.D,
+           out = m->c.H * m->c.E; /* of q, which the last rows of both documents have */
+    double idle = 2 * 2 * (ways * in * out + (m->lora ? 3 * R * (in + out) : 0));
+    idle += 12.0 * m->c.H * m->c.E * (DOC + (N - DOC)); /* they see all rows before them */
+    double want = flops_pack(&m->c, m->lora, &p) + idle;
     EXPECT(product_flops == want, "%.0f FLOPs, expected %.0f", product_flops, want);
     acts_destroy(a);
     pack_free(&p);
+}
+
+static void test_passes(void) {
+    Err err;
+    Exec ex;
+    Model m;
+    Lora lora;
+    Full full;
+    LoraShape shape;
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no cpu");
+    MUST(model_open(&m, &ex, in_world("model"), PASS_ROWS, &err), err);
+    lora_shape_init(&shape, &m.c);
+    for (int i = 0; i < m.c.L * PROJ_COUNT; i++) shape.rank[i] = PASS_RANK, shape.alpha[i] = 1;
+    lora_alloc(&lora, &ex, &m.c, &shape, true);
+    m.lora = &lora;
+    test_pass(&m, 2); /* forward, and back into the input */
     lora_free(&lora), lora_shape_free(&shape);
     model_close(&m);
+    MUST(model_open_trained(&m, &full, &ex, in_world("model"), PASS_ROWS, &err), err);
+    test_pass(&m, 3); /* and for the gradient */
+    model_close(&m);
+    full_free(&full);
     exec_close(&ex);
 }
 
@@ -482,7 +496,7 @@ int main(void) {
     test_calls(DTYPE_BF16);
     test_more_calls(DTYPE_F32);
     test_more_calls(DTYPE_BF16);
-    test_pass();
+    test_passes();
     const char *strict =
         getenv("SAILS_STRICT"); /* which shuts every copy of every tensor each call */
     setenv("SAILS_STRICT", "0", 1);

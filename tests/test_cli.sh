@@ -322,6 +322,13 @@ good plan --shape 9b --gpu-memory 80 --ranks 8 --train.batch 128 --length 500 --
 has '"packs":32.0,"most_packs":32,"efficiency":1.0'
 "$sails" plan --shape 9b --gpu-memory 20 >out 2>err
 [ $? -eq 4 ] && grep -qF "of the GPU's memory are needed" err || fail "a card of 20 GB: $(cat err)"
+good plan --shape 2b --gpu-memory 141 --method full --train.batch 32
+for item in "weights *5.23 GB" "low halves *5.23 GB" "gradients *10.5 GB" "optimiser *20.9 GB" \
+    "gradients of packs *20.9 GB"; do
+    [ "$(grep -c "^$item  device" out)" -eq 1 ] || fail "full: expected '$item': $(cat out)"
+done
+"$sails" plan --shape 9b --gpu-memory 141 --method full --train.batch 1 >out 2>err
+[ $? -eq 4 ] && grep -q "the largest part is optimiser, 73.9 GB" err || fail "9b in full: $(cat err)"
 bad 2 "--model is needed" plan --stage score --shape 9b --gpu-memory 80
 bad 2 "or --aligned and --unaligned" plan --stage score $common
 bad 2 "--sae and --layers are needed for score" plan --stage score $common --data chats.jsonl

@@ -8,6 +8,7 @@
 
 enum { D = 8, F = 24, H = 2, K = 1, E = 8, V = 40, R = 2, ROWS = 5, LABELS = 3 };
 
+/* target NULL: all weights are trained. */
 static double count(Exec *ex, const bool *target, int layers) {
     bool sliding[2] = {true, false};
     Config c = {.V = V, .D = D, .F = F, .L = layers, .H = H, .K = K, .E = E, .window = 2};
@@ -15,14 +16,14 @@ static double count(Exec *ex, const bool *target, int layers) {
     LoraShape shape;
     lora_shape_init(&shape, &c);
     for (int i = 0; i < layers * PROJ_COUNT; i++)
-        if (target[i % PROJ_COUNT]) shape.rank[i] = R, shape.alpha[i] = 1;
+        if (target && target[i % PROJ_COUNT]) shape.rank[i] = R, shape.alpha[i] = 1;
     Lora lora;
     lora_alloc(&lora, ex, &c, &shape, true);
     Segment seg[] = {{.row = 0, .len = 3}, {.row = 3, .len = 2}};
     int32_t pos[ROWS] = {0, 1, 2, 0, 1}, label_row[LABELS] = {1, 2, 3};
     Pack p = {.N = ROWS, .nseg = 2, .nlabel = LABELS, .seg = seg, .pos = pos};
     p.label_row = label_row;
-    double flops = flops_pack(&c, &lora, &p);
+    double flops = flops_pack(&c, target ? &lora : NULL, &p);
     lora_free(&lora);
     lora_shape_free(&shape);
     return flops;
@@ -88,6 +89,11 @@ int main(void) {
     want = 2 * (want + all_last);
     got = count(&ex, only_o, 2);
     EXPECT(got == want, "two layers: %.0f, expected %.0f", got, want);
+
+    /* All weights: everything forward, back to the embedding, and for the gradients. */
+    want = 3 * (ROWS * kv + LABELS * (q + o + ffn + down)) + near_last + 1.5 * head;
+    got = count(&ex, NULL, 1);
+    EXPECT(got == 2 * want, "all weights: %.0f, expected %.0f", got, 2 * want);
     test_peak(&ex);
     exec_close(&ex);
     return test_done("flops");

@@ -292,6 +292,65 @@ static void test_pairs(void) {
     close_it(&o);
 }
 
+/* All weights, of either storage type. */
+static void test_full(const char *dtype) {
+    Args args;
+    Runtime r = {0};
+    Dataset d;
+    Plan p = {0};
+    Err err;
+    char line[1024], *argv[64];
+    int n = 0;
+    snprintf(line, sizeof line,
+             "--model %s --data %s --method full --dtype %s --batch 9 --max-length 128 "
+             "--pack-tokens 128 --checkpoint-every 1 --out none",
+             in_world("model"), in_world("pairs.jsonl"), dtype);
+    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
+    MUST(args_parse(&args, &cmd_train, n, argv, &err), err);
+    const Settings *s = &args.s;
+    MUST(runtime_device(&r, s, NULL, &err) && runtime_tokenizer(&r, s, &err) &&
+             dataset_load(&d, r.tokenizer, s->data.path, SIDE_CHOSEN, 128, 0, &err) &&
+             plan_train(&p, s, &r.ex, &d, &err),
+         err);
+    size_t before = r.ex.bytes_now;
+    MUST(runtime_trained_model(&r, s, (int)d.longest, &err), err);
+    const Params *full = &r.full.params;
+    bool halves = r.ex.dtype == DTYPE_BF16;
+    near(item(&p, "weights"), full->weights.size, 0);
+    near(halves ? item(&p, "low halves") : 0, full->lows.size, 0);
+    near(item(&p, "gradients"), full->grads.size, 0);
+    near(item(&p, "optimiser"), full->moments.size, 0);
+    EXPECT((full->lows.size > 0) == halves, "%zu bytes of halves in %s", full->lows.size, dtype);
+    EXPECT(full->weights.size >= dtype_size(r.ex.dtype) * tensors_parameters(&r.model.c), "few");
+    double planned = item(&p, "weights") + fmax(0, item(&p, "low halves")) + item(&p, "gradients") +
+                     item(&p, "optimiser") + item(&p, "rope table");
+    near(planned, r.ex.bytes_now - before, 2);
+    TEST_DETECTS(near(planned * 0.99, r.ex.bytes_now - before, 2));
+    EXPECT(item(&p, "copy for checkpoints") >= 12.0 * (double)tensors_parameters(&r.model.c),
+           "%.0f for checkpoints", item(&p, "copy for checkpoints"));
+    EXPECT(item(&p, "weights, mapped") < 0 && item(&p, "adapters") < 0, "what is not there");
+    TrainSetup t;
+    train_setup(&t, s, d.n);
+    t.doc = d.doc;
+    TrainSize most = train_size(&t);
+    GradTree tree;
+    before = r.ex.bytes_now;
+    grad_tree_init(&tree, &r.full.params, most.packs);
+    near(item(&p, "gradients of packs"), r.ex.bytes_now - before, most.packs);
+    grad_tree_free(&tree);
+    before = r.ex.bytes_now;
+    Acts *a = acts_create(&r.model, most.pack.rows, most.pack.segs, most.pack.labels, ACTS_TRAIN);
+    EXPECT(item(&p, "activations") == (double)(r.ex.bytes_now - before), "activations");
+    acts_destroy(a);
+    head_depth = r.model.c.V;
+    expect_asked("train, in full", asked(plan_train, s, &r.ex, &d),
+                 ASKS(rope_table) | ASKS(attn_fwd) | ASKS(gemm) | ASKS(attn_bwd) | ASKS(gemm_grad) |
+                     ASKS(xent) | ASKS_GEMM(head) | ASKS(rmsnorm_grad));
+    dataset_free(&d);
+    runtime_close(&r, true);
+    args_free(&args);
+}
+
 static void test_generate(void) {
     Opened o;
     Prompts prompts;
@@ -344,6 +403,8 @@ int main(void) {
     make_starts();
     test_train();
     test_pairs();
+    test_full("f32");
+    test_full("bf16");
     test_generate();
     test_measured();
     world_remove();

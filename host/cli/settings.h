@@ -34,7 +34,7 @@
 enum Side { SIDES(CHOICE_ENUM) };
 #define COUNTED_TOKENS(X) X(COUNT_REPLY, "reply") X(COUNT_LAST, "last") X(COUNT_ALL, "all")
 enum CountedTokens { COUNTED_TOKENS(CHOICE_ENUM) };
-#define TRAIN_METHODS(X) X(METHOD_LORA, "lora") X(METHOD_DPO, "dpo")
+#define TRAIN_METHODS(X) X(METHOD_LORA, "lora") X(METHOD_FULL, "full") X(METHOD_DPO, "dpo")
 enum TrainMethod { TRAIN_METHODS(CHOICE_ENUM) };
 #define JUDGES(X) X(JUDGE_REFUSAL, "refusal") X(JUDGE_FILE, "file")
 enum JudgeKind { JUDGES(CHOICE_ENUM) };
@@ -133,7 +133,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, LIST, methods, "base,lora,sails", 0, 0, "base" ADAPTER_STARTS(CHOICE_WORD), PLAIN, \
       "rows of the table: each is trained, generates and is judged") \
     X(train, CHOICE, method, "lora", 0, 0, CHOICES(TRAIN_METHODS), PLAIN, \
-      "lora: an adapter on the targets of documents; dpo: one on what pairs prefer") \
+      "lora: an adapter on the targets of documents; full: all weights of the model; dpo: an " \
+      "adapter on what pairs prefer") \
     X(train, CHOICE, loss_type, "sigmoid", 0, 0, CHOICES(PAIR_LOSSES), PLAIN, \
       "of a pair in dpo, as TRL names them") \
     X(train, REAL, beta, "0.1", 0.000001, 1000000, "", PLAIN, \
@@ -159,7 +160,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, INT, batch, "64", 1, 1048576, "documents", OURS, "of one step") \
     X(train, REAL, epochs, "1", 0, 1000000, "passes", OURS, "over the data") \
     X(train, INT, steps, "0", 0, 2147483647, "steps", PLAIN, "in place of epochs when not 0") \
-    X(train, REAL, lr, "2e-4", 0, 100, "", OURS, "peak learning rate") \
+    X(train, REAL, lr, "2e-4", 0, 100, "", OURS, \
+      "peak learning rate; where none is given, 2e-5 for all weights") \
     X(train, REAL, warmup, "0.03", 0, 1, "share", OURS, "of the steps, with a rising rate") \
     X(train, CHOICE, schedule, "cosine", 0, 0, CHOICES(SCHEDULES), OURS, \
       "learning rate after the warm-up") \
@@ -184,7 +186,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "of the prompts, put aside where a rate is to be chosen; the table is of the others") \
     X(train, FLAG, resume, "false", 0, 0, "", DISPLAY, \
       "go on from the newest checkpoint in OUT/checkpoints, if there is one") \
-    X(train, TEXT, out, "", 0, 0, "folder", PLAIN, "adapter to write (PEFT)")
+    X(train, TEXT, out, "", 0, 0, "folder", PLAIN, \
+      "adapter to write (PEFT), or model (Hugging Face)")
 
 #define SETTINGS_GENERATE(X) \
     X(generate, TEXT, prompts, "", 0, 0, "file", PLAIN, "prompts to answer, any record form") \

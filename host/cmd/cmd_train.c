@@ -1,4 +1,4 @@
-/* cmd_train.c - fine-tuning of an adapter. */
+/* cmd_train.c - fine-tuning: of an adapter, or of all weights. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -6,12 +6,26 @@
 #include "data/base/interrupt.h"
 #include "host/stage/adapting.h"
 #include "host/cli/command.h"
+#include "host/stage/agree.h"
 #include "host/stage/dataset.h"
+#include "host/stage/model_files.h"
 #include "host/stage/plan.h"
 #include "host/stage/preference.h"
 #include "host/cli/print.h"
 #include "host/stage/result_key.h"
 #include "host/stage/train.h"
+#include "host/stage/tuned_model.h"
+
+/* No model is written over another, but for that of the same run, which has left checkpoints beside
+ * it. An adapter takes its predecessor's place. */
+static bool is_free(const Settings *s, Comm *comm, Err *err) {
+    if (s->train.method != METHOD_FULL) return true;
+    char *saves = files_join(s->train.out, "checkpoints");
+    bool ok = !comm_root(comm) || (s->train.resume && files_exists(saves)) ||
+              model_files_refuse_existing(s->train.out, err);
+    free(saves);
+    return agree_root(comm, ok, err);
+}
 
 static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
     if (*s->train.init_adapter) return runtime_adapter(r, s->train.init_adapter, true, err);
@@ -25,6 +39,12 @@ static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
     ok = ok && adapting_fresh(r, s, (enum StartKind)s->train.init, &subspace, err);
     subspace_free(&subspace);
     return ok;
+}
+
+/* With what is to be trained. */
+static bool open_model(Runtime *r, const Settings *s, size_t positions, Err *err) {
+    if (s->train.method == METHOD_FULL) return runtime_trained_model(r, s, (int)positions, err);
+    return runtime_model(r, s, (int)positions, err) && make_adapter(r, s, err);
 }
 
 /* What is about to run, before the first step. */
@@ -96,20 +116,23 @@ static bool fits(Runtime *r, const Settings *s, const Dataset *d, const Dataset 
     return plan_train(&p, s, &r->ex, d, err) && plan_fits(&p, &r->ex, err);
 }
 
-static bool run(const Args *a, Err *err) {
+static bool run(const Args *given, Err *err) {
+    Args own = *given; /* borrows what they own */
+    own.s.train.lr = tuned_model_rate(given);
+    const Args *a = &own;
     const Settings *s = &a->s;
     Runtime r = {0};
     Dataset d = {0}, eval = {0};
     if (train_saves(s)) interrupt_as_request();
-    bool ok =
-        preference_check(a, err) && settings_check_training_pack(s, err) &&
-        runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
-        training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&
-        (!*s->train.eval_data ||
-         training_load(&eval, r.tokenizer, s, s->train.eval_data, 0, err)) &&
-        fits(&r, s, &d, &eval, err) &&
-        runtime_model(&r, s, (int)(d.longest > eval.longest ? d.longest : eval.longest), err) &&
-        make_adapter(&r, s, err) && train_and_save(&r, a, &d, &eval, err);
+    bool ok = tuned_model_settings(a, err) && preference_check(a, err) &&
+              settings_check_training_pack(s, err) && is_free(s, a->comm, err) &&
+              runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
+              training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&
+              (!*s->train.eval_data ||
+               training_load(&eval, r.tokenizer, s, s->train.eval_data, 0, err)) &&
+              fits(&r, s, &d, &eval, err) &&
+              open_model(&r, s, d.longest > eval.longest ? d.longest : eval.longest, err) &&
+              train_and_save(&r, a, &d, &eval, err);
     dataset_free(&eval);
     dataset_free(&d);
     runtime_close(&r, ok);
@@ -146,7 +169,7 @@ static const Use use[] = {{"model.path", USE_NEEDED},
 
 const Command cmd_train = {
     .name = "train",
-    .summary = "fine-tune an adapter; writes a PEFT folder and metrics.jsonl",
+    .summary = "fine-tune an adapter or the whole model; writes it and metrics.jsonl",
     .about =
         "Documents are packed without padding and never see each other; the loss of a step is\n"
         "the mean over all target tokens of its batch. Loss: the final reply's tokens with\n"

@@ -222,7 +222,7 @@ bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Su
 }
 
 size_t adapting_trainable(const Model *m, double *percent) {
-    size_t n = params_trained(&m->lora->params);
+    size_t n = params_trained(model_params(m));
     *percent = 100.0 * (double)n / (double)tensors_parameters(&m->c);
     return n;
 }

@@ -1,6 +1,7 @@
 /* bad_tensor.c - a search through weights, adapters, activations and gradients. */
 #include "host/stage/bad_tensor.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* Where the search looks next, and where it found something. */
@@ -29,7 +30,7 @@ static bool bad_weights(Hunt *h, const Model *m) {
     return false;
 }
 
-/* Gradients in the order of backward. */
+/* Gradients in the order of backward. Split masters are looked at as weights. */
 static bool bad_params(Hunt *h, const Params *p, bool gradients) {
     for (int i = 0; i < p->n; i++) {
         const Param *t = &p->param[gradients ? p->n - 1 - i : i];
@@ -64,22 +65,31 @@ static bool bad_activations(Hunt *h, const Model *m, Acts *a) {
     return h->found;
 }
 
+/* The file that this number came from: NULL where training made it, or it is of no file. */
+static const char *file_of(const Hunt *h, const Model *m) {
+    const StTensor *t = st_find(m->file, h->name);
+    float x = NAN;
+    if (t && m->full) st_read_f32(t, &x, (size_t)h->at, 1);
+    return t && !isfinite(x) ? t->file : NULL;
+}
+
 bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err) {
     Hunt h = {.ex = m->ex, .index = exec_alloc(m->ex, sizeof *h.index, "find_bad")};
-    const Params *adapters = m->lora ? &m->lora->params : &(const Params){.n = 0};
-    bool found = bad_weights(&h, m) || bad_params(&h, adapters, false) ||
-                 bad_activations(&h, m, a) || bad_params(&h, adapters, true);
+    const Params *p = model_params(m), none = {.n = 0};
+    if (!p) p = &none;
+    bool found = bad_weights(&h, m) || bad_params(&h, p, false) || bad_activations(&h, m, a) ||
+                 bad_params(&h, p, true);
     exec_free(m->ex, h.index);
     if (h.found)
         return err_set(err, EXIT_NUMBERS,
                        "%s: first bad tensor %s, row %lld, where numbers overflowed; try a lower "
                        "--lr, a weaker adapter or --dtype f32",
                        where, h.name, (long long)h.row);
-    const StTensor *weight = found ? st_find(m->file, h.name) : NULL;
-    if (weight)
+    const char *file = found ? file_of(&h, m) : NULL;
+    if (file)
         return err_set(err, EXIT_NUMBERS,
                        "%s: first bad tensor %s, element %lld, in %s; use another checkpoint",
-                       where, h.name, (long long)h.at, weight->file);
+                       where, h.name, (long long)h.at, file);
     if (found)
         return err_set(err, EXIT_NUMBERS,
                        "%s: first bad tensor %s, element %lld; try a lower --lr or --dtype f32",

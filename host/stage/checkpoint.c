@@ -8,10 +8,10 @@
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "data/base/safetensors.h"
+#include "data/base/sha256.h"
 #include "host/stage/agree.h"
 
-enum { KINDS = 3 };
-static const char *const kind_name[KINDS] = {"master", "m", "v"};
+static const char *const kind_name[PARAM_KINDS] = {"master", "m", "v"};
 static const char *const file_name[] = {"state.safetensors", "metrics.jsonl", NULL};
 
 void checkpoint_free(Checkpoint *c) {
@@ -21,47 +21,54 @@ void checkpoint_free(Checkpoint *c) {
 }
 
 size_t checkpoint_state_bytes(const Params *p) {
-    return KINDS * p->size * sizeof(float);
+    return PARAM_KINDS * p->size * sizeof(float);
 }
 
-static float *block_of(const Params *p, int kind) {
-    float *const block[KINDS] = {p->master, p->m, p->v};
-    return block[kind];
+enum { PIECE = 1 << 20 }; /* elements */
+static size_t piece_of(size_t at, size_t n) {
+    return n - at < PIECE ? n - at : PIECE;
 }
 
 bool checkpoint_agree(const Params *p, const char *what, Err *err) {
     Comm *comm = p->ex->comm;
     if (!comm) return true;
-    float *copy = mem_array(p->size, sizeof *copy);
-    exec_copy_out(p->ex, copy, p->master, p->size * sizeof *copy);
-    bool ok = agree_same(comm, what, copy, p->size * sizeof *copy, EXIT_RANK, err);
-    free(copy);
-    return ok;
+    unsigned char digest[32];
+    Sha256 s;
+    float *piece = mem_array(PIECE, sizeof *piece);
+    sha256_init(&s);
+    for (size_t i = 0; i < p->size; i += PIECE) {
+        size_t n = piece_of(i, p->size);
+        params_get(p, PARAM_MASTER, i, n, piece);
+        sha256_add(&s, piece, n * sizeof *piece);
+        comm_beat(comm);
+    }
+    sha256_done(&s, digest);
+    free(piece);
+    return agree_same(comm, what, digest, sizeof digest, EXIT_RANK, err);
 }
 
 bool checkpoint_copy_state(Checkpoint *c) {
     Params *p = c->params;
     if (!c->state) c->state = malloc(checkpoint_state_bytes(p));
-    for (int kind = 0; c->state && kind < KINDS; kind++)
-        exec_copy_out(p->ex, c->state + (size_t)kind * p->size, block_of(p, kind),
-                      p->size * sizeof(float));
+    for (enum ParamKind kind = 0; c->state && kind < PARAM_KINDS; kind++)
+        params_get(p, kind, 0, p->size, c->state + (size_t)kind * p->size);
     return c->state != NULL;
 }
 
 /* ------------------------------------------------------------------------------- writing -- */
 
 typedef char TensorName[160];
-static void tensor_name(TensorName name, int kind, const Param *t) {
+static void tensor_name(TensorName name, enum ParamKind kind, const Param *t) {
     snprintf(name, sizeof(TensorName), "%s/%s@%012d", kind_name[kind], t->name, 0);
 }
 
-static bool stored(int kind, const Param *t) {
-    return kind == 0 || t->trained;
+static bool stored(enum ParamKind kind, const Param *t) {
+    return kind == PARAM_MASTER || t->trained;
 }
 
 /* Of the copy, or piece by piece from the device. */
-static bool write_tensor(StWriter *w, const Checkpoint *c, int kind, const Param *t, Err *err) {
-    enum { PIECE = 1 << 20 };
+static bool write_tensor(StWriter *w, const Checkpoint *c, enum ParamKind kind, const Param *t,
+                         Err *err) {
     const Params *p = c->params;
     if (c->state)
         return st_writer_data(w, c->state + (size_t)kind * p->size + t->at, t->n * sizeof(float),
@@ -69,8 +76,8 @@ static bool write_tensor(StWriter *w, const Checkpoint *c, int kind, const Param
     float *piece = mem_array(PIECE, sizeof *piece);
     bool ok = true;
     for (size_t i = 0; ok && i < t->n; i += PIECE) {
-        size_t n = t->n - i < PIECE ? t->n - i : PIECE;
-        exec_copy_out(p->ex, piece, block_of(p, kind) + t->at + i, n * sizeof *piece);
+        size_t n = piece_of(i, t->n);
+        params_get(p, kind, t->at + i, n, piece);
         ok = st_writer_data(w, piece, n * sizeof *piece, err);
         comm_beat(p->ex->comm); /* training waits for this, and so do the other ranks */
     }
@@ -83,14 +90,14 @@ static bool write_state(const Checkpoint *c, const char *path, Err *err) {
     StWriter *w;
     TensorName name;
     if (!st_writer_open(&w, path, err)) return false;
-    for (int kind = 0; kind < KINDS; kind++)
+    for (enum ParamKind kind = 0; kind < PARAM_KINDS; kind++)
         for (const Param *t = p->param; t < p->param + p->n; t++) {
             if (!stored(kind, t)) continue;
             tensor_name(name, kind, t);
             st_writer_tensor(w, name, ST_F32, 1, &t->n);
         }
     bool ok = true;
-    for (int kind = 0; kind < KINDS; kind++)
+    for (enum ParamKind kind = 0; kind < PARAM_KINDS; kind++)
         for (const Param *t = p->param; ok && t < p->param + p->n; t++)
             ok = !stored(kind, t) || write_tensor(w, c, kind, t, err);
     if (ok) return st_writer_finish(w, err);
@@ -139,29 +146,37 @@ static bool read_totals(RunTotals *t, const Snapshot *s, Err *err) {
     return true;
 }
 
+/* The tensor's elements, all of them, as the file has them. */
+static void read_tensor(Params *p, enum ParamKind kind, const Param *t, const StTensor *from) {
+    float *piece = mem_array(PIECE, sizeof *piece);
+    for (size_t i = 0; i < t->n; i += PIECE) {
+        size_t n = piece_of(i, t->n);
+        st_read_f32(from, piece, i, n);
+        params_set(p, kind, t->at + i, n, piece);
+        st_release(from, i, n);
+    }
+    free(piece);
+}
+
+/* What is not stored is zero, as it was made. Nothing is changed unless all is there. */
 static bool read_state(Checkpoint *c, const char *folder, Err *err) {
     Params *p = c->params;
     StSet *set = NULL;
     TensorName name;
     char *path = files_join(folder, file_name[0]);
-    float *state = mem_array(KINDS * p->size, sizeof *state); /* what is not stored is zero */
     bool ok = st_open(&set, path, err);
     free(path);
-    for (int kind = 0; ok && kind < KINDS; kind++)
-        for (const Param *t = p->param; ok && t < p->param + p->n; t++) {
-            const StTensor *from;
-            if (!stored(kind, t)) continue;
-            tensor_name(name, kind, t);
-            ok = st_need_type(set, &from, name, ST_F32, 1, &t->n, err);
-            if (ok) st_read_f32(from, state + (size_t)kind * p->size + t->at, 0, t->n);
-        }
-    for (int kind = 0; ok && kind < KINDS; kind++)
-        exec_copy_in(p->ex, block_of(p, kind), state + (size_t)kind * p->size,
-                     p->size * sizeof *state);
-    if (ok) exec_sync(p->ex);
+    for (int take = 0; take < 2; take++)
+        for (enum ParamKind kind = 0; ok && kind < PARAM_KINDS; kind++)
+            for (const Param *t = p->param; ok && t < p->param + p->n; t++) {
+                const StTensor *from;
+                if (!stored(kind, t)) continue;
+                tensor_name(name, kind, t);
+                ok = st_need_type(set, &from, name, ST_F32, 1, &t->n, err);
+                if (ok && take) read_tensor(p, kind, t, from);
+            }
     if (ok) params_sync(p);
     st_close(set);
-    free(state);
     return ok;
 }
 

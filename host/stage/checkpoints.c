@@ -124,7 +124,7 @@ bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish,
     size_t steps = m->totals.steps;
     bool root = comm_root(c->comm);
     if (wish->signal || wish->save) { /* of the step before, so no state is saved twice */
-        if (!checkpoint_agree(c->now.params, "the adapter", err)) return false;
+        if (!checkpoint_agree(c->now.params, "what is trained", err)) return false;
         if (root && !save(c, m, err)) return false;
         c->last = clock_seconds();
     }
@@ -138,15 +138,15 @@ bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish,
 }
 
 /* Rank 0's tensors to all, a piece at a time. */
-static void hand_out(Comm *comm, const Params *p) {
+static void hand_out(Comm *comm, Params *p) {
     enum { PIECE = 1 << 20 };
-    float *const block[] = {p->master, p->m, p->v}, *piece = mem_array(PIECE, sizeof *piece);
-    for (int kind = 0; kind < 3; kind++)
+    float *piece = mem_array(PIECE, sizeof *piece);
+    for (enum ParamKind kind = 0; kind < PARAM_KINDS; kind++)
         for (size_t i = 0; i < p->size; i += PIECE) {
-            size_t bytes = (p->size - i < PIECE ? p->size - i : PIECE) * sizeof *piece;
-            if (comm_root(comm)) exec_copy_out(p->ex, piece, block[kind] + i, bytes);
-            comm_broadcast(comm, "a checkpoint's tensors", piece, bytes);
-            if (!comm_root(comm)) exec_copy_in(p->ex, block[kind] + i, piece, bytes);
+            size_t n = p->size - i < PIECE ? p->size - i : PIECE;
+            if (comm_root(comm)) params_get(p, kind, i, n, piece);
+            comm_broadcast(comm, "a checkpoint's tensors", piece, n * sizeof *piece);
+            if (!comm_root(comm)) params_set(p, kind, i, n, piece);
         }
     free(piece);
 }

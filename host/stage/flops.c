@@ -19,18 +19,19 @@ static double pairs_of_layers(const Config *c, const Pack *p) {
     return pairs;
 }
 
-/* Multiply-adds of one group of projections: of the weights, forward and, when something below it
- * is trained, backward into its input; and of its adapters. */
+/* Multiply-adds of one group of projections: of the weights, forward, when something below it is
+ * trained backward into its input, and for their gradient if they are trained; and of its adapters.
+ */
 static double group_madds(const Config *c, const Lora *lora, const Pack *pack, int l, enum Group g,
                           bool below) {
     double madds = 0;
     for (enum Proj p = group_first[g]; p < group_first[g + 1]; p++) {
         double in = proj_in(c, p), out = proj_out(c, p);
         bool all = l + 1 < c->L || p == PROJ_K || p == PROJ_V;
-        const Adapter *a = lora_at(lora, l, p);
         double rows = all ? pack->N : pack->nlabel;
-        madds += in * out * (1 + below) * rows;
-        if (a->R == 0) continue;
+        const Adapter *a = lora ? lora_at(lora, l, p) : NULL;
+        madds += in * out * (1 + below + !lora) * rows;
+        if (!a || a->R == 0) continue;
         bool A = a->A->trained, B = a->B->trained;
         int into_a = 1 + A + below, into_b = 1 + B + (A || below);
         int start =
@@ -43,13 +44,13 @@ static double group_madds(const Config *c, const Lora *lora, const Pack *pack, i
 
 double flops_pack(const Config *c, const Lora *lora, const Pack *p) {
     double madds = 0, attention = 2.0 * c->H * c->E * pairs_of_layers(c, p);
-    bool below = false;
+    bool below = !lora; /* the embedding */
     for (int l = 0; l < c->L; l++)
         for (int g = 0; g < GROUP_COUNT; g++) {
             madds += group_madds(c, lora, p, l, (enum Group)g, below);
             below = below || lora_group(lora, l, (enum Group)g).train_any;
         }
-    return 2 * (madds + 3 * attention + 2.0 * c->D * c->V * p->nlabel);
+    return 2 * (madds + 3 * attention + (lora ? 2.0 : 3.0) * c->D * c->V * p->nlabel);
 }
 
 /* Seconds of the fastest of some products of n x n matrices: s holds A and B and has room for C.

@@ -98,15 +98,29 @@ typedef struct Base {
     Config c;
     Exec cpu; /* for what only measures */
     Lora lora;
+    Full full;          /* where all weights are trained; then there is no lora */
     Exec *ex;           /* that will run the stage, borrowed */
     enum PlanKind kind; /* of what its ops work in */
 } Base;
 
+static bool is_full(const Base *b) {
+    return b->full.params.n > 0;
+}
+
+static const Lora *lora_of(const Base *b) {
+    return b->lora.params.n ? &b->lora : NULL;
+}
+
+static void rope_bytes(Plan *p, const Base *b, int positions) {
+    int rows = positions ? positions : b->c.max_positions;
+    add(p, "rope table", b->kind, (double)rows * b->c.E * sizeof(float));
+}
+
 /* Of a shape, whose tensors are nowhere yet. */
 static void weights_of_shape(Plan *p, const Base *b) {
     double bytes = (double)tensors_parameters(&b->c) * (double)dtype_size(b->ex->dtype);
-    add(p, "weights", b->kind, bytes);
-    add(p, "rope table", b->kind, (double)b->c.max_positions * b->c.E * sizeof(float));
+    if (!is_full(b)) add(p, "weights", b->kind, bytes);
+    rope_bytes(p, b, 0);
 }
 
 /* layers < c->L: the lower layers alone, without the head; then the embedding counts by the tokens
@@ -116,6 +130,7 @@ static bool weights(Plan *p, const Base *b, const char *folder, int positions, i
     const Config *c = &b->c;
     StSet *set;
     if (!*folder) return weights_of_shape(p, b), true;
+    if (is_full(b)) return rope_bytes(p, b, positions), true;
     if (!st_open_folder(&set, folder, "model", err)) return false;
     double mapped = 0, placed = 0;
     for (size_t i = 0; i < tensors_count(c); i++) {
@@ -132,8 +147,7 @@ static bool weights(Plan *p, const Base *b, const char *folder, int positions, i
     st_close(set);
     add(p, "weights, mapped", PLAN_FILE, mapped);
     add(p, b->kind == PLAN_DEVICE ? "weights" : "weights, converted", b->kind, placed);
-    int rows = positions ? positions : c->max_positions;
-    add(p, "rope table", b->kind, (double)rows * c->E * sizeof(float));
+    rope_bytes(p, b, positions);
     return true;
 }
 
@@ -168,6 +182,20 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
     add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
 }
 
+/* All weights, as they are trained. */
+static void full_bytes(Plan *p, const Base *b) {
+    ParamBytes n = params_bytes_split(&b->full.params, b->ex->dtype);
+    add(p, "weights", b->kind, (double)n.weights);
+    add(p, "low halves", b->kind, (double)n.lows);
+    add(p, "gradients", b->kind, (double)n.grads);
+    add(p, "optimiser", b->kind, (double)n.moments);
+    add(p, "gradient norm", b->kind, (double)optim_bytes(&b->full.params));
+}
+
+static Params *trained(Base *b) {
+    return is_full(b) ? &b->full.params : &b->lora.params;
+}
+
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
@@ -200,6 +228,16 @@ static int widest(const Config *c) {
     return c->F > sides ? c->F : sides;
 }
 
+/* Of the gradients of all weights, those of the head apart. */
+static size_t full_scratch(const Base *b, int rows) {
+    const Config *c = &b->c;
+    Exec *ex = b->ex;
+    size_t need = ex->op->rmsnorm_grad_scratch(ex, rows, c->D);
+    for (enum Proj p = 0; p < PROJ_COUNT; p++)
+        need = larger(need, ex->op->gemm_grad_scratch(ex, rows, proj_out(c, p), proj_in(c, p)));
+    return need;
+}
+
 /* Products of `rows` rows at a layer's widest; in training those that make gradients of adapters,
  * too, for at most all ranks of a layer together. */
 static size_t products_scratch(const Base *b, int rows, bool training) {
@@ -209,6 +247,7 @@ static size_t products_scratch(const Base *b, int rows, bool training) {
     size_t need = larger(ex->op->gemm_scratch(ex, rows, wide, GEMM_NT),
                          ex->op->gemm_scratch(ex, rows, wide, GEMM_NN));
     if (!training) return need;
+    if (is_full(b)) return larger(need, full_scratch(b, rows));
     for (int l = 0; l < c->L; l++) {
         int R = 0;
         for (int p = 0; p < PROJ_COUNT; p++)
@@ -224,6 +263,7 @@ static size_t head_scratch(const Base *b, int labels, bool training) {
     int V = b->c.V, n = acts_chunk(&b->c, ex->dtype, labels, training ? ACTS_TRAIN : ACTS_INFER);
     size_t need =
         larger(ex->op->xent_scratch(ex, n, V), ex->op->gemm_scratch(ex, n, b->c.D, GEMM_NT));
+    if (is_full(b)) need = larger(need, ex->op->gemm_grad_scratch(ex, n, V, b->c.D));
     return training ? larger(need, ex->op->gemm_scratch(ex, n, V, GEMM_NN)) : need;
 }
 
@@ -249,7 +289,7 @@ static size_t start_scratch(const Base *b, const Settings *s) {
     const AdapterStart *start = &adapter_start[s->train.init];
     int D = b->c.D, R = 1;
     Exec *ex = b->ex;
-    if (*s->train.init_adapter) return 0;
+    if (is_full(b) || *s->train.init_adapter) return 0;
     for (int i = 0; i < b->c.L * PROJ_COUNT; i++)
         if (b->lora.adapter[i].R > R) R = b->lora.adapter[i].R;
     if (R > D) R = D;
@@ -283,17 +323,17 @@ static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool traini
     if (!plan_config(&b->c, s, err)) return false;
     if (!runtime_cpu(&b->cpu, s, err)) return false;
     code(p, b);
-    return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
+    if (!training || s->train.method != METHOD_FULL)
+        return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
+    full_declare(&b->full, &b->cpu, &b->c);
+    return true;
 }
 
 static void base_close(Base *b) {
+    full_free(&b->full);
     lora_free(&b->lora);
     exec_close(&b->cpu);
     config_free(&b->c);
-}
-
-static const Lora *lora_of(const Base *b) {
-    return b->lora.params.n ? &b->lora : NULL;
 }
 
 int plan_ranks(const Settings *s, const Exec *ex) {
@@ -336,12 +376,15 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         if (train_saves(s)) t.checkpoints = &saves;
         TrainSize most = train_size(&t);
         PackSize size = most.pack;
-        adapter_bytes(p, &b, true);
+        if (is_full(&b))
+            full_bytes(p, &b);
+        else
+            adapter_bytes(p, &b, true);
         if (train_saves(s))
             add(p, "copy for checkpoints", PLAN_ANONYMOUS,
-                (double)checkpoint_state_bytes(&b.lora.params));
-        double tree = (double)grad_tree_bytes(&b.lora.params, plan_ranks(s, ex), most.packs);
-        double acts = (double)acts_bytes(&b.c, &b.lora, ex->dtype, size.rows, size.segs,
+                (double)checkpoint_state_bytes(trained(&b)));
+        double tree = (double)grad_tree_bytes(trained(&b), plan_ranks(s, ex), most.packs);
+        double acts = (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs,
                                          size.labels, ACTS_TRAIN);
         add(p, "gradients of packs", b.kind, tree);
         moves(p, &b, s);
@@ -349,7 +392,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         size_t scratch = larger(pass_scratch(&b, size, true), start_scratch(&b, s));
         if (eval.n) {
             PackSize e = nll_pack_size(&eval, t.pack_tokens);
-            add(p, "activations of evaluation", b.kind, inference_bytes(&b, &b.lora, e));
+            add(p, "activations of evaluation", b.kind, inference_bytes(&b, lora_of(&b), e));
         }
         if (t.shared) scratch = larger(scratch, reference(p, &b, &t, tree + acts));
         workspace(p, &b, scratch);

@@ -213,15 +213,6 @@ bool runtime_ids_fit(const Tokenizer *t, const Config *c, const char *model, Err
                    model, tokenizer_vocab(t) - 1, c->V);
 }
 
-bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
-    if (!model_open(&r->model, &r->ex, s->model.path, max_positions, err)) {
-        memset(&r->model, 0, sizeof r->model);
-        return false;
-    }
-    return same_model(&r->model, s->model.path, err) &&
-           (!r->tokenizer || runtime_ids_fit(r->tokenizer, &r->model.c, s->model.path, err));
-}
-
 /* Its configuration says more than the tensors do. */
 static bool same_adapter(Comm *c, const char *folder, Err *err) {
     if (!c) return true;
@@ -230,6 +221,21 @@ static bool same_adapter(Comm *c, const char *folder, Err *err) {
               same_key(c, "the adapter", key, err);
     json_decref(key);
     return ok;
+}
+
+static bool model_fits(const Runtime *r, const Settings *s, Err *err) {
+    return same_model(&r->model, s->model.path, err) &&
+           (!r->tokenizer || runtime_ids_fit(r->tokenizer, &r->model.c, s->model.path, err));
+}
+
+bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
+    return model_open(&r->model, &r->ex, s->model.path, max_positions, err) &&
+           model_fits(r, s, err);
+}
+
+bool runtime_trained_model(Runtime *r, const Settings *s, int max_positions, Err *err) {
+    return model_open_trained(&r->model, &r->full, &r->ex, s->model.path, max_positions, err) &&
+           model_fits(r, s, err);
 }
 
 bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err) {
@@ -250,6 +256,7 @@ void runtime_close(Runtime *r, bool ok) {
     if (ok) comm_part_devices(r->ex.comm, &r->ex);
     runtime_drop_adapter(r);
     if (r->model.ex) model_close(&r->model);
+    full_free(&r->full);
     tokenizer_close(r->tokenizer);
     exec_close(&r->ex);
     memset(r, 0, sizeof *r);

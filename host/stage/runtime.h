@@ -12,6 +12,7 @@ typedef struct Runtime {
     Tokenizer *tokenizer;
     Model model;
     Lora lora; /* when model.lora points to it */
+    Full full; /* when model.full points to it */
 } Runtime;
 
 /* Zero-initialise; open in this order; runtime_close accepts any state between. Ranks must have
@@ -29,6 +30,7 @@ char *runtime_tokenizer_file(const Settings *s); /* where that is read from; mal
  * alone, and text is refused (tokenizer_ids_only). */
 bool runtime_ids(Runtime *r, const Settings *s, Err *err);
 bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err);
+bool runtime_trained_model(Runtime *r, const Settings *s, int max_positions, Err *err); /* in full */
 
 /* False when the tokenizer has ids that the model's embedding has no rows for. */
 bool runtime_ids_fit(const Tokenizer *t, const Config *c, const char *model, Err *err);

@@ -16,6 +16,7 @@
 #include "host/stage/preference.h"
 #include "host/stage/reference.h"
 #include "host/stage/same_input.h"
+#include "host/stage/tuned_model.h"
 #include "host/cli/print.h"
 #include "model/grad_tree.h"
 #include "model/optim.h"
@@ -166,8 +167,8 @@ static void loop_init(Loop *l) {
     TrainSize most = train_size(t);
     PackSize size = most.pack;
     l->news = mem_array((size_t)comm_size(l->comm), news_bytes(l, most.packs));
-    optim_init(&l->optim, &m->lora->params, t->adamw);
-    grad_tree_init(&l->tree, &m->lora->params, most.packs);
+    optim_init(&l->optim, model_params(m), t->adamw);
+    grad_tree_init(&l->tree, model_params(m), most.packs);
     l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
     pack_init(&l->pack, size.rows, size.segs, size.labels);
     l->number = mem_array((size_t)t->batch, sizeof *l->number);
@@ -375,20 +376,20 @@ static bool run_steps(Loop *l, Err *err) {
     return ok;
 }
 
-/* Ranks that have read different documents, or started from different adapters, would train what
+/* Ranks that have read different documents, or started from different weights, would train what
  * nobody asked for. */
 static bool same_start(const Loop *l, Err *err) {
     const TrainSetup *t = l->t;
     Examples data = train_examples(t), eval = train_eval_examples(t);
     return same_docs(l->comm, "what was read as data", &data, err) &&
            same_docs(l->comm, "what was read as eval data", &eval, err) &&
-           checkpoint_agree(&l->m->lora->params, "the adapter", err);
+           checkpoint_agree(model_params(l->m), "what is trained", err);
 }
 
 /* Goes on from a checkpoint, if one is resumed, and measures what the steps need. */
 static bool begin(Loop *l, Err *err) {
     const TrainSetup *t = l->t;
-    Params *p = &l->m->lora->params;
+    Params *p = model_params(l->m);
     if (t->shared) reference_begin(&l->reference, l->m, t);
     bool ok =
         (!t->checkpoints || checkpoints_open(&l->saves, t->checkpoints, p, &l->metrics, err)) &&
@@ -426,7 +427,9 @@ static bool train_and_save(TrainResult *result, Model *m, TrainSetup *t, const c
     char *metrics = files_join(out_folder_path(out), "metrics.jsonl");
     t->metrics_path = metrics;
     *trained = train(result, m, t, err);
-    bool ok = *trained && lora_save(m->lora, out_folder_path(out), base_model, err);
+    const char *to = out_folder_path(out);
+    bool ok = *trained && (m->full ? tuned_model_save(m, to, base_model, err)
+                                   : lora_save(m->lora, to, base_model, err));
     t->metrics_path = NULL;
     free(metrics);
     return out_folder_close(out, ok, err);

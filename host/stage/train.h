@@ -60,18 +60,19 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n);
 Examples train_examples(const TrainSetup *t); /* of the steps */
 Examples train_eval_examples(const TrainSetup *t);
 
-/* Trains m->lora (made with training, flags final), from where a checkpoint left it if one is
- * resumed: every byte of the result is then what a run in one piece gives. The loss of a step is
- * the mean over all label tokens of its global batch, or over its pairs, however it falls into
- * packs. Of pairs, the log-probabilities under the reference are measured before the first step,
- * and again when a run is resumed: to the same bits. A loss or gradient that is not finite ends the
- * run with EXIT_NUMBERS and the first bad tensor's name; the adapter is then as the last good step
- * left it. */
+/* Trains model_params(m), an adapter made with training and final flags or all weights, from where a
+ * checkpoint left them if one is resumed: every byte of the result is then what a run in one piece
+ * gives. The loss of a step is the mean over all label tokens of its global batch, however it falls
+ * into packs; of pairs the mean over its pairs, whose log-probabilities under the reference are
+ * measured before the first step, and again when a run is resumed: to the same bits. A loss or
+ * gradient that is not finite ends the run with EXIT_NUMBERS and the first bad tensor's name; what
+ * is trained is then as the last good step left it. */
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
 
-/* The same into a PEFT folder: adapter, model card and metrics.jsonl (t->metrics_path is set here).
- * They appear together at the end (out_folder.h), so that a run that fails leaves what was there.
- * `base_model` is what the adapter says it belongs to. */
+/* The same into a PEFT folder, adapter and model card, or a Hugging Face one (tuned_model.h), and
+ * metrics.jsonl (t->metrics_path is set here). They appear together at the end (out_folder.h), so
+ * that a run that fails leaves what was there. `base_model` is the folder of the model that was
+ * trained: an adapter says that it belongs to it. */
 bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
                   const char *base_model, Err *err);
 
