@@ -9,9 +9,9 @@
 #include "tests/ranks.h"
 
 #define MODEL_IS "--model model --dtype f32 --max-length 128 "
-#define TRAIN                                                    \
-    "train " MODEL_IS                                            \
-    "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 " \
+#define TRAIN                                                                     \
+    "train " MODEL_IS                                                             \
+    "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 --redundancy 0.1 " \
     "--data pairs.jsonl --steps 20 --eval-data pairs.jsonl --eval-every 7 "
 
 static void forget(const char *path) {
@@ -43,8 +43,8 @@ static bool same_value(const json_t *a, const json_t *b) {
 /* metrics.jsonl, but for times and what speaks of ranks. */
 static void expect_same_steps(const char *what, const char *folder, const char *other) {
     static const char *const key[] = {
-        "step",        "loss",         "grad_norm", "learning_rate", "num_tokens",
-        "step_tokens", "label_tokens", "flops",     "eval_loss",     "eval_label_tokens"};
+        "step",         "loss",  "grad_norm", "learning_rate",     "num_tokens", "step_tokens",
+        "label_tokens", "flops", "eval_loss", "eval_label_tokens", "redundancy"};
     char path[2][300], line[2][2048];
     FILE *f[2];
     int steps = 0, evaluations = 0;

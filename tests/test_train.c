@@ -52,9 +52,10 @@ static void bench_close(Bench *b) {
     args_free(&b->args);
 }
 
-/* Losses and gradient norms of the steps, and a sum over the final adapter's bits. */
+/* Losses and gradient norms of the steps, what they tell of redundancy (NAN: nothing) and what it
+ * is at the end, and a sum over the final adapter's bits. */
 typedef struct Curve {
-    double loss[STEPS], norm[STEPS];
+    double loss[STEPS], norm[STEPS], told[STEPS], redundancy;
     uint64_t bits;
 } Curve;
 
@@ -70,7 +71,7 @@ static Curve run(const char *flags, int threads) {
     omp_set_num_threads(threads);
     MUST(train(&result, &b.r.model, &b.t, &err), err);
     EXPECT(result.steps == STEPS, "%d steps", result.steps);
-    Curve c = {.bits = 0xcbf29ce484222325u};
+    Curve c = {.bits = 0xcbf29ce484222325u, .redundancy = result.redundancy};
     uint32_t *w = mem_array(b.r.lora.params.size, sizeof *w);
     exec_copy_out(&b.r.ex, w, b.r.lora.params.master, b.r.lora.params.size * sizeof *w);
     for (size_t i = 0; i < b.r.lora.params.size; i++) c.bits = (c.bits ^ w[i]) * 0x100000001b3u;
@@ -85,6 +86,7 @@ static Curve run(const char *flags, int threads) {
         if (i < STEPS) {
             c.loss[i] = number(line, "loss");
             c.norm[i] = number(line, "grad_norm");
+            c.told[i] = json_object_get(line, "redundancy") ? number(line, "redundancy") : NAN;
             tokens += number(line, "step_tokens");
             EXPECT(number(line, "step") == (double)i + 1, "step %g", number(line, "step"));
             EXPECT(number(line, "num_tokens") == tokens && tokens > 0, "%g tokens so far, not %g",
@@ -135,6 +137,20 @@ static void test_clipped(void) {
     EXPECT(none.bits != tight.bits && tight.loss[STEPS - 1] > none.loss[STEPS - 1],
            "a tight bound did not slow the training: %g, %g", tight.loss[STEPS - 1],
            none.loss[STEPS - 1]);
+}
+
+/* A penalty is no part of the loss, but of its gradient, and is told with each step: the adapter
+ * repeats less at the end. At the start B is zero, and of A's random rows in D dimensions two have
+ * a squared cosine of 1 / D on the average. */
+static void test_penalised(void) {
+    Curve none = run("--max-length 128", 2), some = run("--max-length 128 --redundancy 300", 2);
+    EXPECT(some.loss[0] == none.loss[0] && some.norm[0] > 1.1 * none.norm[0],
+           "first step: loss %.9g of %.9g, norm %g of %g", some.loss[0], none.loss[0], some.norm[0],
+           none.norm[0]);
+    EXPECT(some.told[0] > 0.3 / WORLD_D && some.told[0] < 3.0 / WORLD_D, "told %g", some.told[0]);
+    EXPECT(isnan(none.told[0]) && some.told[STEPS - 1] != some.told[0], "told %g", none.told[0]);
+    EXPECT(some.redundancy > 0 && some.redundancy < 0.7 * none.redundancy, "%g, penalised %g",
+           none.redundancy, some.redundancy);
 }
 
 static void test_any_threads(void) {
@@ -298,6 +314,7 @@ int main(void) {
     test_hyperparameters();
     test_any_packing();
     test_clipped();
+    test_penalised();
     test_any_threads();
     test_bad_numbers();
     test_bad_gradient();

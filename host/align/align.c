@@ -185,13 +185,13 @@ static json_t *make_run(const Cell *c, json_t *train, json_t *eval, json_t *perp
     static const char *const from_eval[] = {
         "safety_rate", "harmfulness", "high_risk", "over_refusal", "empty", "n", "benign"};
     static const char *const from_train[] = {"trainable", "trainable_percent", "seconds",
-                                             "tokens_per_second"};
+                                             "tokens_per_second", "redundancy"};
     json_t *run = json_pack("{s:s, s:o, s:i}", "name", c->name, "rate",
                             c->start ? json_real(c->lr) : json_null(), "seed", c->seed);
     for (int i = 0; i < 7; i++)
         json_object_set(run, from_eval[i], json_object_get(eval, from_eval[i]));
     json_object_set(run, "perplexity", json_object_get(perplexity, "perplexity"));
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         json_t *value = json_object_get(train, from_train[i]);
         json_object_set_new(run, from_train[i], value ? json_incref(value) : json_null());
     }

@@ -294,11 +294,11 @@ static bool make_adapter(Align *w, const Stage *st, const Cell *c, const char *f
     keep_end(&plan.kept, w, ok);
     if (!ok) return false;
     *result =
-        json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:f}", "documents",
+        json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:f, s:f}", "documents",
                   (json_int_t)w->split.ntrain, "dropped", (json_int_t)w->data.dropped, "trainable",
                   (json_int_t)trainable, "trainable_percent", percent, "seconds", r.seconds,
                   "tokens_per_second", r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps",
-                  r.steps, "train_loss", r.steps ? r.mean_loss : 0);
+                  r.steps, "train_loss", r.steps ? r.mean_loss : 0, "redundancy", r.redundancy);
     return true;
 }
 

@@ -20,8 +20,8 @@ static const Column columns[] = {
     {"safety_rate", "safety %", 9, 100, 'f', 1},   {"harmfulness", "harmful", 8, 1, 'f', 2},
     {"high_risk", "high risk %", 12, 100, 'f', 1}, {"over_refusal", "over-ref %", 11, 100, 'f', 1},
     {"perplexity", "perplexity", 11, 1, 'g', 4},   {"trainable", "trainable", 12, 1, 'n', 0},
-    {"trainable_percent", "%", 8, 1, 'f', 4},      {"seconds", "train s", 9, 1, 'g', 4},
-    {"tokens_per_second", "tok/s", 8, 1, 'n', 0},
+    {"trainable_percent", "%", 8, 1, 'f', 4},      {"redundancy", "redundancy", 11, 1, 'g', 3},
+    {"seconds", "train s", 9, 1, 'g', 4},          {"tokens_per_second", "tok/s", 8, 1, 'n', 0},
 };
 enum { COLUMNS = sizeof columns / sizeof *columns, NAME = 15 /* "random-features" */ };
 

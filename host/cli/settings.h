@@ -170,6 +170,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, REAL, beta2, "0.999", 0, 0.9999999, "", OURS, "AdamW, mean of squares") \
     X(train, REAL, eps, "1e-8", 1e-30, 1, "", OURS, "AdamW, added to the root") \
     X(train, REAL, weight_decay, "0", 0, 10, "", OURS, "AdamW, decoupled") \
+    X(train, REAL, redundancy, "0", 0, 1000, "", OURS, \
+      "weight of a penalty on adapter columns that repeat each other, after ReSoRA's idea; 0: none") \
     X(train, TEXT, eval_data, "", 0, 0, "file", PLAIN, "measure the loss on this file too") \
     X(train, INT, eval_every, "0", 0, 2147483647, "steps", PLAIN, \
       "between two such measurements; 0: only after the last step") \

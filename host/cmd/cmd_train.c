@@ -1,4 +1,5 @@
 /* cmd_train.c - fine-tuning: of an adapter, or of all weights. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -6,6 +7,7 @@
 #include "data/base/interrupt.h"
 #include "host/stage/adapting.h"
 #include "host/cli/command.h"
+#include "host/cli/json_lines.h"
 #include "host/stage/agree.h"
 #include "host/stage/dataset.h"
 #include "host/stage/model_files.h"
@@ -66,17 +68,19 @@ static void announce(const Runtime *r, const Settings *s, const Dataset *d, cons
 static void report(const TrainResult *t, const Settings *s, const Dataset *d) {
     double rate = t->seconds > 0 ? (double)t->tokens / t->seconds : 0;
     if (s->run.json) {
-        print_json(json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:I, s:f}", "out", s->train.out,
+        print_json(json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:I, s:f, s:o}", "out", s->train.out,
                              d->shared ? "pairs" : "documents", (json_int_t)dataset_examples(d).n,
                              "dropped", (json_int_t)d->dropped, "steps", t->steps, "train_loss",
                              t->steps ? t->mean_loss : 0, "train_runtime", t->seconds, "num_tokens",
-                             (json_int_t)t->tokens, "tokens_per_second", rate));
+                             (json_int_t)t->tokens, "tokens_per_second", rate, "redundancy",
+                             json_number(t->redundancy)));
         return;
     }
     char took[PRINT_ROOM], count[PRINT_ROOM];
     printf("%s: %d steps in %s, %s tok/s", s->train.out, t->steps, print_seconds(took, t->seconds),
            print_count(count, rate));
     if (t->steps) printf(", loss %.4f -> %.4f", t->first_loss, t->last_loss);
+    if (isfinite(t->redundancy)) printf(", redundancy %.3g", t->redundancy);
     putchar('\n');
 }
 

@@ -2,6 +2,7 @@
 #include "host/stage/metrics.h"
 
 #include <jansson.h>
+#include <math.h>
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
@@ -55,6 +56,8 @@ static json_t *step_json(const Metrics *m, const StepMetrics *s) {
         "label_tokens", (json_int_t)s->labels, "ms", 1e3 * s->seconds, "tokens_per_second",
         (double)s->tokens / s->seconds, "flops", s->flops);
     if (s->pairs) put_facts(line, "", &s->facts);
+    if (line && isfinite(s->redundancy))
+        json_object_set_new(line, "redundancy", json_real(s->redundancy));
     if (line && s->ranks > 1)
         json_object_update_new(
             line, json_pack("{s:i, s:f, s:f, s:f}", "ranks", s->ranks, "tokens_per_second_per_rank",

@@ -11,6 +11,7 @@
 typedef struct StepMetrics {
     int step, total; /* from 1 */
     double loss, grad_norm, learning_rate, epoch;
+    double redundancy;     /* of the adapter before this step; NAN: not measured */
     double seconds;        /* of this step */
     size_t tokens, labels; /* of this step */
     double flops;          /* of this step */

@@ -17,6 +17,7 @@
 #include "model/grad_tree.h"
 #include "model/optim.h"
 #include "model/presets.h"
+#include "model/redundancy.h"
 #include "model/score_run.h"
 #include "model/tensors.h"
 
@@ -180,6 +181,7 @@ static void adapter_bytes(Plan *p, const Base *b, bool training) {
     add(p, "adapter gradients", b->kind, n * sizeof(float));
     add(p, "optimiser", b->kind, 2 * n * sizeof(float));
     add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
+    add(p, "redundancy of adapters", b->kind, (double)redundancy_bytes(&b->lora, b->ex->dtype));
 }
 
 /* All weights, as they are trained. */
@@ -395,6 +397,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
             add(p, "activations of evaluation", b.kind, inference_bytes(&b, lora_of(&b), e));
         }
         if (t.shared) scratch = larger(scratch, reference(p, &b, &t, tree + acts));
+        if (!is_full(&b)) scratch = larger(scratch, redundancy_scratch(ex, &b.lora));
         workspace(p, &b, scratch);
     }
     base_close(&b);

@@ -20,6 +20,7 @@
 #include "host/cli/print.h"
 #include "model/grad_tree.h"
 #include "model/optim.h"
+#include "model/redundancy.h"
 
 bool train_saves(const Settings *s) {
     return s->train.checkpoint_every || s->train.checkpoint_minutes > 0 || s->train.resume;
@@ -38,6 +39,7 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                       .reference_worn = *s->train.init_adapter != 0,
                       .seed = (uint64_t)s->run.seed,
                       .clip = s->train.clip,
+                      .redundancy = s->train.redundancy,
                       .json = s->run.json};
     t->schedule = (Schedule){(enum ScheduleKind)s->train.schedule, s->train.lr,
                              (int)ceil(s->train.warmup * (double)steps), (int)steps};
@@ -70,6 +72,7 @@ typedef struct Loop {
     Wish wish;          /* of all ranks, at the end of the last step */
     double waited;      /* seconds for the news of the last step, which could not tell of them */
     Optim optim;
+    Redundancy redundancy;
     GradTree tree;
     Acts *acts;
     Pack pack;
@@ -168,6 +171,7 @@ static void loop_init(Loop *l) {
     PackSize size = most.pack;
     l->news = mem_array((size_t)comm_size(l->comm), news_bytes(l, most.packs));
     optim_init(&l->optim, model_params(m), t->adamw);
+    if (m->lora) redundancy_init(&l->redundancy, m->lora);
     grad_tree_init(&l->tree, model_params(m), most.packs);
     l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
     pack_init(&l->pack, size.rows, size.segs, size.labels);
@@ -193,6 +197,7 @@ static void loop_free(Loop *l) {
     pack_free(&l->pack);
     acts_destroy(l->acts);
     grad_tree_free(&l->tree);
+    redundancy_free(&l->redundancy);
     optim_free(&l->optim);
 }
 
@@ -291,8 +296,10 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
 static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     const TrainSetup *t = l->t;
     double start = clock_seconds();
-    *s = (StepMetrics){.step = step + 1, .total = t->steps, .ranks = comm_size(l->comm)};
+    *s = (StepMetrics){
+        .step = step + 1, .total = t->steps, .ranks = comm_size(l->comm), .redundancy = NAN};
     if (!run_batch(l, step, s, err)) return false;
+    if (t->redundancy > 0) s->redundancy = redundancy_penalise(&l->redundancy, t->redundancy);
     s->grad_norm = optim_norm(&l->optim);
     if (!isfinite(s->grad_norm)) return went_bad(l, s, err);
     s->learning_rate = schedule_lr(&t->schedule, step);
@@ -413,6 +420,7 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     Err late;
     bool saved = checkpoints_close(l.saves, ok ? err : &late);
     *result = result_of(&l.metrics.totals);
+    result->redundancy = ok && m->lora ? redundancy_measure(&l.redundancy) : NAN;
     loop_free(&l);
     bool closed = metrics_close(&l.metrics, ok && saved ? err : &late);
     return ok && saved && closed;

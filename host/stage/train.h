@@ -24,6 +24,7 @@ typedef struct TrainSetup {
     Schedule schedule;
     double clip;                       /* 0: none */
     AdamW adamw;                       /* betas, eps, weight decay */
+    double redundancy;                 /* weight of the penalty (redundancy.h); 0: none */
     const Doc *eval;                   /* documents on which the loss is measured, too */
     const int *eval_shared;            /* as shared */
     const size_t *eval_index;          /* (neval) which; NULL: the first neval, as of pairs */
@@ -38,9 +39,10 @@ typedef struct TrainSetup {
 
 typedef struct TrainResult {
     int steps;
-    double seconds; /* of the steps */
-    double first_loss, last_loss, mean_loss;
-    size_t tokens, labels; /* seen, repeats counted */
+    double seconds;                          /* of the steps */
+    double first_loss, last_loss, mean_loss; /* without a penalty */
+    double redundancy;                       /* of the adapter at the end */
+    size_t tokens, labels;                   /* seen, repeats counted */
 } TrainResult;
 
 /* The largest pack of the run, and the most packs of a step. */
@@ -64,7 +66,8 @@ Examples train_eval_examples(const TrainSetup *t);
  * checkpoint left them if one is resumed: every byte of the result is then what a run in one piece
  * gives. The loss of a step is the mean over all label tokens of its global batch, however it falls
  * into packs; of pairs the mean over its pairs, whose log-probabilities under the reference are
- * measured before the first step, and again when a run is resumed: to the same bits. A loss or
+ * measured before the first step, and again when a run is resumed: to the same bits. A penalty on
+ * redundant adapters adds to the gradient, which the norm is of, on every rank alike. A loss or
  * gradient that is not finite ends the run with EXIT_NUMBERS and the first bad tensor's name; what
  * is trained is then as the last good step left it. */
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
