@@ -66,6 +66,14 @@ bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *w
                    "--rank auto takes the rank from features' directions; %s needs a number", what);
 }
 
+bool adapter_start_check_freeze(const AdapterStart *start, const char *what, Err *err) {
+    return !start->start ||
+           err_set(
+               err, EXIT_USAGE,
+               "--freeze-basis trains only the factor that starts at zero; with %s neither does",
+               what);
+}
+
 static bool check_fits(const Config *c, int R, enum Proj p, const char *what, Err *err) {
     int in = proj_in(c, p), out = proj_out(c, p), most = in < out ? in : out;
     return R <= most ||
@@ -79,6 +87,7 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
     char what[64];
     snprintf(what, sizeof what, "--init %s", start->name);
     if (!adapter_start_check_rank(start, o->rank, what, err)) return false;
+    if (o->freeze_basis && !adapter_start_check_freeze(start, what, err)) return false;
     if (start->subspace && !check_subspace(c, o, s, err)) return false;
     lora_shape_init(shape, c);
     shape->rslora = o->rslora;

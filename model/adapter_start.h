@@ -84,6 +84,9 @@ static inline enum StartKind adapter_start_kind(const AdapterStart *start) {
  * "--init lora". */
 bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *what, Err *err);
 
+/* Refuses to train only the factor that starts at zero where neither does. */
+bool adapter_start_check_freeze(const AdapterStart *start, const char *what, Err *err);
+
 /* Ranks and alphas for lora_alloc. The subspace, where the start needs one, must fit the model:
  * refused are another width than its own, layers that it does not have, and a rank asked for that
  * differs from the bases'. NULL otherwise. To be freed by lora_shape_free. */

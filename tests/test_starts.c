@@ -290,6 +290,9 @@ static void test_refused(const Model *m) {
     o.kind = START_OLORA, o.rank = 0;
     EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, NULL, &err), err, EXIT_USAGE,
                    "--init olora needs a number");
+    o.rank = R, o.freeze_basis = true;
+    EXPECT_REFUSED(adapter_start_shape(&shape, &m->c, &o, NULL, &err), err, EXIT_USAGE,
+                   "with --init olora neither does");
 }
 
 static void body(Exec *ex) {

@@ -50,7 +50,8 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
                        m->name);
     char what[64];
     snprintf(what, sizeof what, "the method %s", m->name);
-    return adapter_start_check_rank(m->start, s->train.rank, what, err);
+    return adapter_start_check_rank(m->start, s->train.rank, what, err) &&
+           (!s->train.freeze_basis || adapter_start_check_freeze(m->start, what, err));
 }
 
 static bool check_saes(const Align *w, int D, Err *err) {
