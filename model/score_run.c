@@ -222,16 +222,14 @@ static void flush(ScoreRun *r) {
     r->counted = 0;
 }
 
-/* Notes the counted tokens of a document: token t lies in row prefix_row + t up to `split`, then in
- * row + t - split. */
-static void count(ScoreRun *r, const ScoreItem *item, int c, int group, int prefix_row, int split,
-                  int row) {
+/* Notes the counted tokens of a document. */
+static void count(ScoreRun *r, const PairItem *item, int c, int group, const PairPlace *place) {
     int tokens = 0;
     for (int t = 0; t < item->n[c]; t++) tokens += item->counted[c][t] != 0;
     if (tokens == 0) return;
     for (int t = 0; t < item->n[c]; t++) {
         if (!item->counted[c][t]) continue;
-        r->host_row[r->counted] = t < split ? prefix_row + t : row + t - split;
+        r->host_row[r->counted] = pair_row(place, t);
         r->host_bin[r->counted] = c * SCORE_GROUPS + group;
         r->host_weight[r->counted++] = r->pool == POOL_TOKEN ? 1 : 1 / (float)tokens;
     }
@@ -239,50 +237,29 @@ static void count(ScoreRun *r, const ScoreItem *item, int c, int group, int pref
     r->documents[c][group]++;
 }
 
-/* Tokens behind the last one that counts change nothing. 0: none counts. */
-static int counted_length(const ScoreItem *item, int c) {
-    int n = item->n[c];
-    while (n > 0 && !item->counted[c][n - 1]) n--;
-    return n;
-}
-
-static void add_alone(ScoreRun *r, const ScoreItem *item, int c, int group) {
+static void add_alone(ScoreRun *r, const PairItem *item, int c, int group) {
     if (item->n[c] == 0) return;
     CHECK(item->n[c] <= r->max_rows, "expected documents of at most %d tokens, got %d", r->max_rows,
           item->n[c]);
     if (r->pack.N + item->n[c] > r->max_rows) flush(r);
-    int row = r->pack.N;
-    pack_add(&r->pack, item->token[c], NULL, item->n[c], 0);
-    count(r, item, c, group, 0, 0, row);
+    PairPlace place = pair_add_alone(&r->pack, item, c);
+    count(r, item, c, group, &place);
 }
 
-/* Both documents as branches of what they share. Each branch keeps at least one token. */
-static void add_pair(ScoreRun *r, const ScoreItem *item, int shared, int group) {
-    int rest[2] = {item->n[0] - shared, item->n[1] - shared}, prefix = r->pack.nseg;
-    int prefix_row = r->pack.N;
-    pack_add(&r->pack, item->token[0], NULL, shared, 0);
-    for (int c = 0; c < 2; c++) {
-        int row = r->pack.N;
-        pack_add_branch(&r->pack, prefix, shared, item->token[c] + shared, NULL, rest[c], 0);
-        count(r, item, c, group, prefix_row, shared, row);
-    }
-}
-
-void score_run_add(ScoreRun *r, const ScoreItem *document) {
-    ScoreItem item = *document;
-    int group = score_group(item.token[0], item.n[0], item.token[1], item.n[1]), shared = 0;
+void score_run_add(ScoreRun *r, const PairItem *document) {
+    PairItem item = *document;
+    int group = score_group(item.token[0], item.n[0], item.token[1], item.n[1]);
     r->work.tokens += item.n[0] + item.n[1];
-    for (int c = 0; c < 2; c++) item.n[c] = counted_length(&item, c);
-    int shorter = item.n[0] < item.n[1] ? item.n[0] : item.n[1];
-    while (shared + 1 < shorter && item.token[0][shared] == item.token[1][shared]) shared++;
-    int rows = item.n[0] + item.n[1] - shared;
-    if (shared == 0 || rows > r->max_rows) {
+    int shared = pair_trim(&item, r->max_rows);
+    if (shared == 0) {
         add_alone(r, &item, 0, group);
         add_alone(r, &item, 1, group);
         return;
     }
-    if (r->pack.N + rows > r->max_rows) flush(r);
-    add_pair(r, &item, shared, group);
+    PairPlace place[2];
+    if (r->pack.N + pair_rows(&item, shared) > r->max_rows) flush(r);
+    pair_add(&r->pack, place, &item, shared);
+    for (int c = 0; c < 2; c++) count(r, &item, c, group, &place[c]);
 }
 
 void score_run_finish(ScoreRun *r, Scores *s) {

@@ -7,17 +7,9 @@
 #define SAILS_SCORE_RUN_H
 
 #include "model/gemma2.h"
+#include "model/pair_pack.h"
 #include "model/sae.h"
 #include "model/score.h"
-
-/* A pair of whole documents, the first of corpus 0, the second of corpus 1; or one document alone
- * (the other n is 0). counted[c][t] != 0: token t counts. A document without counted tokens adds
- * nothing. */
-typedef struct ScoreItem {
-    const int32_t *token[2];
-    const uint8_t *counted[2];
-    int n[2];
-} ScoreItem;
 
 typedef struct ScoreRun ScoreRun;
 
@@ -31,8 +23,9 @@ ScoreRun *score_run_open(const Model *m, const Sae *sae, int nsae, int max_rows,
 size_t score_run_bytes(const Config *c, const Lora *lora, enum Dtype dtype, const Sae *sae,
                        int nsae, int max_rows);
 
-/* Documents are collected; a pass runs when the next one would exceed max_rows. */
-void score_run_add(ScoreRun *r, const ScoreItem *item);
+/* Documents are collected; a pass runs when the next one would exceed max_rows. One without counted
+ * tokens adds nothing. */
+void score_run_add(ScoreRun *r, const PairItem *item);
 
 /* True once a pass met a stream that was not finite: further documents are wasted, and what
  * score_run_finish gives is. (JumpReLU turns NaN into 0, so the sums alone would not show it.) */

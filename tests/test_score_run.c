@@ -15,7 +15,7 @@ typedef struct World {
     double *w[2], *b[2], *threshold[2];
     int32_t token[DOCS][2][LONGEST];
     uint8_t counted[DOCS][2][LONGEST];
-    ScoreItem item[DOCS];
+    PairItem item[DOCS];
     double *x[2][DOCS][2]; /* [SAE][document][corpus]: the stream when it runs alone, or NULL */
 } World;
 
@@ -43,7 +43,7 @@ static void make_items(World *u) {
                                       {12, 12, 12}, {11, 0, 0},  {0, 17, 0},  {28, 28, 20},
                                       {2, 2, 1},    {24, 22, 3}, {16, 10, 9}, {15, 18, 12}};
     for (int d = 0; d < DOCS; d++) {
-        ScoreItem *it = &u->item[d];
+        PairItem *it = &u->item[d];
         for (int c = 0; c < 2; c++) {
             it->n[c] = form[d][c];
             it->token[c] = u->token[d][c];
@@ -146,7 +146,7 @@ static void encode(double *a, double *e, bool *near, const World *u, int i, cons
 
 static void reference_document(Ref *r, World *u, int i, int d, int c, int group,
                                enum ScorePool pool, double error) {
-    const ScoreItem *it = &u->item[d];
+    const PairItem *it = &u->item[d];
     int tokens = 0;
     for (int t = 0; t < it->n[c]; t++) tokens += it->counted[c][t];
     if (tokens == 0) return;
@@ -173,7 +173,7 @@ static void reference_document(Ref *r, World *u, int i, int d, int c, int group,
 static Ref *reference(World *u, int i, enum ScorePool pool, double error) {
     Ref *r = mem_array(1, sizeof *r);
     for (int d = 0; d < DOCS; d++) {
-        const ScoreItem *it = &u->item[d];
+        const PairItem *it = &u->item[d];
         int group = score_group(it->token[0], it->n[0], it->token[1], it->n[1]);
         for (int c = 0; c < 2; c++) reference_document(r, u, i, d, c, group, pool, error);
     }
@@ -329,7 +329,7 @@ static void test_fast(World *u) {
 
 static void swap_corpora(World *u) {
     for (int d = 0; d < DOCS; d++) {
-        ScoreItem it = u->item[d];
+        PairItem it = u->item[d];
         for (int c = 0; c < 2; c++) {
             u->item[d].token[c] = it.token[1 - c];
             u->item[d].counted[c] = it.counted[1 - c];
@@ -380,7 +380,7 @@ static void test_merge(World *u) {
 static void test_order(World *u) {
     Scores all = run(u, 0, DOCS, 120, POOL_TOKEN);
     for (int d = 0; d < DOCS / 2; d++) {
-        ScoreItem swap = u->item[d];
+        PairItem swap = u->item[d];
         u->item[d] = u->item[DOCS - 1 - d];
         u->item[DOCS - 1 - d] = swap;
     }

@@ -3,12 +3,12 @@
 
 #include <stdio.h>
 
-#include "data/chat.h"
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "data/base/interrupt.h"
 #include "host/stage/agree.h"
 #include "host/stage/bad_tensor.h"
+#include "host/stage/corpora.h"
 #include "host/stage/same_input.h"
 #include "host/stage/snapshot.h"
 #include "host/stage/wish.h"
@@ -59,53 +59,11 @@ bool saes_key(json_t *key, const Hasher *h, const SaeSet *set, Err *err) {
     return ok;
 }
 
-/* --------------------------------------------------------------------- which tokens count -- */
-
-/* The ids that structure a chat, -1 where the tokenizer has none. */
-typedef struct Markers {
-    int32_t bos, eos, pad, start, end, newline;
-} Markers;
-
-static Markers markers_of(const Runtime *r) {
-    const Tokenizer *t = r->tokenizer;
-    const Config *c = &r->model.c;
-    return (Markers){c->bos,
-                     tokenizer_id(t, "<eos>"),
-                     c->pad,
-                     tokenizer_id(t, "<start_of_turn>"),
-                     tokenizer_id(t, "<end_of_turn>"),
-                     tokenizer_id(t, "\n")};
-}
-
-/* Everything but BOS, EOS, padding, the headers <start_of_turn>ROLE\n and <end_of_turn>\n. */
-static void count_all(uint8_t *counted, const Doc *d, const Markers *m) {
-    for (int t = 0; t < d->n; t++) {
-        int32_t id = d->token[t];
-        counted[t] = id != m->bos && id != m->eos && id != m->pad && id != m->end && id != m->start;
-        if (id == m->end && t + 1 < d->n && d->token[t + 1] == m->newline) counted[++t] = 0;
-        if (id != m->start) continue;
-        while (t + 1 < d->n && d->token[t] != m->newline) counted[++t] = 0;
-    }
-}
-
-static uint8_t *counted_tokens(const Doc *d, int which, const Markers *m) {
-    uint8_t *counted = mem_array((size_t)d->n, 1);
-    count_all(counted, d, m);
-    if (which == COUNT_ALL) return counted;
-    /* Markers stand in a reply when it came as tokens, or spells them out. */
-    for (int t = 0; t < d->n; t++) counted[t] = counted[t] && d->reply[t];
-    int last = d->n - 1;
-    while (last > 0 && !counted[last]) last--;
-    if (which == COUNT_LAST) memset(counted, 0, (size_t)last);
-    return counted;
-}
-
 /* ------------------------------------------------------------------------------ the pass -- */
 
 typedef struct Scoring {
     Runtime *r;
     const Settings *s;
-    Markers markers;
     ScoreRun *run;
     int64_t truncated;
     Progress bar;
@@ -121,75 +79,14 @@ static bool stream_went_bad(const Scoring *w, Err *err) {
                            "the stream that the SAEs read is not finite", err);
 }
 
-/* doc[c].n == 0: none of this corpus. */
-static bool add(Scoring *w, const Doc doc[2], Err *err) {
-    ScoreItem item = {0};
-    uint8_t *counted[2] = {0};
-    for (int c = 0; c < 2; c++) {
-        if (!doc[c].n) continue;
-        counted[c] = counted_tokens(&doc[c], w->s->score.tokens, &w->markers);
-        item.token[c] = doc[c].token;
-        item.counted[c] = counted[c];
-        item.n[c] = doc[c].n;
-        w->truncated += doc[c].truncated;
-    }
-    score_run_add(w->run, &item);
-    free(counted[0]);
-    free(counted[1]);
+static bool add_item(Scoring *w, const Corpora *corpora, size_t i, Err *err) {
+    CorporaItem item;
+    if (!corpora_item(&item, corpora, i, err)) return false;
+    PairItem pair = corpora_pair(&item);
+    w->truncated += item.doc[0].truncated + item.doc[1].truncated;
+    score_run_add(w->run, &pair);
+    corpora_item_free(&item);
     return !score_run_bad(w->run) || stream_went_bad(w, err);
-}
-
-/* What is scored, in a fixed order: pairs, or the documents of two corpora one after the other. */
-typedef struct Items {
-    const Records *pair; /* NULL: corpora */
-    const size_t *index; /* which pairs; NULL: the first n */
-    Records corpus[2];
-    size_t n;
-} Items;
-
-static bool read_corpora(Items *it, const Settings *s, Err *err) {
-    const char *const path[2] = {s->score.aligned, s->score.unaligned};
-    for (int c = 0; c < 2; c++) {
-        if (!records_read(&it->corpus[c], path[c], (size_t)s->data.limit, err)) return false;
-        it->n += it->corpus[c].n;
-    }
-    return true;
-}
-
-/* Not as tokens: each rank makes those of its own blocks alone. */
-static bool same_items(const Items *it, Comm *c, Err *err) {
-    const Records *r = it->corpus;
-    if (it->pair)
-        return same_records(c, "what was read as data", it->pair->record, it->index, it->n, err);
-    return same_records(c, "what was read as aligned", r[0].record, NULL, r[0].n, err) &&
-           same_records(c, "what was read as unaligned", r[1].record, NULL, r[1].n, err);
-}
-
-static bool add_pair(Scoring *w, const Record *r, Err *err) {
-    Doc doc[2] = {{0}};
-    int shared;
-    bool ok =
-        (doc_pair(&doc[0], &doc[1], &shared, w->r->tokenizer, r, w->s->data.max_length, err) ||
-         err_prefix(err, "%s", w->s->data.path)) &&
-        add(w, doc, err);
-    doc_free(&doc[0]);
-    doc_free(&doc[1]);
-    return ok;
-}
-
-static bool add_alone(Scoring *w, const Record *r, int c, Err *err) {
-    Doc doc[2] = {{0}};
-    bool ok = (doc_from_record(&doc[c], w->r->tokenizer, r, w->s->data.max_length, err) ||
-               err_prefix(err, "%s", c ? w->s->score.unaligned : w->s->score.aligned)) &&
-              add(w, doc, err);
-    doc_free(&doc[c]);
-    return ok;
-}
-
-static bool add_item(Scoring *w, const Items *it, size_t i, Err *err) {
-    if (it->pair) return add_pair(w, &it->pair->record[it->index ? it->index[i] : i], err);
-    int c = i >= it->corpus[0].n;
-    return add_alone(w, &it->corpus[c].record[c ? i - it->corpus[0].n : i], c, err);
 }
 
 /* Statistics are added up by blocks of items, in the order of the blocks, each from packs of its
@@ -201,7 +98,7 @@ static size_t block_items(size_t n) {
     return each > LEAST ? each : LEAST;
 }
 
-static bool run_block(Scoring *w, const Items *it, size_t first, size_t end, Err *err) {
+static bool run_block(Scoring *w, const Corpora *it, size_t first, size_t end, Err *err) {
     for (size_t i = first; i < end; i++) {
         if (interrupted(err) || !add_item(w, it, i, err)) return false;
         comm_beat(w->r->ex.comm);
@@ -309,7 +206,7 @@ static bool keep_round(Scoring *w, Scores *sum, size_t blocks, Err *err) {
 /* ------------------------------------------------------------------------------ the pass -- */
 
 /* Each round has a block for each rank, the last one perhaps fewer. */
-static bool run_rounds(Scoring *w, Scores *sum, const Items *it, Err *err) {
+static bool run_rounds(Scoring *w, Scores *sum, const Corpora *it, Err *err) {
     Comm *comm = w->r->ex.comm;
     size_t each = block_items(it->n), ranks = (size_t)comm_size(comm);
     size_t blocks = (it->n + each - 1) / each;
@@ -356,15 +253,15 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
                  const Keeping *keep, Err *err) {
     double start = clock_seconds();
     Comm *comm = r->ex.comm;
-    Scoring w = {.r = r, .s = s, .markers = markers_of(r), .keep = keep};
-    Items items = {.pair = records, .index = index, .n = records ? n : 0};
+    Scoring w = {.r = r, .s = s, .keep = keep};
+    Corpora corpora;
     *scores = (Scores){0};
     w.run = score_run_open(&r->model, saes->sae, saes->n, settings_pack_tokens(s),
                            (enum ScorePool)s->score.pool);
     comm_phase(comm, "score", 0, RANKS_APART);
     progress_begin(&w.bar, "score", s->run.json);
-    bool ok = (records || read_corpora(&items, s, err)) && same_items(&items, comm, err) &&
-              resume(&w, scores, err) && run_rounds(&w, scores, &items, err);
+    bool ok = corpora_open(&corpora, r, s, records, index, n, err) && resume(&w, scores, err) &&
+              run_rounds(&w, scores, &corpora, err);
     progress_end(&w.bar);
     if (ok) *work = all_work(&w);
     ok = ok &&
@@ -372,8 +269,7 @@ bool scoring_run(Scores *scores, ScoringWork *work, Runtime *r, const SaeSet *sa
                     !comm_root(comm) || (check(&w, scores, err) && describe(scores, saes, s, err)),
                     err);
     score_run_close(w.run);
-    records_free(&items.corpus[0]);
-    records_free(&items.corpus[1]);
+    corpora_close(&corpora);
     if (ok) work->seconds = clock_seconds() - start;
     if (!ok) scores_free(scores);
     return ok;
