@@ -1,6 +1,8 @@
 /* The end of a job whose ranks no longer meet: for each cause the launcher's code, one line that
  * names the rank, within the deadline and five seconds, and nothing left running. */
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "data/base/interrupt.h"
@@ -41,6 +43,24 @@ static void stall(void) {
     stalls = true;
 }
 
+/* Our connections to rank 0 (others name no protocol) that hold next to nothing: as many ranks
+ * would fill them in no time. */
+static bool narrow;
+int socket(int domain, int type, int protocol) {
+    int fd = (int)syscall(SYS_socket, domain, type, protocol), least = 1;
+    if (fd >= 0 && narrow && protocol == IPPROTO_TCP)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof least);
+    return fd;
+}
+
+/* For four seconds. */
+static void suspend(void) {
+    char command[64];
+    snprintf(command, sizeof command, "(sleep 4; kill -CONT %d) &", (int)getpid());
+    CHECK(system(command) == 0, "%s", command);
+    raise(SIGSTOP);
+}
+
 /* The memory that this machine's ranks share; only the watchdog knows where. */
 static Board *board(void) {
     char line[512];
@@ -54,11 +74,13 @@ static Board *board(void) {
     return p;
 }
 
-/* Rank 1's fault, at the tenth of twenty rounds. False: with err. */
+/* Rank 1's fault, or "root-..": rank 0's, at the tenth of twenty rounds. False: with err. */
 static bool fault(const char *what, Comm *c, Err *err) {
     int x[4] = {0};
     if (strcmp(what, "killed") == 0) raise(SIGKILL);
     if (strcmp(what, "stopped") == 0 || strcmp(what, "stalled") == 0) raise(SIGSTOP);
+    if (strcmp(what, "root-stopped") == 0) raise(SIGSTOP);
+    if (strcmp(what, "root-suspended") == 0) suspend();
     if (strcmp(what, "crashed") == 0) CHECK(false, "a planted crash");
     if (strcmp(what, "exited") == 0) exit(0);
     if (strcmp(what, "left") == 0) c->via->close(), exit(0);
@@ -73,12 +95,13 @@ static bool fault(const char *what, Comm *c, Err *err) {
 }
 
 static bool rounds(const char *what, Comm *c, Err *err) {
-    comm_phase(c, "test", 0, DEADLINE);
+    int bad = strncmp(what, "root-", 5) == 0 ? 0 : 1;
+    comm_phase(c, "test", 0, strcmp(what, "root-suspended") == 0 ? 20 * DEADLINE : DEADLINE);
     if (strcmp(what, "stalled") == 0) stall();
     if (strcmp(what, "all") == 0) return err_set(err, EXIT_INPUT, "a failure of all ranks");
     for (int i = 0; i < 20; i++) {
         int x[16] = {0};
-        if (i == 10 && comm_rank(c) == 1 && !fault(what, c, err)) return false;
+        if (i == 10 && comm_rank(c) == bad && !fault(what, c, err)) return false;
         comm_share(c, "numbers", x, 4);
     }
     return true;
@@ -90,6 +113,7 @@ static int rank_body(const char *what) {
     Job job;
     Err err = {0};
     alarm(60); /* a job that does not end fails, too */
+    narrow = strcmp(what, "root-suspended") == 0;
     args_defaults(&a);
     a.command = &command;
     job_begin(&job);
@@ -182,6 +206,8 @@ static void test_machines(void) {
     test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "branch", EXIT_RANK, "sails: mismatched: rank ");
     test_cause(3, "killed", 128 + SIGKILL, "sails: gone: the machine of rank 1 (");
+    test_cause(3, "root-stopped", EXIT_RANK, "sails: missing: the machine of rank 0 has said ");
+    test_cause(3, "root-suspended", EXIT_DONE, "");
     setenv("SAILS_MACHINE_RANKS", "-2", 1); /* two machines, ranks 0 and 2 on the first */
     test_cause(4, "busy", EXIT_DONE, "");
     test_cause(4, "all", EXIT_INPUT, "sails: a failure of all ranks");

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -49,12 +50,12 @@ typedef struct Verdict {
 } Verdict;
 enum { A_VERDICT = -1 }; /* in place of a rank: the frame's calls are a Verdict */
 
-/* One connection; frames come in pieces. */
+/* One connection; frames come in pieces, and go in pieces where the other side is slow to read. */
 typedef struct Peer {
     int fd, leader;
     bool greeted, gone;
-    size_t got;
-    char in[sizeof(SeatFrame)];
+    size_t got, waiting;
+    char in[sizeof(SeatFrame)], out[2 * sizeof(SeatFrame)];
 } Peer;
 
 struct BoardLink {
@@ -65,8 +66,9 @@ struct BoardLink {
     Peer *peer;        /* (npeer) rank 0: all machines; another: rank 0 */
     int npeer, room;
     uint64_t *sent; /* (size) calls of each seat that rank 0 knows of */
-    double last;    /* when seats were sent */
-    bool told;      /* the verdict was */
+    int next;       /* seat to be told of */
+    double last;    /* when seats, or signs of rank 0's life, were sent */
+    double heard;   /* .. and came from rank 0 */
 };
 
 /* ------------------------------------------------------------------------------ sockets -- */
@@ -149,16 +151,48 @@ static void own_addresses(Meeting *m) {
     freeifaddrs(all);
 }
 
-/* A frame is sent whole or the peer is given up: what it lacks it would wait for. */
-static void put(Peer *p, const void *bytes, size_t n) {
-    const char *at = bytes;
-    for (size_t done = 0; done < n && !p->gone;) {
-        ssize_t some = send(p->fd, at + done, n - done, MSG_NOSIGNAL);
-        struct pollfd wait = {.fd = p->fd, .events = POLLOUT};
-        if (some > 0)
-            done += (size_t)some;
-        else if (errno != EAGAIN || poll(&wait, 1, 1000) != 1)
-            p->gone = true;
+/* Who takes nothing now may be suspended; gone is who cannot be reached. */
+static void send_waiting(Peer *p) {
+    while (p->waiting > 0 && !p->gone) {
+        ssize_t n = send(p->fd, p->out, p->waiting, MSG_NOSIGNAL);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (n <= 0) p->gone = true;
+        if (n <= 0) return;
+        p->waiting -= (size_t)n;
+        memmove(p->out, p->out + n, p->waiting);
+    }
+}
+
+/* The program's own thread may give a verdict beside the watchdog's. */
+static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
+
+/* Does something still wait to be sent? */
+static bool waits(Peer *p) {
+    pthread_mutex_lock(&sending);
+    send_waiting(p);
+    bool more = p->waiting > 0 && !p->gone;
+    pthread_mutex_unlock(&sending);
+    return more;
+}
+
+/* A frame goes whole, or, where there is no room for it behind what waits, not at all. */
+static bool put(Peer *p, const void *bytes, size_t n) {
+    pthread_mutex_lock(&sending);
+    bool room = !p->gone && n <= sizeof p->out - p->waiting;
+    if (room) memcpy(p->out + p->waiting, bytes, n), p->waiting += n;
+    send_waiting(p);
+    pthread_mutex_unlock(&sending);
+    return room;
+}
+
+/* Until nothing waits, as far as the others read: before the process may end. */
+static void send_all(BoardLink *l) {
+    static const double PATIENCE = 0.5;
+    double until = clock_seconds() + PATIENCE;
+    for (bool more = true; more && clock_seconds() < until;) {
+        more = false;
+        for (Peer *p = l->peer; p < l->peer + l->npeer; p++) more = waits(p) || more;
+        if (more) usleep(1000);
     }
 }
 
@@ -197,15 +231,22 @@ static void fill(SeatFrame *f, const BoardLink *l, int rank) {
     }
 }
 
-static void send_seats(BoardLink *l) {
+static void send_seat(BoardLink *l, int rank) {
     SeatFrame *f = mem_array(1, sizeof *f);
-    for (int r = 0; r < l->board->size; r++) {
-        if (l->leader[r] != l->rank) continue;
-        fill(f, l, r);
-        put(&l->peer[0], f, sizeof *f);
-        l->sent[r] = f->ended; /* those that have not ended are told again */
-    }
+    fill(f, l, rank);
+    if (put(&l->peer[0], f, sizeof *f))
+        l->sent[rank] = f->ended; /* those that have not ended are told again */
     free(f);
+}
+
+/* In turn, while nothing waits: there is always room for a verdict. */
+static void send_seats(BoardLink *l) {
+    int size = l->board->size;
+    for (int i = 0; i < size && !waits(&l->peer[0]); i++) {
+        int r = l->next;
+        l->next = (r + 1) % size;
+        if (l->leader[r] == l->rank) send_seat(l, r);
+    }
 }
 
 static void obey(BoardLink *l, const Verdict *v) {
@@ -277,10 +318,14 @@ static void hear(BoardLink *l, Peer *p) {
 
 /* A machine whose link broke before its first rank was done. */
 static int look_at_machines(BoardLink *l) {
+    static const Verdict none; /* yet: a sign of life */
+    bool due = clock_seconds() - l->last >= PERIOD;
+    if (due) l->last = clock_seconds();
     accept_peers(l);
     for (Peer *p = l->peer; p < l->peer + l->npeer; p++) {
         if (p->gone) continue;
         hear(l, p);
+        if (p->greeted && !waits(p) && due) put(p, &none, sizeof none);
         int state = p->leader > 0 ? atomic_load(&l->board->seat[p->leader].state) : SEAT_DONE;
         bool ends =
             atomic_load(&l->board->code) != 0 || atomic_load(&l->board->seat[0].state) == SEAT_DONE;
@@ -301,13 +346,14 @@ static int look_at_root(BoardLink *l) {
     Peer *root = &l->peer[0];
     Verdict v;
     if (root->gone) return -1;
+    while (take(root, sizeof v)) {
+        memcpy(&v, root->in, sizeof v);
+        l->heard = clock_seconds();
+        obey(l, &v);
+    }
     if (clock_seconds() - l->last >= PERIOD || much_to_tell(l)) {
         send_seats(l);
         l->last = clock_seconds();
-    }
-    if (take(root, sizeof v)) {
-        memcpy(&v, root->in, sizeof v);
-        obey(l, &v);
     }
     bool done = atomic_load(&l->board->seat[l->rank].state) == SEAT_DONE;
     return root->gone && !done && !atomic_load(&l->board->code) ? 0 : -1;
@@ -320,6 +366,7 @@ void board_link_tell(BoardLink *l, int code) {
     if (l->rank == 0) {
         for (Peer *p = l->peer; p < l->peer + l->npeer; p++)
             if (p->greeted) put(p, &v, sizeof v);
+        send_all(l);
         return;
     }
     SeatFrame *f = mem_array(1, sizeof *f);
@@ -327,6 +374,7 @@ void board_link_tell(BoardLink *l, int code) {
     memcpy(f->call, &v, sizeof v);
     put(&l->peer[0], f, sizeof *f);
     free(f);
+    send_all(l);
 }
 
 void board_link_together(BoardLink *l) {
@@ -334,7 +382,22 @@ void board_link_together(BoardLink *l) {
 }
 
 void board_link_last(BoardLink *l) {
-    if (l && l->rank > 0 && !l->peer[0].gone) send_seats(l);
+    for (int r = 0; l && l->rank > 0 && r < l->board->size; r++) {
+        if (l->leader[r] != l->rank) continue;
+        send_seat(l, r);
+        send_all(l);
+    }
+}
+
+double board_link_heard(const BoardLink *l) {
+    bool hears = l && l->rank > 0 && !l->peer[0].gone;
+    return hears ? l->heard : clock_seconds();
+}
+
+int board_link_turn(const BoardLink *l) {
+    int before = 0;
+    for (int r = 1; l && r < l->rank; r++) before += l->leader[r] == r;
+    return before;
 }
 
 int board_link_look(BoardLink *l) {
@@ -362,6 +425,7 @@ static void call_root(BoardLink *l) {
     memcpy(hello.token, l->meeting.token, TOKEN);
     l->peer[0] = (Peer){.fd = connect_to(&l->meeting), .greeted = true};
     l->npeer = 1;
+    l->heard = clock_seconds();
     l->peer[0].gone = l->peer[0].fd < 0;
     if (l->peer[0].gone)
         fprintf(stderr,

@@ -115,6 +115,7 @@ static void on_end(void *context, uint64_t number) {
 /* ----------------------------------------------------------------------------- verdicts -- */
 
 static const char *seat_name(char text[96], const Watchdog *w, int rank) {
+    if (!*w->board->seat[rank].host) return snprintf(text, 96, "rank %d", rank), text;
     snprintf(text, 96, "rank %d (%.64s, process %d)", rank, w->board->seat[rank].host,
              w->board->seat[rank].pid);
     return text;
@@ -222,6 +223,14 @@ static void look_at_machines(Watchdog *w) {
     char name[96];
     if (gone >= 0)
         condemn(w, "gone: the machine of %s does not answer any more", seat_name(name, w, gone));
+    double now = clock_seconds(), deadline = atomic_load(&w->deadline);
+    double most = deadline + HEARING + LAST_CALL * board_link_turn(w->link);
+    double silent = now - fmax(board_link_heard(w->link), w->base);
+    BoardCall call;
+    if (silent > most && board_call(&call, w->own, atomic_load(&w->own->ended)) &&
+        now - fmax(call.begun, w->base) > most)
+        condemn(w, "missing: the machine of %s has said nothing for %.1f s (deadline %.4g s)",
+                seat_name(name, w, 0), silent, deadline);
 }
 
 static void look_for_gone(Watchdog *w) {
