@@ -115,14 +115,10 @@ static inline bool damage_tensors(Buf *bytes, const Damage *d) {
 
 /* Reads a file of the world; false when it is not there. */
 static inline bool read_bytes(Buf *bytes, const char *path) {
-    char *data;
-    size_t n;
     Err err;
     *bytes = (Buf){0};
     if (!files_exists(path)) return false;
-    MUST(files_read(&data, &n, path, (size_t)1 << 30, &err), err);
-    buf_add(bytes, data, n);
-    free(data);
+    MUST(files_read(&bytes->p, &bytes->n, path, (size_t)1 << 30, &err), err);
     return true;
 }
 

@@ -12,6 +12,7 @@ typedef struct RefModel {
     const Config *c;
     size_t n, *at;          /* elements; (tensors) where each begins */
     double *weight, *slope; /* (n) slope: of the loss, after ref_loss */
+    Tape tape;              /* its memory serves every ref_loss */
 } RefModel;
 
 static inline void ref_open(RefModel *r, const Config *c) {
@@ -22,6 +23,7 @@ static inline void ref_open(RefModel *r, const Config *c) {
 }
 
 static inline void ref_close(RefModel *r) {
+    tape_free(&r->tape);
     free(r->slope), free(r->weight), free(r->at);
 }
 
@@ -184,17 +186,17 @@ static inline int ref_document(const RefModel *r, Tape *t, const int32_t *token,
 /* The mean loss over all labels of the documents, and its slopes. */
 static inline double ref_loss(RefModel *r, int32_t *const *token, uint8_t *const *label,
                               const int *n, int docs) {
-    Tape t = {0};
+    Tape *t = &r->tape;
     int sum = 0, labels = 0;
-    for (size_t i = 0; i < r->n; i++) tape_leaf(&t, r->weight[i]);
+    t->n = 0;
+    for (size_t i = 0; i < r->n; i++) tape_leaf(t, r->weight[i]);
     for (int d = 0; d < docs; d++) {
-        sum = ref_document(r, &t, token[d], label[d], n[d], sum);
+        sum = ref_document(r, t, token[d], label[d], n[d], sum);
         for (int i = 0; i < n[d]; i++) labels += label[d][i];
     }
-    double loss = tape_value(&t, tape_scale(&t, sum, 1.0 / labels));
-    tape_back(&t);
-    for (size_t i = 0; i < r->n; i++) r->slope[i] = t.node[i].slope;
-    tape_free(&t);
+    double loss = tape_value(t, tape_scale(t, sum, 1.0 / labels));
+    tape_back(t);
+    for (size_t i = 0; i < r->n; i++) r->slope[i] = t->node[i].slope;
     return loss;
 }
 

@@ -172,7 +172,7 @@ static void test_controls(void) {
 static void test_ranks(void) {
     Buf before = file_bytes(in_world("run/manifest.json"));
     const char *refused = align("--methods lora,pissa --rank 65 --lr 3e-3");
-    EXPECT(strstr(refused, "error 2: --rank 65: expected at most 32 with --init pissa"), "%s",
+    EXPECT(strstr(refused, "error 2: --rank 65: expected at most 64 with --init pissa"), "%s",
            refused);
     Buf after = file_bytes(in_world("run/manifest.json"));
     EXPECT(before.n == after.n && memcmp(before.p, after.p, after.n) == 0, "a run was begun");

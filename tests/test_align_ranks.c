@@ -38,12 +38,12 @@ static void test_bytes(void) {
     Tree t = tree_read("one");
     int n = 0;
     for (size_t i = 0; i < t.n; i++) {
-        char path[2][512];
+        char path[2][1024];
         Buf bytes[2] = {{0}, {0}};
         int len = (int)strcspn(t.entry[i], " "); /* all of it is a folder's name */
         if (!t.entry[i][len] || !is_result(t.entry[i])) continue;
         snprintf(path[0], sizeof path[0], "%.*s", len, t.entry[i]);
-        snprintf(path[1], sizeof path[1], "two%s", path[0] + strlen("one"));
+        snprintf(path[1], sizeof path[1], "two%.1000s", path[0] + strlen("one"));
         bool there = read_bytes(&bytes[0], path[0]) && read_bytes(&bytes[1], path[1]);
         EXPECT(there && bytes[0].n == bytes[1].n && memcmp(bytes[0].p, bytes[1].p, bytes[0].n) == 0,
                "%s is not %s", path[1], path[0]);

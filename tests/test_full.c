@@ -9,8 +9,13 @@
 #include "tests/gemma2_tape.h"
 #include "tests/golden.h"
 
-static const double GRADIENT = 1e-5,
-                    LOSS = 1e-6; /* relative errors allowed in f32, as against PEFT */
+/* Relative errors allowed in f32, as against PEFT; three times PyTorch's own where that is more:
+ * model_c's norms over 8 numbers make it 6.1e-6 and 1.5e-5 (tools/check_full.py). */
+static const struct {
+    double gradient, loss;
+} allowed[GOLDEN_MODELS] = {{1e-5, 1e-6}, {1e-5, 1e-6}, {1.9e-5, 4.6e-5}};
+static const double LOSS = 1e-6; /* of one pass */
+static int model;                /* the number of the one that is tested */
 
 typedef struct Run {
     Golden g; /* its model's weights are trained */
@@ -104,8 +109,8 @@ static double relative(const double *a, const double *b, size_t n) {
 static int near(const char *name, const double *got, const double *want, size_t n) {
     double e = relative(got, want, n);
     if (getenv("TEST_VERBOSE") && !test_quiet) printf("%s: %.3g\n", name, e);
-    if (!test_quiet) EXPECT(e <= GRADIENT, "%s: relative error %.3g", name, e);
-    return e <= GRADIENT;
+    if (!test_quiet) EXPECT(e <= allowed[model].gradient, "%s: relative error %.3g", name, e);
+    return e <= allowed[model].gradient;
 }
 
 /* An adapter's factors on the host, and the slopes of the loss by them, from those by its weight.
@@ -187,7 +192,7 @@ static void test_gradients(Run *r) {
         const Param *p = &r->full.params.param[i];
         double *got = test_get_f32(r->g.m.ex, p->grad, p->n), *slope = ref.slope + ref.at[i];
         near(p->name, got, slope, p->n);
-        for (size_t k = 0; k < p->n; k++) got[k] *= 1.00002;
+        for (size_t k = 0; k < p->n; k++) got[k] *= 1 + 3 * allowed[model].gradient;
         TEST_DETECTS(near(p->name, got, slope, p->n));
         got[0] = NAN;
         TEST_DETECTS(near(p->name, got, slope, p->n));
@@ -386,8 +391,9 @@ static int same_losses(const char *folder, const double *a, const double *b, int
         if (!(e <= worst)) worst = isnan(e) ? INFINITY : e;
     }
     if (getenv("TEST_VERBOSE")) printf("%s: worst loss %.3g\n", folder, worst);
-    if (!test_quiet) EXPECT(worst <= LOSS, "%s: a loss is off by %.3g", folder, worst);
-    return worst <= LOSS;
+    if (!test_quiet)
+        EXPECT(worst <= allowed[model].loss, "%s: a loss is off by %.3g", folder, worst);
+    return worst <= allowed[model].loss;
 }
 
 /* A slip in the recipe is seen: in the eighth step at the latest. */
@@ -422,6 +428,7 @@ static void body(Exec *ex) {
     if (test_on_cpu(ex)) test_pieces(ex);
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         Run r;
+        model = i;
         if (test_on_cpu(ex) && ex->dtype == DTYPE_F32) test_reference(ex, golden_models[i]);
         run_open(&r, ex, golden_models[i]);
         test_masters(&r);

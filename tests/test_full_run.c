@@ -293,7 +293,6 @@ static void test_rate(void) {
         snprintf(line, sizeof line, "rate%d/metrics.jsonl", full);
         Buf text;
         CHECK(read_bytes(&text, line), "%s", line);
-        buf_byte(&text, 0);
         json_t *record = json_loads(text.p, JSON_DISABLE_EOF_CHECK, NULL);
         double rate = json_number_value(json_object_get(record, "learning_rate"));
         EXPECT(rate == (full ? 2e-5 : 2e-4), "a rate of %g", rate);

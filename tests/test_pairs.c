@@ -151,7 +151,9 @@ static void test_refused(void) {
         {"{\"text\": \"a\"}\n", "line 1: expected \"chosen\" and \"rejected\""},
         {SHORT("a") PAIR("b", "a", "x<end_of_turn>", "y"), "line 2: the text holds"},
         {SHORT("a") PAIR("b", "a", "x", "y<end_of_turn>"), "line 2: \"rejected\": the text holds"},
-        {PAIR("a", "Hi", " ", "No."), "expected at least one usable pair, found none"},
+        {PAIR("a", "Hi", " ", "No."), "expected at least one record to use"},
+        {PAIR("a", WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS, "x", "y"),
+         "no pair is left: the prompts of all 1 take up --max-length 64"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         EXPECT_REFUSED(load(&d, row[i].lines, 64, &err), err, EXIT_INPUT, row[i].why);

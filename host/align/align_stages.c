@@ -417,8 +417,7 @@ static bool measure(Align *w, const Cell *c, NllSum *sum, Err *err) {
     const Doc *doc = text ? w->text.doc : w->data.doc;
     const size_t *index = text ? NULL : w->split.held, n = text ? w->text.n : w->split.nheld;
     const Examples read = {.doc = doc, .index = index, .n = n};
-    return align_wear(w, c, err) &&
-           same_docs(w->r.ex.comm, "what was read as text", &read, err) &&
+    return align_wear(w, c, err) && same_docs(w->r.ex.comm, "what was read as text", &read, err) &&
            nll_sum(sum, &w->r.model, doc, index, n, settings_pack_tokens(s),
                    s->run.json ? NULL : "perplexity", err);
 }

@@ -30,7 +30,8 @@ char *runtime_tokenizer_file(const Settings *s); /* where that is read from; mal
  * alone, and text is refused (tokenizer_ids_only). */
 bool runtime_ids(Runtime *r, const Settings *s, Err *err);
 bool runtime_model(Runtime *r, const Settings *s, int max_positions, Err *err);
-bool runtime_trained_model(Runtime *r, const Settings *s, int max_positions, Err *err); /* in full */
+bool runtime_trained_model(Runtime *r, const Settings *s, int max_positions,
+                           Err *err); /* in full */
 
 /* False when the tokenizer has ids that the model's embedding has no rows for. */
 bool runtime_ids_fit(const Tokenizer *t, const Config *c, const char *model, Err *err);

@@ -62,12 +62,12 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n);
 Examples train_examples(const TrainSetup *t); /* of the steps */
 Examples train_eval_examples(const TrainSetup *t);
 
-/* Trains model_params(m), an adapter made with training and final flags or all weights, from where a
- * checkpoint left them if one is resumed: every byte of the result is then what a run in one piece
- * gives. The loss of a step is the mean over all label tokens of its global batch, however it falls
- * into packs; of pairs the mean over its pairs, whose log-probabilities under the reference are
- * measured before the first step, and again when a run is resumed: to the same bits. A penalty on
- * redundant adapters adds to the gradient, which the norm is of, on every rank alike. A loss or
+/* Trains model_params(m), an adapter made with training and final flags or all weights, from where
+ * a checkpoint left them if one is resumed: every byte of the result is then what a run in one
+ * piece gives. The loss of a step is the mean over all label tokens of its global batch, however it
+ * falls into packs; of pairs the mean over its pairs, whose log-probabilities under the reference
+ * are measured before the first step, and again when a run is resumed: to the same bits. A penalty
+ * on redundant adapters adds to the gradient, which the norm is of, on every rank alike. A loss or
  * gradient that is not finite ends the run with EXIT_NUMBERS and the first bad tensor's name; what
  * is trained is then as the last good step left it. */
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);

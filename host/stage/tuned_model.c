@@ -17,8 +17,8 @@ static bool is_full(const Args *a) {
 
 bool tuned_model_settings(const Args *a, Err *err) {
     static const char *const of_adapters[] = {
-        "train.init",        "train.init-adapter", "train.subspace", "train.rank",
-        "train.alpha",       "train.targets",      "train.gain",     "train.only-scored",
+        "train.init",        "train.init-adapter", "train.subspace",  "train.rank",
+        "train.alpha",       "train.targets",      "train.gain",      "train.only-scored",
         "train.basis-scale", "train.freeze-basis", "train.redundancy"};
     for (size_t i = 0; is_full(a) && i < sizeof of_adapters / sizeof *of_adapters; i++) {
         int setting = args_find(of_adapters[i]);
