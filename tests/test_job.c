@@ -216,7 +216,8 @@ static void test_machines(void) {
 }
 
 int main(int argc, char **argv) {
-    char folder[] = "/tmp/sails-test-job-XXXXXX";
+    char folder[] =
+        "/tmp/sails-test-job-whose-name-is-longer-than-anything-that-is-kept-for-a-word-XXXXXX";
     if (argc > 1 && strncmp(argv[1], "rank-", 5) == 0) return rank_body(argv[1] + 5);
     CHECK(mkdtemp(folder), "no temporary folder");
     setenv("SAILS_DUMPS", folder, 1);

@@ -1,6 +1,7 @@
 /* watchdog.c - the thread that reads the board, and its verdicts. */
 #include "host/stage/watchdog.h"
 
+#include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -136,13 +137,13 @@ static void last_call(char *text, size_t room, const BoardSeat *s) {
 /* The surest first: a disk that takes nothing more may be why the job cannot go on. */
 static void pronounce(Watchdog *w, int code) {
     Board *b = w->board;
-    char path[160];
+    char path[PATH_MAX + 64]; /* one that is too long is refused by the system, which says so */
     Err err;
     const char *folder = getenv("SAILS_DUMPS");
     atomic_store(&b->code, code);
     board_link_tell(w->link, code);
     if (*b->verdict) {
-        snprintf(path, sizeof path, "%.64s/sails-ranks.%d.json", folder ? folder : ".",
+        snprintf(path, sizeof path, "%s/sails-ranks.%d.json", folder ? folder : ".",
                  b->seat[w->leader].pid);
         fprintf(stderr, "sails: %s; sails doctor --dumps %s shows what each rank did\n", b->verdict,
                 path);
