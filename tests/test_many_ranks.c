@@ -267,6 +267,8 @@ static void test_bad_ranks(void) {
     expect_end("other settings", &e, EXIT_USAGE, "sails: train.lr differs between ranks 0 and 1");
     e = ranks_run(2, "SAILS " TRAIN "--out run --learning-rate 1");
     expect_end("usage", &e, EXIT_USAGE, "unknown");
+    e = ranks_apart("exec sleep 30", ONE_STEP "--init lora --deadline 3"); /* it never comes */
+    expect_end("a rank that is no sails", &e, EXIT_RANK, "sails: rank 0: not all of the 2 ranks");
     e = ranks_run(3, "SAILS eval --responses nowhere");
     expect_end("a command of rank 0 alone", &e, EXIT_INPUT, "nowhere: cannot open");
 }

@@ -17,8 +17,9 @@ typedef struct Job {
 /* Zeroes *j and asks the launcher's variables alone. */
 void job_begin(Job *j);
 
-/* Meets the other ranks, if there are any, and has the watchdog begin. All must run the same
- * program with the same settings. */
+/* Meets the other ranks, if there are any, and has the watchdog begin; where they do not come
+ * within the deadline (0: ten minutes), says so and ends this process with EXIT_RANK. All must run
+ * the same program with the same settings. */
 bool job_join(Job *j, const Args *a, Err *err);
 
 /* Meets them for the end, or makes them end, and prints the error's line; returns the exit code. */
