@@ -36,7 +36,7 @@ struct Watchdog {
     int rank, leader;
     pthread_t thread;
     _Atomic bool closing;
-    double failed;             /* when a rank that had failed was first seen */
+    _Atomic double failed;     /* when a rank that had failed was first seen, by either thread */
     double unfinished;         /* .. and a verdict that was taken and not given */
     _Atomic double deadline;   /* of the call under way */
     _Atomic uint64_t compared; /* own calls that were held against the leader's */
@@ -63,7 +63,8 @@ static int own_code(Watchdog *w) {
     const Board *b = w->board;
     for (int r = 0; r < b->size; r++) {
         if (atomic_load(&b->seat[r].state) != SEAT_FAILED) continue;
-        if (w->failed == 0) w->failed = clock_seconds();
+        double never = 0;
+        atomic_compare_exchange_strong(&w->failed, &never, clock_seconds());
         return b->seat[r].code;
     }
     return 0;
@@ -158,7 +159,7 @@ __attribute__((format(printf, 2, 3))) static void condemn(Watchdog *w, const cha
     Board *b = w->board;
     va_list args;
     int code = own_code(w), nobody = 0;
-    if (code && clock_seconds() - w->failed < HEARING + LAST_CALL) return;
+    if (code && clock_seconds() - atomic_load(&w->failed) < HEARING + LAST_CALL) return;
     if (!atomic_compare_exchange_strong(&b->taken, &nobody, 1 + w->rank)) return;
     if (!code) {
         va_start(args, format);
