@@ -10,7 +10,7 @@ enum { PIECE = 1 << 30, TAG = 1 }; /* MPI counts in int: more bytes go in severa
 
 static MPI_Comm world; /* our own, so that no other library's messages meet ours */
 static MPI_Request *request;
-static MPI_Status *status; /* as many; read by nobody */
+static MPI_Status *status; /* as many */
 static int requests, capacity;
 static int failure = MPI_SUCCESS; /* the first one's code */
 
@@ -67,9 +67,19 @@ static void mpi_move(const Move *move, int n) {
                            TAG, world, next_request()));
 }
 
+/* What one of several requests has met: Testall itself only says that some have met something. */
+static int cause_of(int code) {
+    for (int i = 0; i < requests && code == MPI_ERR_IN_STATUS; i++) {
+        int kind = MPI_SUCCESS;
+        MPI_Error_class(status[i].MPI_ERROR, &kind);
+        if (kind != MPI_SUCCESS && kind != MPI_ERR_PENDING) code = status[i].MPI_ERROR;
+    }
+    return code;
+}
+
 static enum TransportState mpi_poll(void) {
     int done = 0;
-    note(MPI_Testall(requests, request, &done, status));
+    note(cause_of(MPI_Testall(requests, request, &done, status)));
     if (failure != MPI_SUCCESS) return TRANSPORT_FAILED;
     if (done) requests = 0;
     return done ? TRANSPORT_DONE : TRANSPORT_BUSY;
