@@ -53,6 +53,18 @@ int socket(int domain, int type, int protocol) {
     return fd;
 }
 
+/* A machine whose shared memory is full, for us alone. */
+static bool full;
+int ftruncate(int fd, off_t bytes) {
+    char entry[64], name[256] = "";
+    snprintf(entry, sizeof entry, "/proc/self/fd/%d", fd);
+    if (full && readlink(entry, name, sizeof name - 1) > 0 && strstr(name, "/dev/shm/sails-")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return (int)syscall(SYS_ftruncate, fd, bytes);
+}
+
 /* For four seconds. */
 static void suspend(void) {
     char command[64];
@@ -114,6 +126,7 @@ static int rank_body(const char *what) {
     Err err = {0};
     alarm(60); /* a job that does not end fails, too */
     narrow = strcmp(what, "root-suspended") == 0;
+    full = strcmp(what, "full") == 0;
     args_defaults(&a);
     a.command = &command;
     job_begin(&job);
@@ -159,6 +172,16 @@ static void test_crash(void) {
     EXPECT(e.code == 128 + SIGABRT && strstr(e.err, "a planted crash"), "crashed: exit %d: %s",
            e.code, e.err);
     EXPECT(running("crashed") == 0, "crashed: processes are left");
+}
+
+/* Before there is a watchdog: the ranks that come to say so do, in the same words. */
+static void test_full(void) {
+    Ended e = ranks_self(2, "rank-full");
+    char line[1024];
+    EXPECT(e.code == EXIT_INTERNAL && ranks_lines(e.err, line, sizeof line) >= 1 &&
+               strstr(line, "shared memory") && strstr(line, "No space left on device"),
+           "full: exit %d: %s", e.code, e.err);
+    EXPECT(running("full") == 0, "full: processes are left");
 }
 
 /* What a verdict leaves behind: rank 1 has stopped at call k, which the others have begun. */
@@ -224,6 +247,7 @@ int main(int argc, char **argv) {
     test_causes();
     if (!test_brief()) test_machines();
     test_crash();
+    test_full();
     test_dump();
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", folder);

@@ -60,39 +60,57 @@ static void take_seat(Board *b, int rank) {
     atomic_store(&s->state, SEAT_WORKING);
 }
 
-static bool failed(const char *what, Err *err) {
-    return err_set(err, EXIT_INTERNAL, "shared memory for the ranks of this machine: %s: %s", what,
-                   strerror(errno));
+/* The file of a machine's ranks. */
+typedef struct File {
+    char name[64];
+    int why; /* errno, should it not be there; else 0 */
+} File;
+
+static int make(File *f, size_t bytes) {
+    snprintf(f->name, sizeof f->name, "/sails-%ld-%ld", (long)getuid(), (long)getpid());
+    shm_unlink(f->name); /* a process of the same number that was killed */
+    int fd = shm_open(f->name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) f->why = errno;
+    return fd;
+}
+
+static int find(File *f) {
+    int fd = f->why ? -1 : shm_open(f->name, O_RDWR, 0);
+    if (fd < 0 && !f->why) f->why = errno;
+    return fd;
+}
+
+/* NULL, with the reason in f->why. */
+static Board *map(int fd, size_t bytes, File *f) {
+    if (f->why) return NULL;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p != MAP_FAILED) return p;
+    f->why = errno;
+    return NULL;
 }
 
 /* Rank `leader` makes the file, the others of its machine open it; then it loses its name. */
 bool board_open(Board **to, Comm *c, Err *err) {
-    enum { NAME = 64 };
     TransportSeat seat = comm_seat(c);
     size_t bytes = board_bytes(seat.size);
-    char *names = mem_array((size_t)seat.size, NAME), *name = names + seat.leader * NAME;
+    File *files = mem_array((size_t)seat.size, sizeof *files), *f = files + seat.leader;
     bool leads = seat.rank == seat.leader;
-    int fd = -1;
-    if (leads) {
-        snprintf(name, NAME, "/sails-%ld-%ld", (long)getuid(), (long)getpid());
-        shm_unlink(name); /* a process of the same number that was killed */
-        fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
-        if (fd >= 0 && ftruncate(fd, (off_t)bytes) != 0) close(fd), fd = -1;
-    }
-    comm_share(c, "names of shared memory", names, NAME);
-    if (!leads) fd = shm_open(name, O_RDWR, 0);
-    void *p = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    bool ok = p != MAP_FAILED || failed(name, err);
+    int fd = leads ? make(f, bytes) : -1;
+    comm_share(c, "names of shared memory", files, sizeof *files);
+    if (!leads) fd = find(f);
+    Board *b = *to = map(fd, bytes, f);
     if (fd >= 0) close(fd);
-    if (ok) {
-        Board *b = *to = p;
+    if (b) {
         b->size = seat.size;
         take_seat(b, seat.rank);
     }
     comm_barrier(c, "shared memory");
-    if (leads) shm_unlink(name);
-    free(names);
-    return ok;
+    if (leads) shm_unlink(f->name);
+    if (!b)
+        err_set(err, EXIT_INTERNAL, "shared memory for the ranks of this machine: %s: %s", f->name,
+                strerror(f->why));
+    free(files);
+    return b != NULL;
 }
 
 void board_close(Board *b) {
