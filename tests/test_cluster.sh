@@ -64,6 +64,7 @@ line() { # WANTED [VARIABLE=VALUE]... COMMAND...
 }
 line '-np 4 --bind-to none a b' "$cluster/node.sh" a b
 line '-np 2 --bind-to none a' CUDA_VISIBLE_DEVICES=1,3 "$cluster/node.sh" a
+line '-np 1 --bind-to none a' CUDA_VISIBLE_DEVICES= "$cluster/node.sh" a
 line '-np 6 --map-by slot:PE=5 -x A --host b a' RANKS=6 CORES=5 MPIRUN_OPTIONS='-x A --host b' \
     "$cluster/node.sh" a
 PATH=$dry:$PATH "$cluster/node.sh" a >/dev/null

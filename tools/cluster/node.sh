@@ -15,7 +15,7 @@ set -u
 [ $# -gt 0 ] || { echo "usage: node.sh COMMAND..." >&2 && exit 2; }
 
 gpus() {
-    if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+    if [ "${CUDA_VISIBLE_DEVICES+set}" ]; then # empty: no GPU is ours
         tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .
     else
         nvidia-smi -L 2>/dev/null | grep -c '^GPU'
