@@ -155,6 +155,21 @@ code_of $pid
 expect "TERM to until_done.sh" $code 7
 expect "starts after TERM" "$(wc -l <starts)" 1
 
+# A TERM that comes before the scripts know whom to hand it to, from a line that bash runs first.
+cat >early <<'END'
+set -T
+trap '[ "$BASH_COMMAND" != "pid=\$!" ] || [ "${sent:-}" ] || { sent=yes; kill -TERM $$; }' DEBUG
+END
+: >starts
+BASH_ENV=$work/early timeout 10 "$cluster/until_done.sh" ./waits >log 2>&1
+expect "an early TERM to until_done.sh" $? 7
+expect "starts after an early TERM" "$(wc -l <starts)" 1
+mkdir slow
+printf '%s\n' '#!/bin/bash' 'trap "exit 7" USR1' 'while :; do sleep 0.05; done' >slow/mpirun
+chmod +x slow/mpirun
+PATH=$work/slow:$PATH BASH_ENV=$work/early timeout 10 "$cluster/node.sh" a >log 2>&1
+expect "an early TERM to node.sh" $? 7
+
 # --------------------------------------------------------------------------------------- Slurm --
 play srun <<'END'
 #!/bin/bash

@@ -26,12 +26,16 @@ gpus() {
 binding=(--bind-to none)
 [ -z "${CORES:-}" ] || binding=(--map-by "slot:PE=$CORES")
 
-pid='' signalled=yes
-trap 'signalled=yes; kill -USR1 $pid 2>/dev/null' TERM USR1
+pid='' signalled=yes missed=''
+trap 'signalled=yes; kill -USR1 $pid 2>/dev/null || missed=yes' TERM USR1
 trap 'signalled=yes' INT # a terminal sends it to mpirun as well
 # shellcheck disable=SC2086 # options are words
 mpirun -np "$RANKS" "${binding[@]}" ${MPIRUN_OPTIONS:-} "$@" &
 pid=$!
+if [ "$missed" ]; then # it came before there was a $pid; mpirun needs a moment until it takes one
+    sleep 1
+    kill -USR1 $pid 2>/dev/null
+fi
 while [ $signalled ]; do # a signal ends `wait`, not mpirun
     signalled=''
     wait $pid

@@ -19,23 +19,29 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then
 fi
 [ $# -gt 0 ] || { echo "usage: until_done.sh [CRASHES] COMMAND..." >&2 && exit 2; }
 
-pid='' last=''
+pid='' last='' missed='' code=143 # COMMAND's; TERM's, should that come before it was run
 stop() { # SIGNAL
-    last=yes signalled=yes
-    kill -"$1" $pid 2>/dev/null
+    last=$1 signalled=yes
+    kill -"$1" "$pid" 2>/dev/null || missed=yes
 }
 trap 'stop TERM' TERM
 trap 'stop USR1' USR1
 
 run() { # COMMAND...: leaves its code in `code`
+    [ -z "$last" ] || return
     "$@" &
     pid=$!
+    if [ "$missed" ]; then # before there was a $pid; COMMAND needs a moment until it takes it
+        sleep 1
+        kill -"$last" "$pid" 2>/dev/null
+    fi
     signalled=yes
     while [ $signalled ]; do # a signal ends `wait`, not COMMAND
         signalled=''
         wait $pid
         code=$?
     done
+    pid=''
 }
 
 while :; do
