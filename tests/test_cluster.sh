@@ -113,7 +113,6 @@ grep -q 'stopped by SIGUSR1' log || fail "TERM to node.sh: $(tail -n 3 log)"
 [ -n "$(ls stopped/checkpoints)" ] || fail "TERM to node.sh: no checkpoint"
 
 # Again while it is stopped: from there to the end, over a second stop.
-: >log
 : >log # or the words of the run before are taken for this one's
 RANKS=2 "$cluster/until_done.sh" "$cluster/node.sh" "${train[@]}" --resume --out stopped >log 2>&1 &
 pid=$!
@@ -187,9 +186,8 @@ END
 export SLURM_NTASKS=2 SLURM_CPUS_PER_TASK=1 SLURM_JOB_ID=17
 MPIRUN_OPTIONS='--oversubscribe --bind-to core:overload-allowed'
 job() { # SCRIPT: starts it as the batch script; its process id in `pid`
-    : >log
+    : >log # or the words of the run before are taken for this one's
     rm -f requeued
-: >log # or the words of the run before are taken for this one's
     PATH=$work/played:$PATH bash "$cluster/$1" "${train[@]}" --resume --out "$1.run" >log 2>&1 &
     pid=$!
 }

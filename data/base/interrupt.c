@@ -1,4 +1,4 @@
-/* interrupt.c - SIGINT and SIGTERM as a flag. */
+/* interrupt.c - signals as two flags: one that ends the program, one that asks it to stop. */
 #include "data/base/interrupt.h"
 
 #include <signal.h>

@@ -9,7 +9,6 @@
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
-#include "data/base/mem.h"
 #include "host/stage/agree.h"
 #include "host/stage/chat_template.h"
 #include "host/stage/machine.h"
