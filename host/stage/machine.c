@@ -39,19 +39,53 @@ static double proc_kb(const char *path, const char *name) {
     return strtod(value, NULL) * 1024;
 }
 
-/* The control group's limit (version 2, then 1); "max" and absurdly large values mean none. */
-static double memory_limit(double memory) {
-    static const char *const path[] = {"/sys/fs/cgroup/memory.max",
-                                       "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
-    for (int i = 0; i < 2; i++) {
-        double limit = 0;
-        FILE *f = fopen(path[i], "r");
-        if (!f) continue;
-        int got = fscanf(f, "%lf", &limit);
-        fclose(f);
-        if (got == 1 && limit > 0 && limit < memory) return limit;
+/* The number in a file of a control group; 0: there is no such, or "max". */
+static double number_in(const char *folder, const char *file) {
+    char path[4352];
+    double number = 0;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    FILE *f = fopen(path, "r");
+    if (!f) return 0;
+    if (fscanf(f, "%lf", &number) != 1) number = 0;
+    fclose(f);
+    return number;
+}
+
+static double lesser(double a, double b) {
+    return a > 0 && (b <= 0 || a < b) ? a : b;
+}
+
+/* The least of a group and of all that it lies in. Within a container a group may have another name
+ * than without: folders that are not there have no limit. */
+static double least_of(const char *root, const char *group, const char *file) {
+    char folder[4096];
+    double least = 0;
+    size_t n = strlen(root);
+    snprintf(folder, sizeof folder, "%s%s", root, group);
+    for (char *end = folder + strlen(folder); end; end = strrchr(folder + n, '/')) {
+        *end = 0;
+        least = lesser(number_in(folder, file), least);
     }
-    return 0;
+    return least;
+}
+
+double machine_group_limit(const char *groups, const char *mount) {
+    char line[4096], root[256];
+    double least = 0;
+    FILE *f = fopen(groups, "r");
+    while (f && fgets(line, sizeof line, f)) { /* "0::/job", or of version 1 "9:memory:/job" */
+        char *controllers = strchr(line, ':');
+        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group) continue;
+        line[strcspn(line, "\n")] = 0;
+        bool old = strncmp(controllers, ":memory:", 8) == 0;
+        if (!old && group != controllers + 1) continue; /* of other resources */
+        snprintf(root, sizeof root, "%s%s", mount, old ? "/memory" : "");
+        const char *file = old ? "memory.limit_in_bytes" : "memory.max";
+        least = lesser(least_of(root, group + 1, file), least);
+    }
+    if (f) fclose(f);
+    return least;
 }
 
 void machine_read(Machine *m) {
@@ -61,7 +95,8 @@ void machine_read(Machine *m) {
     m->processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
     m->memory = proc_kb("/proc/meminfo", "MemTotal");
     m->available = proc_kb("/proc/meminfo", "MemAvailable");
-    m->limit = memory_limit(m->memory);
+    double limit = machine_group_limit("/proc/self/cgroup", "/sys/fs/cgroup");
+    m->limit = limit < m->memory ? limit : 0; /* version 1 has a huge one for none */
 }
 
 /* On a CPU that multiplies bf16 it is the faster one, elsewhere only the smaller. */

@@ -16,6 +16,11 @@ typedef struct Machine {
 
 void machine_read(Machine *m);
 
+/* Bytes that a process may use by its control groups (cgroup(7), both versions): the least limit of
+ * those that the file `groups` names, as /proc/self/cgroup does, and of all they lie in, in the
+ * tree that is mounted at `mount`. A scheduler limits a job, whose steps lie in it. 0: no limit. */
+double machine_group_limit(const char *groups, const char *mount);
+
 /* The storage type that `--dtype auto` means on this device kind, at this level of the CPU's. */
 enum Dtype machine_auto_dtype(enum DeviceKind kind, enum CpuLevel level);
 
