@@ -3,6 +3,7 @@
  * with its own code and one line. */
 #include "host/cli/command.h"
 
+#include <math.h>
 #include <signal.h>
 
 #include "tests/bad_rows.h"
@@ -365,21 +366,29 @@ static void test_cuda(const char *more) {
 }
 
 /* What the bench says of ranks: beside the gradients only losses and wishes move. */
-static void test_bench(void) {
-    double sent = 0, formula = 0, signing = -1;
-    int calls = 0;
-    Ended e = ranks_run(2, "SAILS bench --step --runs 1 " MODEL_IS
-                           "--pack-tokens 128 --batch 7 --rank 4 --data pairs.jsonl");
-    const char *at = strstr(e.out, "rank 0 sent ");
+static void test_bench(int ranks, int machines) {
+    double sent = 0, formula = 0, signing = -1, crossing = 0;
+    int calls = 0, shown = 1;
+    char each[8];
+    snprintf(each, sizeof each, "%d", ranks / machines);
+    setenv("SAILS_MACHINE_RANKS", each, 1);
+    Ended e = ranks_run(ranks, "SAILS bench --step --runs 1 " MODEL_IS
+                               "--pack-tokens 128 --batch 7 --rank 4 --data pairs.jsonl");
+    unsetenv("SAILS_MACHINE_RANKS");
+    const char *at = strstr(e.out, "rank 0 sent "), *last = strstr(e.out, " machines: ");
     EXPECT(e.code == 0 && at &&
                sscanf(at,
                       "rank 0 sent %lf MB a step; gradients by the formula %lf MB\n"
                       "%d calls a step; their signatures take %lf ms",
                       &sent, &formula, &calls, &signing) == 4,
            "bench on ranks: exit %d: %s%s", e.code, e.out, e.err);
-    EXPECT(sent >= formula && sent < formula + 0.004, "sent %.4f MB, the formula %.4f", sent,
-           formula);
+    EXPECT(sent >= formula - 0.002 * (machines - 1) && sent < formula + 0.004 * (ranks - 1),
+           "sent %.4f MB, the formula %.4f", sent, formula);
     EXPECT(calls >= 3 && signing > 0 && signing < 10, "%d calls, %.4f ms", calls, signing);
+    if (last) sscanf(last - 1, "%d machines: %lf MB", &shown, &crossing);
+    double share = (machines - 1.0) / machines / (ranks / machines) * ranks / (ranks - 1.0);
+    EXPECT(shown == machines && fabs(crossing - share * formula) < 0.002,
+           "%d machines, %.4f MB between them, of %.4f", shown, crossing, formula);
 }
 
 int main(void) {
@@ -404,7 +413,7 @@ int main(void) {
     if (!more) test_bad_ranks();
     if (!more) test_other_input();
     if (!more) test_launchers();
-    if (!more && !test_brief()) test_bench();
+    if (!more && !test_brief()) test_bench(2, 1), test_bench(4, 2);
     world_remove();
     return test_done("many_ranks");
 }

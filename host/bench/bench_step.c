@@ -112,22 +112,29 @@ static void step_done(void *context, const StepMetrics *s) {
 
 /* What the ranks cost: their work, what they wait for each other, and what moves meanwhile or not.
  * The gradients of a round go to the ranks that add them, the sums to all: of n elements on N ranks
- * a rank sends (N - 1) / N, for each round that it has a pack in, and once more. */
+ * a rank sends (N - 1) / N, for each round that it has a pack in, and once more. Where machines add
+ * by themselves first, it is as much: of M machines of m ranks (m - 1) / m stays within one, and
+ * (M - 1) / (m M) goes to others. */
 static void print_ranks(const Passes *p, const TrainSetup *t) {
     const Runtime *r = p->b->r;
     int ranks = comm_size(r->ex.comm), packs = train_packs(t, 0), runs = p->b->s->bench.runs;
     if (ranks == 1) return;
     double step = p->seconds[runs / 2], waited = p->waited / runs, carried = p->carried / runs;
-    double n = (double)r->model.lora->params.size * sizeof(float) * (ranks - 1) / ranks;
+    double all = (double)r->model.lora->params.size * sizeof(float);
+    double ways = (packs + ranks - 1) / ranks + 1;
+    CommGroup machine, others;
     say(p->b,
         "%d ranks, %d packs: %.1f ms of work, %.1f ms waiting for other ranks (%.0f %%), "
         "%.1f ms of exposed communication (%.1f %%)\n",
         ranks, packs, 1e3 * (step - waited - carried), 1e3 * waited, 100 * waited / step,
         1e3 * carried, 100 * carried / step);
     say(p->b, "rank 0 sent %.3f MB a step; gradients by the formula %.3f MB\n",
-        1e-6 * (double)p->last.sent, 1e-6 * n * ((packs + ranks - 1) / ranks + 1));
+        1e-6 * (double)p->last.sent, 1e-6 * ways * all * (ranks - 1) / ranks);
     say(p->b, "%llu calls a step; their signatures take %.4f ms of it\n",
         (unsigned long long)p->last.calls, 1e3 * p->last.signing);
+    if (comm_machines(r->ex.comm, &machine, &others))
+        say(p->b, "%d machines: %.3f MB of the gradients go to others\n", others.size,
+            1e-6 * ways * all / machine.size * (others.size - 1) / others.size);
 }
 
 /* Every step has the same documents, as many as a batch has. */
