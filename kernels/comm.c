@@ -83,9 +83,9 @@ void comm_abort(Comm *c, int code) {
 
 /* ------------------------------------------------------------------------------ waiting -- */
 
-static void begin(Comm *c, enum CommOp op, const char *what, size_t bytes) {
+static void begin(Comm *c, enum CommOp op, enum CommType type, const char *what, size_t bytes) {
     double deadline = c->fixed_deadline > 0 ? c->fixed_deadline : c->deadline;
-    CommCall call = {c->work.calls++, op, what, bytes, c->phase, c->step, deadline};
+    CommCall call = {c->work.calls++, op, type, what, bytes, c->phase, c->step, deadline};
     double start = op_clock();
     if (c->watch.begin) c->watch.begin(c->watch.context, &call);
     c->work.signing += op_clock() - start;
@@ -105,7 +105,7 @@ static void unshow(Comm *c) {
 static void begin_on_hosts(Comm *c, enum CommOp op, const char *what, size_t bytes) {
     if (c->nflying) exec_sync(c->ex);
     show(c, op, what);
-    begin(c, op, what, bytes);
+    begin(c, op, COMM_BYTES, what, bytes);
 }
 
 static void end_call(Comm *c, uint64_t number) {
@@ -261,7 +261,7 @@ void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void
 /* -------------------------------------------------------------------- between the devices -- */
 
 CommGroup comm_all(const Comm *c) {
-    return (CommGroup){0, 1, comm_size(c)};
+    return (CommGroup){.stride = 1, .size = comm_size(c)};
 }
 
 int comm_member(const Comm *c, CommGroup g) {
@@ -271,8 +271,9 @@ int comm_member(const Comm *c, CommGroup g) {
 bool comm_machines(const Comm *c, CommGroup *machine, CommGroup *others) {
     int each = c ? c->machine_ranks : 0;
     if (!each) return false;
-    *machine = (CommGroup){c->seat.rank / each * each, 1, each};
-    *others = (CommGroup){c->seat.rank % each, each, c->seat.size / each};
+    *machine = (CommGroup){.first = c->seat.rank / each * each, .stride = 1, .size = each};
+    *others =
+        (CommGroup){.first = c->seat.rank % each, .stride = each, .size = c->seat.size / each};
     return true;
 }
 
@@ -306,7 +307,7 @@ const char *comm_join(Comm *c, Exec *ex) {
     if (*why) return why;
     comm_broadcast(c, "id of the devices' job", id, sizeof id);
     DeviceJob job = {c->seat.rank, c->seat.size, on_wait, give_up, on_landed, c};
-    begin(c, COMM_DEVICES, "", 0);
+    begin(c, COMM_DEVICES, COMM_BYTES, "", 0);
     failed = ex->device->join(ex, id, &job);
     end(c);
     return failed;
@@ -320,12 +321,21 @@ void comm_part_devices(Comm *c, Exec *ex) {
     c->ex = NULL;
 }
 
-/* Meets the others first, where the device does not by itself. Parts of parts differ in size from
- * rank to rank: these are no part of the call as all should make it. */
+/* Is n the part of the whole that a member of such a group has? */
+static bool own_part(const Comm *c, CommGroup g, size_t n) {
+    CommGroup machine, others;
+    return comm_machines(c, &machine, &others) &&
+           n == comm_part(machine, g.whole, comm_member(c, machine)).n;
+}
+
+/* Meets the others first, where the device does not by itself. Parts of a whole differ in size from
+ * rank to rank: the call as all should make it is of the whole. */
 static void begin_moves(Comm *c, Exec *ex, CommGroup g, enum CommOp op, const char *what,
                         size_t n) {
+    size_t all = g.whole ? g.whole : n;
+    CHECK(!g.whole || own_part(c, g, n), "%zu elements are no part of %zu", n, g.whole);
     show(c, op, what);
-    begin(c, op, what, g.stride == 1 ? n * sizeof(float) : 0);
+    begin(c, op, COMM_F32, what, all * sizeof(float));
     if (!ex->device->join) arrive(c);
 }
 
@@ -367,10 +377,12 @@ void comm_arrived(Comm *c, Exec *ex) {
 
 void comm_close(Comm *c) {
     if (!c) return;
-    begin(c, COMM_BARRIER, "all work", 0); /* a call of its own: who stays in it is to be told .. */
+    /* A call of its own: who stays in it is to be told .. */
+    begin(c, COMM_BARRIER, COMM_BYTES, "all work", 0);
     arrive(c);
     end(c);
-    begin(c, COMM_CLOSE, "", 0); /* .. from those who wait for it here, as silent */
+    /* .. from those who wait for it here, as silent */
+    begin(c, COMM_CLOSE, COMM_BYTES, "", 0);
     c->via->close();
     end(c);
     free(c->flying);

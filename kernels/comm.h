@@ -59,6 +59,8 @@ void comm_collect(Comm *c, const char *what, const void *own, size_t own_n, void
 /* Some of the ranks, in a row or at equal distances: member i is rank first + i stride. */
 typedef struct CommGroup {
     int first, stride, size;
+    size_t whole; /* elements, where this group moves this place's part (comm_part) of a machine's,
+                   * and others at once move theirs; else 0 */
 } CommGroup;
 CommGroup comm_all(const Comm *c);
 int comm_member(const Comm *c, CommGroup g); /* which one this rank is */
@@ -114,12 +116,20 @@ void comm_part_devices(Comm *c, Exec *ex);
     X(COMM_CLOSE, "end")
 enum CommOp { COMM_OPS(CHOICE_ENUM) };
 
-/* One call, as every rank should make it. What is collected may differ in size. */
+/* X(value, words): of what a call moves. */
+#define COMM_TYPES(X)      \
+    X(COMM_BYTES, "bytes") \
+    X(COMM_F32, "bytes of f32")
+enum CommType { COMM_TYPES(CHOICE_ENUM) };
+
+/* One call, as every rank should make it. What is collected may differ in size, and the givers of
+ * an exchange in number, from machine to machine. */
 typedef struct CommCall {
     uint64_t number; /* from 0 */
     enum CommOp op;
+    enum CommType type;
     const char *what;  /* static storage */
-    size_t bytes;      /* of a rank's block, or of x */
+    size_t bytes;      /* of a rank's block, or of x, or of the whole that x is a part of */
     const char *phase; /* what comm_phase said last, static storage */
     int step;          /* 0: none */
     double deadline;   /* seconds that the others may take to come */

@@ -27,8 +27,10 @@ static void share_out(GradTree *t) {
     size_t n = t->params->size;
     t->others = comm_all(c);
     t->machine_part = (CommPart){0, n};
-    if (comm_machines(c, &t->machine, &t->others))
+    if (comm_machines(c, &t->machine, &t->others)) {
         t->machine_part = comm_part(t->machine, n, comm_member(c, t->machine));
+        t->others.whole = n;
+    }
     t->part = comm_part(t->others, t->machine_part.n, comm_member(c, t->others));
 }
 
@@ -42,7 +44,9 @@ void grad_tree_init(GradTree *t, Params *p, int most_packs) {
 }
 
 size_t grad_tree_bytes(Params *p, int ranks, int most_packs) {
-    GradTree t = {.params = p, .others = {0, 1, ranks}, .levels = grad_tree_levels(most_packs)};
+    GradTree t = {.params = p,
+                  .others = {.stride = 1, .size = ranks},
+                  .levels = grad_tree_levels(most_packs)};
     t.part = comm_part(t.others, p->size, 0); /* the largest */
     arena_init(&t.arena, NULL, p->ex->dtype, "gradients of packs");
     carve(&t);

@@ -143,6 +143,37 @@ static void run_tree(float *sum, GradTree *t, int packs, int rank, int ranks) {
     exec_zero(p->ex, p->grad, p->size * sizeof *p->grad);
 }
 
+/* The calls of all trees, as they are told to who watches. */
+enum { SIGNED = 1024 };
+typedef struct Signatures {
+    struct {
+        int op, type;
+        uint64_t bytes;
+    } call[SIGNED];
+    int n;
+} Signatures;
+static Signatures all_signed[16];
+
+static void note_call(void *own, const CommCall *call) {
+    Signatures *s = own;
+    CHECK(s->n < SIGNED, "more than %d calls", SIGNED);
+    s->call[s->n].op = (int)call->op, s->call[s->n].type = (int)call->type;
+    s->call[s->n++].bytes = call->bytes;
+}
+
+/* Every rank's are the same, and those of all of the gradients, however these are shared out. */
+static void test_signatures(Comm *c, size_t bytes) {
+    const Signatures *own = &all_signed[comm_rank(c)];
+    int bad = 0;
+    comm_share(c, "signatures", all_signed, sizeof *all_signed);
+    for (int r = 0; r < comm_size(c); r++)
+        EXPECT(memcmp(own, &all_signed[r], sizeof *own) == 0, "rank %d signs something else", r);
+    for (int i = 0; i < own->n; i++)
+        bad += own->call[i].bytes != bytes || own->call[i].type != COMM_F32;
+    EXPECT((!c || own->n > 0) && bad == 0, "%d of %d calls sign no %zu bytes of f32", bad, own->n,
+           bytes);
+}
+
 static void test_tree(Comm *c, Exec *ex) {
     float alone[ELEMENTS], together[ELEMENTS];
     Params p;
@@ -153,11 +184,14 @@ static void test_tree(Comm *c, Exec *ex) {
     grad_tree_init(&one, &p, MOST);
     ex->comm = c;
     grad_tree_init(&all, &p, MOST);
+    comm_watch(c, &(CommWatch){.begin = note_call, .context = &all_signed[comm_rank(c)]});
     for (int packs = 1; packs <= MOST; packs++) {
         run_tree(alone, &one, packs, 0, 1);
         run_tree(together, &all, packs, comm_rank(c), comm_size(c));
         EXPECT(memcmp(alone, together, sizeof alone) == 0, "%d packs: not one rank's bits", packs);
     }
+    comm_watch(c, &(CommWatch){0});
+    test_signatures(c, p.size * sizeof(float));
     ex->comm = NULL;
     grad_tree_free(&all), grad_tree_free(&one);
     params_free(&p);

@@ -86,6 +86,20 @@ static Board *board(void) {
     return p;
 }
 
+/* A call as the others make it, but for the type of what it moves, which no caller of a Comm can
+ * mistake so far. */
+static void begin_other_type(Comm *c) {
+    CommCall call = {.number = c->work.calls,
+                     .op = COMM_SHARE,
+                     .type = COMM_F32,
+                     .what = "numbers",
+                     .bytes = 4,
+                     .phase = "test",
+                     .deadline = DEADLINE};
+    c->watch.begin(c->watch.context, &call);
+    nap(60);
+}
+
 /* Rank 1's fault, or "root-..": rank 0's, at the tenth of twenty rounds. False: with err. */
 static bool fault(const char *what, Comm *c, Err *err) {
     int x[4] = {0};
@@ -100,6 +114,7 @@ static bool fault(const char *what, Comm *c, Err *err) {
     if (strcmp(what, "late") == 0 || strcmp(what, "unfinished") == 0) nap(60);
     if (strcmp(what, "branch") == 0) comm_barrier(c, "another branch");
     if (strcmp(what, "size") == 0) comm_share(c, "numbers", x, 2);
+    if (strcmp(what, "type") == 0) begin_other_type(c);
     if (strcmp(what, "slow") == 0) nap(0.7 * DEADLINE);
     for (int i = 0; strcmp(what, "busy") == 0 && i < 25; i++) comm_beat(c), nap(0.1 * DEADLINE);
     return strcmp(what, "failed") != 0 ||
@@ -215,6 +230,7 @@ static void test_causes(void) {
     ranks_end_mpi_alone(false);
     test_cause(3, "late", EXIT_RANK, "sails: missing: rank 1 (");
     test_cause(3, "size", EXIT_RANK, "sails: mismatched: rank 1 (");
+    test_cause(3, "type", EXIT_RANK, "(4 bytes of f32), where rank 0 (");
     test_cause(3, "stalled", EXIT_RANK, "sails: stopped: rank 1 (");
     test_cause(3, "unfinished", EXIT_RANK, "was about to say why the job has to end");
 }

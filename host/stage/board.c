@@ -126,23 +126,25 @@ bool board_call(BoardCall *to, const BoardSeat *s, uint64_t k) {
 
 const char *board_call_text(char text[BOARD_CALL_ROOM], const BoardCall *call) {
     static const char *const op[] = {COMM_OPS(CHOICE_TEXT)};
+    static const char *const type[] = {COMM_TYPES(CHOICE_TEXT)};
     char bytes[PRINT_ROOM];
     int n = snprintf(text, BOARD_CALL_ROOM, "call %llu, %s", (unsigned long long)call->number,
                      op[call->op]);
     if (*call->what) n += snprintf(text + n, BOARD_CALL_ROOM - (size_t)n, " of %s", call->what);
     if (call->bytes)
-        n += snprintf(text + n, BOARD_CALL_ROOM - (size_t)n, " (%s bytes)",
-                      print_count(bytes, (double)call->bytes));
+        n += snprintf(text + n, BOARD_CALL_ROOM - (size_t)n, " (%s %s)",
+                      print_count(bytes, (double)call->bytes), type[call->type]);
     if (call->step) snprintf(text + n, BOARD_CALL_ROOM - (size_t)n, ", step %d", call->step);
     return text;
 }
 
 static json_t *call_json(const BoardCall *call) {
     static const char *const op[] = {COMM_OPS(CHOICE_TEXT)};
-    return json_pack("{s:I, s:s, s:s, s:s, s:i, s:I, s:f, s:f}", "call", (json_int_t)call->number,
-                     "op", op[call->op], "what", call->what, "phase", call->phase, "step",
-                     call->step, "bytes", (json_int_t)call->bytes, "begun", call->begun, "ended",
-                     call->ended);
+    static const char *const type[] = {COMM_TYPES(CHOICE_TEXT)};
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f}", "call",
+                     (json_int_t)call->number, "op", op[call->op], "type", type[call->type], "what",
+                     call->what, "phase", call->phase, "step", call->step, "bytes",
+                     (json_int_t)call->bytes, "begun", call->begun, "ended", call->ended);
 }
 
 static json_t *seat_json(const BoardSeat *s, int rank) {

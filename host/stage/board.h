@@ -16,6 +16,7 @@ enum { BOARD_CALLS = 256 };
 typedef struct BoardCall {
     uint64_t number;
     enum CommOp op;
+    enum CommType type;
     char what[40], phase[16];
     uint64_t bytes;
     int step;

@@ -22,7 +22,8 @@ static void print_call(const json_t *call) {
     printf("%s", text_of(call, "op"));
     if (*text_of(call, "what")) printf(" of %s", text_of(call, "what"));
     if (number_of(call, "bytes"))
-        printf(" (%s bytes)", print_count(bytes, (double)number_of(call, "bytes")));
+        printf(" (%s %s)", print_count(bytes, (double)number_of(call, "bytes")),
+               text_of(call, "type"));
     printf(", %s", text_of(call, "phase"));
     if (number_of(call, "step")) printf(" %lld", number_of(call, "step"));
 }

@@ -75,6 +75,7 @@ static int own_code(Watchdog *w) {
 static void fill(BoardCall *to, const CommCall *from) {
     *to = (BoardCall){.number = from->number,
                       .op = from->op,
+                      .type = from->type,
                       .bytes = from->bytes,
                       .step = from->step,
                       .begun = clock_seconds()};
@@ -186,7 +187,7 @@ static void look_for_unfinished(Watchdog *w) {
 /* -------------------------------------------------------------------------------- looks -- */
 
 static bool same_call(const BoardCall *a, const BoardCall *b) {
-    return a->op == b->op && a->bytes == b->bytes && a->step == b->step &&
+    return a->op == b->op && a->bytes == b->bytes && a->type == b->type && a->step == b->step &&
            strcmp(a->what, b->what) == 0 && strcmp(a->phase, b->phase) == 0;
 }
 
