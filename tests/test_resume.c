@@ -3,6 +3,7 @@
  */
 #include "host/cli/command.h"
 
+#include <glob.h>
 #include <signal.h>
 
 #include "tests/bad_rows.h"
@@ -100,6 +101,92 @@ static void test_other_run(void) {
     forget("out");
 }
 
+/* ------------------------------------------------------------------- kept, and then harmed -- */
+
+/* The file of a process that has kept a reply. */
+static bool kept_file(char *path, size_t room) {
+    glob_t found;
+    struct stat st;
+    if (glob("out.partial/replies.*.jsonl", 0, NULL, &found) != 0) return false;
+    snprintf(path, room, "%s", found.gl_pathv[0]);
+    globfree(&found);
+    return stat(path, &st) == 0 && st.st_size > 0;
+}
+
+/* kept/: what a process has left that was killed. path: its replies, where put_back puts them. */
+static void leave_some(char *path, size_t room) {
+    Ended e = {.code = EXIT_DONE};
+    for (int i = 0; i < 20 && e.code == EXIT_DONE; i++) {
+        forget("out");
+        Program p = program_start(GENERATE "--resume --out out", NULL);
+        while (!kept_file(path, room) && !program_ended(&p)) usleep(500);
+        kill(p.pid, SIGKILL);
+        e = program_end(&p);
+    }
+    CHECK(e.code == 128 + SIGKILL && system("rm -rf kept && cp -r out.partial kept") == 0,
+          "exit %d: %s", e.code, e.err);
+}
+
+static void put_back(void) {
+    forget("out");
+    CHECK(system("cp -r kept out.partial") == 0, "kept");
+}
+
+/* Flips a bit of the byte behind the first such words of a file. */
+static void flip_behind(const char *path, const char *words) {
+    Buf b;
+    CHECK(read_bytes(&b, path), "%s", path);
+    char *at = memmem(b.p, b.n, words, strlen(words));
+    CHECK(at && at + strlen(words) < b.p + b.n, "%s: no %s", path, words);
+    at[strlen(words)] ^= 1;
+    write_bytes(path, &b);
+    buf_free(&b);
+}
+
+/* A reply that is not as it was written is made again. */
+static void test_flipped_reply(const char *path) {
+    static const char *const words[] = {"\"tokens\":", "\"text\":\"", "\"prompt\":"};
+    for (int i = 0; i < (test_brief() ? 1 : 3); i++) {
+        put_back();
+        flip_behind(path, words[i]);
+        program_must(GENERATE "--resume --out out");
+        expect_same(words[i], "out", "replies");
+    }
+}
+
+static void expect_refused(const char *words) {
+    Ended e = program_run(GENERATE "--resume --out out");
+    EXPECT(e.code == EXIT_INPUT && program_one_line(e.err, words), "%s: exit %d: %s", words, e.code,
+           e.err);
+}
+
+/* Of which work the replies are: not as it was written, as earlier versions wrote it, and gone. */
+static void test_run_json(void) {
+    put_back();
+    flip_behind("out.partial/run.json", "\"setting");
+    expect_refused("out.partial/run.json: expected SHA-256 ");
+    write_text("out.partial/run.json", "{\"settings\": {}, \"inputs\": {}}\n");
+    expect_refused("out.partial/run.json: expected format \"sails replies 1\", found none; remove");
+    for (int seed = 0; seed < 9; seed += 8) {
+        char line[512];
+        put_back();
+        CHECK(unlink("out.partial/run.json") == 0, "run.json");
+        snprintf(line, sizeof line, GENERATE "--resume --out out --seed %d", seed);
+        Ended e = program_run(line);
+        bool none = strstr(e.err, "out.partial: 0 of ");
+        EXPECT(e.code == EXIT_DONE && none == (seed != 0), "no run.json, seed %d: exit %d: %s",
+               seed, e.code, e.err);
+    }
+}
+
+static void test_harm(void) {
+    char path[256];
+    leave_some(path, sizeof path);
+    test_flipped_reply(path);
+    test_run_json();
+    forget("out");
+}
+
 /* ------------------------------------------------------------------------------------ align -- */
 
 static void write_recipe(void) {
@@ -147,6 +234,7 @@ int main(void) {
     test_score();
     test_generate();
     test_other_run();
+    test_harm();
     write_recipe();
     program_must("align recipe.yaml --out straight");
     test_align(SIGKILL);

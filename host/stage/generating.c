@@ -14,6 +14,7 @@
 #include "host/stage/bad_tensor.h"
 #include "host/stage/result_key.h"
 #include "host/stage/same_input.h"
+#include "host/stage/seal.h"
 #include "host/stage/wish.h"
 #include "host/cli/print.h"
 
@@ -34,6 +35,7 @@ typedef struct Generating {
     size_t nrest, *rest; /* the others, in order */
     size_t nown, *own;   /* of them this rank's */
     const Keeping *keep; /* NULL: nothing is kept */
+    char seal[65];       /* of what is kept: the SHA-256 of its run.json */
     FILE *kept;          /* this process's replies, a line each */
     Reply *reply;        /* (n) of rank 0 all, in the end */
     size_t done;
@@ -74,12 +76,17 @@ static void share_out(Generating *g) {
 
 /* ------------------------------------------------------------------------- what is kept -- */
 
-/* One line a reply, on its way to the disk when it is whole; a line that is not is none. */
+#define FORMAT "sails replies 1"
+
+/* One line a reply, on its way to the disk when it is whole; a line that is not is none. Its seal
+ * ties it to run.json, which may have been removed before it: by a kill amid the last removal. */
 static void keep_reply(const Generating *g, size_t number) {
     const Reply *r = &g->reply[number];
+    char hex[65];
     json_t *line = json_pack("{s:I, s:o, s:i, s:i}", "prompt", (json_int_t)number, "text",
                              json_stringn(r->text, r->len), "tokens", r->tokens, "stop", r->stop);
     CHECK(line, "a JSON value could not be made");
+    seal_set(hex, line, g->seal);
     json_dumpf(line, g->kept, JSON_COMPACT);
     putc('\n', g->kept);
     fflush(g->kept); /* a disk that is full costs what is kept, not the replies */
@@ -89,7 +96,11 @@ static void keep_reply(const Generating *g, size_t number) {
 static void take_kept(Generating *g, const char *line) {
     json_t *reply = json_loads(line, 0, NULL), *text = json_object_get(reply, "text");
     json_int_t number = json_integer_value(json_object_get(reply, "prompt"));
-    if (json_is_string(text) && number >= 0 && (size_t)number < g->n && !g->known[number]) {
+    char hex[65];
+    Err broken;
+    bool whole = reply && seal_holds(hex, reply, g->seal, "a reply", &broken);
+    if (whole && json_is_string(text) && number >= 0 && (size_t)number < g->n &&
+        !g->known[number]) {
         size_t len = json_string_length(text);
         g->reply[number] = (Reply){buf_copy(json_string_value(text), len), len,
                                    (int)json_integer_value(json_object_get(reply, "tokens")),
@@ -111,20 +122,41 @@ static bool read_kept(Generating *g, const char *path, Err *err) {
     return true;
 }
 
-/* Is what is kept of this work? The first process of it says so. */
-static bool same_work(const Generating *g, Err *err) {
+/* The first process of a work says of which it is. */
+static bool begin_work(Generating *g, const char *path, Err *err) {
+    const Keeping *k = g->keep;
+    json_t *work = json_pack("{s:s, s:O}", "format", FORMAT, "run", k->run);
+    CHECK(work, "a JSON value could not be made");
+    seal_set(g->seal, work, "");
+    bool ok = files_mkdirs(k->folder, err) && files_write_json(path, work, err);
+    json_decref(work);
+    return ok;
+}
+
+/* Reads what the first process has said; false if that is not as it was written. */
+static bool read_work(Generating *g, json_t **work, const char *path, Err *err) {
     enum { KEY_BYTES = 16 << 20 };
+    if (!files_read_json(work, path, KEY_BYTES, err)) return false;
+    const char *format = json_string_value(json_object_get(*work, "format"));
+    bool ok = (format && strcmp(format, FORMAT) == 0) ||
+              err_set(err, EXIT_INPUT, "%s: expected format \"" FORMAT "\", found %s", path,
+                      format ? format : "none");
+    return (ok && seal_holds(g->seal, *work, "", path, err)) ||
+           err_remedy(err, "remove its folder to begin anew");
+}
+
+/* Is what is kept of this work? */
+static bool open_work(Generating *g, Err *err) {
     const Keeping *k = g->keep;
     char *path = files_join(k->folder, "run.json"), what[512];
-    json_t *was = NULL;
+    json_t *work = NULL;
     bool there = files_exists(path);
-    bool ok = !there || files_read_json(&was, path, KEY_BYTES, err);
-    if (ok && there && result_key_differs(was, k->run, what, sizeof what))
+    bool ok = there ? read_work(g, &work, path, err) : begin_work(g, path, err);
+    if (ok && there && result_key_differs(json_object_get(work, "run"), k->run, what, sizeof what))
         ok = err_set(err, EXIT_USAGE,
                      "%s: of another run: %s; go on with what it had, or remove the folder",
                      k->folder, what);
-    if (ok && !there) ok = files_mkdirs(k->folder, err) && files_write_json(path, k->run, err);
-    json_decref(was);
+    json_decref(work);
     free(path);
     return ok;
 }
@@ -132,7 +164,7 @@ static bool same_work(const Generating *g, Err *err) {
 static bool load_kept(Generating *g, Err *err) {
     glob_t found;
     char *pattern = files_join(g->keep->folder, "replies.*.jsonl");
-    bool ok = same_work(g, err);
+    bool ok = open_work(g, err);
     if (ok && glob(pattern, 0, NULL, &found) == 0) {
         for (size_t i = 0; i < found.gl_pathc && ok; i++) ok = read_kept(g, found.gl_pathv[i], err);
         globfree(&found);
@@ -151,6 +183,7 @@ static bool keep_open(Generating *g, Err *err) {
     if (!g->keep) return true;
     if (!agree_root(comm, !comm_root(comm) || load_kept(g, err), err)) return false;
     comm_broadcast(comm, "prompts answered", g->known, g->n);
+    comm_broadcast(comm, "the seal of what is kept", g->seal, sizeof g->seal);
     gethostname(host, sizeof host - 1);
     snprintf(name, sizeof name, "replies.%s.%ld.jsonl", host, (long)getpid());
     char *path = files_join(g->keep->folder, name);

@@ -10,9 +10,9 @@
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
-#include "data/base/sha256.h"
 #include "data/base/temporary.h"
 #include "host/stage/result_key.h"
+#include "host/stage/seal.h"
 
 #define FORMAT "sails checkpoint 1"
 enum { MANIFEST_BYTES = 16 << 20 };
@@ -31,20 +31,6 @@ static bool describe_file(json_t *files, const char *folder, const char *name, E
     return ok;
 }
 
-/* SHA-256 of a manifest's text, without the member that holds it. */
-static void seal(char hex[65], json_t *manifest) {
-    json_object_del(manifest, "sha256");
-    char *text = json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS);
-    CHECK(text, "a JSON value could not be written");
-    unsigned char digest[32];
-    Sha256 s;
-    sha256_init(&s);
-    sha256_add(&s, text, strlen(text));
-    sha256_done(&s, digest);
-    sha256_hex(hex, digest);
-    free(text);
-}
-
 static bool write_manifest(const Snapshot *s, const char *folder, Err *err) {
     json_t *files = json_object();
     bool ok = true;
@@ -54,8 +40,7 @@ static bool write_manifest(const Snapshot *s, const char *folder, Err *err) {
                                  "state", s->state, "maker", s->maker, "files", files);
     CHECK(manifest, "a JSON value could not be made");
     char hex[65], *path = files_join(folder, "manifest.json");
-    seal(hex, manifest);
-    json_object_set_new(manifest, "sha256", json_string(hex));
+    seal_set(hex, manifest, "");
     ok = ok && files_write_json(path, manifest, err);
     free(path);
     json_decref(manifest);
@@ -189,13 +174,8 @@ static bool read_manifest(json_t **manifest, const Snapshot *s, const char *fold
     if (!format || strcmp(format, FORMAT) != 0)
         ok = err_set(err, EXIT_INPUT, "manifest.json: expected format \"" FORMAT "\", found %s",
                      format ? format : "none");
-    char is[65], was[65] = "";
-    const char *sealed = json_string_value(json_object_get(*manifest, "sha256"));
-    if (sealed) snprintf(was, sizeof was, "%s", sealed);
-    seal(is, *manifest);
-    if (ok && strcmp(is, was) != 0)
-        ok = err_set(err, EXIT_INPUT, "manifest.json: expected SHA-256 %.16s.., found %.16s..", was,
-                     is);
+    char hex[65];
+    ok = ok && seal_holds(hex, *manifest, "", "manifest.json", err);
     json_t *files = json_object_get(*manifest, "files");
     for (const char *const *name = s->file; *name && ok; name++)
         ok = file_is(folder, *name, json_object_get(files, *name), err);
