@@ -6,6 +6,7 @@
 #include <glob.h>
 #include <signal.h>
 
+#include "host/cli/print.h"
 #include "tests/bad_rows.h"
 #include "tests/ranks.h"
 
@@ -103,11 +104,13 @@ static void test_other_run(void) {
 
 /* ------------------------------------------------------------------- kept, and then harmed -- */
 
+#define REPLIES "out.partial/replies.*.jsonl"
+
 /* The file of a process that has kept a reply. */
-static bool kept_file(char *path, size_t room) {
+static bool kept_file(char *path, size_t room, const char *pattern) {
     glob_t found;
     struct stat st;
-    if (glob("out.partial/replies.*.jsonl", 0, NULL, &found) != 0) return false;
+    if (glob(pattern, 0, NULL, &found) != 0) return false;
     snprintf(path, room, "%s", found.gl_pathv[0]);
     globfree(&found);
     return stat(path, &st) == 0 && st.st_size > 0;
@@ -119,7 +122,7 @@ static void leave_some(char *path, size_t room) {
     for (int i = 0; i < 20 && e.code == EXIT_DONE; i++) {
         forget("out");
         Program p = program_start(GENERATE "--resume --out out", NULL);
-        while (!kept_file(path, room) && !program_ended(&p)) usleep(500);
+        while (!kept_file(path, room, REPLIES) && !program_ended(&p)) usleep(500);
         kill(p.pid, SIGKILL);
         e = program_end(&p);
     }
@@ -179,6 +182,38 @@ static void test_run_json(void) {
     }
 }
 
+/* The process of rank 1, once it has kept a reply; 0: it has not. */
+static int rank_1_at_work(void) {
+    char pattern[64], path[256];
+    int pid = 0;
+    FILE *f = fopen("asked", "r");
+    if (!f) return 0;
+    if (fscanf(f, "%d", &pid) != 1) pid = 0;
+    fclose(f);
+    snprintf(pattern, sizeof pattern, "out.partial/replies.*.%d.jsonl", pid);
+    return kept_file(path, sizeof path, pattern) ? pid : 0;
+}
+
+/* Where one rank is asked to stop, all do, at once. */
+static void test_one_asked(void) {
+    static const char words[] = "sails: stopped by SIGUSR1 after ";
+    int pid = 0;
+    forget("out");
+    write_text("asked.sh", "[ $OMPI_COMM_WORLD_RANK = 0 ] || echo $$ >asked\nexec \"$@\"\n");
+    Program p = ranks_start(2,
+                            "sh asked.sh SAILS generate --model model --dtype f32 --prompts "
+                            "many.jsonl --max-new-tokens 100 --batch 2 --resume --out out");
+    while (!(pid = rank_1_at_work()) && !program_ended(&p)) usleep(1000);
+    double start = clock_seconds();
+    if (pid) kill(pid, SIGUSR1);
+    Ended e = program_end(&p);
+    double took = clock_seconds() - start;
+    EXPECT(pid && e.code == EXIT_STOPPED && strstr(e.err, words), "process %d: exit %d: %s", pid,
+           e.code, e.err);
+    EXPECT(took < 5, "a stop took %.1f s", took);
+    forget("out");
+}
+
 static void test_harm(void) {
     char path[256];
     leave_some(path, sizeof path);
@@ -235,6 +270,7 @@ int main(void) {
     test_generate();
     test_other_run();
     test_harm();
+    test_one_asked();
     write_recipe();
     program_must("align recipe.yaml --out straight");
     test_align(SIGKILL);

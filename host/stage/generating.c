@@ -208,16 +208,17 @@ static void take_reply(void *context, const GenReply *reply) {
 static bool give_up(void *generating) {
     const Generating *g = generating;
     comm_beat(g->r->ex.comm);
-    return interrupt_came() || (g->keep && interrupt_requested());
+    return interrupt_came() || (g->keep && (interrupt_requested() || wish_stopped()));
 }
 
 static bool gave_up(const Generating *g, Err *err) {
     if (interrupted(err)) return false;
+    if (!interrupt_requested()) return err_set(err, EXIT_STOPPED, "%s", wish_stopped());
     char after[64];
     size_t made = 0;
     for (size_t i = 0; i < g->n; i++) made += g->reply[i].text != NULL;
     snprintf(after, sizeof after, "after %zu of %zu responses", made, g->n);
-    return wish_stop(&(Wish){interrupt_requested(), true}, after, g->keep->again, err);
+    return wish_stop_alone(&(Wish){interrupt_requested(), true}, after, g->keep->again, err);
 }
 
 /* The prompts of this rank. A reply does not depend on what else is decoded. */

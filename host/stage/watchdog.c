@@ -17,6 +17,7 @@
 #include "data/base/temporary.h"
 #include "host/cli/print.h"
 #include "host/stage/board_link.h"
+#include "host/stage/wish.h"
 
 static const double PERIOD = 0.02;        /* between two looks */
 static const double HEARING = 1;          /* for other ranks to fail as well */
@@ -57,17 +58,21 @@ static void wait_for(const _Atomic bool *done, double seconds) {
         rest(PERIOD);
 }
 
-/* A rank that has failed by itself is the cause: it says so and ends the job. 0: none has; else the
- * code, which is not ours to act on before the rank has had its time. */
-static int own_code(Watchdog *w) {
-    const Board *b = w->board;
-    for (int r = 0; r < b->size; r++) {
-        if (atomic_load(&b->seat[r].state) != SEAT_FAILED) continue;
+/* A rank that has failed by itself is the cause: it says so and ends the job. -1: none has. */
+static int failed_rank(Watchdog *w) {
+    for (int r = 0; r < w->board->size; r++) {
+        if (atomic_load(&w->board->seat[r].state) != SEAT_FAILED) continue;
         double never = 0;
         atomic_compare_exchange_strong(&w->failed, &never, clock_seconds());
-        return b->seat[r].code;
+        return r;
     }
-    return 0;
+    return -1;
+}
+
+/* Its code, which is not ours to act on before the rank has had its time; 0: there is none. */
+static int own_code(Watchdog *w) {
+    int r = failed_rank(w);
+    return r < 0 ? 0 : w->board->seat[r].code;
 }
 
 /* ---------------------------------------------------------------- the program's own thread -- */
@@ -97,10 +102,12 @@ static void on_begin(void *context, const CommCall *call) {
 
 static void on_wait(void *context) {
     Watchdog *w = context;
-    int code = atomic_load(&w->board->code);
+    int code = atomic_load(&w->board->code), failed = failed_rank(w);
+    const BoardSeat *s = failed < 0 ? NULL : &w->board->seat[failed];
     if (code) wait_for(&w->board->said, WRITING);
-    if (code || own_code(w)) temporary_remove_all(); /* in either case the job ends now */
-    if (code) rest(5 * PERIOD);                      /* other machines hear of it first */
+    if (code || s) temporary_remove_all(); /* in either case the job ends now */
+    if (s && s->code == EXIT_STOPPED) wish_hear_of_stop(failed, s->why);
+    if (code) rest(5 * PERIOD); /* other machines hear of it first */
     if (code) comm_abort(w->comm, code);
     atomic_store(&w->own->beat, clock_seconds());
 }
