@@ -1,5 +1,5 @@
-/* Checkpoints in which a bit has flipped, anywhere in their files, and those that met the limit on
- * the size of files. */
+/* Checkpoints in which a bit has flipped, anywhere in their files, those that cannot be read, and
+ * those that met the limit on the size of files. */
 #include "host/cli/command.h"
 
 #include <sys/resource.h>
@@ -92,6 +92,30 @@ static void test_all_flipped(void) {
     EXPECT(run_saved() == 1u << SAVES, "checkpoints %x", run_saved());
 }
 
+/* The newest may be whole, as far as can be told: going on without it would remove it. */
+static void test_unreadable(void) {
+    static const struct {
+        const char *file, *link, *words; /* a link to itself cannot be opened, not even by root */
+        int code;
+    } bad[] = {{"manifest.json", "manifest.json", "manifest.json: cannot open: ", EXIT_INPUT},
+               {"state.safetensors", "state.safetensors", "cannot open: ", EXIT_INPUT},
+               {"manifest.json", "/proc/self/mem", "manifest.json: cannot read: ", EXIT_INTERNAL}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        RunPath path;
+        copy_saved();
+        snprintf(path, sizeof path, PLACE "/step-%08d/%s", SAVES, bad[i].file);
+        CHECK(unlink(path) == 0 && symlink(bad[i].link, path) == 0, "%s", path);
+        Tree before = tree_read("run");
+        Ended e = program_run(SAVING "--resume --out run");
+        Tree after = tree_read("run");
+        const char *change = tree_difference(&before, &after);
+        EXPECT(e.code == bad[i].code && program_one_line(e.err, bad[i].words), "%s: exit %d: %s",
+               path, e.code, e.err);
+        EXPECT(!change, "%s: changed %s", path, change ? change : "");
+        tree_free(&before), tree_free(&after);
+    }
+}
+
 /* ------------------------------------------------------------------------- the size of files -- */
 
 static rlim_t file_limit;
@@ -133,6 +157,7 @@ int main(void) {
     run_world();
     test_flips();
     test_all_flipped();
+    test_unreadable();
     test_limits();
     world_remove();
     return test_done("checkpoint harm");

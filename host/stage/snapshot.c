@@ -2,6 +2,8 @@
 #include "host/stage/snapshot.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,11 +205,39 @@ static bool fits(const Snapshot *s, const json_t *manifest, const char *folder, 
     return true;
 }
 
+/* A file that is not there was lost, and the next one is older; one that cannot be opened may be as
+ * whole as ever, and going on without it would remove it in the end. */
+static bool can_open(const char *path, Err *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno == ENOENT || errno == ENOTDIR || files_failed(err, path, "open");
+    close(fd);
+    return true;
+}
+
+static bool can_open_files(const Snapshot *s, const char *folder, Err *err) {
+    char *path = files_join(folder, "manifest.json");
+    bool ok = can_open(path, err);
+    free(path);
+    for (const char *const *name = s->file; *name && ok; name++) {
+        path = files_join(folder, *name);
+        ok = can_open(path, err);
+        free(path);
+    }
+    return ok;
+}
+
+/* One that is not whole; false: it was the disk that failed. */
+static bool pass_over(const char *folder, const Err *torn, Err *err) {
+    if (torn->code == EXIT_INTERNAL) return *err = *torn, false;
+    fprintf(stderr, "sails: %s: passed over: %s\n", folder, torn->text);
+    return true;
+}
+
 bool snapshot_read(Snapshot *s, bool *found, const char *parent, snapshot_work *take, void *context,
                    Err *err) {
     size_t n;
     long *step = steps_in(parent, &n);
-    bool ok = true;
+    bool ok = can_open(parent, err);
     *found = false;
     for (size_t i = 0; i < n && ok && !*found; i++) {
         char name[64];
@@ -215,14 +245,16 @@ bool snapshot_read(Snapshot *s, bool *found, const char *parent, snapshot_work *
         Err torn;
         snprintf(name, sizeof name, "step-%08ld", step[i]);
         char *folder = files_join(parent, name);
-        if (read_manifest(&manifest, s, folder, &torn)) {
+        if (!can_open_files(s, folder, err)) {
+            ok = false;
+        } else if (read_manifest(&manifest, s, folder, &torn)) {
             s->step = (size_t)step[i];
             s->state = json_incref(json_object_get(manifest, "state"));
             ok = fits(s, manifest, folder, err) && take(context, folder, err);
             *found = ok;
             json_decref(manifest);
         } else {
-            fprintf(stderr, "sails: %s: passed over: %s\n", folder, torn.text);
+            ok = pass_over(folder, &torn, err);
         }
         free(folder);
     }
