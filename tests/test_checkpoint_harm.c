@@ -144,6 +144,7 @@ static void test_limits(void) {
                "%s: exit %d: %s", after, e.code, e.err);
         EXPECT(warned <= 1 && twice <= warned, "%s: %s", after, e.err);
         expect_nothing_left(after);
+        EXPECT(file_limit > 100 || !files_exists("run"), "%s: left a folder", after);
         if (!done) {
             int taken = run_resume(after);
             EXPECT(taken == 0, "%s: goes on after step %d", after, taken);

@@ -114,6 +114,15 @@ static void test_removed(void) {
     EXPECT(!files_exists("removed"), "an empty folder is left");
 }
 
+/* What it made for itself goes with it, and nothing else. */
+static void test_parents(void) {
+    FolderLock l = {0};
+    Err err;
+    MUST(folder_lock(&l, "new/far/away", &err), err);
+    folder_unlock(&l);
+    EXPECT(!files_exists("new/far") && files_exists("new"), "new/far is left, or new is not");
+}
+
 /* What is refused for another reason leaves no folder. */
 static void test_no_folder(void) {
     Ended e = program_run(
@@ -121,6 +130,9 @@ static void test_no_folder(void) {
         "nowhere/replies --seed 1 --temperature 0");
     EXPECT(e.code != EXIT_DONE && !files_exists("nowhere"), "exit %d: %s", e.code, e.err);
 }
+
+/* Files that a process writes which nobody here can see, as where it runs in another container. */
+#define UNSEEN "run/tmp.99999999"
 
 int main(void) {
     Program first[WRITERS], second[WRITERS];
@@ -130,11 +142,15 @@ int main(void) {
           "many.jsonl");
     write_recipe();
     for (int i = 0; i < WRITERS; i++) first[i] = start_and_stop(&writer[i]);
+    CHECK(mkdir(UNSEEN, 0777) == 0, "%s: %s", UNSEEN, strerror(errno));
     for (int i = 0; i < WRITERS; i++) second[i] = program_start(writer[i].line, NULL);
     for (int i = 0; i < WRITERS; i++) test_refused(&writer[i], &second[i]);
+    EXPECT(files_exists(UNSEEN), "who was refused has removed %s", UNSEEN);
     for (int i = 0; i < WRITERS; i++) test_waits(&writer[i], &first[i]);
     for (int i = 0; i < WRITERS; i++) test_alone(&writer[i]);
+    EXPECT(!files_exists(UNSEEN), "%s is left", UNSEEN);
     test_removed();
+    test_parents();
     test_no_folder();
     world_remove();
     return test_done("one writer");

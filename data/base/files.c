@@ -152,6 +152,16 @@ size_t files_existing_part(const char *path) {
     return n;
 }
 
+void files_take_back(const char *path, size_t found) {
+    char *part = mem_string(path);
+    for (size_t n = strlen(part); n > found; n--) {
+        if (part[n] != 0 && part[n] != '/') continue;
+        part[n] = 0;
+        if (rmdir(part) != 0 && errno != ENOENT) break;
+    }
+    free(part);
+}
+
 bool files_can_make_folder(const char *path, Err *err) {
     struct stat st;
     char *part = mem_string(path);

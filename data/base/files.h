@@ -40,6 +40,10 @@ bool files_exists(const char *path);
 /* Length of the longest part of a path, up to a slash, that is there; 0: none of it is. */
 size_t files_existing_part(const char *path);
 
+/* Removes the folders of a path that end behind its first `found` bytes, the last one first, up to
+ * one in which there is something: those that were made since. */
+void files_take_back(const char *path, size_t found);
+
 /* "google/gemma-2-2b" and nothing there of that name: says, and gives false, that sails fetches
  * nothing from the hub, and how to. */
 bool files_no_hub_id(const char *path, Err *err);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -21,15 +22,14 @@ static bool same_folder(int fd, const char *folder) {
 
 enum Try { TRY_HELD, TRY_TAKEN, TRY_GONE, TRY_FAILED };
 
-static enum Try try_once(FolderLock *l, const char *folder, Err *err) {
-    bool made = mkdir(folder, 0777) == 0 || errno == ENOENT; /* asked before, two could make it */
+static enum Try try_once(FolderLock *l, const char *folder, size_t found, Err *err) {
     if (!files_mkdirs(folder, err)) return TRY_FAILED;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) return TRY_GONE;
     if (fd < 0) return files_failed(err, folder, "read"), TRY_FAILED;
     bool taken = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
     if (taken && same_folder(fd, folder)) {
-        *l = (FolderLock){.fd = fd, .made = made, .folder = mem_string(folder)};
+        *l = (FolderLock){.fd = fd, .found = found, .folder = mem_string(folder)};
         return TRY_HELD;
     }
     close(fd);
@@ -38,8 +38,12 @@ static enum Try try_once(FolderLock *l, const char *folder, Err *err) {
 
 bool folder_lock(FolderLock *l, const char *folder, Err *err) {
     enum { A_SECOND = 20, PATIENCE = 10 };
+    size_t found = SIZE_MAX;
     for (int i = 0;; i++) {
-        enum Try now = try_once(l, folder, err);
+        size_t there = files_existing_part(folder); /* who had it may have removed it meanwhile */
+        if (there < found) found = there;
+        enum Try now = try_once(l, folder, found, err);
+        if (now == TRY_FAILED) files_take_back(folder, found);
         if (now == TRY_HELD || now == TRY_FAILED) return now == TRY_HELD;
         if (i == A_SECOND)
             fprintf(stderr, "sails: %s: another run writes there; waiting for its end\n", folder);
@@ -52,7 +56,7 @@ bool folder_lock(FolderLock *l, const char *folder, Err *err) {
 
 void folder_unlock(FolderLock *l) {
     if (!l->folder) return;
-    if (l->made) rmdir(l->folder); /* if it is empty */
+    files_take_back(l->folder, l->found);
     close(l->fd);
     free(l->folder);
     *l = (FolderLock){0};

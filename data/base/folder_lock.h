@@ -6,16 +6,19 @@
 #ifndef SAILS_FOLDER_LOCK_H
 #define SAILS_FOLDER_LOCK_H
 
+#include <stddef.h>
+
 #include "data/base/err.h"
 
 typedef struct FolderLock {
     int fd;
-    bool made;    /* the folder, which goes again if nothing was put into it */
     char *folder; /* its path; NULL: no lock is held */
+    size_t found; /* so much of the path was there; what was made goes again while it is empty */
 } FolderLock;
 
-/* Makes the folder where it is missing. While another process holds it, waits for ten seconds and
- * says so, since a job that was killed may take a moment to end; then refuses (EXIT_USAGE). */
+/* Makes the folder, and those that it is in, where they are missing. While another process holds
+ * it, waits for ten seconds and says so, since a job that was killed may take a moment to end; then
+ * refuses (EXIT_USAGE). */
 bool folder_lock(FolderLock *l, const char *folder, Err *err);
 void folder_unlock(FolderLock *l); /* accepts a zeroed lock */
 

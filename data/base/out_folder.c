@@ -59,16 +59,6 @@ static bool move_entry(const char *from, const char *to) {
     return there && for_each(from, to, move_entry) && rmdir(from) == 0;
 }
 
-/* Takes back the folders that were made. Fails, rightly, where others have put something in. */
-static void remove_made(OutFolder *o) {
-    for (size_t n = strlen(o->folder); n > o->found; n--) {
-        char after = o->folder[n];
-        if (after != 0 && after != '/') continue;
-        o->folder[n] = 0;
-        rmdir(o->folder);
-    }
-}
-
 bool out_folder_open(OutFolder **out, const char *folder, Err *err) {
     char name[32];
     snprintf(name, sizeof name, "tmp.%ld", (long)getpid());
@@ -83,7 +73,7 @@ bool out_folder_open(OutFolder **out, const char *folder, Err *err) {
         *out = o;
         return true;
     }
-    remove_made(o);
+    files_take_back(o->folder, o->found);
     release(o);
     return false;
 }
@@ -111,7 +101,7 @@ void out_folder_abandon(OutFolder *o) {
     if (!o) return;
     for_each(o->staging, o->folder, remove_entry);
     rmdir(o->staging);
-    remove_made(o);
+    files_take_back(o->folder, o->found);
     release(o);
 }
 

@@ -17,8 +17,7 @@
 struct Checkpoints {
     CheckpointPlan plan;
     Comm *comm;
-    FolderLock lock; /* of rank 0 */
-    Checkpoint now;  /* of the save in flight; its copy's memory serves all */
+    Checkpoint now; /* of the save in flight; its copy's memory serves all */
     pthread_t thread;
     bool writing; /* a save is in flight */
     bool ok;      /* what became of the last one */
@@ -174,9 +173,8 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
     return metrics_resume(m, &c->now.totals, c->now.lines, c->now.nlines, err);
 }
 
-/* Would a new run mix with an old one, or with one that is under way? */
-static bool is_free(FolderLock *lock, const CheckpointPlan *plan, Err *err) {
-    if (!folder_lock(lock, plan->kept.folder, err)) return false;
+/* Would a new run mix with an old one? */
+static bool is_free(const CheckpointPlan *plan, Err *err) {
     return plan->resume || snapshot_count(plan->kept.folder) == 0 ||
            err_set(err, EXIT_USAGE,
                    "%s: has checkpoints of an earlier run; --resume goes on from them, removing "
@@ -186,7 +184,6 @@ static bool is_free(FolderLock *lock, const CheckpointPlan *plan, Err *err) {
 
 static void release(Checkpoints *c) {
     checkpoint_free(&c->now);
-    folder_unlock(&c->lock);
     free(c);
 }
 
@@ -198,7 +195,7 @@ bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, M
     c->comm = comm;
     c->now = (Checkpoint){.run = plan->kept.run, .maker = plan->kept.maker, .params = p};
     c->last = clock_seconds();
-    if (agree_root(comm, !comm_root(comm) || is_free(&c->lock, plan, err), err) &&
+    if (agree_root(comm, !comm_root(comm) || is_free(plan, err), err) &&
         (!plan->resume || resume(c, m, err))) {
         if (comm_root(comm)) snapshot_sweep(plan->kept.folder);
         *to = c;

@@ -24,9 +24,8 @@ typedef struct CheckpointPlan {
 
 /* Goes on from the newest checkpoint where that is asked for and there is one: then totals and
  * lines of metrics.jsonl go into `metrics`, and the tensors are as they were. Refuses to begin anew
- * beside checkpoints that are there (EXIT_USAGE). All ranks; rank 0 reads and
- * hands on. interrupt_as_request makes SIGTERM and SIGUSR1 ask for a stop.
- */
+ * beside checkpoints that are there (EXIT_USAGE). All ranks; rank 0, which has locked the folder,
+ * reads and hands on. interrupt_as_request makes SIGTERM and SIGUSR1 ask for a stop. */
 bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, Metrics *metrics,
                       Err *err);
 
