@@ -1,6 +1,6 @@
 /* Scoring, generating and the stages of align go on where a stop or kill -9 left them, on another
- * number of ranks too, to the bytes of a run in one piece; what is kept of another run is refused.
- */
+ * number of ranks too, to the bytes of a run in one piece; what is kept of another run is refused,
+ * what has changed since it was kept is seen, and so is another program. */
 #include "host/cli/command.h"
 
 #include <glob.h>
@@ -15,6 +15,9 @@
     "--layers 1,2 "
 #define GENERATE \
     "generate --model model --dtype f32 --prompts many.jsonl --max-new-tokens 9 --batch 2 "
+#define TRAIN                                                                                  \
+    "train --model model --dtype f32 --max-length 64 --data pairs.jsonl --init lora --rank 2 " \
+    "--batch 2 --steps 3 --checkpoint-every 1 "
 
 static void forget(const char *path) {
     char command[300];
@@ -182,6 +185,41 @@ static void test_run_json(void) {
     }
 }
 
+/* Ours with a byte more. */
+static Ended run_other(const char *line) {
+    char text[1024];
+    CHECK(files_exists("other") || system("cp \"$SAILS\" other && printf x >>other") == 0, "other");
+    snprintf(text, sizeof text, "./other %s", line);
+    Program p = program_start_line(text, NULL);
+    return program_end(&p);
+}
+
+static void expect_warned(const char *line, const char *folder) {
+    Ended e = run_other(line);
+    EXPECT(e.code == EXIT_DONE && strstr(e.err, folder) && strstr(e.err, ": program was ") &&
+               strstr(e.err, "bits may differ"),
+           "%.20s: exit %d: %s", line, e.code, e.err);
+}
+
+/* What another program has kept is gone on with, and that is said. */
+static void test_other_program(void) {
+    char path[256];
+    leave_some(path, sizeof path);
+    expect_warned(GENERATE "--resume --out out", "sails: out.partial: ");
+    expect_same("another program", "out", "replies");
+    program_must(TRAIN "--out adapted");
+    expect_warned(TRAIN "--resume --out adapted", "sails: adapted/checkpoints/step-00000002: ");
+    forget("out");
+    Program p = program_start(SCORE "--resume --out out", NULL);
+    while (!files_exists("out.partial") && !program_ended(&p)) usleep(500);
+    kill(p.pid, SIGUSR1);
+    Ended e = program_end(&p);
+    CHECK(e.code == EXIT_STOPPED, "exit %d: %s", e.code, e.err);
+    expect_warned(SCORE "--resume --out out", "sails: out.partial/step-");
+    expect_same("another program", "out", "whole");
+    forget("out");
+}
+
 /* The process of rank 1, once it has kept a reply; 0: it has not. */
 static int rank_1_at_work(void) {
     char pattern[64], path[256];
@@ -235,13 +273,23 @@ static void write_recipe(void) {
     MUST(files_write("recipe.yaml", recipe, sizeof recipe - 1, &err), err);
 }
 
-static void test_align(int number) {
+static void expect_straight(const char *what) {
     static const char *const file[] = {"scores.safetensors",
                                        "subspaces/sails.safetensors",
                                        "adapters/sails/adapter_model.safetensors",
                                        "responses/base.jsonl",
                                        "responses/sails.jsonl",
                                        "eval/sails.json"};
+    for (size_t i = 0; i < sizeof file / sizeof *file; i++) {
+        char path[2][128];
+        snprintf(path[0], sizeof path[0], "run/%s", file[i]);
+        snprintf(path[1], sizeof path[1], "straight/%s", file[i]);
+        expect_same(what, path[0], path[1]);
+    }
+    EXPECT(!files_exists("run/unfinished"), "%s: run/unfinished is left", what);
+}
+
+static void test_align(int number) {
     int stopped = 0;
     Ended e = {.code = -1};
     forget("run");
@@ -252,13 +300,27 @@ static void test_align(int number) {
         if (!fine(&e, "the same command goes on")) break;
     }
     EXPECT(stopped > 1, "align was stopped %d times", stopped);
-    for (size_t i = 0; i < sizeof file / sizeof *file; i++) {
-        char path[2][128];
-        snprintf(path[0], sizeof path[0], "run/%s", file[i]);
-        snprintf(path[1], sizeof path[1], "straight/%s", file[i]);
-        expect_same("align", path[0], path[1]);
+    expect_straight("align");
+}
+
+/* A stage is one program's, as its stamp says: what another has kept of it is removed. pattern: of
+ * the file that it has kept when it is killed. */
+static void test_other_stage(const char *pattern) {
+    char path[256];
+    bool left = false;
+    for (int i = 0; i < 20 && !left; i++) {
+        forget("run");
+        Program p = program_start("align recipe.yaml --out run", NULL);
+        while (!kept_file(path, sizeof path, pattern) && !program_ended(&p)) usleep(500);
+        kill(p.pid, SIGKILL);
+        program_end(&p);
+        left = kept_file(path, sizeof path, pattern);
     }
-    EXPECT(!files_exists("run/unfinished"), "run/unfinished is left");
+    CHECK(left, "nothing is left of %s", pattern);
+    Ended e = run_other("align recipe.yaml --out run");
+    EXPECT(e.code == EXIT_DONE && strstr(e.err, ": removed: program was "), "%s: exit %d: %s",
+           pattern, e.code, e.err);
+    expect_straight(pattern);
 }
 
 int main(void) {
@@ -270,11 +332,15 @@ int main(void) {
     test_generate();
     test_other_run();
     test_harm();
+    test_other_program();
     test_one_asked();
     write_recipe();
     program_must("align recipe.yaml --out straight");
     test_align(SIGKILL);
     if (!test_brief()) test_align(SIGUSR1);
+    test_other_stage("run/unfinished/generate-base/replies.*");
+    if (!test_brief())
+        test_other_stage("run/unfinished/train-sails/step-000000[0-9][0-9]/manifest.json");
     world_remove();
     return test_done("resume");
 }

@@ -10,6 +10,7 @@
  * SHA-256 of the program file itself and of the plug-in that the device came from - a version would
  * not tell a rebuilt program with other numerics. A stage whose stamp has the same key and whose
  * outputs are there unchanged is not run again. Libraries are in the manifest but not in the key.
+ * What was kept of an unfinished stage by another program or plug-in is removed, with a line.
  */
 #ifndef SAILS_RUN_FOLDER_H
 #define SAILS_RUN_FOLDER_H

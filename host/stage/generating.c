@@ -125,7 +125,7 @@ static bool read_kept(Generating *g, const char *path, Err *err) {
 /* The first process of a work says of which it is. */
 static bool begin_work(Generating *g, const char *path, Err *err) {
     const Keeping *k = g->keep;
-    json_t *work = json_pack("{s:s, s:O}", "format", FORMAT, "run", k->run);
+    json_t *work = json_pack("{s:s, s:O, s:O}", "format", FORMAT, "run", k->run, "maker", k->maker);
     CHECK(work, "a JSON value could not be made");
     seal_set(g->seal, work, "");
     bool ok = files_mkdirs(k->folder, err) && files_write_json(path, work, err);
@@ -145,17 +145,30 @@ static bool read_work(Generating *g, json_t **work, const char *path, Err *err) 
            err_remedy(err, "remove its folder to begin anew");
 }
 
-/* Is what is kept of this work? */
-static bool open_work(Generating *g, Err *err) {
+/* Is what is kept of this work? What would be half another program's, and stamped as this one's,
+ * goes. */
+static bool same_work(Generating *g, const json_t *work, const char *path, Err *err) {
     const Keeping *k = g->keep;
-    char *path = files_join(k->folder, "run.json"), what[512];
+    const json_t *run = json_object_get(work, "run");
+    char what[512];
+    if (result_key_maker_differs(run, k->run, what, sizeof what)) {
+        fprintf(stderr, "sails: %s: removed: %s\n", k->folder, what);
+        return (files_remove_tree(k->folder) || files_failed(err, k->folder, "remove")) &&
+               begin_work(g, path, err);
+    }
+    if (result_key_differs(run, k->run, what, sizeof what))
+        return err_set(err, EXIT_USAGE,
+                       "%s: of another run: %s; go on with what it had, or remove the folder",
+                       k->folder, what);
+    keeping_compare(k->folder, json_object_get(work, "maker"), k->maker);
+    return true;
+}
+
+static bool open_work(Generating *g, Err *err) {
+    char *path = files_join(g->keep->folder, "run.json");
     json_t *work = NULL;
-    bool there = files_exists(path);
-    bool ok = there ? read_work(g, &work, path, err) : begin_work(g, path, err);
-    if (ok && there && result_key_differs(json_object_get(work, "run"), k->run, what, sizeof what))
-        ok = err_set(err, EXIT_USAGE,
-                     "%s: of another run: %s; go on with what it had, or remove the folder",
-                     k->folder, what);
+    bool ok = !files_exists(path) ? begin_work(g, path, err)
+                                  : read_work(g, &work, path, err) && same_work(g, work, path, err);
     json_decref(work);
     free(path);
     return ok;

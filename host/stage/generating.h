@@ -21,7 +21,8 @@ GenOptions generating_options(const Settings *s, const Prompts *p);
  * of the benign file have category "benign" or "benign/theirs" and ids "benign/theirs". The file
  * appears whole or not at all. All ranks share the prompts; rank 0 writes, and has the work. keep
  * (NULL: nowhere): every finished reply is kept there, by the rank that made it, and none of those
- * that are there as they were written is made again; signals stop the work (EXIT_STOPPED). */
+ * that are there as they were written is made again, but for another program's where the key names
+ * it (snapshot.h); signals stop the work (EXIT_STOPPED). */
 bool generating_run(GeneratingWork *work, Runtime *r, const Settings *s, const Prompts *prompts,
                     const char *out, const Keeping *keep, Err *err);
 

@@ -11,12 +11,28 @@
 #include "kernels/comm.h"
 #include "kernels/ops.h"
 
-bool keeping_maker(json_t **maker, const Exec *ex, Err *err) {
-    char program[65];
-    if (!files_sha256(program, "/proc/self/exe", err)) return false;
-    *maker = json_pack("{s:s, s:s, s:s}", "device", ex->op->name, "program", program, "sails",
-                       SAILS_VERSION);
+bool keeping_maker(json_t **maker, Exec *ex, Err *err) {
+    char program[65], plugin[65] = "none";
+    const char *file = exec_plugin(ex), *card = exec_card(ex);
+    if (!files_sha256(program, "/proc/self/exe", err) || (file && !files_sha256(plugin, file, err)))
+        return false;
+    *maker =
+        json_pack("{s:s, s:s, s:s, s:s, s:s}", "device", ex->op->name, "card", card ? card : "none",
+                  "program", program, "plugin", plugin, "sails", SAILS_VERSION);
+    CHECK(*maker, "a JSON value could not be made");
     return true;
+}
+
+void keeping_compare(const char *folder, const json_t *was, const json_t *is) {
+    const char *key;
+    json_t *value;
+    json_object_foreach ((json_t *)is, key, value) {
+        const char *before = json_string_value(json_object_get(was, key));
+        if (before && strcmp(before, json_string_value(value)) == 0) continue;
+        fprintf(stderr, "sails: %s: %s was %s, is %s: bits may differ from a run in one piece\n",
+                folder, key, before ? before : "not there", json_string_value(value));
+        break;
+    }
 }
 
 /* Rank 0 alone reads and writes what is kept. */

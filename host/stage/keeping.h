@@ -17,8 +17,11 @@ typedef struct Keeping {
     bool expected;      /* that there is something; a line says so where there is not */
 } Keeping;
 
-/* Program, device and version. */
-bool keeping_maker(json_t **maker, const Exec *ex, Err *err);
+/* Program, plug-in, device, card and version. */
+bool keeping_maker(json_t **maker, Exec *ex, Err *err);
+
+/* Says so on stderr where another maker has made what is in `folder`. */
+void keeping_compare(const char *folder, const json_t *was, const json_t *is);
 
 /* Those of a command of its own: --resume keeps in OUT.partial, alone. Owns what *k borrows. */
 typedef struct CommandKeeping {

@@ -156,3 +156,16 @@ bool result_key_differs(const json_t *was, const json_t *is, char *what, size_t 
     snprintf(what, room, "the content of %s has changed", name);
     return true;
 }
+
+bool result_key_maker_differs(const json_t *was, const json_t *is, char *what, size_t room) {
+    const char *name;
+    json_t *value;
+    json_object_foreach ((json_t *)is, name, value) {
+        const json_t *before = json_object_get(was, name);
+        if (!json_is_string(value) || json_equal(before, value)) continue;
+        const char *x = json_string_value(before), *y = json_string_value(value);
+        snprintf(what, room, "%s was %.16s, is %.16s", name, x && *x ? x : "none", *y ? y : "none");
+        return true;
+    }
+    return false;
+}

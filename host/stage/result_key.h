@@ -36,4 +36,8 @@ bool result_key_command(json_t *key, const Args *a, const Exec *ex, const Hasher
  * 0.001", "the content of data has changed". */
 bool result_key_differs(const json_t *was, const json_t *is, char *what, size_t room);
 
+/* The same for the texts that others have put into a key: program and plug-in of a stage's
+ * (run_folder.h). "program was 5c0d.., is 91ee..". */
+bool result_key_maker_differs(const json_t *was, const json_t *is, char *what, size_t room);
+
 #endif

@@ -13,6 +13,7 @@
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "data/base/temporary.h"
+#include "host/stage/keeping.h"
 #include "host/stage/result_key.h"
 #include "host/stage/seal.h"
 
@@ -188,20 +189,21 @@ static bool read_manifest(json_t **manifest, const Snapshot *s, const char *fold
 /* Belongs a whole checkpoint to this run? Says so where another maker's bits will differ. */
 static bool fits(const Snapshot *s, const json_t *manifest, const char *folder, Err *err) {
     char what[512];
-    const char *key;
-    json_t *value;
     if (result_key_differs(json_object_get(manifest, "run"), s->run, what, sizeof what))
         return err_set(err, EXIT_USAGE,
                        "%s: of another run: %s; go on with what it had, or choose another --out",
                        folder, what);
-    json_object_foreach (s->maker, key, value) {
-        const json_t *was = json_object_get(json_object_get(manifest, "maker"), key);
-        if (json_equal(was, value)) continue;
-        fprintf(stderr, "sails: %s: %s was %s, is %s: bits may differ from a run in one piece\n",
-                folder, key, json_is_string(was) ? json_string_value(was) : "not there",
-                json_string_value(value));
-        break;
-    }
+    keeping_compare(folder, json_object_get(manifest, "maker"), s->maker);
+    return true;
+}
+
+/* What goes on from it may not be half another's work: then it goes. */
+static bool removed(const Snapshot *s, const json_t *manifest, const char *folder) {
+    char what[512];
+    if (!result_key_maker_differs(json_object_get(manifest, "run"), s->run, what, sizeof what))
+        return false;
+    fprintf(stderr, "sails: %s: removed: %s\n", folder, what);
+    files_remove_tree(folder);
     return true;
 }
 
@@ -248,10 +250,11 @@ bool snapshot_read(Snapshot *s, bool *found, const char *parent, snapshot_work *
         if (!can_open_files(s, folder, err)) {
             ok = false;
         } else if (read_manifest(&manifest, s, folder, &torn)) {
-            s->step = (size_t)step[i];
-            s->state = json_incref(json_object_get(manifest, "state"));
-            ok = fits(s, manifest, folder, err) && take(context, folder, err);
-            *found = ok;
+            if (!removed(s, manifest, folder)) {
+                s->step = (size_t)step[i];
+                s->state = json_incref(json_object_get(manifest, "state"));
+                ok = *found = fits(s, manifest, folder, err) && take(context, folder, err);
+            }
             json_decref(manifest);
         } else {
             ok = pass_over(folder, &torn, err);

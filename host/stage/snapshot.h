@@ -35,7 +35,8 @@ bool snapshot_write(const Snapshot *s, const char *parent, snapshot_work *fill, 
 /* Takes the newest one of `parent` that is whole, into step and state; `found` false where there is
  * none. One that is not whole is passed over, with a line on stderr; one that cannot be read, for
  * want of a permission or by the disk's fault, fails. One of another run is refused by what differs
- * (EXIT_USAGE); another maker's is taken, with a line. */
+ * (EXIT_USAGE); another maker's is taken, with a line, but removed, with a line, where the key
+ * names program and plug-in and they are others. */
 bool snapshot_read(Snapshot *s, bool *found, const char *parent, snapshot_work *take, void *context,
                    Err *err);
 
