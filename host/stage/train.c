@@ -302,7 +302,10 @@ static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     if (!run_batch(l, step, s, err)) return false;
     if (t->redundancy > 0) s->redundancy = redundancy_penalise(&l->redundancy, t->redundancy);
     s->grad_norm = optim_norm(&l->optim);
-    if (!isfinite(s->grad_norm)) return went_bad(l, s, err);
+    if (!isfinite(s->grad_norm)) {
+        agree_to_fail(); /* all ranks have this norm */
+        return went_bad(l, s, err);
+    }
     s->learning_rate = schedule_lr(&t->schedule, step);
     optim_step(&l->optim, s->grad_norm, s->learning_rate, t->clip);
     exec_sync(l->m->ex);
@@ -420,6 +423,7 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     comm_phase(l.comm, "after training", 0, 3 * RANKS_APART); /* rank 0 writes */
     Err late;
     bool saved = checkpoints_close(l.saves, ok ? err : &late);
+    if (agree_failed()) comm_barrier(l.comm, "the last save"); /* nobody ends before it is there */
     *result = result_of(&l.metrics.totals);
     result->redundancy = ok && m->lora ? redundancy_measure(&l.redundancy) : NAN;
     loop_free(&l);
