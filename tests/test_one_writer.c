@@ -42,7 +42,9 @@ static void write_recipe(void) {
 
 /* Does anybody hold it? */
 static bool is_held(const char *folder) {
-    int fd = open(folder, O_RDONLY | O_DIRECTORY);
+    char path[300];
+    snprintf(path, sizeof path, "%s/" FOLDER_LOCK, folder);
+    int fd = open(path, O_RDWR);
     if (fd < 0) return false;
     bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
     close(fd);
@@ -89,7 +91,10 @@ static void test_waits(const Writer *w, const Program *first) {
 
 /* Nobody else has it: it begins at once, and after it nothing of the lock is there. */
 static void test_alone(const Writer *w) {
+    char path[300];
     Ended e = program_run(w->line);
+    snprintf(path, sizeof path, "%s/" FOLDER_LOCK, w->folder);
+    EXPECT(!files_exists(path), "%s is left", path);
     EXPECT(e.code == EXIT_DONE && !strstr(e.err, "another run"), "%s: exit %d: %s", w->name, e.code,
            e.err);
 }
@@ -103,7 +108,7 @@ static void test_removed(void) {
     if (child == 0) {
         MUST(folder_lock(&l, "removed", &err), err);
         usleep(300000);
-        rmdir("removed");
+        files_remove_tree("removed");
         _exit(0);
     }
     while (!is_held("removed")) usleep(1000);
@@ -112,6 +117,19 @@ static void test_removed(void) {
     waitpid(child, NULL, 0);
     folder_unlock(&l);
     EXPECT(!files_exists("removed"), "an empty folder is left");
+}
+
+/* The folder was removed while it was locked, and is another's by now. */
+static void test_not_ours(void) {
+    FolderLock l = {0}, other = {0};
+    Err err;
+    MUST(folder_lock(&l, "theirs", &err), err);
+    CHECK(files_remove_tree("theirs"), "theirs");
+    MUST(folder_lock(&other, "theirs", &err), err);
+    folder_unlock(&l);
+    EXPECT(is_held("theirs"), "another's lock was removed");
+    folder_unlock(&other);
+    EXPECT(!files_exists("theirs"), "an empty folder is left");
 }
 
 /* What it made for itself goes with it, and nothing else. */
@@ -150,6 +168,7 @@ int main(void) {
     for (int i = 0; i < WRITERS; i++) test_alone(&writer[i]);
     EXPECT(!files_exists(UNSEEN), "%s is left", UNSEEN);
     test_removed();
+    test_not_ours();
     test_parents();
     test_no_folder();
     world_remove();

@@ -1,14 +1,18 @@
 /* folder_lock.h - a folder has one writer: two processes that were given the same one would mix
  * their files.
  *
- * The lock is flock's on the folder itself: no file is made for it, and it ends with the process,
- * however that ends. Where a file system knows no locks, everybody gets one. */
+ * The lock is flock's on a file in the folder, open for writing: between machines that share NFS
+ * Linux locks such files alone, no folders. It ends with the process, however that ends; the file
+ * of one that was killed stays, and is nobody's. Where a file system knows no locks, everybody gets
+ * one. */
 #ifndef SAILS_FOLDER_LOCK_H
 #define SAILS_FOLDER_LOCK_H
 
 #include <stddef.h>
 
 #include "data/base/err.h"
+
+#define FOLDER_LOCK ".lock" /* the file, while the folder is locked */
 
 typedef struct FolderLock {
     int fd;

@@ -38,9 +38,10 @@ static bool write_recipe(const Run *r, Err *err) {
     return ok;
 }
 
-/* Neither itself, its parent, nor the recipe of a run that was killed before it had written it. */
+/* Neither itself, its parent, its lock, nor the recipe of a run that was killed before it had
+ * written it. */
 static bool is_entry(const char *name) {
-    return strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+    return strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, FOLDER_LOCK) != 0 &&
            strncmp(name, "recipe.yaml.tmp.", 16) != 0;
 }
 
