@@ -123,17 +123,30 @@ static bool catches(pid_t pid) {
     return ignored >> (SIGXFSZ - 1) & 1;
 }
 
-/* While the model is still being read: it stops after the first step. */
-static void test_early(void) {
+/* Does it read the model, or has it done so? */
+static bool reads(pid_t pid) {
+    char path[64], line[512];
+    bool is = files_exists(SAVES);
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    FILE *f = fopen(path, "r");
+    while (f && !is && fgets(line, sizeof line, f)) is = strstr(line, "/model.safetensors");
+    if (f) fclose(f);
+    return is;
+}
+
+/* While the model is still to be read, or being read: it stops after the first step. */
+static void test_early(int signal_number, bool come(pid_t pid)) {
+    char words[64];
+    snprintf(words, sizeof words, "stopped by SIG%s after step ", sigabbrev_np(signal_number));
     forget("run");
     Program p = program_start(SAVING "--out run", NULL);
-    while (!program_ended(&p) && !catches(p.pid)) wait_seconds(0.0001);
-    kill(p.pid, SIGUSR1);
+    while (!program_ended(&p) && !come(p.pid)) wait_seconds(0.0001);
+    kill(p.pid, signal_number);
     Ended e = program_end(&p);
-    EXPECT(e.code == EXIT_STOPPED && program_one_line(e.err, "stopped by SIGUSR1 after step "),
-           "an early SIGUSR1: exit %d: %s", e.code, e.err);
-    resume("an early SIGUSR1");
-    expect_whole("an early SIGUSR1");
+    EXPECT(e.code == EXIT_STOPPED && program_one_line(e.err, words), "early: exit %d: %s", e.code,
+           e.err);
+    resume(words);
+    expect_whole(words);
 }
 
 /* At any moment, also while a checkpoint is being written. */
@@ -228,7 +241,8 @@ int main(void) {
     program_must(RUN "--out straight");
     test_asked(SIGTERM);
     test_asked(SIGUSR1);
-    test_early();
+    test_early(SIGUSR1, catches);
+    test_early(SIGTERM, reads);
     test_killed();
     test_kept();
     test_damaged();
