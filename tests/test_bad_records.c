@@ -98,7 +98,7 @@ static const Row record_rows[] = {
     {3, IS("pairs.jsonl", "{\"prompt\": \"a\"\n"), TRAIN, "expected a JSON object on each line"},
     {3, IS("pairs.jsonl", "{\"text\": \"a\"}\n"), TRAIN_PAIRS, "line 1: expected \"chosen\" and"},
     {3, IS("pairs.jsonl", "{\"prompt\": \"a\", \"chosen\": \" \", \"rejected\": \"b\"}\n"),
-     TRAIN_PAIRS, "at least one usable pair, found none"},
+     TRAIN_PAIRS, "at least one record to use"},
     {3, IS("pairs.jsonl", "{\"prompt\": \"a\"}\n"), TRAIN, "no document has a training target"},
     {3, HALF("data"), SCORE_CORPORA, "expected a JSON object"},
     {3, IS("unaligned", "{\"messages\": 1}\n"), SCORE_CORPORA, "\"messages\": expected a list"},

@@ -206,7 +206,7 @@ static const struct {
     {"sed -i s/number/No./ pairs.jsonl", TRAIN "--out run", "what was read as data", EXIT_INPUT},
     {"sed -i 1d chosen.jsonl", ONE_STEP "--init lora --eval-data chosen.jsonl",
      "what was read as eval data", EXIT_INPUT},
-    {"cp ../basis5 basis", ONE_STEP "--init sails --subspace basis", "the adapter", EXIT_RANK},
+    {"cp ../basis5 basis", ONE_STEP "--init sails --subspace basis", "what is trained", EXIT_RANK},
     {"sed -i s/number/No./ pairs.jsonl", SCORE "--data pairs.jsonl", "what was read as data",
      EXIT_INPUT},
     {"sed -i 1d prompts.jsonl", SCORE "--aligned chosen.jsonl --unaligned prompts.jsonl",

@@ -25,7 +25,7 @@ static const double AGREED = 30;          /* .. where all have agreed to, and so
 static const double FRESH = 0.5;          /* what another machine has told is of now */
 static const double FIRST_DEADLINE = 600; /* until a call brings its own */
 static const double LAST_CALL = 3;        /* for the program's own thread to end the job */
-static const double WRITING = 2;          /* of it for the verdict, which the disk may not take */
+static const double WRITING = 1;          /* of it for the verdict, which the disk may not take */
 static const double CLEARING = 0.5;       /* for a process to remove what it has not finished */
 
 struct Watchdog {
@@ -351,7 +351,7 @@ static void *remove_all(void *removed) {
 static void end_soon(Watchdog *w, int code) {
     static _Atomic bool removed;
     pthread_t thread;
-    double until = clock_seconds() + (leaving(w) ? 5 * PERIOD : LAST_CALL);
+    double until = clock_seconds() + (leaving(w) ? 5 * PERIOD : WRITING + HEARING);
     board_link_tell(w->link, code);
     wait_for(&w->board->said, WRITING);
     rest(fmax(0, until - clock_seconds()));
