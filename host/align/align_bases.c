@@ -1,0 +1,111 @@
+/* align_bases.c - the stages of align that adapters start from: scores and subspaces. */
+#include <stdio.h>
+
+#include "data/base/mem.h"
+#include "host/align/staging.h"
+#include "host/stage/adapting.h"
+#include "host/stage/scoring.h"
+
+/* The two files that stand in for the pairs; nothing of them is held out. */
+static bool key_corpora(Align *w, Stage *st, Err *err) {
+    stage_section(st, w->s, "data", KEYS("data.side", "data.heldout"));
+    return stage_file(st, &w->run, "aligned", w->s->score.aligned, err) &&
+           stage_file(st, &w->run, "unaligned", w->s->score.unaligned, err);
+}
+
+/* The files behind --sae; opened without their weights. */
+static bool key_saes(Align *w, Stage *st, Err *err) {
+    SaeSet saes;
+    if (!saes_open(&saes, NULL, w->s, &w->layers, 0, err)) return false;
+    Hasher h = run_hasher(&w->run);
+    bool ok = saes_key(st->key, &h, &saes, err);
+    saes_close(&saes);
+    return ok;
+}
+
+static bool make_scores(Align *w, const Stage *st, const char *path, json_t **result, Err *err) {
+    const Settings *s = w->s;
+    bool corpora = *s->score.aligned;
+    SaeSet saes = {0};
+    Scores scores = {0};
+    ScoringWork work;
+    Keeping keep;
+    runtime_drop_adapter(&w->r);
+    bool ok = staging_keep_begin(&keep, w, st, err) &&
+              saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
+              scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
+                          w->split.train, w->split.ntrain, &keep, err) &&
+              ALONE(w, scores_save(&scores, path, err), err);
+    if (ok)
+        *result = json_pack("{s:f, s:I, s:I, s:I, s:I, s:I}", "seconds", work.seconds, "tokens",
+                            (json_int_t)work.pass.tokens, "rows", (json_int_t)work.pass.rows,
+                            "counted", (json_int_t)work.pass.counted, "sampled_fires",
+                            (json_int_t)work.pass.fires, "flips", (json_int_t)work.pass.flips);
+    staging_keep_end(&keep, w, ok);
+    scores_free(&scores);
+    saes_close(&saes);
+    return ok;
+}
+
+bool align_score(Align *w, Err *err) {
+    const Settings *s = w->s;
+    Stage st;
+    staging_open(w, &st, "score", NULL);
+    stage_section(&st, s, "score", KEYS(NULL));
+    bool corpora = *s->score.aligned;
+    bool ok = staging_model(w, &st, err) && key_saes(w, &st, err) &&
+              (corpora ? key_corpora(w, &st, err) : staging_data(w, &st, err));
+    const char *const *out = OUTPUTS("scores.safetensors");
+    bool kept = false;
+    ok = ok && staging_begin(w, &st, out, NEEDS_MODEL, &kept, err);
+    if (ok && !kept) {
+        json_t *result = NULL;
+        char *path = run_path(&w->run, out[0]);
+        ok = make_scores(w, &st, path, &result, err) && staging_finish(w, &st, out, result, err);
+        free(path);
+    }
+    stage_free(&st);
+    return ok;
+}
+
+static bool make_subspace(Align *w, const Cell *c, const char *scores_path, const char *path,
+                          json_t **result, Err *err) {
+    Settings s = *w->s;
+    Scores scores = {0};
+    Subspace subspace = {0};
+    s.run.seed = c->seed;
+    bool ok = scores_load(&scores, scores_path, err) &&
+              adapting_subspace(&subspace, &w->r.ex, &scores, s.score.sae, &s,
+                                adapter_start_kind(c->start), err) &&
+              subspace_save(&subspace, path, err);
+    if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
+    if (ok) *result = json_pack("{s:o}", "bases", adapting_describe(&subspace));
+    subspace_free(&subspace);
+    scores_free(&scores);
+    return ok;
+}
+
+bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err) {
+    Stage st;
+    char name[160];
+    staging_open(w, &st, "subspace", c->subspace);
+    staging_factorisations(&st);
+    stage_section(&st, w->s, "subspace", KEYS(NULL));
+    stage_setting(&st, w->s, "train.rank");
+    staging_seed(&st, "seed", c->seed);
+    const char *const *out = OUTPUTS(staging_named(name, SUBSPACE_FILE, c->subspace));
+    bool ok = staging_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
+    bool kept = false;
+    ok = ok && staging_begin(w, &st, out, NEEDS_NOTHING, &kept, err);
+    if (ok && !kept) {
+        json_t *made = NULL;
+        char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
+        ok = ALONE(w, make_subspace(w, c, from, to, &made, err), err) &&
+             staging_finish(w, &st, out, made, err);
+        free(to);
+        free(from);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}
