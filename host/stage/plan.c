@@ -10,20 +10,19 @@
 #include "data/base/safetensors.h"
 #include "host/stage/machine.h"
 #include "host/stage/nll.h"
+#include "host/stage/plan_base.h"
 #include "host/stage/reference.h"
 #include "host/cli/print.h"
-#include "host/stage/scoring.h"
 #include "host/stage/train.h"
 #include "model/grad_tree.h"
 #include "model/optim.h"
 #include "model/presets.h"
 #include "model/redundancy.h"
-#include "model/score_run.h"
 #include "model/tensors.h"
 
 const char *const plan_kind_name[] = {"anonymous", "file", "device"};
 
-static void add(Plan *p, const char *name, enum PlanKind kind, double bytes) {
+void plan_add(Plan *p, const char *name, enum PlanKind kind, double bytes) {
     if (bytes <= 0) return;
     CHECK(p->n < PLAN_ITEMS, "%d items", p->n);
     p->item[p->n++] = (PlanItem){name, kind, bytes};
@@ -31,8 +30,8 @@ static void add(Plan *p, const char *name, enum PlanKind kind, double bytes) {
 
 void plan_measured(Plan *p, const char *name) {
     MemoryUse use = machine_memory_use();
-    add(p, name, PLAN_ANONYMOUS, use.anonymous + use.shared - p->seen[PLAN_ANONYMOUS]);
-    add(p, name, PLAN_FILE, use.file - p->seen[PLAN_FILE]);
+    plan_add(p, name, PLAN_ANONYMOUS, use.anonymous + use.shared - p->seen[PLAN_ANONYMOUS]);
+    plan_add(p, name, PLAN_FILE, use.file - p->seen[PLAN_FILE]);
     p->seen[PLAN_ANONYMOUS] = use.anonymous + use.shared;
     p->seen[PLAN_FILE] = use.file;
 }
@@ -94,40 +93,24 @@ static double embedding_windows(const StTensor *t, const Dataset *d) {
     return bytes < (double)t->bytes ? bytes : (double)t->bytes;
 }
 
-/* What every stage begins with. */
-typedef struct Base {
-    Config c;
-    Exec cpu; /* for what only measures */
-    Lora lora;
-    Full full;          /* where all weights are trained; then there is no lora */
-    Exec *ex;           /* that will run the stage, borrowed */
-    enum PlanKind kind; /* of what its ops work in */
-} Base;
-
 static bool is_full(const Base *b) {
     return b->full.params.n > 0;
 }
 
-static const Lora *lora_of(const Base *b) {
-    return b->lora.params.n ? &b->lora : NULL;
-}
-
 static void rope_bytes(Plan *p, const Base *b, int positions) {
     int rows = positions ? positions : b->c.max_positions;
-    add(p, "rope table", b->kind, (double)rows * b->c.E * sizeof(float));
+    plan_add(p, "rope table", b->kind, (double)rows * b->c.E * sizeof(float));
 }
 
 /* Of a shape, whose tensors are nowhere yet. */
 static void weights_of_shape(Plan *p, const Base *b) {
     double bytes = (double)tensors_parameters(&b->c) * (double)dtype_size(b->ex->dtype);
-    if (!is_full(b)) add(p, "weights", b->kind, bytes);
+    if (!is_full(b)) plan_add(p, "weights", b->kind, bytes);
     rope_bytes(p, b, 0);
 }
 
-/* layers < c->L: the lower layers alone, without the head; then the embedding counts by the tokens
- * of d. */
-static bool weights(Plan *p, const Base *b, const char *folder, int positions, int layers,
-                    const Dataset *d, Err *err) {
+bool plan_weights(Plan *p, const Base *b, const char *folder, int positions, int layers,
+                  const Dataset *d, Err *err) {
     const Config *c = &b->c;
     StSet *set;
     if (!*folder) return weights_of_shape(p, b), true;
@@ -146,8 +129,8 @@ static bool weights(Plan *p, const Base *b, const char *folder, int positions, i
             mapped += (double)t->bytes;
     }
     st_close(set);
-    add(p, "weights, mapped", PLAN_FILE, mapped);
-    add(p, b->kind == PLAN_DEVICE ? "weights" : "weights, converted", b->kind, placed);
+    plan_add(p, "weights, mapped", PLAN_FILE, mapped);
+    plan_add(p, b->kind == PLAN_DEVICE ? "weights" : "weights, converted", b->kind, placed);
     rope_bytes(p, b, positions);
     return true;
 }
@@ -174,39 +157,35 @@ static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, b
     return true;
 }
 
-static void adapter_bytes(Plan *p, const Base *b, bool training) {
+void plan_adapter(Plan *p, const Base *b, bool training) {
     double n = (double)b->lora.params.size;
-    add(p, "adapters", b->kind, n * (double)(sizeof(float) + dtype_size(b->ex->dtype)));
+    plan_add(p, "adapters", b->kind, n * (double)(sizeof(float) + dtype_size(b->ex->dtype)));
     if (!training) return;
-    add(p, "adapter gradients", b->kind, n * sizeof(float));
-    add(p, "optimiser", b->kind, 2 * n * sizeof(float));
-    add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
-    add(p, "redundancy of adapters", b->kind, (double)redundancy_bytes(&b->lora, b->ex->dtype));
+    plan_add(p, "adapter gradients", b->kind, n * sizeof(float));
+    plan_add(p, "optimiser", b->kind, 2 * n * sizeof(float));
+    plan_add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
+    plan_add(p, "redundancy of adapters", b->kind,
+             (double)redundancy_bytes(&b->lora, b->ex->dtype));
 }
 
 /* All weights, as they are trained. */
 static void full_bytes(Plan *p, const Base *b) {
     ParamBytes n = params_bytes_split(&b->full.params, b->ex->dtype);
-    add(p, "weights", b->kind, (double)n.weights);
-    add(p, "low halves", b->kind, (double)n.lows);
-    add(p, "gradients", b->kind, (double)n.grads);
-    add(p, "optimiser", b->kind, (double)n.moments);
-    add(p, "gradient norm", b->kind, (double)optim_bytes(&b->full.params));
+    plan_add(p, "weights", b->kind, (double)n.weights);
+    plan_add(p, "low halves", b->kind, (double)n.lows);
+    plan_add(p, "gradients", b->kind, (double)n.grads);
+    plan_add(p, "optimiser", b->kind, (double)n.moments);
+    plan_add(p, "gradient norm", b->kind, (double)optim_bytes(&b->full.params));
 }
 
 static Params *trained(Base *b) {
     return is_full(b) ? &b->full.params : &b->lora.params;
 }
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
-/* Workspace, of which one op of the stage needs `need` bytes, if not the table that every model
- * begins with. A GPU's was taken when it was opened: counted is what it must grow by, doubling, and
+/* A GPU's workspace was taken when it was opened: counted is what it must grow by, doubling, and
  * what a few allocations lose to whole pages of 2 MB. On the CPU what doubling adds is never
  * touched; beside it ops and their threads take what no shape decides. */
-static void workspace(Plan *p, const Base *b, size_t need) {
+void plan_workspace(Plan *p, const Base *b, size_t need) {
     enum { FIXED = 22 << 20, PAGES = 8 << 20 };
     need = larger(need, b->ex->op->rope_table_scratch(b->ex, b->c.E));
     double bytes = (double)need + FIXED;
@@ -215,11 +194,10 @@ static void workspace(Plan *p, const Base *b, size_t need) {
         while (room < (double)need) room *= 2;
         bytes = room - held + PAGES;
     }
-    add(p, "workspace", b->kind, bytes);
+    plan_add(p, "workspace", b->kind, bytes);
 }
 
-/* Without a window, which could only make an op need less. */
-static AttnShape attention(const Base *b) {
+AttnShape plan_attention(const Base *b) {
     AttnShape a = config_attn(&b->c, 0);
     a.window = 0;
     return a;
@@ -240,9 +218,7 @@ static size_t full_scratch(const Base *b, int rows) {
     return need;
 }
 
-/* Products of `rows` rows at a layer's widest; in training those that make gradients of adapters,
- * too, for at most all ranks of a layer together. */
-static size_t products_scratch(const Base *b, int rows, bool training) {
+size_t plan_products_scratch(const Base *b, int rows, bool training) {
     const Config *c = &b->c;
     Exec *ex = b->ex;
     int wide = widest(c), most = 1;
@@ -271,11 +247,11 @@ static size_t head_scratch(const Base *b, int labels, bool training) {
 
 /* The ops of a pass whose workspace depends on its size. */
 static size_t pass_scratch(const Base *b, PackSize size, bool training) {
-    AttnShape a = attention(b);
+    AttnShape a = plan_attention(b);
     Exec *ex = b->ex;
     size_t need = ex->op->attn_fwd_scratch(ex, size.segs, size.rows, a);
     if (training) need = larger(need, ex->op->attn_bwd_scratch(ex, size.segs, size.rows, a));
-    return larger(larger(need, products_scratch(b, size.rows, training)),
+    return larger(larger(need, plan_products_scratch(b, size.rows, training)),
                   head_scratch(b, size.labels, training));
 }
 
@@ -306,8 +282,8 @@ static size_t start_scratch(const Base *b, const Settings *s) {
 static void code(Plan *p, const Base *b) {
     size_t kernels, libraries;
     exec_lazy(b->ex, &kernels, &libraries);
-    add(p, "kernels, at most", b->kind, (double)kernels);
-    add(p, "libraries' kernels, estimated", b->kind, (double)libraries);
+    plan_add(p, "kernels, at most", b->kind, (double)kernels);
+    plan_add(p, "libraries' kernels, estimated", b->kind, (double)libraries);
 }
 
 bool plan_config(Config *c, const Settings *s, Err *err) {
@@ -318,7 +294,7 @@ bool plan_config(Config *c, const Settings *s, Err *err) {
     return ok;
 }
 
-static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
+bool plan_base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training, Err *err) {
     size_t available, all;
     *b = (Base){.ex = ex, .kind = PLAN_ANONYMOUS};
     if (exec_memory(ex, &available, &all)) b->kind = PLAN_DEVICE;
@@ -331,7 +307,7 @@ static bool base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool traini
     return true;
 }
 
-static void base_close(Base *b) {
+void plan_base_close(Base *b) {
     full_free(&b->full);
     lora_free(&b->lora);
     exec_close(&b->cpu);
@@ -349,8 +325,8 @@ static void moves(Plan *p, const Base *b, const Settings *s) {
     const Comm *comm = b->ex->comm;
     int ranks = plan_ranks(s, b->ex), near = ranks < USUAL ? ranks : USUAL;
     if (comm) near = comm_seat(comm).local_size;
-    add(p, "moves between ranks, estimated", b->kind,
-        (double)(near - 1) * (double)exec_lazy_peer(b->ex));
+    plan_add(p, "moves between ranks, estimated", b->kind,
+             (double)(near - 1) * (double)exec_lazy_peer(b->ex));
 }
 
 /* The reference is measured before the steps have their `later` bytes: what it takes more than
@@ -358,16 +334,16 @@ static void moves(Plan *p, const Base *b, const Settings *s) {
 static size_t reference(Plan *p, const Base *b, const TrainSetup *t, double later) {
     const Lora *worn = t->reference_worn ? &b->lora : NULL;
     PackSize size = reference_pack_size(t);
-    add(p, "log-probabilities of the reference", PLAN_ANONYMOUS,
-        (double)reference_bytes(t, &b->lora.params));
-    add(p, "activations of the reference", b->kind, inference_bytes(b, worn, size) - later);
+    plan_add(p, "log-probabilities of the reference", PLAN_ANONYMOUS,
+             (double)reference_bytes(t, &b->lora.params));
+    plan_add(p, "activations of the reference", b->kind, inference_bytes(b, worn, size) - later);
     return pass_scratch(b, size, false);
 }
 
 bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
-    bool ok = base_open(p, &b, s, ex, true, err) &&
-              weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
+    bool ok = plan_base_open(p, &b, s, ex, true, err) &&
+              plan_weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         TrainSetup t;
         const CheckpointPlan saves = {0};
@@ -381,109 +357,63 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         if (is_full(&b))
             full_bytes(p, &b);
         else
-            adapter_bytes(p, &b, true);
+            plan_adapter(p, &b, true);
         if (train_saves(s))
-            add(p, "copy for checkpoints", PLAN_ANONYMOUS,
-                (double)checkpoint_state_bytes(trained(&b)));
+            plan_add(p, "copy for checkpoints", PLAN_ANONYMOUS,
+                     (double)checkpoint_state_bytes(trained(&b)));
         double tree = (double)grad_tree_bytes(trained(&b), plan_ranks(s, ex), most.packs);
-        double acts = (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs,
+        double acts = (double)acts_bytes(&b.c, plan_lora(&b), ex->dtype, size.rows, size.segs,
                                          size.labels, ACTS_TRAIN);
-        add(p, "gradients of packs", b.kind, tree);
+        plan_add(p, "gradients of packs", b.kind, tree);
         moves(p, &b, s);
-        add(p, "activations", b.kind, acts);
+        plan_add(p, "activations", b.kind, acts);
         size_t scratch = larger(pass_scratch(&b, size, true), start_scratch(&b, s));
         if (eval.n) {
             PackSize e = nll_pack_size(&eval, t.pack_tokens);
-            add(p, "activations of evaluation", b.kind, inference_bytes(&b, lora_of(&b), e));
+            plan_add(p, "activations of evaluation", b.kind, inference_bytes(&b, plan_lora(&b), e));
         }
         if (t.shared) scratch = larger(scratch, reference(p, &b, &t, tree + acts));
         if (!is_full(&b)) scratch = larger(scratch, redundancy_scratch(ex, &b.lora));
-        workspace(p, &b, scratch);
+        plan_workspace(p, &b, scratch);
     }
-    base_close(&b);
+    plan_base_close(&b);
     return ok;
 }
 
 bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
     Base b;
-    bool ok = base_open(p, &b, s, ex, false, err) &&
-              weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
+    bool ok = plan_base_open(p, &b, s, ex, false, err) &&
+              plan_weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         Examples all = dataset_examples(d);
         PackSize size = nll_pack_size(&all, settings_pack_tokens(s));
         int measured = size.rows - 1; /* at most: all tokens but the first of each document */
-        adapter_bytes(p, &b, false);
-        add(p, "activations", b.kind,
-            (double)acts_bytes(&b.c, lora_of(&b), ex->dtype, size.rows, size.segs, measured,
-                               ACTS_INFER));
+        plan_adapter(p, &b, false);
+        plan_add(p, "activations", b.kind,
+                 (double)acts_bytes(&b.c, plan_lora(&b), ex->dtype, size.rows, size.segs, measured,
+                                    ACTS_INFER));
         size.labels = measured;
-        workspace(p, &b, pass_scratch(&b, size, false));
+        plan_workspace(p, &b, pass_scratch(&b, size, false));
     }
-    base_close(&b);
+    plan_base_close(&b);
     return ok;
 }
 
 bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err) {
     Base b;
-    bool ok =
-        base_open(p, &b, s, ex, false, err) && weights(p, &b, s->model.path, 0, b.c.L, NULL, err);
+    bool ok = plan_base_open(p, &b, s, ex, false, err) &&
+              plan_weights(p, &b, s->model.path, 0, b.c.L, NULL, err);
     if (ok) {
-        adapter_bytes(p, &b, false);
-        add(p, "key/value cache and activations", b.kind,
-            (double)gen_bytes(&b.c, lora_of(&b), ex->dtype, o));
-        AttnShape a = attention(&b);
+        plan_adapter(p, &b, false);
+        plan_add(p, "key/value cache and activations", b.kind,
+                 (double)gen_bytes(&b.c, plan_lora(&b), ex->dtype, o));
+        AttnShape a = plan_attention(&b);
         size_t need = larger(ex->op->attn_decode_scratch(ex, o->slots, o->max_len, a),
                              ex->op->attn_fwd_scratch(ex, o->slots, o->prefill_rows, a));
-        need = larger(need, products_scratch(&b, o->prefill_rows, false));
+        need = larger(need, plan_products_scratch(&b, o->prefill_rows, false));
         need = larger(need, ex->op->gemm_scratch(ex, o->slots, widest(&b.c), GEMM_NT_FEW));
-        workspace(p, &b, larger(need, ex->op->sample_scratch(ex, o->slots, b.c.V, o->how)));
+        plan_workspace(p, &b, larger(need, ex->op->sample_scratch(ex, o->slots, b.c.V, o->how)));
     }
-    base_close(&b);
-    return ok;
-}
-
-/* Of one SAE: its sums, the exact activations of a sample beside fast ones, and its best features.
- */
-static size_t sae_scratch(Exec *ex, const SaeEncoder *sae, int rows) {
-    size_t stats = ex->op->sae_stats_scratch(ex, sae, rows);
-    if (sae->products == SAE_FAST) stats = larger(stats, ex->op->sae_encode_scratch(ex, sae, rows));
-    return larger(stats, ex->op->top_k_scratch(ex, sae->S));
-}
-
-static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
-    SaeSet saes;
-    if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
-    double encoders = 0, results = 0;
-    int rows = settings_pack_tokens(s); /* and as many documents, at most */
-    Exec *ex = b->ex;
-    size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, attention(b)),
-                         products_scratch(b, rows, false));
-    for (int i = 0; i < saes.n; i++) {
-        encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
-        results += (double)score_layer_bytes(saes.sae[i].enc.S);
-        need = larger(need, sae_scratch(ex, &saes.sae[i].enc, rows));
-    }
-    add(p, "SAE encoders", b->kind, encoders);
-    add(p, "results", PLAN_ANONYMOUS, 2 * results); /* of a block, and the sum */
-    add(p, "statistics and activations", b->kind,
-        (double)score_run_bytes(&b->c, lora_of(b), ex->dtype, saes.sae, saes.n, rows));
-    workspace(p, b, need);
-    saes_close(&saes);
-    return true;
-}
-
-bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
-    Base b;
-    Layers layers = {0};
-    bool ok =
-        base_open(p, &b, s, ex, false, err) && layers_parse(&layers, s->score.layers, b.c.L, err);
-    int top = ok ? layers.layer[layers.n - 1] + 1 : 0;
-    ok = ok && weights(p, &b, s->model.path, s->data.max_length, top, d, err) &&
-         score_sums(p, &b, s, &layers, err);
-    if (ok) {
-        adapter_bytes(p, &b, false);
-    }
-    layers_free(&layers);
-    base_close(&b);
+    plan_base_close(&b);
     return ok;
 }

@@ -1,0 +1,48 @@
+/* plan_corpora.c - the memory of stages that add something up over corpora. */
+#include "host/stage/plan_base.h"
+#include "host/stage/scoring.h"
+#include "model/score_run.h"
+
+/* Of one SAE: its sums, the exact activations of a sample beside fast ones, and its best features.
+ */
+static size_t sae_scratch(Exec *ex, const SaeEncoder *sae, int rows) {
+    size_t stats = ex->op->sae_stats_scratch(ex, sae, rows);
+    if (sae->products == SAE_FAST) stats = larger(stats, ex->op->sae_encode_scratch(ex, sae, rows));
+    return larger(stats, ex->op->top_k_scratch(ex, sae->S));
+}
+
+static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
+    SaeSet saes;
+    if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
+    double encoders = 0, results = 0;
+    int rows = settings_pack_tokens(s); /* and as many documents, at most */
+    Exec *ex = b->ex;
+    size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, plan_attention(b)),
+                         plan_products_scratch(b, rows, false));
+    for (int i = 0; i < saes.n; i++) {
+        encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
+        results += (double)score_layer_bytes(saes.sae[i].enc.S);
+        need = larger(need, sae_scratch(ex, &saes.sae[i].enc, rows));
+    }
+    plan_add(p, "SAE encoders", b->kind, encoders);
+    plan_add(p, "results", PLAN_ANONYMOUS, 2 * results); /* of a block, and the sum */
+    plan_add(p, "statistics and activations", b->kind,
+             (double)score_run_bytes(&b->c, plan_lora(b), ex->dtype, saes.sae, saes.n, rows));
+    plan_workspace(p, b, need);
+    saes_close(&saes);
+    return true;
+}
+
+bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
+    Base b;
+    Layers layers = {0};
+    bool ok = plan_base_open(p, &b, s, ex, false, err) &&
+              layers_parse(&layers, s->score.layers, b.c.L, err);
+    int top = ok ? layers.layer[layers.n - 1] + 1 : 0;
+    ok = ok && plan_weights(p, &b, s->model.path, s->data.max_length, top, d, err) &&
+         score_sums(p, &b, s, &layers, err);
+    if (ok) plan_adapter(p, &b, false);
+    layers_free(&layers);
+    plan_base_close(&b);
+    return ok;
+}
