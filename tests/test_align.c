@@ -1,13 +1,6 @@
 /* align on a small random world: all outputs are there and agree with each other; a second run
  * keeps every stage, and a change repeats exactly the stages that depend on it. */
-#include <math.h>
-
 #include "host/cli/json_lines.h"
-#include "host/stage/adapting.h"
-#include "model/lora.h"
-#include "model/sae.h"
-#include "model/score.h"
-#include "model/subspace.h"
 #include "tests/align_run.h"
 
 /* Every column of every row: a number where there must be one. */
@@ -120,122 +113,6 @@ static void test_stages(void) {
     same("a damaged output", align(""), "score");
     touch_end("stages/eval-base.json", "x");
     same("a damaged stamp", align(""), "eval-base");
-}
-
-static const json_t *basis_of(const json_t *summary, const char *method, size_t i) {
-    const json_t *all = json_object_get(json_object_get(summary, "subspaces"), method);
-    EXPECT(json_array_size(all) == 2, "%s: bases of %zu layers", method, json_array_size(all));
-    return json_array_get(all, i);
-}
-
-/* Rank 4 of the best 6 features, of the best 4 and nothing lost, of any 6, and of none. */
-static void test_controls(void) {
-    static const char *const method[] = {"sails", "sails-span", "random-features", "random-basis"};
-    static const int features[] = {6, 4, 6, 0};
-    same("controls", align("--methods sails,sails-span,random-features,random-basis"),
-         "subspace-sails-span subspace-random-features subspace-random-basis train-sails-span "
-         "train-random-features train-random-basis");
-    json_t *summary = read_json("summary.json");
-    Subspace s[4];
-    Err err;
-    for (int i = 0; i < 4; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "run/subspaces/%s.safetensors", method[i]);
-        MUST(subspace_load(&s[i], in_world("%s", name), &err), err);
-        for (int j = 0; j < 2; j++) {
-            const Basis *b = &s[i].basis[j];
-            const json_t *basis = basis_of(summary, method[i], (size_t)j);
-            EXPECT(b->k == features[i] && b->R == 4, "%s: %d features", method[i], b->k);
-            EXPECT(json_integer_value(json_object_get(basis, "features")) == b->k, "summary");
-            EXPECT(json_array_size(json_object_get(basis, "coverage")) == (size_t)b->k, "coverage");
-            double captured = json_number_value(json_object_get(basis, "captured"));
-            EXPECT(captured == b->captured && (i != 1 || fabs(captured - 1) <= 1e-12),
-                   "%s captured %g", method[i], captured);
-        }
-        EXPECT(strncmp(s[i].made, method[i], strlen(method[i])) == 0, "made: %s", s[i].made);
-    }
-    Settings other = {.train = {.subspace = in_world("run/subspaces/sails.safetensors"),
-                                .init = START_RANDOM_BASIS}};
-    Subspace none;
-    EXPECT(!adapting_load(&none, &other, &err) && err.code == EXIT_USAGE &&
-               strstr(err.text, "sails.safetensors: a subspace for --init sails, not random-basis"),
-           "%s", err.text);
-    EXPECT(memcmp(s[0].basis[0].feature, s[1].basis[0].feature, 4 * sizeof(int32_t)) == 0,
-           "not the best features");
-    EXPECT(memcmp(s[0].basis[0].feature, s[2].basis[0].feature, 6 * sizeof(int32_t)) != 0,
-           "the best features, not random ones");
-    for (int i = 0; i < 4; i++) subspace_free(&s[i]);
-    json_decref(summary);
-}
-
-/* Before anything is trained: a rank that the weights' factors do not have. */
-static void test_ranks(void) {
-    Buf before = file_bytes(in_world("run/manifest.json"));
-    const char *refused = align("--methods lora,pissa --rank 65 --lr 3e-3");
-    EXPECT(strstr(refused, "error 2: --rank 65: expected at most 64 with --init pissa"), "%s",
-           refused);
-    Buf after = file_bytes(in_world("run/manifest.json"));
-    EXPECT(before.n == after.n && memcmp(before.p, after.p, after.n) == 0, "a run was begun");
-    buf_free(&before), buf_free(&after);
-}
-
-/* What is random in a subspace is drawn again for every seed of a grid. */
-static void test_seeds(void) {
-    static const char *const method[] = {"random-features", "random-basis"};
-    Err err;
-    align("--methods random-features,random-basis --seeds 2");
-    for (int i = 0; i < 2; i++) {
-        Subspace s[2];
-        for (int seed = 0; seed < 2; seed++)
-            MUST(subspace_load(&s[seed],
-                               in_world("run/subspaces/%s.seed%d.safetensors", method[i], seed),
-                               &err),
-                 err);
-        const Basis *a = &s[0].basis[0], *b = &s[1].basis[0];
-        size_t n = (size_t)a->D * (size_t)a->R * sizeof *a->U;
-        EXPECT(a->R == b->R && memcmp(a->U, b->U, n) != 0, "%s: both seeds have one", method[i]);
-        subspace_free(&s[0]), subspace_free(&s[1]);
-    }
-}
-
-/* Rows as long as their features' |mean difference|: the basis is that of the chosen features with
- * these weights. */
-static void test_weighted(void) {
-    enum { K = 6, D = 64 };
-    same("weighted rows", align("--methods sails --weight-rows delta"),
-         "subspace-sails train-sails generate-sails eval-sails perplexity-sails");
-    Subspace got;
-    Scores scores;
-    Err err;
-    Exec ex;
-    MUST(subspace_load(&got, in_world("run/subspaces/sails.safetensors"), &err), err);
-    MUST(scores_load(&scores, in_world("run/scores.safetensors"), &err), err);
-    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
-    for (int i = 0; i < 2; i++) {
-        FeatureStat top[K];
-        int32_t feature[K];
-        double rows[K * D], weight[K];
-        SubspaceOptions o = {.rank = 4, .variance = 0.8, .weight = weight};
-        Sae sae;
-        Basis want;
-        score_top(&ex, top, &scores, i, SCORE_DELTA, K, 0, 0);
-        for (int j = 0; j < K; j++) feature[j] = top[j].feature, weight[j] = fabs(top[j].diff);
-        MUST(sae_open(&sae, NULL, in_world("sae/{layer}"), i + 1, D, &err) &&
-                 sae_decoder_rows(&sae, rows, feature, K, &err) &&
-                 basis_build(&want, &ex, i + 1, rows, feature, K, D, &o, &err),
-             err);
-        const Basis *b = &got.basis[i];
-        EXPECT(b->m == want.m && weight[0] > 1.01 * weight[K - 1], "%d directions", b->m);
-        for (int j = 0; j < K; j++) {
-            EXPECT(fabs(b->variance[j] - want.variance[j]) <= 1e-12, "share %d", j);
-            EXPECT(fabs(b->coverage[j] - want.coverage[j]) <= 1e-12, "coverage %d", j);
-        }
-        basis_free(&want);
-        sae_close(&sae);
-    }
-    exec_close(&ex);
-    scores_free(&scores);
-    subspace_free(&got);
 }
 
 /* Other inputs, after test_stages. */
@@ -436,11 +313,6 @@ int main(void) {
     make_long();
     write_recipe("0", "");
     test_stages();
-    align("");
-    test_controls();
-    test_seeds();
-    test_ranks();
-    test_weighted();
     align("");
     test_inputs();
     test_refused();
