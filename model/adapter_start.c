@@ -60,7 +60,8 @@ static bool check_subspace(const Config *c, const StartOptions *o, const Subspac
 }
 
 bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *what, Err *err) {
-    bool features = start->subspace && start->subspace != SUBSPACE_RANDOM;
+    bool features =
+        subspace_source(start->subspace) == SOURCE_SCORES && start->subspace != SUBSPACE_RANDOM;
     return features || rank > 0 ||
            err_set(err, EXIT_USAGE,
                    "--rank auto takes the rank from features' directions; %s needs a number", what);

@@ -14,14 +14,26 @@
  *   TOP              the directions of the best features, as the settings say
  *   SPAN             of as many of them as there are columns: no direction loses anything
  *   RANDOM_FEATURES  as TOP, of features drawn from all that fired
- *   RANDOM           of no feature: random columns */
+ *   RANDOM           of no feature: random columns
+ * and without an SAE, from the moments of two corpora (stream.h), aligned minus unaligned:
+ *   MEAN             their means' difference, and random columns
+ *   PAIRS            PCA of the pairs' differences, uncentred
+ *   COVARIANCE       the largest |eigenvalues| of their covariances' difference */
 enum SubspaceKind {
     SUBSPACE_NONE,
     SUBSPACE_TOP,
     SUBSPACE_SPAN,
     SUBSPACE_RANDOM_FEATURES,
-    SUBSPACE_RANDOM
+    SUBSPACE_RANDOM,
+    SUBSPACE_MEAN,
+    SUBSPACE_PAIRS,
+    SUBSPACE_COVARIANCE
 };
+enum SubspaceSource { SOURCE_NONE, SOURCE_SCORES, SOURCE_MOMENTS };
+static inline enum SubspaceSource subspace_source(enum SubspaceKind kind) {
+    if (kind == SUBSPACE_NONE) return SOURCE_NONE;
+    return kind < SUBSPACE_MEAN ? SOURCE_SCORES : SOURCE_MOMENTS;
+}
 
 /* X(value, name, what it does, the subspace, is the start taken off, rank rule, fill, workspace of
  * the fill) */
@@ -39,7 +51,13 @@ enum SubspaceKind {
     X(START_RANDOM_FEATURES, "random-features", "sails with features drawn at random", \
       SUBSPACE_RANDOM_FEATURES, false, sails_rank, sails_fill, sails_scratch) \
     X(START_RANDOM_BASIS, "random-basis", "sails with random directions", SUBSPACE_RANDOM, false, \
-      sails_rank, sails_fill, sails_scratch)
+      sails_rank, sails_fill, sails_scratch) \
+    X(START_DIRECT_MEAN, "direct-mean", "sails with the corpora's mean difference", SUBSPACE_MEAN, \
+      false, sails_rank, sails_fill, sails_scratch) \
+    X(START_DIRECT_PAIRS, "direct-pairs", "sails with a PCA of the pairs' differences", \
+      SUBSPACE_PAIRS, false, sails_rank, sails_fill, sails_scratch) \
+    X(START_DIRECT_COVARIANCE, "direct-covariance", "sails with the corpora's covariance contrast", \
+      SUBSPACE_COVARIANCE, false, sails_rank, sails_fill, sails_scratch)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 

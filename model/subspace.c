@@ -206,6 +206,30 @@ void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed) {
     fill(b, ex, NULL, seed);
 }
 
+bool basis_of_matrix(Basis *b, Exec *ex, int layer, const double *A, int k, int D, int R,
+                     double rounding, uint64_t seed, const char *what, Err *err) {
+    CHECK(R > 0 && R <= D && k > 0, "R=%d D=%d k=%d", R, D, k);
+    int n = k < D ? k : D;
+    double *s = mem_array((size_t)n, sizeof *s), total = 0;
+    double *Vt = mem_array((size_t)n * (size_t)D, sizeof *Vt);
+    *b = (Basis){.layer = layer, .D = D, .R = R};
+    svd(ex, s, Vt, A, k, D);
+    for (int i = 0; i < n; i++) total += s[i];
+    while (b->m < n && b->m < R && s[b->m] > rounding) b->m++;
+    bool ok = b->m > 0 || err_set(err, EXIT_INPUT,
+                                  "layer %d: %s: nothing above rounding; use other data or another "
+                                  "layer",
+                                  layer, what);
+    if (ok) {
+        b->variance = mem_array((size_t)b->m, sizeof *b->variance);
+        for (int i = 0; i < b->m; i++) b->variance[i] = s[i] / total;
+        b->U = mem_array((size_t)D * (size_t)R, sizeof *b->U);
+        fill(b, ex, Vt, seed);
+    }
+    free(s), free(Vt);
+    return ok;
+}
+
 size_t basis_scratch(Exec *ex, int k, int D, int R) {
     size_t svd = k > 0 ? ex->op->svd_scratch(ex, k, D) : 0, qr = ex->op->qr_scratch(ex, D, R);
     return svd > qr ? svd : qr;

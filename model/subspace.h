@@ -10,11 +10,11 @@
 typedef struct Basis {
     int layer, D, R;  /* R columns kept */
     int m;            /* columns that the variance threshold asked for; when m < R, columns m to
-                         R-1 are random fill */
+                         R-1 are random fill. 0: all of them */
     double *U;        /* (D,R) row major, orthonormal columns, largest entry of each positive */
-    double *variance; /* (k) share of variance explained by each principal direction, falling; 0
-                         where there are fewer directions than features */
-    int k;            /* 0: a random basis, without variance, features and coverage */
+    double *variance; /* (k, or m <= R of no features) share of variance explained by each principal
+                         direction, falling; 0 where there are fewer directions than features */
+    int k;            /* 0: of no features, without coverage */
     int32_t *feature; /* (k) the SAE features behind it, best first */
     /* What the columns, fill and all, hold of the directions that they were made from: */
     double *coverage; /* (k) of each feature's unit direction d: ||U^T d||^2; NULL: not measured */
@@ -53,8 +53,21 @@ void basis_free(Basis *b); /* accepts a zeroed Basis */
 /* R <= D random columns, from (seed, layer): all fill. */
 void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed);
 
-/* Bytes of workspace that the ops of basis_build take, of a basis of at most R columns; with k 0
- * those of basis_random. */
+/* Of no features: the directions are the right singular vectors of A (k,D) by falling singular
+ * values, as many as are above `rounding`, at most R; then random columns. `variance` has their
+ * shares of the sum of all singular values: of a symmetric A these are |eigenvalues|, and the
+ * vectors its eigenvectors. Refused: no singular value above `rounding`, in words of `what` A
+ * holds. On success b is to be freed. */
+bool basis_of_matrix(Basis *b, Exec *ex, int layer, const double *A, int k, int D, int R,
+                     double rounding, uint64_t seed, const char *what, Err *err);
+
+/* Numbers of b->variance. */
+static inline int basis_shares(const Basis *b) {
+    return b->k > 0 ? b->k : b->m;
+}
+
+/* Bytes of workspace that the ops of basis_build take, of a basis of at most R columns, and those
+ * of basis_of_matrix; with k 0 those of basis_random. */
 size_t basis_scratch(Exec *ex, int k, int D, int R);
 
 /* Makes the columns of a (D,n) orthonormal by QR: the spans of the first 1, 2 .. n columns stay,
@@ -73,8 +86,9 @@ int subspace_nearest(const Subspace *s, int layer);
 void subspace_free(Subspace *s); /* accepts a zeroed Subspace */
 
 /* safetensors: layer.N.basis, .variance, .features, .coverage, .captured. A random basis has the
- * first alone; the last two are not in files of sails before they were measured. Loading checks
- * shapes, that numbers are finite and columns orthonormal (to 1e-6). */
+ * first alone, another of no features the first two; the last two are not in files of sails before
+ * they were measured. Loading checks shapes, that numbers are finite and columns orthonormal (to
+ * 1e-6). */
 bool subspace_save(const Subspace *s, const char *path, Err *err);
 bool subspace_load(Subspace *s, const char *path, Err *err);
 

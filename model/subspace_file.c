@@ -11,11 +11,12 @@ static const char FORMAT[] = "sails subspace 1";
 static void declare(StWriter *w, const Basis *b) {
     char key[LAYER_KEY], text[16];
     size_t basis[2] = {(size_t)b->D, (size_t)b->R}, k = (size_t)b->k;
+    size_t shares = (size_t)basis_shares(b);
     snprintf(text, sizeof text, "%d", b->m);
     st_writer_meta(w, layer_key(key, b->layer, "directions"), text);
     st_writer_tensor(w, layer_key(key, b->layer, "basis"), ST_F64, 2, basis);
+    if (shares > 0) st_writer_tensor(w, layer_key(key, b->layer, "variance"), ST_F64, 1, &shares);
     if (b->k == 0) return;
-    st_writer_tensor(w, layer_key(key, b->layer, "variance"), ST_F64, 1, &k);
     st_writer_tensor(w, layer_key(key, b->layer, "features"), ST_I32, 1, &k);
     if (!b->coverage) return;
     st_writer_tensor(w, layer_key(key, b->layer, "coverage"), ST_F64, 1, &k);
@@ -23,11 +24,12 @@ static void declare(StWriter *w, const Basis *b) {
 }
 
 static bool write_basis(StWriter *w, const Basis *b, Err *err) {
-    size_t k = (size_t)b->k;
-    if (!st_writer_data(w, b->U, (size_t)b->D * (size_t)b->R * sizeof *b->U, err)) return false;
+    size_t k = (size_t)b->k, shares = (size_t)basis_shares(b);
+    if (!st_writer_data(w, b->U, (size_t)b->D * (size_t)b->R * sizeof *b->U, err) ||
+        (shares > 0 && !st_writer_data(w, b->variance, shares * sizeof *b->variance, err)))
+        return false;
     if (b->k == 0) return true;
-    return st_writer_data(w, b->variance, k * sizeof *b->variance, err) &&
-           st_writer_data(w, b->feature, k * sizeof *b->feature, err) &&
+    return st_writer_data(w, b->feature, k * sizeof *b->feature, err) &&
            (!b->coverage || (st_writer_data(w, b->coverage, k * sizeof *b->coverage, err) &&
                              st_writer_data(w, &b->captured, sizeof b->captured, err)));
 }
@@ -69,11 +71,13 @@ static bool load_shape(Basis *b, const StSet *set, const char *path, Err *err) {
         return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [width, rank], rank <= width",
                        path, key);
     b->D = (int)u->dim[0], b->R = (int)u->dim[1];
+    b->m = m ? atoi(m) : 0;
     if (m && strcmp(m, "0") == 0) return true; /* a random basis */
     const StTensor *f = st_find(set, layer_key(key, b->layer, "features"));
+    if (!f && b->m > 0 && b->m <= b->R) return true; /* one of no features */
     if (!f || f->rank != 1 || f->dim[0] == 0 || f->dim[0] > 1 << 24)
         return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [features]", path, key);
-    b->k = (int)f->dim[0], b->m = m ? atoi(m) : 0;
+    b->k = (int)f->dim[0];
     if (b->m < 1 || b->m > b->k || b->m > b->D)
         return err_set(err, EXIT_INPUT, "%s: expected metadata %s from 1 to the features", path,
                        layer_key(key, b->layer, "directions"));
@@ -103,20 +107,21 @@ static bool load_measures(Basis *b, const StSet *set, const char *path, Err *err
 
 /* What the columns were made from. */
 static bool load_directions(Basis *b, const StSet *set, const char *path, Err *err) {
-    size_t k = (size_t)b->k;
-    b->variance = mem_array(k, sizeof *b->variance);
+    size_t k = (size_t)b->k, shares = (size_t)basis_shares(b);
+    b->variance = mem_array(shares, sizeof *b->variance);
     b->feature = mem_array(k, sizeof *b->feature);
-    if (!layer_tensor_read(b->variance, set, b->layer, "variance", ST_F64, 1, &k, err) ||
-        !layer_tensor_read(b->feature, set, b->layer, "features", ST_I32, 1, &k, err))
+    if (!layer_tensor_read(b->variance, set, b->layer, "variance", ST_F64, 1, &shares, err) ||
+        (k > 0 && !layer_tensor_read(b->feature, set, b->layer, "features", ST_I32, 1, &k, err)))
         return false;
     bool good = true;
-    for (size_t i = 0; i < k; i++)
-        good = good && isfinite(b->variance[i]) && b->variance[i] >= 0 && b->feature[i] >= 0;
+    for (size_t i = 0; i < shares; i++)
+        good = good && isfinite(b->variance[i]) && b->variance[i] >= 0;
+    for (size_t i = 0; i < k; i++) good = good && b->feature[i] >= 0;
     if (!good)
         return err_set(err, EXIT_INPUT,
                        "%s: layer %d: expected shares of variance and feature numbers", path,
                        b->layer);
-    return load_measures(b, set, path, err);
+    return k == 0 || load_measures(b, set, path, err);
 }
 
 static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
@@ -127,7 +132,7 @@ static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
     if (!orthonormal(b->U, b->D, b->R))
         return err_set(err, EXIT_INPUT, "%s: layer %d: expected orthonormal columns", path,
                        b->layer);
-    return b->k == 0 || load_directions(b, set, path, err);
+    return b->m == 0 || load_directions(b, set, path, err);
 }
 
 bool subspace_load(Subspace *s, const char *path, Err *err) {

@@ -153,6 +153,7 @@ static inline void bad_world(void) {
     program_must("score " MODEL SOME_DATA
                  "--data pairs.jsonl --sae sae/{layer} --layers 1,2 --out scores");
     program_must("subspace --scores scores --top-k 6 --rank 4 --out basis");
+    program_must("moments " MODEL SOME_DATA "--data pairs.jsonl --layers 1,2 --out moments");
     program_must("generate " MODEL "--prompts prompts.jsonl --max-new-tokens 3 --out responses");
     write_text("judgements",
                "{\"id\": \"1\", \"score\": 1}\n{\"id\": \"2\", \"score\": 5}\n"

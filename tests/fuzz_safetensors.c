@@ -1,9 +1,10 @@
 /* Fuzzing of the safetensors reader: any bytes as a file, or, so that the fuzzer need not guess the
  * length in front, as a header and its data. What is accepted must keep the reader's promises, and
- * is then read as scores and as a subspace, the two files whose numbers sails trusts. */
+ * is then read as scores, as moments and as a subspace, the files whose numbers sails trusts. */
 #include "data/base/mem.h"
 #include "data/base/safetensors.h"
 #include "model/score.h"
+#include "model/stream.h"
 #include "model/subspace.h"
 #include "tests/fuzz.h"
 
@@ -60,6 +61,19 @@ static void check_scores(void) {
     scores_free(&s);
 }
 
+static void check_moments(void) {
+    StreamMoments s;
+    Err err;
+    if (!stream_load(&s, file.path, &err)) {
+        fuzz_refused(&err, EXIT_INPUT, file.path);
+        return;
+    }
+    CHECK(s.n > 0 && s.D > 0 && s.documents[0] >= 2 && s.documents[1] >= 2, "%d layers", s.n);
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < 2 * s.D; k++) CHECK(s.layer[i].sum[k] - s.layer[i].sum[k] == 0, "sum");
+    stream_free(&s);
+}
+
 static void check_subspace(void) {
     Subspace s;
     Err err;
@@ -70,7 +84,7 @@ static void check_subspace(void) {
     for (int i = 0; i < s.n; i++) {
         const Basis *b = &s.basis[i];
         CHECK(b->R >= 1 && b->R <= b->D, "%d columns of %d", b->R, b->D);
-        CHECK(b->m >= (b->k > 0) && b->m <= b->k, "%d of %d", b->m, b->k); /* 0 of 0: random */
+        CHECK(b->m >= (b->k > 0) && b->m <= (b->k > 0 ? b->k : b->R), "%d of %d", b->m, b->k);
         CHECK(i == 0 || (b->layer > b[-1].layer && b->D == b[-1].D), "layer %d", b->layer);
     }
     subspace_free(&s);
@@ -96,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     st_close(set);
     if (described) {
         check_scores();
+        check_moments();
         check_subspace();
     }
     return 0;

@@ -207,6 +207,10 @@ static void test_refused(void) {
         {"--rank 0 --methods lora", "error 2: --rank auto"},
         {"--rank 0", "error 2: --rank auto"},
         {"--rank 0 --methods random-basis", "error 2: --rank auto"},
+        {"--rank 0 --methods direct-mean", "error 2: --rank auto"},
+        {"--rank 65 --methods direct-pairs", "error 2: --rank 65: expected at most the model's"},
+        {"--methods direct-pairs --aligned tests/world.h --unaligned tests/world.h",
+         "error 2: the method direct-pairs needs pairs"},
         {"--rank 41 --methods sails-span", "error 2: --rank 41: expected at most the 40 features"},
         {"--set score.sae=", "error 2: score.sae and score.layers"},
         /* 16 million rows of activations */

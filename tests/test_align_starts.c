@@ -5,6 +5,7 @@
 #include "host/stage/adapting.h"
 #include "model/sae.h"
 #include "model/score.h"
+#include "model/stream.h"
 #include "model/subspace.h"
 #include "tests/align_run.h"
 
@@ -67,10 +68,10 @@ static void test_ranks(void) {
 
 /* What is random in a subspace is drawn again for every seed of a grid. */
 static void test_seeds(void) {
-    static const char *const method[] = {"random-features", "random-basis"};
+    static const char *const method[] = {"random-features", "random-basis", "direct-mean"};
     Err err;
-    align("--methods random-features,random-basis --seeds 2");
-    for (int i = 0; i < 2; i++) {
+    align("--methods random-features,random-basis,direct-mean --seeds 2");
+    for (int i = 0; i < 3; i++) {
         Subspace s[2];
         for (int seed = 0; seed < 2; seed++)
             MUST(subspace_load(&s[seed],
@@ -82,6 +83,69 @@ static void test_seeds(void) {
         EXPECT(a->R == b->R && memcmp(a->U, b->U, n) != 0, "%s: both seeds have one", method[i]);
         subspace_free(&s[0]), subspace_free(&s[1]);
     }
+}
+
+/* The largest |column 0 - x / |x||, up to its sign; and the columns that are not random. */
+static double from_column(const Basis *b, const double *x) {
+    double length = 0, worst[2] = {0};
+    for (int d = 0; d < b->D; d++) length += x[d] * x[d];
+    for (int d = 0; d < b->D; d++)
+        for (int sign = 0; sign < 2; sign++) {
+            double e = fabs(b->U[d * b->R] - (sign ? -1 : 1) * x[d] / sqrt(length));
+            worst[sign] = fmax(worst[sign], e);
+        }
+    return fmin(worst[0], worst[1]);
+}
+
+/* Starts without an SAE: of the same moments, which are made without one, each its own basis. */
+static void test_direct(void) {
+    enum { D = WORLD_D };
+    static const char *const method[] = {"direct-mean", "direct-pairs", "direct-covariance"};
+    static const char flags[] =
+        "--methods direct-mean,direct-pairs,direct-covariance --sae nowhere/{layer}";
+    char line[256];
+    Err err;
+    StreamMoments m;
+    same("direct", align(flags),
+         "moments subspace-direct-mean subspace-direct-pairs subspace-direct-covariance "
+         "train-direct-mean train-direct-pairs train-direct-covariance");
+    same("other features", align(strcat(strcpy(line, flags), " --subspace.top-k 5")), "");
+    json_t *summary = read_json("summary.json"), *found = json_object_get(summary, "moments");
+    MUST(stream_load(&m, in_world("run/moments.safetensors"), &err), err);
+    /* of 23 pairs 4 are held out */
+    EXPECT(m.n == 2 && m.layer[1].layer == 2 && m.D == D && m.pairs == 19, "%lld pairs",
+           (long long)m.pairs);
+    EXPECT(json_integer_value(json_object_get(found, "pairs")) == 19, "summary: pairs");
+    for (int i = 0; i < 3; i++)
+        for (int l = 0; l < 2; l++) {
+            double A[D * D], *x = mem_array(D, sizeof *x);
+            char name[80];
+            Subspace s;
+            snprintf(name, sizeof name, "run/subspaces/%s.safetensors", method[i]);
+            MUST(subspace_load(&s, in_world("%s", name), &err), err);
+            const Basis *b = &s.basis[l];
+            const json_t *basis = basis_of(summary, method[i], (size_t)l);
+            EXPECT(json_is_null(json_object_get(basis, "captured")) && b->k == 0 && b->R == 4 &&
+                       b->m == (i ? 4 : 1),
+                   "%s: %d of %d columns", method[i], b->m, b->R);
+            EXPECT(s.init && strcmp(s.init, method[i]) == 0, "%s: for %s", method[i], s.init);
+            if (i == 0) stream_mean(x, &m, l);
+            if (i == 1) stream_pairs(A, &m, l);
+            if (i == 2) stream_covariance(A, &m, l);
+            for (int a = 0; a < D && i; a++) /* an eigenvector's image */
+                for (int k = 0; k < D; k++) x[a] += A[a * D + k] * b->U[k * b->R];
+            EXPECT(from_column(b, x) <= 1e-9, "%s, layer %d: off by %g", method[i], b->layer,
+                   from_column(b, x));
+            subspace_free(&s);
+            free(x);
+        }
+    double shared = stream_shared(&m, 0);
+    const json_t *first = json_array_get(json_object_get(found, "layers"), 0);
+    EXPECT(json_number_value(json_object_get(first, "shared")) == shared && shared < 1, "shared");
+    stream_free(&m);
+    json_decref(summary);
+    strcat(strcpy(line, flags), " --score.tokens last");
+    EXPECT(strncmp(align(line), "moments subspace-direct-mean", 28) == 0, "other tokens");
 }
 
 /* Rows as long as their features' |mean difference|: the basis is that of the chosen features with
@@ -129,6 +193,7 @@ int main(void) {
     write_recipe("0", "");
     align("");
     test_controls();
+    test_direct();
     test_seeds();
     test_ranks();
     test_weighted();

@@ -19,6 +19,7 @@
 #define TOKENIZE "tokenize --tokenizer model --data prompts.jsonl --out new/tokens"
 #define ADAPTED "logprob " MODEL SOME_DATA "--adapter adapter --data pairs.jsonl --out new/logprobs"
 #define SUBSPACE "subspace --scores scores --top-k 6 --rank 4 --out new/basis"
+#define DIRECT "subspace --moments moments --init direct-pairs --rank 4 --out new/direct"
 #define TRAIN_LORA TRAIN_ON "--init lora"
 #define TRAIN_SAILS TRAIN_ON "--subspace basis"
 
@@ -241,7 +242,7 @@ static bool damage_member(Buf *bytes, const Damage *d) {
     return ok;
 }
 
-/* ----------------------------------------------------------------------- scores and subspace -- */
+/* -------------------------------------------------------------- scores, moments and subspace -- */
 
 static const Row made_rows[] = {
     TENSOR_ROWS("scores", SUBSPACE),
@@ -252,6 +253,13 @@ static const Row made_rows[] = {
     {3, SWAP("scores", "\"I64\"", "\"U64\""), SUBSPACE, "expected I64"},
     {3, PUT("scores", -8, "\0\0\0\0\0\0\0\x80"), SUBSPACE, "expected counts"},
     {3, PUT("scores", -8, "\0\0\0\0\0\0\0\x80"), "inspect scores", "expected counts"},
+    TENSOR_ROWS("moments", DIRECT),
+    {3, SWAP("moments", "sails moments 1", "sails moments 9"), DIRECT, "written by sails moments"},
+    {3, SWAP("moments", "\"1,2\"", "\"1,3\""), DIRECT, "layer.3.sum"},
+    {3, SWAP("moments", "[2,64,64]", "[64,2,64]"), DIRECT, "expected shape [2, 64, 64]"},
+    {3, SWAP("moments", "\"F64\"", "\"I64\""), DIRECT, "expected F64"},
+    {3, PUT("moments", -8, "\1\0\0\0\0\0\0\0"), DIRECT, "in pairs or none"},
+    {3, PUT("moments", -32, NAN_F64), "inspect moments", "expected finite sums"},
     {3, HALF("basis"), "inspect basis", "fetch or make"},
     TENSOR_ROWS("basis", TRAIN_SAILS),
     {3, SWAP("basis", "sails subspace 1", "sails subspace 9"), TRAIN_SAILS, "by sails subspace"},

@@ -6,6 +6,7 @@
 
 #define NARROW "--model narrow --dtype f32 "
 #define SCORE "score --data pairs.jsonl --max-length 128 --out new/scores "
+#define MOMENTS "moments --data pairs.jsonl --max-length 128 --out new/moments "
 #define LAYERS "--sae sae/{layer} --layers 1,2 "
 #define SUBSPACE "subspace --scores scores --out new/basis "
 #define TRAIN "train --data pairs.jsonl --max-length 128 --out new/adapter "
@@ -55,6 +56,16 @@ static const struct {
      "prompts.jsonl: line 1: expected \"chosen\" and \"rejected\""},
     {2, TRAIN MODEL "--method full --rank 4", "--rank: it is for adapters, and --method full"},
     {2, ALIGN "--method full", "unknown flag --method"},
+    {2, "subspace --out new/basis", "--init sails: --scores is needed"},
+    {2, SUBSPACE "--init direct-mean", "--init direct-mean: --moments is needed"},
+    {2, "subspace --moments moments --init direct-mean --rank 0 --out new/basis",
+     "--init direct-mean needs a number"},
+    {2, "subspace --moments moments --init direct-mean --rank 65 --out new/basis",
+     "--rank 65: expected at most the model's width 64"},
+    {2, MOMENTS MODEL "--layers 9", "--layers: expected 0 to 3"},
+    {2, MOMENTS MODEL "--layers 1 --aligned pairs.jsonl", "expected both or neither"},
+    {2, ALIGN "--methods direct-pairs --aligned pairs.jsonl --unaligned pairs.jsonl",
+     "the method direct-pairs needs pairs"},
     {2, SUBSPACE "--top-k 0", "--top-k: expected 1 to"},
     {2, SUBSPACE "--variance 2", "--variance: expected 1e-06 to 1"},
     {2, SUBSPACE "--variance 0", "--variance: expected 1e-06 to 1"},

@@ -83,6 +83,8 @@ static const struct {
      "replies"},
     {"logprob " MODEL_IS "--pack-tokens 128 --data pairs.jsonl --out %s/logprobs", "logprobs"},
     {"eval --responses %s/replies --out %s/eval", "eval"},
+    {"moments " MODEL_IS "--pack-tokens 128 --data all.jsonl --layers 0,2 --out %s/moments",
+     "moments"},
 };
 enum { COMMANDS = sizeof command / sizeof *command };
 
@@ -397,7 +399,7 @@ int main(void) {
         mkdir("there", 0777) == 0 &&
             system(
                 "sed 's/.*Assistant: \\([^\"]*\\)\".*rejected.*/{\"text\": \"\\1\"}/' pairs.jsonl "
-                ">chosen.jsonl") == 0,
+                ">chosen.jsonl; for i in 1 2 3 4 5 6 7; do cat pairs.jsonl; done >all.jsonl") == 0,
         "files");
     const char *more = getenv("SAILS_TEST_RANKS"); /* "4,8" in place of 2,3 */
     const char *device = getenv("SAILS_TEST_DEVICE");

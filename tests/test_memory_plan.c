@@ -162,6 +162,10 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     s.train.init = START_SAILS;
     expect_asked("train, of a subspace to come", asked(plan_train, &s, ex, d),
                  train | ASKS(qr) | ASKS(svd));
+    s.train.init = START_DIRECT_MEAN;
+    expect_asked("train, of a direct one to come", asked(plan_train, &s, ex, d),
+                 train | ASKS(qr) | ASKS(svd));
+    s.train.init = START_SAILS;
     s.train.subspace = in_world("subspace");
     s.train.rank = 0;
     expect_asked("train, of a subspace", asked(plan_train, &s, ex, d), train | ASKS(qr));
@@ -173,6 +177,7 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     s.score.sae = in_world("sae/{layer}");
     s.score.layers = "1,2";
     expect_asked("score", asked(plan_score, &s, ex, d), score);
+    expect_asked("moments", asked(plan_moments, &s, ex, d), pass | ASKS(gemm_grad));
     s.score.products = SAE_FAST;
     expect_asked("score, fast", asked(plan_score, &s, ex, d), score | ASKS(sae_encode));
 }

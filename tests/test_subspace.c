@@ -338,10 +338,11 @@ static int same(const Subspace *a, const Subspace *b) {
         const Basis *x = &a->basis[i], *y = &b->basis[i];
         ok = x->layer == y->layer && x->D == y->D && x->R == y->R && x->m == y->m && x->k == y->k &&
              !memcmp(x->U, y->U, sizeof *x->U * (size_t)x->D * (size_t)x->R);
+        size_t shares = sizeof *x->variance * (size_t)basis_shares(x);
+        ok = ok && (shares == 0 || !memcmp(x->variance, y->variance, shares));
         if (x->k == 0) continue;
         ok =
-            ok && !memcmp(x->variance, y->variance, sizeof *x->variance * (size_t)x->k) &&
-            !memcmp(x->feature, y->feature, sizeof *x->feature * (size_t)x->k) &&
+            ok && !memcmp(x->feature, y->feature, sizeof *x->feature * (size_t)x->k) &&
             !x->coverage == !y->coverage && x->captured == y->captured &&
             (!x->coverage || !memcmp(x->coverage, y->coverage, sizeof *x->coverage * (size_t)x->k));
     }
@@ -378,13 +379,14 @@ static void test_saved_measures(const Subspace *s) {
 static void test_saved(Exec *ex) {
     enum { K = 5, D = 12 };
     double *rows = test_noise_array(9, K * D, 1);
-    Basis basis[3] = {make(ex, rows, K, D, PLAIN),
+    Basis basis[4] = {make(ex, rows, K, D, PLAIN),
                       make(ex, rows, 1, D, (SubspaceOptions){.rank = 3, .variance = 1})};
     basis[1].layer = 9;
     basis_random(&basis[2], ex, 11, D, 2, 1);
     char made[] = "top 5 by delta";
-    Subspace s = {.basis = basis, .n = 3, .made = made}, back;
+    Subspace s = {.basis = basis, .n = 4, .made = made}, back;
     Err err;
+    CHECK(basis_of_matrix(&basis[3], ex, 12, rows, 2, D, 3, 0, 1, "rows", &err), "%s", err.text);
     CHECK(subspace_save(&s, test_path("good"), &err), "%s", err.text);
     if (subspace_load(&back, test_path("good"), &err)) {
         EXPECT(same(&s, &back), "changed on the way through a file");
@@ -410,6 +412,9 @@ static void test_saved(Exec *ex) {
     basis[1].D = 4;
     expect_load_refused(&s, "layer 9: expected orthonormal");
     basis[1].D = D;
+    basis[3].variance[1] = NAN;
+    expect_load_refused(&s, "layer 12: expected shares of variance");
+    basis[3].variance[1] = 0.1;
     EXPECT_REFUSED(subspace_load(&back, test_file("text", "hello, hello", 12), &err), err,
                    EXIT_INPUT, "safetensors header");
     StWriter *w;
@@ -417,7 +422,7 @@ static void test_saved(Exec *ex) {
           err.text);
     EXPECT_REFUSED(subspace_load(&back, test_path("other"), &err), err, EXIT_INPUT,
                    "written by sails subspace");
-    for (int i = 0; i < 3; i++) basis_free(&basis[i]);
+    for (int i = 0; i < 4; i++) basis_free(&basis[i]);
     free(rows);
 }
 

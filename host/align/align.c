@@ -36,7 +36,10 @@ static bool read_methods(Methods *m, const Settings *s, Err *err) {
                 return err_set(err, EXIT_USAGE, "train.methods: %s is there twice", word);
         const Method *row = &m->row[m->n];
         m->row[m->n++] = method_named(word);
-        m->subspace = m->subspace || (row->start && row->start->subspace);
+        enum SubspaceSource source =
+            row->start ? subspace_source(row->start->subspace) : SOURCE_NONE;
+        m->scores = m->scores || source == SOURCE_SCORES;
+        m->moments = m->moments || source == SOURCE_MOMENTS;
         m->trained = m->trained || row->start;
     }
     return true;
@@ -45,8 +48,15 @@ static bool read_methods(Methods *m, const Settings *s, Err *err) {
 /* What a method needs that the recipe does not give. */
 static bool check_method(const Method *m, const Settings *s, Err *err) {
     if (!m->start) return true;
-    if (m->start->subspace && (!*s->score.sae || !*s->score.layers))
+    enum SubspaceSource source = subspace_source(m->start->subspace);
+    if (source == SOURCE_SCORES && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "score.sae and score.layers: the method %s needs both",
+                       m->name);
+    if (source == SOURCE_MOMENTS && !*s->score.layers)
+        return err_set(err, EXIT_USAGE, "score.layers: the method %s needs them", m->name);
+    if (m->start->subspace == SUBSPACE_PAIRS && *s->score.aligned)
+        return err_set(err, EXIT_USAGE,
+                       "the method %s needs pairs; score.aligned and score.unaligned have none",
                        m->name);
     char what[64];
     snprintf(what, sizeof what, "the method %s", m->name);
@@ -54,17 +64,24 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
            (!s->train.freeze_basis || adapter_start_check_freeze(m->start, what, err));
 }
 
-static bool check_saes(const Align *w, int D, Err *err) {
+/* What is asked of the bases of a layer, whose SAE has S features; 0: of those without an SAE. */
+static bool check_bases(const Align *w, int layer, int D, int S, Err *err) {
     const Methods *m = &w->methods;
+    bool ok = true;
+    for (int i = 0; i < m->n && ok; i++) {
+        const AdapterStart *start = m->row[i].start;
+        if (start && subspace_source(start->subspace) == (S ? SOURCE_SCORES : SOURCE_MOMENTS))
+            ok = adapting_check(w->s, start->subspace, layer, D, S, err);
+    }
+    return ok;
+}
+
+static bool check_saes(const Align *w, int D, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, w->s, &w->layers, D, err)) return false;
     bool ok = true;
-    for (int i = 0; i < saes.n * m->n && ok; i++) {
-        const Sae *sae = &saes.sae[i % saes.n];
-        const AdapterStart *start = m->row[i / saes.n].start;
-        if (start && start->subspace)
-            ok = adapting_check(w->s, start->subspace, sae->layer, D, sae->enc.S, err);
-    }
+    for (int i = 0; i < saes.n && ok; i++)
+        ok = check_bases(w, saes.sae[i].layer, D, saes.sae[i].enc.S, err);
     saes_close(&saes);
     return ok;
 }
@@ -98,8 +115,8 @@ static bool check(Align *w, Err *err) {
     Config c;
     if (!config_load(&c, s->model.path, err)) return false;
     bool ok = check_ranks(m, &c, s, err);
-    if (m->subspace)
-        ok = ok && layers_parse(&w->layers, s->score.layers, c.L, err) && check_saes(w, c.D, err);
+    if (m->scores || m->moments) ok = ok && layers_parse(&w->layers, s->score.layers, c.L, err);
+    ok = ok && (!m->scores || check_saes(w, c.D, err)) && check_bases(w, 0, c.D, 0, err);
     config_free(&c);
     return ok;
 }
@@ -273,11 +290,19 @@ static json_t *make_rows(const Methods *m, const json_t *runs) {
     return rows;
 }
 
+/* What the bases are made from. */
+static bool run_sources(Align *w, json_t *summary, Err *err) {
+    json_t *moments = NULL;
+    bool ok = !w->methods.scores || align_score(w, err);
+    ok = ok && (!w->methods.moments || align_moments(w, &moments, err));
+    if (moments) json_object_set_new(summary, "moments", moments);
+    return ok;
+}
+
 static bool run_stages(Align *w, Err *err) {
     const Methods *m = &w->methods;
-    if (m->subspace && !align_score(w, err)) return false;
     json_t *runs = json_array(), *summary = json_pack("{s:{}}", "subspaces");
-    bool ok = true, root = comm_root(w->r.ex.comm);
+    bool ok = run_sources(w, summary, err), root = comm_root(w->r.ex.comm);
     for (int i = 0; i < m->n && ok; i++)
         if (m->row[i].start && m->row[i].start->subspace)
             ok = make_subspaces(w, &m->row[i], json_object_get(summary, "subspaces"), err);

@@ -1,6 +1,6 @@
 /* align.h - the whole method in one run folder, stage by stage:
  *
- *   score -> subspace           when a method needs them
+ *   score, moments -> subspace  when a method needs them
  *   per method: train -> generate -> eval, and the perplexity on held-out text
  *   summary.json                one row per method, comparison.h says what is in it
  *
@@ -11,8 +11,9 @@
  * Each stage is skipped when its outputs are there and its inputs have not changed (run_folder.h).
  * All inputs are read, and every stage is planned, before the first one that must be made.
  *
- *   scores.safetensors  subspaces/METHOD.safetensors  adapters/METHOD/  responses/METHOD.jsonl
- *   eval/METHOD.json  metrics.jsonl (the steps of all methods)  summary.json */
+ *   scores.safetensors  moments.safetensors  subspaces/METHOD.safetensors  adapters/METHOD/
+ *   responses/METHOD.jsonl  eval/METHOD.json  metrics.jsonl (the steps of all methods)
+ *   summary.json */
 #ifndef SAILS_ALIGN_H
 #define SAILS_ALIGN_H
 

@@ -1,9 +1,10 @@
-/* align_bases.c - the stages of align that adapters start from: scores and subspaces. */
+/* align_bases.c - the stages of align that adapters start from: scores, moments and subspaces. */
 #include <stdio.h>
 
 #include "data/base/mem.h"
 #include "host/align/staging.h"
 #include "host/stage/adapting.h"
+#include "host/stage/moments.h"
 #include "host/stage/scoring.h"
 
 /* The two files that stand in for the pairs; nothing of them is held out. */
@@ -68,21 +69,83 @@ bool align_score(Align *w, Err *err) {
     return ok;
 }
 
-static bool make_subspace(Align *w, const Cell *c, const char *scores_path, const char *path,
+static bool make_moments(Align *w, const char *path, json_t **result, Err *err) {
+    bool corpora = *w->s->score.aligned;
+    StreamMoments m;
+    MomentsWork work;
+    runtime_drop_adapter(&w->r);
+    if (!moments_run(&m, &work, &w->r, &w->layers, w->s, corpora ? NULL : &w->data.records,
+                     w->split.train, w->split.ntrain, err))
+        return false;
+    bool ok = ALONE(w, stream_save(&m, path, err), err);
+    if (ok) *result = moments_describe(&m);
+    if (ok && comm_root(w->r.ex.comm) && !w->s->run.json) moments_print(stdout, &m);
+    stream_free(&m);
+    return ok;
+}
+
+bool align_moments(Align *w, json_t **result, Err *err) {
+    Stage st;
+    staging_open(w, &st, "moments", NULL);
+    stage_setting(&st, w->s, "score.layers");
+    stage_setting(&st, w->s, "score.tokens");
+    bool ok = staging_model(w, &st, err) &&
+              (*w->s->score.aligned ? key_corpora(w, &st, err) : staging_data(w, &st, err));
+    const char *const *out = OUTPUTS("moments.safetensors");
+    bool kept = false;
+    ok = ok && staging_begin(w, &st, out, NEEDS_MODEL, &kept, err);
+    if (ok && !kept) {
+        json_t *made = NULL;
+        char *path = run_path(&w->run, out[0]);
+        ok = make_moments(w, path, &made, err) && staging_finish(w, &st, out, made, err);
+        free(path);
+    }
+    if (ok) *result = json_incref(st.result);
+    stage_free(&st);
+    return ok;
+}
+
+static bool subspace_of_scores(Subspace *to, Align *w, const Settings *s, enum StartKind start,
+                               const char *path, Err *err) {
+    Scores scores = {0};
+    bool ok = scores_load(&scores, path, err) &&
+              adapting_subspace(to, &w->r.ex, &scores, s->score.sae, s, start, err);
+    scores_free(&scores);
+    return ok;
+}
+
+static bool subspace_of_moments(Subspace *to, Align *w, const Settings *s, enum StartKind start,
+                                const char *path, Err *err) {
+    StreamMoments moments = {0};
+    bool ok =
+        stream_load(&moments, path, err) && adapting_direct(to, &w->r.ex, &moments, s, start, err);
+    stream_free(&moments);
+    return ok;
+}
+
+static bool direct(const Cell *c) {
+    return subspace_source(c->start->subspace) == SOURCE_MOMENTS;
+}
+
+static bool make_subspace(Align *w, const Cell *c, const char *from, const char *path,
                           json_t **result, Err *err) {
     Settings s = *w->s;
-    Scores scores = {0};
     Subspace subspace = {0};
     s.run.seed = c->seed;
-    bool ok = scores_load(&scores, scores_path, err) &&
-              adapting_subspace(&subspace, &w->r.ex, &scores, s.score.sae, &s,
-                                adapter_start_kind(c->start), err) &&
+    bool ok = (direct(c) ? subspace_of_moments : subspace_of_scores)(
+                  &subspace, w, &s, adapter_start_kind(c->start), from, err) &&
               subspace_save(&subspace, path, err);
     if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
     if (ok) *result = json_pack("{s:o}", "bases", adapting_describe(&subspace));
     subspace_free(&subspace);
-    scores_free(&scores);
     return ok;
+}
+
+/* Features, and how they are chosen, are those of scores alone. */
+static bool key_source(Align *w, Stage *st, const Cell *c, Err *err) {
+    if (direct(c)) return staging_output(w, st, "moments.safetensors", err);
+    stage_section(st, w->s, "subspace", KEYS(NULL));
+    return staging_output(w, st, "scores.safetensors", err) && key_saes(w, st, err);
 }
 
 bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err) {
@@ -90,16 +153,16 @@ bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err) {
     char name[160];
     staging_open(w, &st, "subspace", c->subspace);
     staging_factorisations(&st);
-    stage_section(&st, w->s, "subspace", KEYS(NULL));
     stage_setting(&st, w->s, "train.rank");
     staging_seed(&st, "seed", c->seed);
     const char *const *out = OUTPUTS(staging_named(name, SUBSPACE_FILE, c->subspace));
-    bool ok = staging_output(w, &st, "scores.safetensors", err) && key_saes(w, &st, err);
+    bool ok = key_source(w, &st, c, err);
     bool kept = false;
     ok = ok && staging_begin(w, &st, out, NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
-        char *from = run_path(&w->run, "scores.safetensors"), *to = run_path(&w->run, out[0]);
+        const char *source = direct(c) ? "moments.safetensors" : "scores.safetensors";
+        char *from = run_path(&w->run, source), *to = run_path(&w->run, out[0]);
         ok = ALONE(w, make_subspace(w, c, from, to, &made, err), err) &&
              staging_finish(w, &st, out, made, err);
         free(to);

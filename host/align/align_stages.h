@@ -22,7 +22,7 @@ typedef struct Method {
 typedef struct Methods {
     Method row[1 + START_COUNT];
     int n;
-    bool subspace, trained; /* does a row need the subspace, is one trained */
+    bool scores, moments, trained; /* is there a row that needs these; is one trained */
 } Methods;
 
 /* Which prompts: of the table, or those that a rate is chosen on. */
@@ -69,6 +69,9 @@ const Prompts *align_prompts(const Align *w, enum PromptPart part);
 bool align_wear(Align *w, const Cell *c, Err *err);
 
 bool align_score(Align *w, Err *err);
+
+/* The result's reference goes to the caller: moments_describe's. */
+bool align_moments(Align *w, json_t **result, Err *err);
 
 /* Of a run that needs one; the result's reference goes to the caller. */
 bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err);

@@ -23,7 +23,7 @@ static const Column columns[] = {
     {"trainable_percent", "%", 8, 1, 'f', 4},      {"redundancy", "redundancy", 11, 1, 'g', 3},
     {"seconds", "train s", 9, 1, 'g', 4},          {"tokens_per_second", "tok/s", 8, 1, 'n', 0},
 };
-enum { COLUMNS = sizeof columns / sizeof *columns, NAME = 15 /* "random-features" */ };
+enum { COLUMNS = sizeof columns / sizeof *columns, NAME = 17 /* "direct-covariance" */ };
 
 static void print_cell(const Column *c, const json_t *value, FILE *f) {
     char text[PRINT_ROOM] = "-";
@@ -92,6 +92,18 @@ static void widen(double range[2], const json_t *value) {
     range[0] = fmin(range[0], x), range[1] = fmax(range[1], x);
 }
 
+/* What the two documents of a pair share, over all layers. */
+static void print_pairs(const json_t *moments, FILE *f) {
+    double shared[2] = {INFINITY, -INFINITY};
+    const json_t *layer;
+    size_t i;
+    json_array_foreach (json_object_get(moments, "layers"), i, layer)
+        widen(shared, json_object_get(layer, "shared"));
+    if (isfinite(shared[1]))
+        fprintf(f, "pairs share %.1f to %.1f %% of their documents' variance in a layer\n",
+                shared[0], shared[1]);
+}
+
 /* What the columns of a method hold of the features that they were made from, over all layers. */
 static void print_subspace(const char *name, const json_t *bases, FILE *f) {
     double captured[2] = {INFINITY, -INFINITY}, coverage[2] = {INFINITY, -INFINITY};
@@ -131,5 +143,6 @@ void summary_print(const json_t *summary, FILE *f) {
     json_t *bases;
     json_object_foreach (json_object_get(summary, "subspaces"), name, bases)
         print_subspace(name, bases, f);
+    print_pairs(json_object_get(summary, "moments"), f);
     if (json_object_get(json_array_get(rows, 0), "interval")) print_comparison(rows, f);
 }

@@ -121,9 +121,9 @@ static const Input *find(const Inputs *in, const struct stat *st) {
 /* ------------------------------------------------------------------------------- outputs -- */
 
 /* What an output folder receives; one that is not listed may receive anything. */
-static const char *const received[][12] = {
+static const char *const received[][13] = {
     {"out", "recipe.yaml", "manifest.json", "summary.json", "metrics.jsonl", "scores.safetensors",
-     "subspaces/*", "stages/*", "adapters/*", "responses/*", "eval/*", NULL},
+     "moments.safetensors", "subspaces/*", "stages/*", "adapters/*", "responses/*", "eval/*", NULL},
     {"train.out", "adapter_config.json", "adapter_model.safetensors", "README.md", "metrics.jsonl",
      "checkpoints/*", NULL},
 };

@@ -40,6 +40,7 @@ enum TrainMethod { TRAIN_METHODS(CHOICE_ENUM) };
 enum JudgeKind { JUDGES(CHOICE_ENUM) };
 #define PLAN_STAGES(X)            \
     X(STAGE_SCORE, "score")       \
+    X(STAGE_MOMENTS, "moments")   \
     X(STAGE_TRAIN, "train")       \
     X(STAGE_GENERATE, "generate") \
     X(STAGE_LOGPROB, "logprob")
@@ -117,8 +118,13 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "keep what is done in OUT.partial, at signals and every ten minutes, and go on from there") \
     X(score, TEXT, out, "", 0, 0, "file", PLAIN, "scores to write (safetensors)")
 
+#define SETTINGS_MOMENTS(X) \
+    X(moments, TEXT, out, "", 0, 0, "file", PLAIN, "moments to write (safetensors)")
+
 #define SETTINGS_SUBSPACE(X) \
     X(subspace, TEXT, scores, "", 0, 0, "file", PLAIN, "scores written by sails score") \
+    X(subspace, TEXT, moments, "", 0, 0, "file", PLAIN, \
+      "moments written by sails moments, for the starts that are direct") \
     X(subspace, CHOICE, by, "delta", 0, 0, CHOICES(SCORE_KINDS), OURS, \
       "statistic that ranks the features") \
     X(subspace, INT, top_k, "20", 1, 65536, "features", OURS, "decoder directions per layer") \
@@ -311,8 +317,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(bench, FLAG, csv, "false", 0, 0, "", DISPLAY, "the table as CSV")
 
 #define SETTINGS_ALL(X) \
-    SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_SUBSPACE(X) \
-    SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
+    SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_MOMENTS(X) \
+    SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
     SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
     SETTINGS_THEORY(X) SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
 
@@ -329,6 +335,7 @@ typedef struct Settings {
     struct { SETTINGS_MODEL(SETTING_FIELD) } model;
     struct { SETTINGS_DATA(SETTING_FIELD) } data;
     struct { SETTINGS_SCORE(SETTING_FIELD) } score;
+    struct { SETTINGS_MOMENTS(SETTING_FIELD) } moments;
     struct { SETTINGS_SUBSPACE(SETTING_FIELD) } subspace;
     struct { SETTINGS_TRAIN(SETTING_FIELD) } train;
     struct { SETTINGS_GENERATE(SETTING_FIELD) } generate;

@@ -105,8 +105,9 @@ static void assume_documents(Dataset *d, const Settings *s) {
 }
 
 static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, Err *err) {
-    bool score = s->plan.stage == STAGE_SCORE;
-    const char *path = score && *s->score.aligned ? s->score.aligned : s->data.path;
+    bool score = s->plan.stage == STAGE_SCORE, moments = s->plan.stage == STAGE_MOMENTS;
+    bool corpora = score || moments;
+    const char *path = corpora && *s->score.aligned ? s->score.aligned : s->data.path;
     bool train = s->plan.stage == STAGE_TRAIN;
     if (train && !*path) {
         assume_documents(d, s);
@@ -114,18 +115,21 @@ static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, E
     }
     if (!*path)
         return err_set(err, EXIT_USAGE, "plan: --data is needed%s",
-                       score ? ", or --aligned and --unaligned" : "");
+                       corpora ? ", or --aligned and --unaligned" : "");
     if (score && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
+    if (moments && !*s->score.layers)
+        return err_set(err, EXIT_USAGE, "plan: --layers is needed for moments");
     size_t limit = (size_t)s->data.limit;
     if (!(train ? training_load(d, r->tokenizer, s, path, limit, err)
                 : dataset_load(d, r->tokenizer, path, (enum Side)s->data.side, s->data.max_length,
                                limit, err)))
         return false;
     plan_measured(p, "data");
-    return train   ? plan_train(p, s, &r->ex, d, err)
-           : score ? plan_score(p, s, &r->ex, d, err)
-                   : plan_logprob(p, s, &r->ex, d, err);
+    return train     ? plan_train(p, s, &r->ex, d, err)
+           : score   ? plan_score(p, s, &r->ex, d, err)
+           : moments ? plan_moments(p, s, &r->ex, d, err)
+                     : plan_logprob(p, s, &r->ex, d, err);
 }
 
 /* A card that is not here, or the device that would run it. */

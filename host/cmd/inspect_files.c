@@ -10,6 +10,7 @@
 #include "data/base/safetensors.h"
 #include "host/cmd/inspect.h"
 #include "host/cli/print.h"
+#include "host/stage/moments.h"
 #include "host/stage/runtime.h"
 #include "host/stage/scoring.h"
 #include "model/config.h"
@@ -201,6 +202,23 @@ static bool scores_facts(json_t *facts, const char *path, const Settings *s, Err
     return true;
 }
 
+static bool moments_facts(json_t *facts, const char *path, Err *err) {
+    StreamMoments m = {0};
+    if (!stream_load(&m, path, err)) return false;
+    json_t *found =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "kind", "moments", "model", m.model,
+                  "data", m.data, "counted tokens", m.counted, "aligned documents",
+                  (json_int_t)m.documents[0], "unaligned documents", (json_int_t)m.documents[1],
+                  "pairs", (json_int_t)m.pairs, "layers", m.n);
+    json_object_update(facts, found);
+    json_decref(found);
+    FILE *f = text_begin();
+    moments_print(f, &m);
+    text_end(f, facts);
+    stream_free(&m);
+    return true;
+}
+
 static bool subspace_facts(json_t *facts, const char *path, Err *err) {
     Subspace subspace = {0};
     if (!subspace_load(&subspace, path, err)) return false;
@@ -220,6 +238,8 @@ bool inspect_safetensors(json_t *facts, const char *path, const Settings *s, Err
     bool ok = true;
     if (has_tensor(set, ".basis")) {
         ok = subspace_facts(facts, path, err);
+    } else if (has_tensor(set, ".difference")) {
+        ok = moments_facts(facts, path, err);
     } else if (has_tensor(set, ".sumsq")) {
         ok = scores_facts(facts, path, s, err);
     } else {

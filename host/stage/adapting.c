@@ -34,8 +34,15 @@ BasisChoice adapting_choice(const Settings *s, enum SubspaceKind kind) {
     if (kind == SUBSPACE_RANDOM_FEATURES) c.by = SCORE_RANDOM;
     if (kind == SUBSPACE_SPAN)
         c = (BasisChoice){.by = c.by, .features = columns, .variance = 1}; /* of all of each */
-    if (kind == SUBSPACE_RANDOM) c = (BasisChoice){.variance = 1};
+    if (kind == SUBSPACE_RANDOM || subspace_source(kind) == SOURCE_MOMENTS)
+        c = (BasisChoice){.variance = 1};
     return c;
+}
+
+size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R) {
+    int rows = adapting_choice(s, kind).features;
+    if (subspace_source(kind) == SOURCE_MOMENTS) rows = kind == SUBSPACE_MEAN ? 1 : D;
+    return basis_scratch(ex, rows, D, R);
 }
 
 bool adapting_check(const Settings *s, enum SubspaceKind kind, int layer, int D, int S, Err *err) {
@@ -133,11 +140,54 @@ bool adapting_load(Subspace *to, const Settings *s, Err *err) {
     return false;
 }
 
+/* ----------------------------------------------------------------------- moments to a basis -- */
+
+/* Of what the corpora's contrast at scored layer number i keeps. */
+static bool direct_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, const Settings *s,
+                         enum SubspaceKind kind, Err *err) {
+    int D = m->D, rows = kind == SUBSPACE_MEAN ? 1 : D;
+    const char *what = kind == SUBSPACE_MEAN    ? "the corpora's mean difference"
+                       : kind == SUBSPACE_PAIRS ? "the differences of pairs"
+                                                : "the corpora's covariance contrast";
+    double *A = mem_array((size_t)rows * (size_t)D, sizeof *A), rounding;
+    rounding = kind == SUBSPACE_MEAN    ? stream_mean(A, m, i)
+               : kind == SUBSPACE_PAIRS ? stream_pairs(A, m, i)
+                                        : stream_covariance(A, m, i);
+    bool ok = basis_of_matrix(b, ex, m->layer[i].layer, A, rows, D, s->train.rank, rounding,
+                              (uint64_t)s->run.seed, what, err);
+    free(A);
+    return ok;
+}
+
+bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const Settings *s,
+                     enum StartKind start, Err *err) {
+    char made[160];
+    enum SubspaceKind kind = adapter_start[start].subspace;
+    *to = (Subspace){.basis = mem_array((size_t)moments->n, sizeof *to->basis)};
+    bool ok = adapting_check(s, kind, moments->layer[0].layer, moments->D, 0, err) &&
+              (kind != SUBSPACE_PAIRS || moments->pairs > 0 ||
+               err_set(err, EXIT_INPUT,
+                       "%s: the moments are of corpora without pairs; use moments of pairs",
+                       adapter_start[start].name));
+    for (int i = 0; i < moments->n && ok; i++)
+        if ((ok = direct_basis(&to->basis[i], ex, moments, i, s, kind, err))) to->n++;
+    if (!ok) {
+        subspace_free(to);
+        return false;
+    }
+    snprintf(made, sizeof made, "%s: of %lld and %lld documents, rank %d, seed %d",
+             adapter_start[start].name, (long long)moments->documents[0],
+             (long long)moments->documents[1], s->train.rank, s->run.seed);
+    to->init = mem_string(adapter_start[start].name);
+    to->made = mem_string(made);
+    return true;
+}
+
 /* ----------------------------------------------------------------------------- a basis shown -- */
 
 static double explained(const Basis *b) {
     double sum = 0;
-    for (int j = 0; j < b->m && j < b->k; j++) sum += b->variance[j];
+    for (int j = 0; j < b->m && j < basis_shares(b); j++) sum += b->variance[j];
     return sum;
 }
 
@@ -153,9 +203,10 @@ void adapting_print(FILE *f, const Subspace *subspace) {
     for (int i = 0; i < subspace->n; i++) {
         const Basis *b = &subspace->basis[i];
         fprintf(f, "layer %d: ", b->layer);
-        if (b->k > 0)
-            fprintf(f, "%d features, %d directions explain %.1f %%, ", b->k, b->m,
-                    100 * explained(b));
+        if (b->k > 0) fprintf(f, "%d features, ", b->k);
+        if (b->m > 0)
+            fprintf(f, "%d direction%s explain%s %.1f %%, ", b->m, b->m > 1 ? "s" : "",
+                    b->m > 1 ? "" : "s", 100 * explained(b));
         fprintf(f, "%d columns", b->R);
         if (b->m < b->R) fprintf(f, " (%d random)", b->R - b->m);
         if (b->coverage) fprintf(f, ", %.1f %% of the features' span", 100 * b->captured);

@@ -1,4 +1,4 @@
-/* adapting.h - from scores to a basis, and from a basis to an adapter ready to train. */
+/* adapting.h - from scores or moments to a basis, and from a basis to an adapter ready to train. */
 #ifndef SAILS_ADAPTING_H
 #define SAILS_ADAPTING_H
 
@@ -8,6 +8,7 @@
 #include "host/stage/runtime.h"
 #include "model/adapter_start.h"
 #include "model/score.h"
+#include "model/stream.h"
 
 /* What a basis of this kind is made from: as the settings say, but for what the kind itself says
  * (adapter_start.h). */
@@ -21,7 +22,7 @@ typedef struct BasisChoice {
 BasisChoice adapting_choice(const Settings *s, enum SubspaceKind kind);
 
 /* What can be asked of the basis of a layer whose stream has width D and whose SAE has S features:
- * no more features, no more columns than that. */
+ * no more features, no more columns than that. S 0: it has none, nor has the basis. */
 bool adapting_check(const Settings *s, enum SubspaceKind kind, int layer, int D, int S, Err *err);
 
 /* A basis for each scored layer, of the kind that `start` needs. `pattern` names the SAEs; "":
@@ -32,6 +33,13 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
 /* train.subspace, which was made for the start that train.init names: the columns of controls look
  * like any others. */
 bool adapting_load(Subspace *to, const Settings *s, Err *err);
+/* The same without an SAE, of a kind that is made of moments. Refused: pairs where there are none,
+ * corpora that do not differ. */
+bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const Settings *s,
+                     enum StartKind start, Err *err);
+
+/* Bytes of workspace that the ops of either take, of columns at most R. */
+size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R);
 
 void adapting_print(FILE *f, const Subspace *subspace);
 

@@ -273,7 +273,7 @@ static size_t start_scratch(const Base *b, const Settings *s) {
     if (R > D) R = D;
     size_t need = start->scratch ? start->scratch(ex, &b->c, R) : 0;
     if (start->subspace && !*s->train.subspace)
-        need = larger(need, basis_scratch(ex, adapting_choice(s, start->subspace).features, D, R));
+        need = larger(need, adapting_scratch(ex, s, start->subspace, D, R));
     return need;
 }
 

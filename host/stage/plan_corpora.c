@@ -1,4 +1,5 @@
 /* plan_corpora.c - the memory of stages that add something up over corpora. */
+#include "host/stage/moments.h"
 #include "host/stage/plan_base.h"
 #include "host/stage/scoring.h"
 #include "model/score_run.h"
@@ -42,6 +43,36 @@ bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
     ok = ok && plan_weights(p, &b, s->model.path, s->data.max_length, top, d, err) &&
          score_sums(p, &b, s, &layers, err);
     if (ok) plan_adapter(p, &b, false);
+    layers_free(&layers);
+    plan_base_close(&b);
+    return ok;
+}
+
+/* Both what is added up and what a block brings; of a pass nothing else depends on its size. */
+static void moments_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers) {
+    int rows = settings_pack_tokens(s); /* and as many documents, at most */
+    Exec *ex = b->ex;
+    size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, plan_attention(b)),
+                         plan_products_scratch(b, rows, false));
+    need = larger(need, stream_run_scratch(ex, &b->c, rows));
+    plan_add(p, "moments", PLAN_ANONYMOUS, (double)stream_bytes(b->c.D, layers->n));
+    plan_add(p, "blocks of documents", PLAN_ANONYMOUS, (double)moments_bytes(b->c.D, layers->n));
+    plan_add(p, "vectors and activations", b->kind,
+             (double)stream_run_bytes(&b->c, plan_lora(b), ex->dtype, rows));
+    plan_workspace(p, b, need);
+}
+
+bool plan_moments(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
+    Base b;
+    Layers layers = {0};
+    bool ok = plan_base_open(p, &b, s, ex, false, err) &&
+              layers_parse(&layers, s->score.layers, b.c.L, err);
+    int top = ok ? layers.layer[layers.n - 1] + 1 : 0;
+    ok = ok && plan_weights(p, &b, s->model.path, s->data.max_length, top, d, err);
+    if (ok) {
+        moments_sums(p, &b, s, &layers);
+        plan_adapter(p, &b, false);
+    }
     layers_free(&layers);
     plan_base_close(&b);
     return ok;
