@@ -176,6 +176,7 @@ static bool sails_adapter(Lora *l, const Model *m, const StartOptions *o, const 
     double *U = mem_array(n, sizeof *U);
     memcpy(U, b->U, n * sizeof *U);
     bool ok = o->gain == GAIN_NONE || apply_gain(U, b, m, layer, p, err);
+    for (size_t i = 0; i < n && b->scale; i++) U[i] *= b->scale[i % (size_t)b->R];
     if (ok) put_basis(l, a, U, p, o->basis_scale);
     if (o->freeze_basis) (writes(p) ? a->B : a->A)->trained = false;
     free(U);

@@ -18,7 +18,8 @@
  * and without an SAE, from the moments of two corpora (stream.h), aligned minus unaligned:
  *   MEAN             their means' difference, and random columns
  *   PAIRS            PCA of the pairs' differences, uncentred
- *   COVARIANCE       the largest |eigenvalues| of their covariances' difference */
+ *   COVARIANCE       the largest |eigenvalues| of their covariances' difference
+ *   LANDMARKS        the aligned tokens' directions with the unaligned ones' spectrum */
 enum SubspaceKind {
     SUBSPACE_NONE,
     SUBSPACE_TOP,
@@ -27,7 +28,8 @@ enum SubspaceKind {
     SUBSPACE_RANDOM,
     SUBSPACE_MEAN,
     SUBSPACE_PAIRS,
-    SUBSPACE_COVARIANCE
+    SUBSPACE_COVARIANCE,
+    SUBSPACE_LANDMARKS
 };
 enum SubspaceSource { SOURCE_NONE, SOURCE_SCORES, SOURCE_MOMENTS };
 static inline enum SubspaceSource subspace_source(enum SubspaceKind kind) {
@@ -57,7 +59,9 @@ static inline enum SubspaceSource subspace_source(enum SubspaceKind kind) {
     X(START_DIRECT_PAIRS, "direct-pairs", "sails with a PCA of the pairs' differences", \
       SUBSPACE_PAIRS, false, sails_rank, sails_fill, sails_scratch) \
     X(START_DIRECT_COVARIANCE, "direct-covariance", "sails with the corpora's covariance contrast", \
-      SUBSPACE_COVARIANCE, false, sails_rank, sails_fill, sails_scratch)
+      SUBSPACE_COVARIANCE, false, sails_rank, sails_fill, sails_scratch) \
+    X(START_LANDMARKS, "landmarks", "sails with directions of aligned tokens, as long as unaligned", \
+      SUBSPACE_LANDMARKS, false, sails_rank, sails_fill, sails_scratch)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
@@ -119,8 +123,8 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *   sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v, gate, up),
  *           with the basis U nearest to the layer below, whose stream enters; A = 0,
  *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.
- *           Ties go down. Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a
- *           subspace.
+ *           Ties go down. A basis with scales has its columns multiplied by them, last of all.
+ *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace.
  * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses
  * ranks above what the projections have rows and columns. */
 bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,

@@ -21,12 +21,15 @@ void stream_init(StreamMoments *s, int D, const int *layer, int n) {
         s->layer[i].sum = mem_array(2 * (size_t)D, sizeof(double));
         s->layer[i].square = mem_array(2 * area(s), sizeof(double));
         s->layer[i].difference = mem_array(area(s), sizeof(double));
+        s->layer[i].landmark = mem_array(2 * STREAM_LANDMARKS * (size_t)D, sizeof(double));
     }
 }
 
 void stream_free(StreamMoments *s) {
-    for (int i = 0; i < s->n; i++)
-        free(s->layer[i].sum), free(s->layer[i].square), free(s->layer[i].difference);
+    for (int i = 0; i < s->n; i++) {
+        free(s->layer[i].sum), free(s->layer[i].square);
+        free(s->layer[i].difference), free(s->layer[i].landmark);
+    }
     free(s->layer), free(s->counted), free(s->model), free(s->data);
     memset(s, 0, sizeof *s);
 }
@@ -37,7 +40,8 @@ void stream_text(char **field, const char *text) {
 }
 
 size_t stream_bytes(int D, int layers) {
-    return (size_t)layers * (2 * (size_t)D + 3 * (size_t)D * (size_t)D) * sizeof(double);
+    size_t vectors = 2 + 2 * STREAM_LANDMARKS + 3 * (size_t)D;
+    return (size_t)layers * vectors * (size_t)D * sizeof(double);
 }
 
 /* ---------------------------------------------------------------------------------- the sums -- */
@@ -91,6 +95,13 @@ void stream_add(StreamMoments *s, const uint8_t *has, const double *v, int items
         for (int c = 0; c < 2; c++) s->documents[c] += has[i] >> c & 1;
     s->pairs += pairs;
     free(d);
+}
+
+void stream_put_landmark(StreamMoments *s, int c, int at, const double *v) {
+    size_t D = (size_t)s->D, row = ((size_t)c * STREAM_LANDMARKS + (size_t)at) * D;
+    CHECK(at >= 0 && at < STREAM_LANDMARKS, "landmark %d", at);
+    for (int l = 0; l < s->n; l++)
+        memcpy(s->layer[l].landmark + row, v + (size_t)l * D, D * sizeof *v);
 }
 
 static void mirror(double *square, int D) {

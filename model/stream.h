@@ -8,7 +8,8 @@
  *   sum[c] = sum v,   square[c] = sum v v^T,   difference = sum over pairs of (v0 - v1) (v0 - v1)^T
  *
  * in double, the documents added in their order: the bits depend on neither ranks nor threads.
- * Memory: 308 MB for a layer of width 3584. */
+ * Memory: 308 MB for a layer of width 3584. Beside them stand some landmarks: the stream at single
+ * tokens that count, of each corpus. */
 #ifndef SAILS_STREAM_H
 #define SAILS_STREAM_H
 
@@ -17,11 +18,14 @@
 
 #include "data/base/err.h"
 
+enum { STREAM_LANDMARKS = 64 }; /* of a corpus */
+
 typedef struct StreamLayer {
     int layer;
     double *sum;        /* (2,D) */
     double *square;     /* (2,D,D); below the diagonal after stream_finish */
     double *difference; /* (D,D); likewise */
+    double *landmark;   /* (2,STREAM_LANDMARKS,D); zeros where there is none */
 } StreamLayer;
 
 typedef struct StreamMoments {
@@ -44,7 +48,11 @@ void stream_add(StreamMoments *s, const uint8_t *has, const double *v, int items
  * are not finite. */
 bool stream_finish(StreamMoments *s, Err *err);
 
-/* safetensors: layer.N.sum, .square, .difference; documents (0, 1, pairs); the texts as metadata.
+/* Landmark number `at` of corpus c: v (n,D), at each layer. */
+void stream_put_landmark(StreamMoments *s, int c, int at, const double *v);
+
+/* safetensors: layer.N.sum, .square, .difference, .landmark; documents (0, 1, pairs); the texts as
+ * metadata.
  * Refused are counts below 2 documents, pairs of other documents than there are, numbers that are
  * not finite. */
 bool stream_save(const StreamMoments *s, const char *path, Err *err);

@@ -15,13 +15,15 @@ typedef struct Part {
     size_t dim[3], count;
 } Part;
 
-enum { PARTS = 3 };
+enum { PARTS = 4 };
 
 static void parts_of(Part part[PARTS], const StreamLayer *l, int width) {
     size_t D = (size_t)width;
     part[0] = (Part){"sum", l->sum, 2, {2, D}, 2 * D};
     part[1] = (Part){"square", l->square, 3, {2, D, D}, 2 * D * D};
     part[2] = (Part){"difference", l->difference, 2, {D, D}, D * D};
+    part[3] =
+        (Part){"landmark", l->landmark, 3, {2, STREAM_LANDMARKS, D}, 2 * STREAM_LANDMARKS * D};
 }
 
 static void declare(StWriter *w, const StreamMoments *s) {

@@ -230,13 +230,30 @@ bool basis_of_matrix(Basis *b, Exec *ex, int layer, const double *A, int k, int 
     return ok;
 }
 
+bool basis_of_landmarks(Basis *b, Exec *ex, int layer, const double *aligned,
+                        const double *unaligned, int k, int D, int R, uint64_t seed, Err *err) {
+    int n = k < D ? k : D;
+    double *sa = mem_array((size_t)n, sizeof *sa), *su = mem_array((size_t)n, sizeof *su), sum = 0;
+    svd(ex, sa, NULL, aligned, k, D);
+    svd(ex, su, NULL, unaligned, k, D);
+    bool ok = basis_of_matrix(b, ex, layer, aligned, k, D, R, sa[0] * 0x1p-52 * (k > D ? k : D),
+                              seed, "the aligned landmarks", err);
+    if (ok) b->scale = mem_array((size_t)R, sizeof *b->scale);
+    for (int i = 0; ok && i < R; i++)
+        b->scale[i] = i < b->m ? fmin(fmax(su[i] / sa[i], 0.1), 10) : 1;
+    for (int i = 0; ok && i < b->m; i++) sum += b->scale[i] / b->m;
+    for (int i = 0; ok && i < b->m; i++) b->scale[i] /= sum;
+    free(sa), free(su);
+    return ok;
+}
+
 size_t basis_scratch(Exec *ex, int k, int D, int R) {
     size_t svd = k > 0 ? ex->op->svd_scratch(ex, k, D) : 0, qr = ex->op->qr_scratch(ex, D, R);
     return svd > qr ? svd : qr;
 }
 
 void basis_free(Basis *b) {
-    free(b->U), free(b->variance), free(b->feature), free(b->coverage);
+    free(b->U), free(b->variance), free(b->scale), free(b->feature), free(b->coverage);
     memset(b, 0, sizeof *b);
 }
 

@@ -14,6 +14,7 @@ typedef struct Basis {
     double *U;        /* (D,R) row major, orthonormal columns, largest entry of each positive */
     double *variance; /* (k, or m <= R of no features) share of variance explained by each principal
                          direction, falling; 0 where there are fewer directions than features */
+    double *scale;    /* (R) by which an adapter has each column multiplied; NULL: none */
     int k;            /* 0: of no features, without coverage */
     int32_t *feature; /* (k) the SAE features behind it, best first */
     /* What the columns, fill and all, hold of the directions that they were made from: */
@@ -61,6 +62,13 @@ void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed);
 bool basis_of_matrix(Basis *b, Exec *ex, int layer, const double *A, int k, int D, int R,
                      double rounding, uint64_t seed, const char *what, Err *err);
 
+/* The aligned landmarks' directions with the spectrum of the unaligned ones: columns as of
+ * basis_of_matrix from aligned (k,D), their scale_i = sigma_i(unaligned) / sigma_i(aligned) clipped
+ * to [0.1,10], then divided by their mean; 1 of random columns. What Subspace Override does to
+ * features that are to be classified, put into an adapter: ours. */
+bool basis_of_landmarks(Basis *b, Exec *ex, int layer, const double *aligned,
+                        const double *unaligned, int k, int D, int R, uint64_t seed, Err *err);
+
 /* Numbers of b->variance. */
 static inline int basis_shares(const Basis *b) {
     return b->k > 0 ? b->k : b->m;
@@ -85,10 +93,10 @@ int subspace_nearest(const Subspace *s, int layer);
 
 void subspace_free(Subspace *s); /* accepts a zeroed Subspace */
 
-/* safetensors: layer.N.basis, .variance, .features, .coverage, .captured. A random basis has the
- * first alone, another of no features the first two; the last two are not in files of sails before
- * they were measured. Loading checks shapes, that numbers are finite and columns orthonormal (to
- * 1e-6). */
+/* safetensors: layer.N.basis, .variance, .features, .coverage, .captured; .scale where there is
+ * one. A random basis has the first alone, another of no features the first two; the last two of
+ * the five are not in files of sails before they were measured. Loading checks shapes, that numbers
+ * are finite and columns orthonormal (to 1e-6). */
 bool subspace_save(const Subspace *s, const char *path, Err *err);
 bool subspace_load(Subspace *s, const char *path, Err *err);
 

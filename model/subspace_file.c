@@ -16,6 +16,7 @@ static void declare(StWriter *w, const Basis *b) {
     st_writer_meta(w, layer_key(key, b->layer, "directions"), text);
     st_writer_tensor(w, layer_key(key, b->layer, "basis"), ST_F64, 2, basis);
     if (shares > 0) st_writer_tensor(w, layer_key(key, b->layer, "variance"), ST_F64, 1, &shares);
+    if (b->scale) st_writer_tensor(w, layer_key(key, b->layer, "scale"), ST_F64, 1, &basis[1]);
     if (b->k == 0) return;
     st_writer_tensor(w, layer_key(key, b->layer, "features"), ST_I32, 1, &k);
     if (!b->coverage) return;
@@ -26,7 +27,8 @@ static void declare(StWriter *w, const Basis *b) {
 static bool write_basis(StWriter *w, const Basis *b, Err *err) {
     size_t k = (size_t)b->k, shares = (size_t)basis_shares(b);
     if (!st_writer_data(w, b->U, (size_t)b->D * (size_t)b->R * sizeof *b->U, err) ||
-        (shares > 0 && !st_writer_data(w, b->variance, shares * sizeof *b->variance, err)))
+        (shares > 0 && !st_writer_data(w, b->variance, shares * sizeof *b->variance, err)) ||
+        (b->scale && !st_writer_data(w, b->scale, (size_t)b->R * sizeof *b->scale, err)))
         return false;
     if (b->k == 0) return true;
     return st_writer_data(w, b->feature, k * sizeof *b->feature, err) &&
@@ -124,6 +126,20 @@ static bool load_directions(Basis *b, const StSet *set, const char *path, Err *e
     return k == 0 || load_measures(b, set, path, err);
 }
 
+/* Most bases have none. */
+static bool load_scale(Basis *b, const StSet *set, const char *path, Err *err) {
+    char key[LAYER_KEY];
+    size_t R = (size_t)b->R;
+    if (!st_find(set, layer_key(key, b->layer, "scale"))) return true;
+    b->scale = mem_array(R, sizeof *b->scale);
+    if (!layer_tensor_read(b->scale, set, b->layer, "scale", ST_F64, 1, &R, err)) return false;
+    for (int j = 0; j < b->R; j++)
+        if (!(b->scale[j] > 0 && isfinite(b->scale[j])))
+            return err_set(err, EXIT_INPUT, "%s: layer %d: expected scales above 0", path,
+                           b->layer);
+    return true;
+}
+
 static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
     if (!load_shape(b, set, path, err)) return false;
     size_t dim[2] = {(size_t)b->D, (size_t)b->R};
@@ -132,7 +148,7 @@ static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
     if (!orthonormal(b->U, b->D, b->R))
         return err_set(err, EXIT_INPUT, "%s: layer %d: expected orthonormal columns", path,
                        b->layer);
-    return b->m == 0 || load_directions(b, set, path, err);
+    return load_scale(b, set, path, err) && (b->m == 0 || load_directions(b, set, path, err));
 }
 
 bool subspace_load(Subspace *s, const char *path, Err *err) {

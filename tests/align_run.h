@@ -45,6 +45,7 @@ static inline const char *align(const char *flags) {
                                         "subspace-direct-mean",
                                         "subspace-direct-pairs",
                                         "subspace-direct-covariance",
+                                        "subspace-landmarks",
                                         "generate-base",
                                         "eval-base",
                                         "perplexity-base",
@@ -59,6 +60,7 @@ static inline const char *align(const char *flags) {
                                         "train-direct-mean",
                                         "train-direct-pairs",
                                         "train-direct-covariance",
+                                        "train-landmarks",
                                         "generate-sails",
                                         "eval-sails",
                                         "perplexity-sails"};

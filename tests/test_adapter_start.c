@@ -72,7 +72,8 @@ static int is_basis(const Lora *l, int layer, int p, const Basis *b, double scal
     double other, *got = factor(l, layer, p, &other);
     size_t n = (size_t)b->D * b->R;
     double *want = mem_array(n, sizeof *want);
-    for (size_t i = 0; i < n; i++) want[i] = (float)(scale * b->U[i]);
+    for (size_t i = 0; i < n; i++)
+        want[i] = (float)(scale * (b->U[i] * (b->scale ? b->scale[i % (size_t)b->R] : 1)));
     int ok = lora_at(l, layer, (enum Proj)p)->R == b->R && other == 0;
     ok = ok && test_close("basis factor", got, want, n, 0, 0);
     free(got), free(want);
@@ -122,6 +123,23 @@ static void test_map(const Model *m) {
     o.rank = 0; /* each layer its own */
     s = bases(m->ex, m->c.D, 3, (int[]){0, 1, 2}, rank);
     expect_map(m, &s, &o, (int[]){0, 0, 1}, (int[]){0, 1, 2});
+    subspace_free(&s);
+}
+
+/* Columns are as long as their basis says, in A and in B. */
+static void test_scales(const Model *m) {
+    StartOptions o = PLAIN;
+    Subspace s = bases(m->ex, m->c.D, 1, (int[]){1}, (int[]){R});
+    s.basis[0].scale = mem_array(R, sizeof(double));
+    for (int r = 0; r < R; r++) s.basis[0].scale[r] = 0.5 + r;
+    Lora l = start(m, &o, &s);
+    for (int p = 0; p <= PROJ_O; p++) {
+        EXPECT(is_basis(&l, 2, p, &s.basis[0], 1), "%s", proj_name[p]);
+        s.basis[0].scale[2] *= 1.001;
+        TEST_DETECTS(is_basis(&l, 2, p, &s.basis[0], 1));
+        s.basis[0].scale[2] = 2.5;
+    }
+    lora_free(&l);
     subspace_free(&s);
 }
 
@@ -263,7 +281,7 @@ static void body(Exec *ex) {
         Golden g;
         golden_open(&g, ex, golden_models[i]);
         if (i == 0) test_unchanged(&g), test_gain(&g), test_refused(&g.m);
-        if (g.m.c.L == 3) test_map(&g.m);
+        if (g.m.c.L == 3) test_map(&g.m), test_scales(&g.m);
         test_lora(&g.m);
         golden_close(&g);
     }

@@ -97,18 +97,28 @@ static double from_column(const Basis *b, const double *x) {
     return fmin(worst[0], worst[1]);
 }
 
+/* Of the aligned landmarks. */
+static double gram(const double *landmark, int a, int b) {
+    double sum = 0;
+    for (int i = 0; i < STREAM_LANDMARKS; i++)
+        sum += landmark[i * WORLD_D + a] * landmark[i * WORLD_D + b];
+    return sum;
+}
+
 /* Starts without an SAE: of the same moments, which are made without one, each its own basis. */
 static void test_direct(void) {
     enum { D = WORLD_D };
-    static const char *const method[] = {"direct-mean", "direct-pairs", "direct-covariance"};
+    static const char *const method[] = {"direct-mean", "direct-pairs", "direct-covariance",
+                                         "landmarks"};
     static const char flags[] =
-        "--methods direct-mean,direct-pairs,direct-covariance --sae nowhere/{layer}";
+        "--methods direct-mean,direct-pairs,direct-covariance,landmarks --sae nowhere/{layer}";
     char line[256];
     Err err;
     StreamMoments m;
     same("direct", align(flags),
          "moments subspace-direct-mean subspace-direct-pairs subspace-direct-covariance "
-         "train-direct-mean train-direct-pairs train-direct-covariance");
+         "subspace-landmarks train-direct-mean train-direct-pairs train-direct-covariance "
+         "train-landmarks");
     same("other features", align(strcat(strcpy(line, flags), " --subspace.top-k 5")), "");
     json_t *summary = read_json("summary.json"), *found = json_object_get(summary, "moments");
     MUST(stream_load(&m, in_world("run/moments.safetensors"), &err), err);
@@ -116,9 +126,9 @@ static void test_direct(void) {
     EXPECT(m.n == 2 && m.layer[1].layer == 2 && m.D == D && m.pairs == 19, "%lld pairs",
            (long long)m.pairs);
     EXPECT(json_integer_value(json_object_get(found, "pairs")) == 19, "summary: pairs");
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         for (int l = 0; l < 2; l++) {
-            double A[D * D], *x = mem_array(D, sizeof *x);
+            double A[D * D] = {0}, *x = mem_array(D, sizeof *x);
             char name[80];
             Subspace s;
             snprintf(name, sizeof name, "run/subspaces/%s.safetensors", method[i]);
@@ -132,8 +142,12 @@ static void test_direct(void) {
             if (i == 0) stream_mean(x, &m, l);
             if (i == 1) stream_pairs(A, &m, l);
             if (i == 2) stream_covariance(A, &m, l);
+            if (i == 3) /* a singular vector's, below */
+                for (int a = 0; a < D; a++)
+                    for (int k = 0; k < D; k++) A[a * D + k] = gram(m.layer[l].landmark, a, k);
             for (int a = 0; a < D && i; a++) /* an eigenvector's image */
                 for (int k = 0; k < D; k++) x[a] += A[a * D + k] * b->U[k * b->R];
+            EXPECT(!b->scale == (i < 3), "%s: scales", method[i]);
             EXPECT(from_column(b, x) <= 1e-9, "%s, layer %d: off by %g", method[i], b->layer,
                    from_column(b, x));
             subspace_free(&s);

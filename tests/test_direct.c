@@ -74,6 +74,45 @@ static void test_matrix(Exec *ex) {
                    "layer 7: the x: nothing above rounding");
 }
 
+/* X (5,D) = diag(s) V^T of orthonormal V (D,VALUES): its singular values are s. */
+static void of_spectrum(double *X, const double *V, const double *s) {
+    for (int i = 0; i < 5; i++)
+        for (int d = 0; d < D; d++) X[i * D + d] = s[i] * V[d * VALUES + i];
+}
+
+/* The aligned directions, whatever the unaligned ones are; scales are the spectra's ratios,
+ * clipped, with mean 1. Falling, though not given in order. */
+static void test_landmarks(Exec *ex) {
+    static const double aligned[] = {3, 8, 0.02, 1, 5}, unaligned[] = {0.1, 2, 16, 7, 0.4};
+    static const int order[] = {1, 4, 0, 3, 2}; /* 8 5 3 1 .02 and 16 7 2 .4 .1 */
+    static const double ratio[] = {2, 1.4, 2.0 / 3, 0.4, 5, 1};
+    double Q[D * VALUES], P[D * VALUES], A[D * D], X[2][5 * D], mean = 0;
+    Basis b;
+    Err err;
+    planted(ex, Q, A);
+    for (int i = 0; i < D * VALUES; i++) P[i] = Q[(i + 77) % (D * VALUES)];
+    basis_orthonormalise(ex, P, D, VALUES);
+    of_spectrum(X[0], Q, aligned), of_spectrum(X[1], P, unaligned);
+    MUST(basis_of_landmarks(&b, ex, 7, X[0], X[1], 5, D, 6, 1, &err), err);
+    EXPECT(b.m == 5 && b.R == 6 && b.scale[5] == 1, "%d of %d columns", b.m, b.R);
+    for (int j = 0; j < 5; j++) mean += ratio[j] / 5;
+    for (int j = 0; j < 5; j++) {
+        double c = dot(b.U + j, 6, Q + order[j], VALUES, D);
+        EXPECT(fabs(fabs(c) - 1) <= 1e-12, "direction %d: %.15g", j, c);
+        EXPECT(fabs(b.scale[j] - ratio[j] / mean) <= 1e-11, "scale %d: %.15g", j, b.scale[j]);
+    }
+    basis_free(&b);
+    for (int i = 0; i < 5 * D; i++) X[1][i] *= 100; /* ratios from 40 on */
+    MUST(basis_of_landmarks(&b, ex, 7, X[0], X[1], 5, D, 5, 1, &err), err);
+    for (int j = 0; j < 5; j++) EXPECT(fabs(b.scale[j] - 1) <= 1e-12, "clipped: %g", b.scale[j]);
+    basis_free(&b);
+    for (int i = 0; i < 5 * D; i++) X[1][i] *= 4e-4; /* 0.08 and below, but the last: 0.2 */
+    MUST(basis_of_landmarks(&b, ex, 7, X[0], X[1], 5, D, 5, 1, &err), err);
+    EXPECT(fabs(b.scale[4] / b.scale[0] - 2) <= 1e-11 && b.scale[2] == b.scale[0], "clipped: %g %g",
+           b.scale[4], b.scale[0]);
+    basis_free(&b);
+}
+
 /* ------------------------------------------------------------------------------- the starts -- */
 
 /* A task of three directions, which aligned documents alone have, among five of nuisance that are
@@ -207,6 +246,7 @@ static void test_refused(Exec *ex) {
 
 static void body(Exec *ex) {
     test_matrix(ex);
+    test_landmarks(ex);
     test_kinds(ex, true);
     test_kinds(ex, false);
     test_refused(ex);

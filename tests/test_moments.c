@@ -112,11 +112,117 @@ static void test_cut(void) {
     EXPECT(!files_exists(in_world("none")), "moments of nothing");
 }
 
+/* ------------------------------------------------------------------------------- landmarks -- */
+
+enum { LAYERS = 2, LONGEST = 128 };
+
+/* The stream of a document at both layers, (LAYERS,n,D), and which of its tokens count. */
+typedef struct Streams {
+    Exec *ex;
+    double *x;
+    uint8_t *reply;
+    int n;
+} Streams;
+
+static void grab(void *context, int layer, const store *x, int N) {
+    static const int at[] = {0, -1, -1, 1}; /* of layers 0 and 3 */
+    Streams *s = context;
+    if (at[layer] < 0) return;
+    double *row = test_get_store(s->ex, x, (size_t)N * WORLD_D);
+    memcpy(s->x + (size_t)at[layer] * (size_t)N * WORLD_D, row, sizeof *row * (size_t)N * WORLD_D);
+    free(row);
+}
+
+static Streams streams_of(const Model *m, const Doc *d) {
+    Streams s = {.ex = m->ex, .n = d->n, .reply = mem_array((size_t)d->n, 1)};
+    s.x = mem_array((size_t)LAYERS * (size_t)d->n * WORLD_D, sizeof *s.x);
+    memcpy(s.reply, d->reply, (size_t)d->n);
+    Pack p;
+    pack_init(&p, d->n, 1, 0);
+    pack_add(&p, d->token, NULL, d->n, 0);
+    Acts *a = acts_create(m, d->n, 1, 0, ACTS_INFER);
+    model_forward(m, a, &p, m->c.L, grab, &s);
+    acts_destroy(a);
+    pack_free(&p);
+    return s;
+}
+
+/* The token of the document whose stream both rows are; -1: none. As near as same_sum asks. */
+static int token_of(const Streams *s, const double *row[LAYERS]) {
+    for (int t = 0; t < s->n; t++) {
+        bool same = s->reply[t];
+        for (int l = 0; same && l < LAYERS; l++) {
+            const double *x = s->x + ((size_t)l * (size_t)s->n + (size_t)t) * WORLD_D;
+            double apart = 0, size = 0;
+            for (int k = 0; k < WORLD_D; k++)
+                apart += (x[k] - row[l][k]) * (x[k] - row[l][k]), size += x[k] * x[k];
+            same = sqrt(apart) <= 1e-5 * sqrt(size);
+        }
+        if (same) return t;
+    }
+    return -1;
+}
+
+/* Landmark j of a corpus of 23 is a token that counts of document 23 j / 64 or, where the next part
+ * begins within that, of the one behind it; and they are not all the same. */
+static void expect_landmarks(const StreamMoments *m, const Streams *s, int c) {
+    bool seen[WORLD_PAIRS][LONGEST] = {{false}};
+    int distinct = 0;
+    for (int j = 0; j < STREAM_LANDMARKS; j++) {
+        const double *row[LAYERS];
+        int first = j * WORLD_PAIRS / STREAM_LANDMARKS;
+        int last = ((j + 1) * WORLD_PAIRS - 1) / STREAM_LANDMARKS, t = -1, d;
+        for (int l = 0; l < LAYERS; l++)
+            row[l] = m->layer[l].landmark + (c * STREAM_LANDMARKS + j) * WORLD_D;
+        for (d = first; d <= last && t < 0; d++) t = token_of(&s[d], row);
+        EXPECT(t >= 0, "corpus %d: landmark %d is of no token of documents %d to %d", c, j, first,
+               last);
+        if (t >= 0) distinct += !seen[d - 1][t], seen[d - 1][t] = true;
+    }
+    EXPECT(distinct > 30, "corpus %d: %d distinct landmarks", c, distinct);
+}
+
+static void test_landmarks(void) {
+    char pairs[600];
+    Exec ex;
+    Model model;
+    Tokenizer *t;
+    Records r;
+    Err err;
+    Streams s[2][WORLD_PAIRS];
+    int shared;
+    snprintf(pairs, sizeof pairs, "--data %s", in_world("pairs.jsonl"));
+    StreamMoments m = moments(pairs, LONGEST), again = moments(pairs, LONGEST);
+    strcat(pairs, " --seed 4");
+    StreamMoments other = moments(pairs, LONGEST);
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
+    MUST(model_open(&model, &ex, in_world("model"), 0, &err) &&
+             tokenizer_open(&t, in_world("model"), &err) &&
+             records_read(&r, in_world("pairs.jsonl"), 0, &err),
+         err);
+    for (int i = 0; i < WORLD_PAIRS; i++) {
+        Doc doc[2];
+        MUST(doc_pair(&doc[0], &doc[1], &shared, t, &r.record[i], LONGEST, &err), err);
+        for (int c = 0; c < 2; c++) s[c][i] = streams_of(&model, &doc[c]), doc_free(&doc[c]);
+    }
+    size_t bytes = sizeof(double) * 2 * STREAM_LANDMARKS * WORLD_D;
+    for (int c = 0; c < 2; c++) expect_landmarks(&m, s[c], c), expect_landmarks(&other, s[c], c);
+    EXPECT(!memcmp(m.layer[1].landmark, again.layer[1].landmark, bytes), "not reproducible");
+    EXPECT(memcmp(m.layer[1].landmark, other.layer[1].landmark, bytes), "always the same");
+    for (int i = 0; i < 2 * WORLD_PAIRS; i++) free((&s[0][0])[i].x), free((&s[0][0])[i].reply);
+    stream_free(&m), stream_free(&again), stream_free(&other);
+    records_free(&r);
+    tokenizer_close(t);
+    model_close(&model);
+    exec_close(&ex);
+}
+
 int main(void) {
     world_make();
     write_swapped();
     test_corpora();
     test_cut();
+    test_landmarks();
     world_remove();
     return test_done("moments");
 }

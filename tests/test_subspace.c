@@ -340,6 +340,8 @@ static int same(const Subspace *a, const Subspace *b) {
              !memcmp(x->U, y->U, sizeof *x->U * (size_t)x->D * (size_t)x->R);
         size_t shares = sizeof *x->variance * (size_t)basis_shares(x);
         ok = ok && (shares == 0 || !memcmp(x->variance, y->variance, shares));
+        ok = ok && !x->scale == !y->scale &&
+             (!x->scale || !memcmp(x->scale, y->scale, sizeof *x->scale * (size_t)x->R));
         if (x->k == 0) continue;
         ok =
             ok && !memcmp(x->feature, y->feature, sizeof *x->feature * (size_t)x->k) &&
@@ -386,7 +388,7 @@ static void test_saved(Exec *ex) {
     char made[] = "top 5 by delta";
     Subspace s = {.basis = basis, .n = 4, .made = made}, back;
     Err err;
-    CHECK(basis_of_matrix(&basis[3], ex, 12, rows, 2, D, 3, 0, 1, "rows", &err), "%s", err.text);
+    CHECK(basis_of_landmarks(&basis[3], ex, 12, rows, rows + D, 2, D, 3, 1, &err), "%s", err.text);
     CHECK(subspace_save(&s, test_path("good"), &err), "%s", err.text);
     if (subspace_load(&back, test_path("good"), &err)) {
         EXPECT(same(&s, &back), "changed on the way through a file");
@@ -414,7 +416,9 @@ static void test_saved(Exec *ex) {
     basis[1].D = D;
     basis[3].variance[1] = NAN;
     expect_load_refused(&s, "layer 12: expected shares of variance");
-    basis[3].variance[1] = 0.1;
+    basis[3].variance[1] = 0.1, basis[3].scale[2] = 0;
+    expect_load_refused(&s, "layer 12: expected scales above 0");
+    basis[3].scale[2] = 1;
     EXPECT_REFUSED(subspace_load(&back, test_file("text", "hello, hello", 12), &err), err,
                    EXIT_INPUT, "safetensors header");
     StWriter *w;

@@ -89,6 +89,7 @@ bool align_moments(Align *w, json_t **result, Err *err) {
     staging_open(w, &st, "moments", NULL);
     stage_setting(&st, w->s, "score.layers");
     stage_setting(&st, w->s, "score.tokens");
+    stage_setting(&st, w->s, "seed");
     bool ok = staging_model(w, &st, err) &&
               (*w->s->score.aligned ? key_corpora(w, &st, err) : staging_data(w, &st, err));
     const char *const *out = OUTPUTS("moments.safetensors");

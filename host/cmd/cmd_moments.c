@@ -87,6 +87,7 @@ static const Use use[] = {{"moments.out", USE_NEEDED},
                           ONLY("data.limit"),
                           ONLY("data.max-length"),
                           ONLY("data.pack-tokens"),
+                          ONLY("seed"),
                           ONLY("threads"),
                           ONLY("deadline"),
                           ONLY("cpu"),
@@ -98,10 +99,11 @@ const Command cmd_moments = {
     .summary = "how aligned and unaligned replies differ, without an SAE",
     .about =
         "One pass over pairs (--data), or over --aligned and --unaligned. A document is the mean\n"
-        "of the residual stream over its reply; the file keeps the corpora's means and second\n"
-        "moments, and those of the pairs' differences, for the starts direct-mean, direct-pairs\n"
-        "and direct-covariance. It says which share of their variance the two of a pair have in\n"
-        "common.",
+        "of the residual stream over its reply. The file keeps the corpora's means and second\n"
+        "moments, and that of the pairs' differences, for the starts direct-mean, direct-pairs "
+        "and\n"
+        "direct-covariance; and the stream at 64 tokens of each corpus, drawn by --seed, for the\n"
+        "start landmarks. It says which share of their variance the two of a pair have in common.",
     .positional = POSITIONAL_RECIPE,
     .ranks = true,
     .use = use,

@@ -42,6 +42,7 @@ BasisChoice adapting_choice(const Settings *s, enum SubspaceKind kind) {
 size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R) {
     int rows = adapting_choice(s, kind).features;
     if (subspace_source(kind) == SOURCE_MOMENTS) rows = kind == SUBSPACE_MEAN ? 1 : D;
+    if (kind == SUBSPACE_LANDMARKS) rows = STREAM_LANDMARKS;
     return basis_scratch(ex, rows, D, R);
 }
 
@@ -142,9 +143,9 @@ bool adapting_load(Subspace *to, const Settings *s, Err *err) {
 
 /* ----------------------------------------------------------------------- moments to a basis -- */
 
-/* Of what the corpora's contrast at scored layer number i keeps. */
-static bool direct_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, const Settings *s,
-                         enum SubspaceKind kind, Err *err) {
+/* Of what the corpora's contrast at layer number i keeps. */
+static bool contrast_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, const Settings *s,
+                           enum SubspaceKind kind, Err *err) {
     int D = m->D, rows = kind == SUBSPACE_MEAN ? 1 : D;
     const char *what = kind == SUBSPACE_MEAN    ? "the corpora's mean difference"
                        : kind == SUBSPACE_PAIRS ? "the differences of pairs"
@@ -157,6 +158,15 @@ static bool direct_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, cons
                               (uint64_t)s->run.seed, what, err);
     free(A);
     return ok;
+}
+
+static bool direct_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, const Settings *s,
+                         enum SubspaceKind kind, Err *err) {
+    const StreamLayer *l = &m->layer[i];
+    if (kind != SUBSPACE_LANDMARKS) return contrast_basis(b, ex, m, i, s, kind, err);
+    return basis_of_landmarks(b, ex, l->layer, l->landmark,
+                              l->landmark + STREAM_LANDMARKS * (size_t)m->D, STREAM_LANDMARKS, m->D,
+                              s->train.rank, (uint64_t)s->run.seed, err);
 }
 
 bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const Settings *s,
@@ -199,6 +209,12 @@ static void print_features(FILE *f, const Basis *b) {
     fprintf(f, "\n");
 }
 
+static void print_scales(FILE *f, const Basis *b) {
+    double least = INFINITY, most = 0;
+    for (int j = 0; j < b->R; j++) least = fmin(least, b->scale[j]), most = fmax(most, b->scale[j]);
+    fprintf(f, ", %.3g to %.3g long", least, most);
+}
+
 void adapting_print(FILE *f, const Subspace *subspace) {
     for (int i = 0; i < subspace->n; i++) {
         const Basis *b = &subspace->basis[i];
@@ -210,6 +226,7 @@ void adapting_print(FILE *f, const Subspace *subspace) {
         fprintf(f, "%d columns", b->R);
         if (b->m < b->R) fprintf(f, " (%d random)", b->R - b->m);
         if (b->coverage) fprintf(f, ", %.1f %% of the features' span", 100 * b->captured);
+        if (b->scale) print_scales(f, b);
         fprintf(f, "\n");
         if (b->k > 0) print_features(f, b);
     }
@@ -228,6 +245,7 @@ json_t *adapting_describe(const Subspace *subspace) {
         json_t *one = json_pack("{s:i, s:i, s:i, s:f, s:i}", "layer", b->layer, "features", b->k,
                                 "directions", b->m, "explained", explained(b), "columns", b->R);
         json_object_set_new(one, "captured", b->coverage ? json_real(b->captured) : json_null());
+        json_object_set_new(one, "scale", b->scale ? reals(b->scale, b->R) : json_null());
         json_object_set_new(one, "coverage", b->coverage ? reals(b->coverage, b->k) : json_null());
         json_array_append_new(list, one);
     }

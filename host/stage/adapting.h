@@ -43,8 +43,8 @@ size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int
 
 void adapting_print(FILE *f, const Subspace *subspace);
 
-/* [{"layer", "features", "directions", "explained", "columns", "captured", "coverage": [..]}, ..];
- * the last two are null where they were not measured. */
+/* [{"layer", "features", "directions", "explained", "columns", "captured", "coverage": [..],
+ * "scale": [..]}, ..]; the last three are null where there is nothing of the kind. */
 json_t *adapting_describe(const Subspace *subspace);
 
 /* Ranks and alphas of an adapter that starts in this way; the subspace, where that needs one. To be

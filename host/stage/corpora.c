@@ -81,6 +81,11 @@ void corpora_close(Corpora *c) {
     *c = (Corpora){0};
 }
 
+size_t corpora_documents(const Corpora *c, int corpus, size_t *first) {
+    *first = !c->pair && corpus ? c->file[0].n : 0;
+    return c->pair ? c->n : c->file[corpus].n;
+}
+
 static bool read_pair(CorporaItem *item, const Corpora *c, const Record *r, Err *err) {
     int shared;
     Doc *doc = item->doc;

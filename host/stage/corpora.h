@@ -29,6 +29,9 @@ bool corpora_open(Corpora *c, const Runtime *r, const Settings *s, const Records
                   const size_t *index, size_t n, Err *err);
 void corpora_close(Corpora *c); /* accepts a zeroed struct */
 
+/* Which items have a document of corpus c: from *first on; returns how many. */
+size_t corpora_documents(const Corpora *c, int corpus, size_t *first);
+
 /* Item i < n as token ids, with the tokens that count by s->score.tokens: BOS, EOS, padding and
  * turn markers never do. */
 typedef struct CorporaItem {

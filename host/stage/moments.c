@@ -5,6 +5,7 @@
 
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
+#include "data/base/rng.h"
 #include "host/cli/json_lines.h"
 #include "host/cli/print.h"
 #include "host/stage/agree.h"
@@ -15,6 +16,8 @@
 /* Items whose vectors lie in memory at a time. Each block has packs of its own: so the vectors'
  * bits do not depend on how many ranks share the blocks. */
 enum { BLOCK = 64 };
+
+enum { LANDMARK_DRAWS = 1 }; /* the stream of their random numbers */
 
 typedef struct Gathering {
     Runtime *r;
@@ -35,6 +38,11 @@ size_t moments_bytes(int D, int layers) {
     return 2 * BLOCK * 2 * (size_t)layers * (size_t)D * sizeof(double); /* and a copy on its way */
 }
 
+/* Of document c of an item of the block: its place among the vectors. */
+static double *vector_at(const Gathering *g, int item, int c) {
+    return g->v + (size_t)item * item_numbers(g) + (size_t)c * item_numbers(g) / 2;
+}
+
 static bool has_counted(const PairItem *pair, int c) {
     for (int t = 0; t < pair->n[c]; t++)
         if (pair->counted[c][t]) return true;
@@ -43,12 +51,11 @@ static bool has_counted(const PairItem *pair, int c) {
 
 /* Where an item of the block will have its vectors; false: nothing of it counts. */
 static bool place_item(Gathering *g, const PairItem *pair, double *to[2]) {
-    size_t corpus = item_numbers(g) / 2;
     uint8_t has = 0;
     for (int c = 0; c < 2; c++) {
         if (pair->n[c] && !has_counted(pair, c)) return false;
         if (!pair->n[c]) continue;
-        to[c] = g->v + (size_t)g->items * 2 * corpus + (size_t)c * corpus;
+        to[c] = vector_at(g, g->items, c);
         has |= (uint8_t)(1 << c);
     }
     g->has[g->items++] = has;
@@ -69,14 +76,52 @@ static bool add_item(Gathering *g, const Corpora *corpora, size_t i, Err *err) {
     return true;
 }
 
-static bool run_block(Gathering *g, const Corpora *it, size_t first, Err *err) {
-    size_t end = first + BLOCK < it->n ? first + BLOCK : it->n;
+/* Of the tokens that count one alone goes on counting: the one at the quantile u. */
+static bool keep_one(uint8_t *counted, int n, double u) {
+    int count = 0, at = 0;
+    for (int t = 0; t < n; t++) count += counted[t] != 0;
+    int chosen = (int)(u * count);
+    for (int t = 0; t < n; t++)
+        if (counted[t]) counted[t] = at++ == chosen;
+    return count > 0;
+}
+
+/* Landmark i: each corpus is cut into as many parts as it has landmarks; of each a document is
+ * drawn, and of that a token. It is a document whose other tokens do not count. */
+static bool add_landmark(Gathering *g, const Corpora *it, size_t i, Err *err) {
+    int c = i >= STREAM_LANDMARKS;
+    size_t first, n = corpora_documents(it, c, &first);
+    uint64_t seed = (uint64_t)it->s->run.seed, draw = 2 * (uint64_t)i;
+    double part = (double)(i % STREAM_LANDMARKS) + rng_uniform(seed, LANDMARK_DRAWS, draw);
+    size_t at = (size_t)(part * (double)n / STREAM_LANDMARKS);
+    CorporaItem item;
+    if (!corpora_item(&item, it, first + (at < n ? at : n - 1), err)) return false;
+    double *to[2] = {NULL, NULL};
+    PairItem pair = corpora_pair(&item);
+    pair.n[1 - c] = 0;
+    g->has[g->items] = 0;
+    if (keep_one(item.counted[c], item.doc[c].n, rng_uniform(seed, LANDMARK_DRAWS, draw + 1))) {
+        to[c] = vector_at(g, g->items, c);
+        g->has[g->items] = (uint8_t)(1 << c);
+        stream_run_add(g->run, &pair, to);
+    }
+    g->items++;
+    corpora_item_free(&item);
+    return true;
+}
+
+/* What a pass is over: the items of the corpora, or landmarks. */
+typedef bool gather_one(Gathering *g, const Corpora *it, size_t i, Err *err);
+
+static bool run_block(Gathering *g, const Corpora *it, gather_one *add, size_t n, size_t first,
+                      Err *err) {
+    size_t end = first + BLOCK < n ? first + BLOCK : n;
     memset(g->v, 0, BLOCK * item_numbers(g) * sizeof *g->v);
     g->items = 0;
     for (size_t i = first; i < end; i++) {
-        if (interrupted(err) || !add_item(g, it, i, err)) return false;
+        if (interrupted(err) || !add(g, it, i, err)) return false;
         comm_beat(g->r->ex.comm);
-        progress_at(&g->bar, (double)i, (double)it->n);
+        progress_at(&g->bar, (double)i, (double)n);
     }
     stream_run_finish(g->run);
     return !stream_run_bad(g->run) ||
@@ -84,8 +129,19 @@ static bool run_block(Gathering *g, const Corpora *it, size_t first, Err *err) {
                            "the stream that moments are taken of is not finite", err);
 }
 
-/* The blocks of all ranks to rank 0, which adds them in their order. */
-static void collect(StreamMoments *m, const Gathering *g) {
+/* Landmarks from number *next on. */
+static void put_landmarks(StreamMoments *m, const Gathering *g, const double *v, int items,
+                          size_t *next) {
+    for (int i = 0; i < items; i++, ++*next) {
+        int c = *next >= STREAM_LANDMARKS;
+        stream_put_landmark(m, c, (int)(*next % STREAM_LANDMARKS),
+                            v + (size_t)i * item_numbers(g) + (size_t)c * item_numbers(g) / 2);
+    }
+}
+
+/* The blocks of all ranks to rank 0, which takes them in their order: adds them, or, where `next`
+ * is not NULL, puts down landmarks. */
+static void collect(StreamMoments *m, const Gathering *g, size_t *next) {
     Comm *comm = g->r->ex.comm;
     size_t ranks = (size_t)comm_size(comm), items = (size_t)g->items;
     size_t *n = mem_array(ranks, sizeof *n), *bytes = mem_array(ranks, sizeof *bytes);
@@ -93,22 +149,27 @@ static void collect(StreamMoments *m, const Gathering *g) {
     comm_collect(comm, "documents", g->has, items, has, n);
     comm_collect(comm, "vectors", g->v, items * item_numbers(g) * sizeof *g->v, v, bytes);
     for (size_t r = 0; comm_root(comm) && r < ranks; r++) {
-        stream_add(m, has[r], v[r], (int)n[r]);
+        if (next)
+            put_landmarks(m, g, v[r], (int)n[r], next);
+        else
+            stream_add(m, has[r], v[r], (int)n[r]);
         free(has[r]), free(v[r]);
     }
     free(has), free(v), free(bytes), free(n);
 }
 
-/* Each round has a block for each rank, the last one perhaps fewer. */
-static bool run_rounds(Gathering *g, StreamMoments *m, const Corpora *it, Err *err) {
+/* Each round has a block for each rank, the last one perhaps fewer. next NULL: of documents. */
+static bool run_rounds(Gathering *g, StreamMoments *m, const Corpora *it, size_t *next, Err *err) {
     Comm *comm = g->r->ex.comm;
     size_t ranks = (size_t)comm_size(comm), rank = (size_t)comm_rank(comm);
-    for (size_t done = 0; done < it->n; done += ranks * BLOCK) {
+    size_t n = next ? 2 * STREAM_LANDMARKS : it->n;
+    for (size_t done = 0; done < n; done += ranks * BLOCK) {
         Wish wish = wish_share(comm, (Wish){.signal = interrupt_requested()});
         if (wish.signal)
             return wish_stop(&wish, "before the moments were whole", "the same command", err);
-        if (!run_block(g, it, done + rank * BLOCK, err)) return false;
-        collect(m, g);
+        if (!run_block(g, it, next ? add_landmark : add_item, n, done + rank * BLOCK, err))
+            return false;
+        collect(m, g, next);
     }
     return true;
 }
@@ -155,8 +216,10 @@ bool moments_run(StreamMoments *m, MomentsWork *work, Runtime *r, const Layers *
     if (comm_root(comm)) stream_init(m, r->model.c.D, layers->layer, layers->n);
     comm_phase(comm, "moments", 0, RANKS_APART);
     progress_begin(&g.bar, "moments", s->run.json);
-    bool ok =
-        corpora_open(&corpora, r, s, records, index, n, err) && run_rounds(&g, m, &corpora, err);
+    size_t landmarks = 0;
+    bool ok = corpora_open(&corpora, r, s, records, index, n, err) &&
+              run_rounds(&g, m, &corpora, NULL, err) &&
+              run_rounds(&g, m, &corpora, &landmarks, err);
     progress_end(&g.bar);
     if (ok) *work = all_work(&g);
     ok = ok && agree_root(comm, !comm_root(comm) || finish(m, s, err), err);
