@@ -80,6 +80,10 @@ struct Acts {
     int32_t *slot, *len; /* (N) device; borrowed from the generator, as the cache is */
     bool decoding;
 
+    /* Who is shown what projections read; NULL: nobody. */
+    model_reads *reads;
+    void *reads_context;
+
     /* Who is shown the tensors of this pass by name; NULL: nobody. */
     model_watch *watch;
     void *watch_context;

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "data/base/interrupt.h"
 #include "data/base/mem.h"
@@ -36,11 +37,18 @@ static bool has_basis(const Subspace *s, int layer) {
     return s->basis[subspace_nearest(s, layer)].layer == layer;
 }
 
+/* The stream's, or that which a group of projections reads. */
+static int width_of(const Config *c, const Basis *b) {
+    int g = 0;
+    while (b->of && g + 1 < GROUP_COUNT && strcmp(group_name[g], b->of) != 0) g++;
+    return b->of ? proj_in(c, group_first[g]) : c->D;
+}
+
 static bool check_basis(const Config *c, const StartOptions *o, const Basis *b, Err *err) {
-    if (b->D != c->D)
+    if (b->D != width_of(c, b))
         return err_set(err, EXIT_INPUT,
                        "the subspace has width %d, the model %d; make one for this model", b->D,
-                       c->D);
+                       width_of(c, b));
     if (b->layer >= c->L)
         return err_set(err, EXIT_INPUT,
                        "the subspace has layer %d, the model only 0 to %d; make one for this model",
@@ -52,11 +60,36 @@ static bool check_basis(const Config *c, const StartOptions *o, const Basis *b, 
                    b->layer, b->R, o->rank);
 }
 
-static bool check_subspace(const Config *c, const StartOptions *o, const Subspace *s, Err *err) {
-    for (int i = 0; i < s->n; i++)
-        if (!check_basis(c, o, &s->basis[i], err))
-            return s->file ? err_prefix(err, "%s", s->file) : false;
+/* Of what a projection reads; NULL: there is none. */
+static const Basis *input_basis(const Subspace *s, int layer, enum Proj p) {
+    int g = 0;
+    while (group_first[g + 1] <= p) g++;
+    for (const Basis *b = s->basis; b < s->basis + s->n; b++)
+        if (b->layer == layer && b->of && strcmp(b->of, group_name[g]) == 0) return b;
+    return NULL;
+}
+
+static bool check_inputs(const Config *c, const StartOptions *o, const Subspace *s, Err *err) {
+    for (int l = 0; l < c->L; l++)
+        for (enum Proj p = 0; p < PROJ_COUNT; p++)
+            if (o->target[p] && !input_basis(s, l, p))
+                return err_set(err, EXIT_INPUT,
+                               "there is no basis of what %s of layer %d reads; make it for these "
+                               "--targets",
+                               proj_name[p], l);
     return true;
+}
+
+static bool check_subspace(const Config *c, const StartOptions *o, const Subspace *s, Err *err) {
+    bool inputs = adapter_start[o->kind].subspace == SUBSPACE_INPUTS;
+    bool ok =
+        subspace_of_inputs(s) == inputs ||
+        err_set(err, EXIT_INPUT, "a subspace of %s; --init %s takes one of %s",
+                inputs ? "the stream" : "what projections read", adapter_start[o->kind].name,
+                inputs ? "what projections read: sails inputs" : "the stream: sails subspace");
+    for (int i = 0; ok && i < s->n; i++) ok = check_basis(c, o, &s->basis[i], err);
+    ok = ok && (!inputs || check_inputs(c, o, s, err));
+    return ok || (s->file ? err_prefix(err, "%s", s->file) : false);
 }
 
 bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *what, Err *err) {
@@ -214,6 +247,31 @@ static bool lora_fill(Lora *l, const Model *m, const StartOptions *o, const Subs
         for (size_t j = 0; j < n; j++)
             A[j] = (float)(bound * (2 * rng_uniform(o->seed, (uint64_t)i, j) - 1));
         exec_copy_in(l->ex, a->A->master, A, n * sizeof *A);
+        free(A);
+    }
+    return true;
+}
+
+/* ----------------------------------------------------------------------------------- eva -- */
+
+static int eva_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p) {
+    (void)o;
+    return input_basis(s, layer, p)->R;
+}
+
+static bool eva_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err) {
+    (void)err;
+    for (int i = 0; i < m->c.L * PROJ_COUNT; i++) {
+        Adapter *a = &l->adapter[i];
+        if (a->R == 0) continue;
+        const Basis *b = input_basis(s, i / PROJ_COUNT, (enum Proj)(i % PROJ_COUNT));
+        float *A = mem_array(a->A->n, sizeof *A);
+        for (int r = 0; r < a->R; r++)
+            for (int d = 0; d < a->in; d++)
+                A[(size_t)r * (size_t)a->in + (size_t)d] =
+                    (float)(o->basis_scale * b->U[(size_t)d * (size_t)b->R + (size_t)r]);
+        exec_copy_in(l->ex, a->A->master, A, a->A->n * sizeof *A);
+        if (o->freeze_basis) a->A->trained = false;
         free(A);
     }
     return true;

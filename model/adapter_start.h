@@ -19,7 +19,9 @@
  *   MEAN             their means' difference, and random columns
  *   PAIRS            PCA of the pairs' differences, uncentred
  *   COVARIANCE       the largest |eigenvalues| of their covariances' difference
- *   LANDMARKS        the aligned tokens' directions with the unaligned ones' spectrum */
+ *   LANDMARKS        the aligned tokens' directions with the unaligned ones' spectrum
+ * and of what the projections read of the training data (inputs.h):
+ *   INPUTS           principal components, for each group of projections with one input */
 enum SubspaceKind {
     SUBSPACE_NONE,
     SUBSPACE_TOP,
@@ -29,11 +31,13 @@ enum SubspaceKind {
     SUBSPACE_MEAN,
     SUBSPACE_PAIRS,
     SUBSPACE_COVARIANCE,
-    SUBSPACE_LANDMARKS
+    SUBSPACE_LANDMARKS,
+    SUBSPACE_INPUTS
 };
-enum SubspaceSource { SOURCE_NONE, SOURCE_SCORES, SOURCE_MOMENTS };
+enum SubspaceSource { SOURCE_NONE, SOURCE_SCORES, SOURCE_MOMENTS, SOURCE_INPUTS };
 static inline enum SubspaceSource subspace_source(enum SubspaceKind kind) {
     if (kind == SUBSPACE_NONE) return SOURCE_NONE;
+    if (kind == SUBSPACE_INPUTS) return SOURCE_INPUTS;
     return kind < SUBSPACE_MEAN ? SOURCE_SCORES : SOURCE_MOMENTS;
 }
 
@@ -61,7 +65,9 @@ static inline enum SubspaceSource subspace_source(enum SubspaceKind kind) {
     X(START_DIRECT_COVARIANCE, "direct-covariance", "sails with the corpora's covariance contrast", \
       SUBSPACE_COVARIANCE, false, sails_rank, sails_fill, sails_scratch) \
     X(START_LANDMARKS, "landmarks", "sails with directions of aligned tokens, as long as unaligned", \
-      SUBSPACE_LANDMARKS, false, sails_rank, sails_fill, sails_scratch)
+      SUBSPACE_LANDMARKS, false, sails_rank, sails_fill, sails_scratch) \
+    X(START_EVA, "eva", "principal components of what the projections read", SUBSPACE_INPUTS, \
+      false, eva_rank, eva_fill, NULL)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
@@ -110,8 +116,9 @@ bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *w
 bool adapter_start_check_freeze(const AdapterStart *start, const char *what, Err *err);
 
 /* Ranks and alphas for lora_alloc. The subspace, where the start needs one, must fit the model:
- * refused are another width than its own, layers that it does not have, and a rank asked for that
- * differs from the bases'. NULL otherwise. To be freed by lora_shape_free. */
+ * refused are another width than its own, layers that it does not have, a rank asked for that
+ * differs from the bases', bases of the stream where those of inputs are needed or the other way
+ * round, and a projection whose input has none. NULL otherwise. To be freed by lora_shape_free. */
 bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *o,
                          const Subspace *s, Err *err);
 
@@ -125,6 +132,8 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.
  *           Ties go down. A basis with scales has its columns multiplied by them, last of all.
  *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace.
+ *   eva     A = basis_scale U^T, B = 0 everywhere, with the components U of the projection's own
+ *           input; only_scored and gain say nothing to it
  * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses
  * ranks above what the projections have rows and columns. */
 bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,

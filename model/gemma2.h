@@ -105,6 +105,14 @@ void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_
 void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, const int32_t *row,
                         int n, model_tap *tap, void *context);
 
+/* Called before the projections of a group with what they read, x (N,in) store, valid during the
+ * call. */
+typedef void model_reads(void *context, int layer, enum Group g, const store *x, int N);
+
+/* Runs all layers over the pack, every row of them, and shows what their projections read. */
+void model_forward_reads(const Model *m, Acts *a, const Pack *pack, model_reads *reads,
+                         void *context);
+
 /* Forward, and the head on the pack's label rows only, in chunks: -log p of each label, nll
  * (nlabel) f32 to host memory, in the pack's order. */
 void model_nll(const Model *m, Acts *a, const Pack *pack, float *nll);

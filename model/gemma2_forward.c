@@ -28,6 +28,7 @@ static void group_fwd(const Model *m, const Acts *a, int l, enum Group g, store 
     LoraGroup lora = m->lora ? lora_group(m->lora, l, g) : (LoraGroup){.R = 0};
     enum GemmForm form = a->decoding ? GEMM_NT_FEW : GEMM_NT;
     CHECK(lora.R <= a->max_R[g], "layer %d: expected rank <= %d, got %d", l, a->max_R[g], lora.R);
+    if (a->reads) a->reads(a->reads_context, l, g, x, N);
     if (lora.R > 0)
         linear(ex, (Rows){xa, lora.R}, (RowsIn){x, in}, (Linear){lora.a, in, lora.R}, N, GEMM_NT, 1,
                SUM_SET);
@@ -167,6 +168,13 @@ void model_forward(const Model *m, Acts *a, const Pack *pack, int layers, model_
     a->N = a->nlast = pack->N, a->nseg = pack->nseg, a->picked = false;
     put_pack(m, a, pack);
     acts_layers(m, a, pack->seg, layers, tap, context);
+}
+
+void model_forward_reads(const Model *m, Acts *a, const Pack *pack, model_reads *reads,
+                         void *context) {
+    a->reads = reads, a->reads_context = context;
+    model_forward(m, a, pack, m->c.L, NULL, NULL);
+    a->reads = NULL;
 }
 
 void model_forward_rows(const Model *m, Acts *a, const Pack *pack, int layers, const int32_t *row,

@@ -8,6 +8,7 @@
 #include "kernels/ops.h"
 
 typedef struct Basis {
+    const char *of;   /* NULL: the stream; else what a group of projections reads: its group_name */
     int layer, D, R;  /* R columns kept */
     int m;            /* columns that the variance threshold asked for; when m < R, columns m to
                          R-1 are random fill. 0: all of them */
@@ -25,7 +26,7 @@ typedef struct Basis {
 
 typedef struct Subspace {
     Basis *basis;
-    int n;      /* layers, rising */
+    int n;      /* of the stream: a layer each, rising; else in order of layers and groups */
     char *init; /* the name of the start that it is for; NULL: not known */
     char *made; /* from what and how, for people; NULL: "" */
     char *file; /* that it was read from, for messages; NULL: none */
@@ -93,10 +94,16 @@ int subspace_nearest(const Subspace *s, int layer);
 
 void subspace_free(Subspace *s); /* accepts a zeroed Subspace */
 
+/* Are its bases what projections read? */
+static inline bool subspace_of_inputs(const Subspace *s) {
+    return s->n > 0 && s->basis[0].of;
+}
+
 /* safetensors: layer.N.basis, .variance, .features, .coverage, .captured; .scale where there is
  * one. A random basis has the first alone, another of no features the first two; the last two of
- * the five are not in files of sails before they were measured. Loading checks shapes, that numbers
- * are finite and columns orthonormal (to 1e-6). */
+ * the five are not in files of sails before they were measured. What the projections of group G
+ * read has layer.N.G.basis and so on. Loading checks shapes, that numbers are finite and columns
+ * orthonormal (to 1e-6). */
 bool subspace_save(const Subspace *s, const char *path, Err *err);
 bool subspace_load(Subspace *s, const char *path, Err *err);
 

@@ -5,23 +5,42 @@
 #include "data/base/mem.h"
 #include "model/layer_list.h"
 #include "model/subspace.h"
+#include "model/tensors.h"
 
-static const char FORMAT[] = "sails subspace 1";
+static const char FORMAT[] = "sails subspace 1", INPUTS[] = "inputs"; /* of what projections read */
+
+/* "basis", or "qkv.basis" of what a group of projections reads. */
+enum { WHAT = 32 };
+static const char *within(char what[WHAT], const Basis *b, const char *name) {
+    snprintf(what, WHAT, "%s%s%s", b->of ? b->of : "", b->of ? "." : "", name);
+    return what;
+}
+
+static const char *key_of(char key[LAYER_KEY], const Basis *b, const char *name) {
+    char what[WHAT];
+    return layer_key(key, b->layer, within(what, b, name));
+}
+
+static bool read_tensor(void *to, const StSet *set, const Basis *b, const char *name,
+                        enum StType type, int rank, const size_t *dim, Err *err) {
+    char what[WHAT];
+    return layer_tensor_read(to, set, b->layer, within(what, b, name), type, rank, dim, err);
+}
 
 static void declare(StWriter *w, const Basis *b) {
     char key[LAYER_KEY], text[16];
     size_t basis[2] = {(size_t)b->D, (size_t)b->R}, k = (size_t)b->k;
     size_t shares = (size_t)basis_shares(b);
     snprintf(text, sizeof text, "%d", b->m);
-    st_writer_meta(w, layer_key(key, b->layer, "directions"), text);
-    st_writer_tensor(w, layer_key(key, b->layer, "basis"), ST_F64, 2, basis);
-    if (shares > 0) st_writer_tensor(w, layer_key(key, b->layer, "variance"), ST_F64, 1, &shares);
-    if (b->scale) st_writer_tensor(w, layer_key(key, b->layer, "scale"), ST_F64, 1, &basis[1]);
+    st_writer_meta(w, key_of(key, b, "directions"), text);
+    st_writer_tensor(w, key_of(key, b, "basis"), ST_F64, 2, basis);
+    if (shares > 0) st_writer_tensor(w, key_of(key, b, "variance"), ST_F64, 1, &shares);
+    if (b->scale) st_writer_tensor(w, key_of(key, b, "scale"), ST_F64, 1, &basis[1]);
     if (b->k == 0) return;
-    st_writer_tensor(w, layer_key(key, b->layer, "features"), ST_I32, 1, &k);
+    st_writer_tensor(w, key_of(key, b, "features"), ST_I32, 1, &k);
     if (!b->coverage) return;
-    st_writer_tensor(w, layer_key(key, b->layer, "coverage"), ST_F64, 1, &k);
-    st_writer_tensor(w, layer_key(key, b->layer, "captured"), ST_F64, 0, NULL);
+    st_writer_tensor(w, key_of(key, b, "coverage"), ST_F64, 1, &k);
+    st_writer_tensor(w, key_of(key, b, "captured"), ST_F64, 0, NULL);
 }
 
 static bool write_basis(StWriter *w, const Basis *b, Err *err) {
@@ -39,12 +58,14 @@ static bool write_basis(StWriter *w, const Basis *b, Err *err) {
 bool subspace_save(const Subspace *s, const char *path, Err *err) {
     StWriter *w;
     if (!st_writer_open(&w, path, err)) return false;
-    int *layer = mem_array((size_t)s->n, sizeof *layer);
-    for (int i = 0; i < s->n; i++) layer[i] = s->basis[i].layer;
+    int *layer = mem_array((size_t)s->n, sizeof *layer), n = 0;
+    for (int i = 0; i < s->n; i++)
+        if (i == 0 || s->basis[i].layer > layer[n - 1]) layer[n++] = s->basis[i].layer;
     st_writer_meta(w, "format", FORMAT);
     st_writer_meta(w, "made", s->made ? s->made : "");
     if (s->init) st_writer_meta(w, "init", s->init);
-    layer_list_write(w, layer, s->n);
+    if (subspace_of_inputs(s)) st_writer_meta(w, "of", INPUTS);
+    layer_list_write(w, layer, n);
     free(layer);
     for (int i = 0; i < s->n; i++) declare(w, &s->basis[i]);
     bool ok = true;
@@ -67,22 +88,22 @@ static bool orthonormal(const double *U, int D, int R) {
 
 static bool load_shape(Basis *b, const StSet *set, const char *path, Err *err) {
     char key[LAYER_KEY];
-    const char *m = st_metadata(set, layer_key(key, b->layer, "directions"));
-    const StTensor *u = st_find(set, layer_key(key, b->layer, "basis"));
+    const char *m = st_metadata(set, key_of(key, b, "directions"));
+    const StTensor *u = st_find(set, key_of(key, b, "basis"));
     if (!u || u->rank != 2 || u->dim[1] == 0 || u->dim[1] > u->dim[0] || u->dim[0] > 1 << 20)
         return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [width, rank], rank <= width",
                        path, key);
     b->D = (int)u->dim[0], b->R = (int)u->dim[1];
     b->m = m ? atoi(m) : 0;
     if (m && strcmp(m, "0") == 0) return true; /* a random basis */
-    const StTensor *f = st_find(set, layer_key(key, b->layer, "features"));
+    const StTensor *f = st_find(set, key_of(key, b, "features"));
     if (!f && b->m > 0 && b->m <= b->R) return true; /* one of no features */
     if (!f || f->rank != 1 || f->dim[0] == 0 || f->dim[0] > 1 << 24)
         return err_set(err, EXIT_INPUT, "%s: expected a tensor %s [features]", path, key);
     b->k = (int)f->dim[0];
     if (b->m < 1 || b->m > b->k || b->m > b->D)
         return err_set(err, EXIT_INPUT, "%s: expected metadata %s from 1 to the features", path,
-                       layer_key(key, b->layer, "directions"));
+                       key_of(key, b, "directions"));
     return true;
 }
 
@@ -95,10 +116,10 @@ static bool is_share(double x, int R) {
 static bool load_measures(Basis *b, const StSet *set, const char *path, Err *err) {
     char key[LAYER_KEY];
     size_t k = (size_t)b->k;
-    if (!st_find(set, layer_key(key, b->layer, "coverage"))) return true;
+    if (!st_find(set, key_of(key, b, "coverage"))) return true;
     b->coverage = mem_array(k, sizeof *b->coverage);
-    if (!layer_tensor_read(b->coverage, set, b->layer, "coverage", ST_F64, 1, &k, err) ||
-        !layer_tensor_read(&b->captured, set, b->layer, "captured", ST_F64, 0, NULL, err))
+    if (!read_tensor(b->coverage, set, b, "coverage", ST_F64, 1, &k, err) ||
+        !read_tensor(&b->captured, set, b, "captured", ST_F64, 0, NULL, err))
         return false;
     bool good = is_share(b->captured, b->R);
     for (size_t i = 0; i < k; i++) good = good && is_share(b->coverage[i], b->R);
@@ -112,8 +133,8 @@ static bool load_directions(Basis *b, const StSet *set, const char *path, Err *e
     size_t k = (size_t)b->k, shares = (size_t)basis_shares(b);
     b->variance = mem_array(shares, sizeof *b->variance);
     b->feature = mem_array(k, sizeof *b->feature);
-    if (!layer_tensor_read(b->variance, set, b->layer, "variance", ST_F64, 1, &shares, err) ||
-        (k > 0 && !layer_tensor_read(b->feature, set, b->layer, "features", ST_I32, 1, &k, err)))
+    if (!read_tensor(b->variance, set, b, "variance", ST_F64, 1, &shares, err) ||
+        (k > 0 && !read_tensor(b->feature, set, b, "features", ST_I32, 1, &k, err)))
         return false;
     bool good = true;
     for (size_t i = 0; i < shares; i++)
@@ -130,9 +151,9 @@ static bool load_directions(Basis *b, const StSet *set, const char *path, Err *e
 static bool load_scale(Basis *b, const StSet *set, const char *path, Err *err) {
     char key[LAYER_KEY];
     size_t R = (size_t)b->R;
-    if (!st_find(set, layer_key(key, b->layer, "scale"))) return true;
+    if (!st_find(set, key_of(key, b, "scale"))) return true;
     b->scale = mem_array(R, sizeof *b->scale);
-    if (!layer_tensor_read(b->scale, set, b->layer, "scale", ST_F64, 1, &R, err)) return false;
+    if (!read_tensor(b->scale, set, b, "scale", ST_F64, 1, &R, err)) return false;
     for (int j = 0; j < b->R; j++)
         if (!(b->scale[j] > 0 && isfinite(b->scale[j])))
             return err_set(err, EXIT_INPUT, "%s: layer %d: expected scales above 0", path,
@@ -144,40 +165,52 @@ static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
     if (!load_shape(b, set, path, err)) return false;
     size_t dim[2] = {(size_t)b->D, (size_t)b->R};
     b->U = mem_array(dim[0] * dim[1], sizeof *b->U);
-    if (!layer_tensor_read(b->U, set, b->layer, "basis", ST_F64, 2, dim, err)) return false;
+    if (!read_tensor(b->U, set, b, "basis", ST_F64, 2, dim, err)) return false;
     if (!orthonormal(b->U, b->D, b->R))
         return err_set(err, EXIT_INPUT, "%s: layer %d: expected orthonormal columns", path,
                        b->layer);
     return load_scale(b, set, path, err) && (b->m == 0 || load_directions(b, set, path, err));
 }
 
+/* The bases of a layer: one of the stream, or one for each group that the file has. */
+static bool load_layer(Subspace *s, int layer, bool inputs, const StSet *set, const char *path,
+                       Err *err) {
+    int before = s->n;
+    for (int g = 0; g < (inputs ? GROUP_COUNT : 1); g++) {
+        char key[LAYER_KEY];
+        Basis *b = &s->basis[s->n];
+        *b = (Basis){.of = inputs ? group_name[g] : NULL, .layer = layer};
+        if (inputs && !st_find(set, key_of(key, b, "basis"))) continue;
+        s->n++; /* what it has is to be freed, too, if it cannot be read */
+        if (!load_basis(b, set, path, err)) return false;
+        if (!inputs && b->D != s->basis[0].D)
+            return err_set(err, EXIT_INPUT, "%s: expected bases of one width", path);
+    }
+    return s->n > before ||
+           err_set(err, EXIT_INPUT, "%s: expected tensors layer.%d.GROUP.basis", path, layer);
+}
+
 bool subspace_load(Subspace *s, const char *path, Err *err) {
     StSet *set;
-    int *layer = NULL;
+    int *layer = NULL, layers = 0;
     memset(s, 0, sizeof *s);
     if (!st_open(&set, path, err)) return false;
     const char *format = st_metadata(set, "format"), *made = st_metadata(set, "made");
-    const char *init = st_metadata(set, "init");
-    bool ok = format && strcmp(format, FORMAT) == 0;
+    const char *of = st_metadata(set, "of"), *init = st_metadata(set, "init");
+    bool ok = format && strcmp(format, FORMAT) == 0, inputs = of && strcmp(of, INPUTS) == 0;
     if (!ok) err_set(err, EXIT_INPUT, "%s: expected a subspace written by sails subspace", path);
-    ok = ok && layer_list_read(&layer, &s->n, set, path, err);
+    ok = ok && layer_list_read(&layer, &layers, set, path, err);
     if (ok) {
-        s->basis = mem_array((size_t)s->n, sizeof *s->basis);
+        s->basis = mem_array((size_t)layers * GROUP_COUNT, sizeof *s->basis);
         s->made = mem_string(made ? made : "");
         s->init = init ? mem_string(init) : NULL; /* files of sails before it was told have none */
         s->file = mem_string(path);
-    } else {
-        s->n = 0;
     }
-    for (int i = 0; ok && i < s->n; i++) {
-        s->basis[i].layer = layer[i];
-        ok = load_basis(&s->basis[i], set, path, err) &&
-             (s->basis[i].D == s->basis[0].D ||
-              err_set(err, EXIT_INPUT, "%s: expected bases of one width", path));
-    }
+    for (int i = 0; ok && i < layers; i++) ok = load_layer(s, layer[i], inputs, set, path, err);
     free(layer);
     st_close(set);
     if (ok) return true;
     subspace_free(s);
-    return err_remedy(err, "make the file again with sails subspace");
+    return err_remedy(err, inputs ? "make the file again with sails inputs"
+                                  : "make the file again with sails subspace");
 }

@@ -12,6 +12,7 @@ const char *const proj_path[PROJ_COUNT] = {PROJECTIONS(PATH)};
 static const char *const norm_path[NORM_COUNT] = {"input_layernorm", "post_attention_layernorm",
                                                   "pre_feedforward_layernorm",
                                                   "post_feedforward_layernorm"};
+const char *const group_name[GROUP_COUNT] = {"qkv", "o", "gate_up", "down"};
 const enum Proj group_first[GROUP_COUNT + 1] = {PROJ_Q, PROJ_O, PROJ_GATE, PROJ_DOWN, PROJ_COUNT};
 
 enum { OF_A_LAYER = PROJ_COUNT + NORM_COUNT };

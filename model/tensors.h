@@ -28,6 +28,7 @@ void proj_module(char module[MODULE_NAME], int layer, enum Proj p);
 /* Projections that read the same input. Group g is group_first[g] .. group_first[g + 1] - 1. */
 enum Group { GROUP_QKV, GROUP_O, GROUP_FFN, GROUP_DOWN, GROUP_COUNT };
 extern const enum Proj group_first[GROUP_COUNT + 1];
+extern const char *const group_name[GROUP_COUNT]; /* "qkv", "o", "gate_up", "down" */
 
 enum Norm { NORM_INPUT, NORM_POST_ATTN, NORM_PRE_FFN, NORM_POST_FFN, NORM_COUNT };
 

@@ -46,6 +46,7 @@ static inline const char *align(const char *flags) {
                                         "subspace-direct-pairs",
                                         "subspace-direct-covariance",
                                         "subspace-landmarks",
+                                        "subspace-eva",
                                         "generate-base",
                                         "eval-base",
                                         "perplexity-base",
@@ -61,6 +62,7 @@ static inline const char *align(const char *flags) {
                                         "train-direct-pairs",
                                         "train-direct-covariance",
                                         "train-landmarks",
+                                        "train-eva",
                                         "generate-sails",
                                         "eval-sails",
                                         "perplexity-sails"};

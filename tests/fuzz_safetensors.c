@@ -85,7 +85,9 @@ static void check_subspace(void) {
         const Basis *b = &s.basis[i];
         CHECK(b->R >= 1 && b->R <= b->D, "%d columns of %d", b->R, b->D);
         CHECK(b->m >= (b->k > 0) && b->m <= (b->k > 0 ? b->k : b->R), "%d of %d", b->m, b->k);
-        CHECK(i == 0 || (b->layer > b[-1].layer && b->D == b[-1].D), "layer %d", b->layer);
+        CHECK(i == 0 || (b->of && b->layer >= b[-1].layer) ||
+                  (!b->of && b->layer > b[-1].layer && b->D == b[-1].D),
+              "layer %d", b->layer);
     }
     subspace_free(&s);
 }

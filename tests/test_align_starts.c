@@ -66,6 +66,20 @@ static void test_ranks(void) {
     buf_free(&before), buf_free(&after);
 }
 
+/* What q, k and v, and o read, of each layer; made anew for other targets. */
+static void test_eva(void) {
+    Subspace s;
+    Err err;
+    same("eva", align("--methods eva --sae nowhere/{layer}"), "subspace-eva train-eva");
+    MUST(subspace_load(&s, in_world("run/subspaces/eva.safetensors"), &err), err);
+    EXPECT(s.n == 2 * WORLD_LAYERS && s.basis[0].R == 4 && s.basis[3].layer == 1 &&
+               strcmp(s.basis[3].of, "o") == 0 && strncmp(s.made, "eva: of ", 8) == 0 && s.init &&
+               strcmp(s.init, "eva") == 0,
+           "%d bases, %s", s.n, s.made);
+    subspace_free(&s);
+    same("other targets", align("--methods eva --targets q"), "subspace-eva train-eva");
+}
+
 /* What is random in a subspace is drawn again for every seed of a grid. */
 static void test_seeds(void) {
     static const char *const method[] = {"random-features", "random-basis", "direct-mean"};
@@ -208,6 +222,7 @@ int main(void) {
     align("");
     test_controls();
     test_direct();
+    test_eva();
     test_seeds();
     test_ranks();
     test_weighted();

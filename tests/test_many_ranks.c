@@ -85,6 +85,9 @@ static const struct {
     {"eval --responses %s/replies --out %s/eval", "eval"},
     {"moments " MODEL_IS "--pack-tokens 128 --data all.jsonl --layers 0,2 --out %s/moments",
      "moments"},
+    {"inputs " MODEL_IS
+     "--pack-tokens 128 --data all.jsonl --targets q,o,down --rank 4 --out %s/inputs",
+     "inputs"},
 };
 enum { COMMANDS = sizeof command / sizeof *command };
 
@@ -221,7 +224,10 @@ static const struct {
     {"sed -i 's/\"sliding_window\": 16/\"sliding_window\": 32/' model/config.json", LOGPROB,
      "the model's configuration", EXIT_INPUT},
     {"echo >>model/tokenizer.json", LOGPROB, "the tokenizer", EXIT_INPUT},
-    {"rm model/tokenizer.json", LOGPROB, "tokenizer.json, there or not,", EXIT_INPUT}};
+    {"rm model/tokenizer.json", LOGPROB, "tokenizer.json, there or not,", EXIT_INPUT},
+    {"sed -i s/number/No./ pairs.jsonl",
+     "inputs " MODEL_IS "--data pairs.jsonl --rank 4 --out run.inputs", "what was read as data",
+     EXIT_INPUT}};
 enum { OTHER_INPUT = sizeof other_input / sizeof *other_input };
 
 static void expect_differs(const char *line, const char *what, int code) {

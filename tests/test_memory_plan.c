@@ -165,6 +165,8 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     s.train.init = START_DIRECT_MEAN;
     expect_asked("train, of a direct one to come", asked(plan_train, &s, ex, d),
                  train | ASKS(qr) | ASKS(svd));
+    s.train.init = START_EVA;
+    expect_asked("train, of inputs to come", asked(plan_train, &s, ex, d), train);
     s.train.init = START_SAILS;
     s.train.subspace = in_world("subspace");
     s.train.rank = 0;
@@ -178,6 +180,9 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     s.score.layers = "1,2";
     expect_asked("score", asked(plan_score, &s, ex, d), score);
     expect_asked("moments", asked(plan_moments, &s, ex, d), pass | ASKS(gemm_grad));
+    s.train.rank = 4;
+    expect_asked("inputs", asked(plan_inputs, &s, ex, d),
+                 pass | ASKS(gemm_grad) | ASKS(svd) | ASKS(qr));
     s.score.products = SAE_FAST;
     expect_asked("score, fast", asked(plan_score, &s, ex, d), score | ASKS(sae_encode));
 }

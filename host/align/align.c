@@ -11,6 +11,7 @@
 #include "data/base/mem.h"
 #include "host/stage/agree.h"
 #include "host/stage/chat_template.h"
+#include "host/stage/inputs.h"
 #include "host/cli/json_lines.h"
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
@@ -40,6 +41,7 @@ static bool read_methods(Methods *m, const Settings *s, Err *err) {
             row->start ? subspace_source(row->start->subspace) : SOURCE_NONE;
         m->scores = m->scores || source == SOURCE_SCORES;
         m->moments = m->moments || source == SOURCE_MOMENTS;
+        m->inputs = m->inputs || source == SOURCE_INPUTS;
         m->trained = m->trained || row->start;
     }
     return true;
@@ -116,7 +118,8 @@ static bool check(Align *w, Err *err) {
     if (!config_load(&c, s->model.path, err)) return false;
     bool ok = check_ranks(m, &c, s, err);
     if (m->scores || m->moments) ok = ok && layers_parse(&w->layers, s->score.layers, c.L, err);
-    ok = ok && (!m->scores || check_saes(w, c.D, err)) && check_bases(w, 0, c.D, 0, err);
+    ok = ok && (!m->scores || check_saes(w, c.D, err)) && check_bases(w, 0, c.D, 0, err) &&
+         (!m->inputs || inputs_check(s, &c, "the method eva", err));
     config_free(&c);
     return ok;
 }

@@ -4,6 +4,7 @@
 #include "data/base/mem.h"
 #include "host/align/staging.h"
 #include "host/stage/adapting.h"
+#include "host/stage/inputs.h"
 #include "host/stage/moments.h"
 #include "host/stage/scoring.h"
 
@@ -142,9 +143,35 @@ static bool make_subspace(Align *w, const Cell *c, const char *from, const char 
     return ok;
 }
 
+static bool of_inputs(const Cell *c) {
+    return c->start->subspace == SUBSPACE_INPUTS;
+}
+
+/* All ranks; the result is rank 0's. */
+static bool make_inputs(Align *w, const Cell *c, const char *path, json_t **result, Err *err) {
+    Settings s = *w->s;
+    Subspace subspace = {0};
+    int64_t rows;
+    s.run.seed = c->seed;
+    runtime_drop_adapter(&w->r);
+    bool ok = inputs_run(&subspace, &rows, &w->r, &s, w->data.doc, w->split.train, w->split.ntrain,
+                         err) &&
+              ALONE(w, subspace_save(&subspace, path, err), err);
+    if (ok && comm_root(w->r.ex.comm) && !s.run.json) adapting_print(stdout, &subspace);
+    if (ok)
+        *result = json_pack("{s:I, s:o}", "tokens", (json_int_t)rows, "bases",
+                            adapting_describe(&subspace));
+    subspace_free(&subspace);
+    return ok;
+}
+
 /* Features, and how they are chosen, are those of scores alone. */
 static bool key_source(Align *w, Stage *st, const Cell *c, Err *err) {
     if (direct(c)) return staging_output(w, st, "moments.safetensors", err);
+    if (of_inputs(c)) {
+        stage_setting(st, w->s, "train.targets");
+        return staging_model(w, st, err) && staging_data(w, st, err);
+    }
     stage_section(st, w->s, "subspace", KEYS(NULL));
     return staging_output(w, st, "scores.safetensors", err) && key_saes(w, st, err);
 }
@@ -159,12 +186,13 @@ bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err) {
     const char *const *out = OUTPUTS(staging_named(name, SUBSPACE_FILE, c->subspace));
     bool ok = key_source(w, &st, c, err);
     bool kept = false;
-    ok = ok && staging_begin(w, &st, out, NEEDS_NOTHING, &kept, err);
+    ok = ok && staging_begin(w, &st, out, of_inputs(c) ? NEEDS_MODEL : NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
         const char *source = direct(c) ? "moments.safetensors" : "scores.safetensors";
         char *from = run_path(&w->run, source), *to = run_path(&w->run, out[0]);
-        ok = ALONE(w, make_subspace(w, c, from, to, &made, err), err) &&
+        ok = (of_inputs(c) ? make_inputs(w, c, to, &made, err)
+                           : ALONE(w, make_subspace(w, c, from, to, &made, err), err)) &&
              staging_finish(w, &st, out, made, err);
         free(to);
         free(from);

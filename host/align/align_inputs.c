@@ -38,7 +38,7 @@ const Prompts *align_prompts(const Align *w, enum PromptPart part) {
 
 /* ------------------------------------------------------------------------------ the plan -- */
 
-enum { SCORE, MOMENTS, TRAIN, GENERATE, PERPLEXITY, PLANS };
+enum { SCORE, MOMENTS, INPUTS, TRAIN, GENERATE, PERPLEXITY, PLANS };
 
 /* start: of what is trained. */
 static bool plan(Plan *p, Align *w, int which, enum StartKind start, Err *err) {
@@ -50,6 +50,8 @@ static bool plan(Plan *p, Align *w, int which, enum StartKind start, Err *err) {
             return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
         case MOMENTS:
             return plan_moments(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
+        case INPUTS:
+            return plan_inputs(p, w->s, ex, &w->data, err);
         case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
             s.train.init = (int)start;
             s.train.only_scored = false;
@@ -67,9 +69,10 @@ static bool plan(Plan *p, Align *w, int which, enum StartKind start, Err *err) {
 /* Every stage that the methods ask for, before the first of them: it would be a pity to find out
  * after hours of scoring that the training does not fit. */
 static bool fits(Align *w, Err *err) {
-    static const char *const name[PLANS] = {"score", "moments", "train", "generate", "perplexity"};
-    const bool asked[PLANS] = {w->methods.scores, w->methods.moments, w->methods.trained, true,
-                               true};
+    static const char *const name[PLANS] = {"score", "moments",  "inputs",
+                                            "train", "generate", "perplexity"};
+    const Methods *m = &w->methods;
+    const bool asked[PLANS] = {m->scores, m->moments, m->inputs, m->trained, true, true};
     Plan open = {0};
     plan_measured(&open, "program, tokenizer, data and prompts");
     for (int i = 0; i < PLANS; i++)

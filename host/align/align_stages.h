@@ -22,7 +22,8 @@ typedef struct Method {
 typedef struct Methods {
     Method row[1 + START_COUNT];
     int n;
-    bool scores, moments, trained; /* is there a row that needs these; is one trained */
+    bool scores, moments, inputs; /* is there a row that needs these */
+    bool trained;
 } Methods;
 
 /* Which prompts: of the table, or those that a rate is chosen on. */

@@ -121,6 +121,9 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 #define SETTINGS_MOMENTS(X) \
     X(moments, TEXT, out, "", 0, 0, "file", PLAIN, "moments to write (safetensors)")
 
+#define SETTINGS_INPUTS(X) \
+    X(inputs, TEXT, out, "", 0, 0, "file", PLAIN, "subspace to write (safetensors)")
+
 #define SETTINGS_SUBSPACE(X) \
     X(subspace, TEXT, scores, "", 0, 0, "file", PLAIN, "scores written by sails score") \
     X(subspace, TEXT, moments, "", 0, 0, "file", PLAIN, \
@@ -150,7 +153,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, CHOICE, init, "sails", 0, 0, CHOICES(ADAPTER_STARTS), PLAIN, \
       "start of the adapter" ADAPTER_STARTS(START_ABOUT)) \
     X(train, TEXT, init_adapter, "", 0, 0, "folder", PLAIN, "start from this PEFT LoRA instead") \
-    X(train, TEXT, subspace, "", 0, 0, "file", PLAIN, "subspace written by sails subspace") \
+    X(train, TEXT, subspace, "", 0, 0, "file", PLAIN, \
+      "subspace written by sails subspace, or by sails inputs for eva") \
     X(train, INT, rank, "16", 0, 4096, "auto|columns", OURS, \
       "of the adapters and of the basis; auto: what the variance asks for, layer by layer") \
     X(train, REAL, alpha, "32", 0.0001, 1000000, "", OURS, \
@@ -318,7 +322,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_ALL(X) \
     SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_MOMENTS(X) \
-    SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
+    SETTINGS_INPUTS(X) SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
     SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
     SETTINGS_THEORY(X) SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
 
@@ -336,6 +340,7 @@ typedef struct Settings {
     struct { SETTINGS_DATA(SETTING_FIELD) } data;
     struct { SETTINGS_SCORE(SETTING_FIELD) } score;
     struct { SETTINGS_MOMENTS(SETTING_FIELD) } moments;
+    struct { SETTINGS_INPUTS(SETTING_FIELD) } inputs;
     struct { SETTINGS_SUBSPACE(SETTING_FIELD) } subspace;
     struct { SETTINGS_TRAIN(SETTING_FIELD) } train;
     struct { SETTINGS_GENERATE(SETTING_FIELD) } generate;

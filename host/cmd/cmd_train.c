@@ -35,8 +35,8 @@ static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
     const AdapterStart *start = &adapter_start[s->train.init];
     if (start->subspace && !*s->train.subspace)
         return err_set(err, EXIT_USAGE,
-                       "--init %s: --subspace is needed: a file written by sails subspace",
-                       start->name);
+                       "--init %s: --subspace is needed: a file written by sails %s", start->name,
+                       start->subspace == SUBSPACE_INPUTS ? "inputs" : "subspace");
     bool ok = !start->subspace || adapting_load(&subspace, s, err);
     ok = ok && adapting_fresh(r, s, (enum StartKind)s->train.init, &subspace, err);
     subspace_free(&subspace);

@@ -34,13 +34,14 @@ BasisChoice adapting_choice(const Settings *s, enum SubspaceKind kind) {
     if (kind == SUBSPACE_RANDOM_FEATURES) c.by = SCORE_RANDOM;
     if (kind == SUBSPACE_SPAN)
         c = (BasisChoice){.by = c.by, .features = columns, .variance = 1}; /* of all of each */
-    if (kind == SUBSPACE_RANDOM || subspace_source(kind) == SOURCE_MOMENTS)
+    if (kind == SUBSPACE_RANDOM || subspace_source(kind) > SOURCE_SCORES)
         c = (BasisChoice){.variance = 1};
     return c;
 }
 
 size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R) {
     int rows = adapting_choice(s, kind).features;
+    if (kind == SUBSPACE_INPUTS) return 0;
     if (subspace_source(kind) == SOURCE_MOMENTS) rows = kind == SUBSPACE_MEAN ? 1 : D;
     if (kind == SUBSPACE_LANDMARKS) rows = STREAM_LANDMARKS;
     return basis_scratch(ex, rows, D, R);
@@ -133,10 +134,10 @@ bool adapting_load(Subspace *to, const Settings *s, Err *err) {
     const char *path = s->train.subspace, *name = adapter_start[s->train.init].name;
     if (!subspace_load(to, path, err)) return false;
     if (!to->init || strcmp(to->init, name) == 0) return true;
+    bool inputs = adapter_start[s->train.init].subspace == SUBSPACE_INPUTS;
     err_set(err, EXIT_USAGE,
-            "%s: a subspace for --init %s, not %s; name that start, or make another by sails "
-            "subspace --init %s",
-            path, to->init, name, name);
+            "%s: a subspace for --init %s, not %s; name that start, or make another by sails %s%s",
+            path, to->init, name, inputs ? "inputs" : "subspace --init ", inputs ? "" : name);
     subspace_free(to);
     return false;
 }
@@ -218,7 +219,7 @@ static void print_scales(FILE *f, const Basis *b) {
 void adapting_print(FILE *f, const Subspace *subspace) {
     for (int i = 0; i < subspace->n; i++) {
         const Basis *b = &subspace->basis[i];
-        fprintf(f, "layer %d: ", b->layer);
+        fprintf(f, "layer %d%s%s: ", b->layer, b->of ? " " : "", b->of ? b->of : "");
         if (b->k > 0) fprintf(f, "%d features, ", b->k);
         if (b->m > 0)
             fprintf(f, "%d direction%s explain%s %.1f %%, ", b->m, b->m > 1 ? "s" : "",
@@ -244,6 +245,7 @@ json_t *adapting_describe(const Subspace *subspace) {
         const Basis *b = &subspace->basis[i];
         json_t *one = json_pack("{s:i, s:i, s:i, s:f, s:i}", "layer", b->layer, "features", b->k,
                                 "directions", b->m, "explained", explained(b), "columns", b->R);
+        if (b->of) json_object_set_new(one, "of", json_string(b->of));
         json_object_set_new(one, "captured", b->coverage ? json_real(b->captured) : json_null());
         json_object_set_new(one, "scale", b->scale ? reals(b->scale, b->R) : json_null());
         json_object_set_new(one, "coverage", b->coverage ? reals(b->coverage, b->k) : json_null());

@@ -38,13 +38,15 @@ bool adapting_load(Subspace *to, const Settings *s, Err *err);
 bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const Settings *s,
                      enum StartKind start, Err *err);
 
-/* Bytes of workspace that the ops of either take, of columns at most R. */
+/* Bytes of workspace that the ops of either take, of columns at most R; 0 of a kind that neither
+ * makes. */
 size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R);
 
 void adapting_print(FILE *f, const Subspace *subspace);
 
 /* [{"layer", "features", "directions", "explained", "columns", "captured", "coverage": [..],
- * "scale": [..]}, ..]; the last three are null where there is nothing of the kind. */
+ * "scale": [..]}, ..]; the last three are null where there is nothing of the kind. Of inputs, "of"
+ * says of which. */
 json_t *adapting_describe(const Subspace *subspace);
 
 /* Ranks and alphas of an adapter that starts in this way; the subspace, where that needs one. To be

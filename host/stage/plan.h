@@ -46,6 +46,7 @@ void plan_measured(Plan *p, const char *name);
 bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
 bool plan_logprob(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
 bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
+bool plan_inputs(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
 bool plan_moments(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err);
 bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Err *err);
 

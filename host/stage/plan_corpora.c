@@ -1,4 +1,5 @@
 /* plan_corpora.c - the memory of stages that add something up over corpora. */
+#include "host/stage/inputs.h"
 #include "host/stage/moments.h"
 #include "host/stage/plan_base.h"
 #include "host/stage/scoring.h"
@@ -74,6 +75,31 @@ bool plan_moments(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *e
         plan_adapter(p, &b, false);
     }
     layers_free(&layers);
+    plan_base_close(&b);
+    return ok;
+}
+
+static void inputs_sums(Plan *p, const Base *b, const Settings *s) {
+    int rows = settings_pack_tokens(s); /* and as many documents, at most */
+    InputGroups groups = inputs_of(s);
+    Exec *ex = b->ex;
+    size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, plan_attention(b)),
+                         plan_products_scratch(b, rows, false));
+    need = larger(need, inputs_run_scratch(ex, &b->c, groups, rows));
+    plan_add(p, "moments of inputs", PLAN_ANONYMOUS, (double)inputs_host_bytes(&b->c, groups));
+    plan_add(p, "sums and activations", b->kind,
+             (double)inputs_run_bytes(&b->c, groups, ex->dtype, rows));
+    plan_workspace(p, b, larger(need, inputs_bases_scratch(ex, &b->c, groups, s->train.rank)));
+}
+
+bool plan_inputs(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
+    Base b;
+    bool ok = plan_base_open(p, &b, s, ex, false, err) &&
+              plan_weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
+    if (ok) {
+        inputs_sums(p, &b, s);
+        plan_adapter(p, &b, false);
+    }
     plan_base_close(&b);
     return ok;
 }
