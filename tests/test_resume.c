@@ -65,7 +65,7 @@ static int stop_and_go(const char *line, const char *out, const char *whole, int
     int stopped = 0;
     Ended e = {.code = -1};
     forget(out);
-    for (int ms = 10; e.code != EXIT_DONE; ms += (test_brief() ? ms : ms / 4) + 5) {
+    for (int ms = 10; e.code != EXIT_DONE; ms += (test_brief() ? ms : ms / 2) + 5) {
         e = signalled(number == SIGTERM ? 1 : 1 + stopped % 2, line, ms, number);
         stopped += number == SIGKILL ? e.code != 0 : e.code == EXIT_STOPPED;
         EXPECT(fine(&e, "goes on"), "%.20s: exit %d: %s", line, e.code, e.err);
@@ -293,7 +293,7 @@ static void test_align(int number) {
     int stopped = 0;
     Ended e = {.code = -1};
     forget("run");
-    for (int ms = 100; e.code != EXIT_DONE; ms += test_brief() ? ms : ms / 5) {
+    for (int ms = 100; e.code != EXIT_DONE; ms += test_brief() ? ms : ms / 2) {
         e = signalled(1 + stopped % 2, "align recipe.yaml --out run", ms, number);
         stopped += e.code != EXIT_DONE;
         EXPECT(fine(&e, "the same command goes on"), "align: exit %d: %s", e.code, e.err);
