@@ -87,7 +87,8 @@ bool inputs_bases(Subspace *to, Exec *ex, const Inputs *in, int R, uint64_t seed
     for (int i = 0; ok && i < in->c->L * GROUP_COUNT; i++) {
         enum Group g = (enum Group)(i % GROUP_COUNT);
         if (!in->groups.has[g]) continue;
-        ok = one_basis(&to->basis[to->n], ex, in, i / GROUP_COUNT, g, R, seed, err);
+        ok = basis_next(ex, err) &&
+             one_basis(&to->basis[to->n], ex, in, i / GROUP_COUNT, g, R, seed, err);
         if (ok) to->n++;
     }
     if (!ok) subspace_free(to);

@@ -3,8 +3,10 @@
 
 #include <math.h>
 
+#include "data/base/interrupt.h"
 #include "data/base/mem.h"
 #include "data/base/rng.h"
+#include "kernels/comm.h"
 
 /* --------------------------------------------------------------------- factorisations by the ops
  */
@@ -174,6 +176,11 @@ static bool build(Basis *b, Exec *ex, double *rows, const SubspaceOptions *o, Er
     }
     free(s), free(Vt);
     return ok;
+}
+
+bool basis_next(Exec *ex, Err *err) {
+    comm_beat(ex->comm);
+    return !interrupted(err);
 }
 
 bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_t *feature, int k,

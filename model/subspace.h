@@ -52,6 +52,10 @@ bool basis_build(Basis *b, Exec *ex, int layer, const double *rows, const int32_
                  int D, const SubspaceOptions *o, Err *err);
 void basis_free(Basis *b); /* accepts a zeroed Basis */
 
+/* Between bases, whose factorisations take minutes at the width of a large model: shows the other
+ * ranks that this one lives. False once a signal has asked for the end (interrupt.h). */
+bool basis_next(Exec *ex, Err *err);
+
 /* R <= D random columns, from (seed, layer): all fill. */
 void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed);
 

@@ -118,8 +118,8 @@ bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char 
                        const Settings *s, enum StartKind start, Err *err) {
     *to = (Subspace){.basis = mem_array((size_t)scores->n, sizeof *to->basis)};
     for (int i = 0; i < scores->n; i++) {
-        if (!layer_basis(&to->basis[i], ex, scores, i, pattern, s, adapter_start[start].subspace,
-                         err)) {
+        if (!basis_next(ex, err) || !layer_basis(&to->basis[i], ex, scores, i, pattern, s,
+                                                 adapter_start[start].subspace, err)) {
             subspace_free(to);
             return false;
         }
@@ -181,7 +181,8 @@ bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const
                        "%s: the moments are of corpora without pairs; use moments of pairs",
                        adapter_start[start].name));
     for (int i = 0; i < moments->n && ok; i++)
-        if ((ok = direct_basis(&to->basis[i], ex, moments, i, s, kind, err))) to->n++;
+        if ((ok = basis_next(ex, err) && direct_basis(&to->basis[i], ex, moments, i, s, kind, err)))
+            to->n++;
     if (!ok) {
         subspace_free(to);
         return false;
