@@ -5,11 +5,12 @@
  *
  * Work split: one block per row, 16 bytes per thread and step; rows that lie unaligned go element
  *   by element. embed_bwd: of the rows of one token the first one's block adds up all, in order,
- * and the others' end: no atomics. Traffic, and derived time on an H100 (3.35 TB/s) for 4096 rows
- * of bf16, D = 2304 | 3584: 2ND elements, 11 | 18 us; all are bound by memory. embed_fwd has ND
- * FLOP. embed_bwd: ND elements and for each token 2D floats, of as many tokens as rows 28 | 44 us;
- * a token of many rows makes one block the last, for some 1 us each. Limits: none beyond the
- * contract. An index out of range traps. */
+ *   and the others' end: no atomics.
+ * Traffic, and derived time on an H100 (3.35 TB/s) for 4096 rows of bf16, D = 2304 | 3584: 2ND
+ *   elements, 11 | 18 us; all are bound by memory. embed_fwd has ND FLOP. embed_bwd: ND elements
+ *   and for each token 2D floats, of as many tokens as rows 28 | 44 us; a token of many rows makes
+ *   one block the last, for some 1 us each.
+ * Limits: none beyond the contract. An index out of range traps. */
 #include "kernels/gpu.h"
 
 enum { THREADS = 128 };

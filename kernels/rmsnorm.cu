@@ -10,15 +10,18 @@
  * Work split: one block per row, as many warps as the row needs when each thread keeps up to KEEP
  *   elements of each tensor in registers: 224 threads for D = 3584. Tensors are read once, 16 bytes
  *   at a time, with all loads of a row in flight together. Rows of a length that leaves the next
- *   ones unaligned are read element by element, and summed in the same order. rmsnorm_grad: a
- * thread has one pack of columns of NORM_CHUNK rows, whose sums go to the workspace; a second
- * kernel, a thread for each column, adds them in order. Traffic, and derived time on an H100 (3.35
- * TB/s) for 4096 rows of bf16, D = 2304 | 3584: rmsnorm_fwd        2ND elements,  4ND FLOP   11 |
- * 18 us rmsnorm_bwd        4ND            7ND        23 | 35 us rmsnorm_grad       2ND 3ND 11 | 18
- * us residual_norm_fwd  4ND            9ND        23 | 35 us residual_norm_bwd  6ND           13ND
- * 34 | 53 us All are bound by memory. The weights, read by every block, stay in L2; their 1 + w
- * counts no FLOP, for it is the same in every row. Limits: D <= 8192, KEEP elements for each of
- * MAX_THREADS threads. */
+ *   ones unaligned are read element by element, and summed in the same order.
+ *   rmsnorm_grad: a thread has one pack of columns of NORM_CHUNK rows, whose sums go to the
+ *   workspace; a second kernel, a thread for each column, adds them in order.
+ * Traffic, and derived time on an H100 (3.35 TB/s) for 4096 rows of bf16, D = 2304 | 3584:
+ *   rmsnorm_fwd        2ND elements,  4ND FLOP   11 | 18 us
+ *   rmsnorm_bwd        4ND            7ND        23 | 35 us
+ *   rmsnorm_grad       2ND            3ND        11 | 18 us
+ *   residual_norm_fwd  4ND            9ND        23 | 35 us
+ *   residual_norm_bwd  6ND           13ND        34 | 53 us
+ *   All are bound by memory. The weights, read by every block, stay in L2; their 1 + w counts no
+ *   FLOP, for it is the same in every row.
+ * Limits: D <= 8192, KEEP elements for each of MAX_THREADS threads. */
 #include "kernels/gpu.h"
 
 enum { KEEP = 16, MAX_THREADS = 512, COLUMN_THREADS = 128 };

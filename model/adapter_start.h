@@ -131,7 +131,8 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *           with the basis U nearest to the layer below, whose stream enters; A = 0,
  *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.
  *           Ties go down. A basis with scales has its columns multiplied by them, last of all.
- *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace.
+ *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace,
+ *           but for eva.
  *   eva     A = basis_scale U^T, B = 0 everywhere, with the components U of the projection's own
  *           input; only_scored and gain say nothing to it
  * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses

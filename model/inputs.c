@@ -51,8 +51,7 @@ void inputs_add(Inputs *in, int layer, enum Group g, const float *sums) {
     for (size_t i = 0; i < n; i++) to[i] += sums[i];
 }
 
-/* ----------------------------------------------------------------------------- the components --
- */
+/* ------------------------------------------------------------------- the components -- */
 
 /* C (W,W) of a layer's input; returns the mean square of its rows' lengths. */
 static double covariance(double *C, const Inputs *in, int layer, enum Group g) {

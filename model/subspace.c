@@ -8,8 +8,7 @@
 #include "data/base/rng.h"
 #include "kernels/comm.h"
 
-/* --------------------------------------------------------------------- factorisations by the ops
- */
+/* ----------------------------------------------------------- factorisations by the ops -- */
 
 static double *to_device(Exec *ex, const double *host, size_t n) {
     double *p = exec_alloc(ex, n * sizeof *p, "subspace");

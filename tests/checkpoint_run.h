@@ -4,7 +4,7 @@
 #ifndef SAILS_TEST_CHECKPOINT_RUN_H
 #define SAILS_TEST_CHECKPOINT_RUN_H
 
-#include "tests/bad_rows.h"
+#include "tests/same_files.h"
 
 /* A save after each step but the last. A test may ask for more than the usual three. */
 #ifndef STEPS
@@ -22,22 +22,10 @@ enum { SAVES = STEPS - 1 };
 /* The longest path of a state, "/tmp/../step-00000001/state.safetensors", fits. */
 typedef char RunPath[256];
 
-static inline void forget(const char *path) {
-    if (files_exists(path)) CHECK(files_remove_tree(path), "%s: %s", path, strerror(errno));
-}
-
 /* Are there more cases to try than usual? */
 static inline bool run_long(void) {
     const char *s = getenv("SAILS_TEST_LONG");
     return s && strcmp(s, "1") == 0;
-}
-
-static inline bool same_bytes(const char *one, const char *other) {
-    Buf a, b;
-    bool there = read_bytes(&a, one), both = read_bytes(&b, other) && there;
-    bool same = both && a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
-    buf_free(&a), buf_free(&b);
-    return same;
 }
 
 /* straight/: the result of a run in one piece, and saved/: the states on its way. */

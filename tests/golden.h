@@ -111,6 +111,28 @@ static inline float *golden_logits(const Model *m, Acts *a, const Pack *p) {
     return z;
 }
 
+/* The pack of one document of n tokens alone, through all layers of m. */
+static inline void golden_alone(const Model *m, const int32_t *token, int n, model_tap *tap,
+                                void *context) {
+    Pack p;
+    pack_init(&p, n, 1, 0);
+    pack_add(&p, token, NULL, n, 0);
+    Acts *a = acts_create(m, n, 1, 0, ACTS_INFER);
+    model_forward(m, a, &p, m->c.L, tap, context);
+    acts_destroy(a);
+    pack_free(&p);
+}
+
+/* |a - b|; b NULL: |a| */
+static inline double golden_norm(const float *a, const float *b, size_t n) {
+    double s = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = b ? (double)a[i] - b[i] : a[i];
+        s += d * d;
+    }
+    return sqrt(s);
+}
+
 /* sqrt(mean((a - b)^2)) and max |a - b|; not finite where an input is not. */
 static inline double rms_difference(const float *a, const double *b, size_t n) {
     double sum = 0;

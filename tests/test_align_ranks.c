@@ -3,8 +3,8 @@
  */
 #include "host/cli/command.h"
 
-#include "tests/bad_rows.h"
 #include "tests/ranks.h"
+#include "tests/same_files.h"
 
 #define ALIGN "align recipe.yaml --methods base,pissa,random-basis --rates 1e-2,1e-3 --seeds 2 "
 
@@ -38,16 +38,12 @@ static void test_bytes(void) {
     Tree t = tree_read("one");
     int n = 0;
     for (size_t i = 0; i < t.n; i++) {
-        char path[2][1024];
-        Buf bytes[2] = {{0}, {0}};
+        char path[1000], other[1024];
         int len = (int)strcspn(t.entry[i], " "); /* all of it is a folder's name */
         if (!t.entry[i][len] || !is_result(t.entry[i])) continue;
-        snprintf(path[0], sizeof path[0], "%.*s", len, t.entry[i]);
-        snprintf(path[1], sizeof path[1], "two%.1000s", path[0] + strlen("one"));
-        bool there = read_bytes(&bytes[0], path[0]) && read_bytes(&bytes[1], path[1]);
-        EXPECT(there && bytes[0].n == bytes[1].n && memcmp(bytes[0].p, bytes[1].p, bytes[0].n) == 0,
-               "%s is not %s", path[1], path[0]);
-        buf_free(&bytes[0]), buf_free(&bytes[1]);
+        snprintf(path, sizeof path, "%.*s", len, t.entry[i]);
+        snprintf(other, sizeof other, "two%s", path + strlen("one"));
+        expect_same("two ranks", other, path);
         n++;
     }
     /* 2 subspaces; of two methods 4 adapters, 4 validated, 2 judged; base judged */

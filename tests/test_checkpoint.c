@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <time.h>
 
-#include "tests/bad_rows.h"
+#include "tests/same_files.h"
 
 enum { STEPS = 24 };
 #define RUN                                                                            \
@@ -29,26 +29,6 @@ static size_t folders(const char *path) { /* with this beginning */
     return (size_t)atoi(text);
 }
 
-static void forget(const char *path) {
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf %s", path);
-    CHECK(system(command) == 0, "%s", command);
-}
-
-static void expect_same_file(const char *name, const char *after) {
-    char path[2][256];
-    Buf bytes[2];
-    snprintf(path[0], sizeof path[0], "run/%s", name);
-    snprintf(path[1], sizeof path[1], "straight/%s", name);
-    bool there = read_bytes(&bytes[0], path[0]);
-    EXPECT(there, "%s: no %s", after, path[0]);
-    if (!there) return;
-    CHECK(read_bytes(&bytes[1], path[1]), "%s", path[1]);
-    EXPECT(bytes[0].n == bytes[1].n && memcmp(bytes[0].p, bytes[1].p, bytes[0].n) == 0,
-           "%s: %s differs from that of a run in one piece", after, name);
-    buf_free(&bytes[0]), buf_free(&bytes[1]);
-}
-
 /* The losses of all steps, in order, from metrics.jsonl: times differ between runs. */
 static void losses(double loss[STEPS], const char *path) {
     char line[1024];
@@ -68,7 +48,7 @@ static void losses(double loss[STEPS], const char *path) {
 
 static void expect_whole(const char *after) {
     double one[STEPS], other[STEPS];
-    expect_same_file("adapter_model.safetensors", after);
+    expect_same_in(after, "adapter_model.safetensors", "run", "straight");
     losses(one, "run/metrics.jsonl"), losses(other, "straight/metrics.jsonl");
     EXPECT(memcmp(one, other, sizeof one) == 0, "%s: other losses", after);
     EXPECT(folders(SAVES "/*.tmp.") == 0, "%s: an unfinished checkpoint is left", after);

@@ -4,8 +4,8 @@
 
 #include <signal.h>
 
-#include "tests/bad_rows.h"
 #include "tests/ranks.h"
+#include "tests/same_files.h"
 
 #define STEPS 6
 #define TRAIN                                                                                      \
@@ -15,22 +15,6 @@
 #define SAVING "--checkpoint-every 1 --keep 9 "
 
 static const char *const start[] = {"--init lora ", "--init-adapter adapter "};
-
-static void forget(const char *path) {
-    if (files_exists(path)) CHECK(files_remove_tree(path), "%s: %s", path, strerror(errno));
-}
-
-static bool same_file(const char *name, const char *folder, const char *other) {
-    char path[300];
-    Buf a, b;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    bool there = read_bytes(&a, path);
-    snprintf(path, sizeof path, "%s/%s", other, name);
-    bool both = read_bytes(&b, path) && there;
-    bool same = both && a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
-    buf_free(&a), buf_free(&b);
-    return same;
-}
 
 /* Without what tells of time and ranks. */
 static json_t *lasting(const char *line) {
@@ -69,9 +53,9 @@ static bool same_metrics(const char *folder, const char *other, int *facts) {
     return same;
 }
 
-static void expect_same(const char *what, const char *folder, const char *other) {
+static void expect_same_run(const char *what, const char *folder, const char *other) {
     int facts;
-    EXPECT(same_file("adapter_model.safetensors", folder, other), "%s: another adapter", what);
+    expect_same_in(what, "adapter_model.safetensors", folder, other);
     EXPECT(same_metrics(folder, other, &facts), "%s: other metrics", what);
     EXPECT(facts == 4 * (STEPS + 2), "%s: %d numbers of rewards", what, facts);
 }
@@ -89,7 +73,7 @@ static void test_ranks(const char *from) {
         snprintf(what, sizeof what, "%s, %d ranks", from, ranks);
         forget("run");
         train_on(ranks, from, "run");
-        expect_same(what, "run", "straight");
+        expect_same_run(what, "run", "straight");
     }
 }
 
@@ -108,13 +92,13 @@ static void test_resume(const char *from) {
     forget("saved");
     snprintf(flags, sizeof flags, "%s" SAVING, from);
     train_on(1, flags, "saved");
-    expect_same("with checkpoints", "saved", "straight");
+    expect_same_run("with checkpoints", "saved", "straight");
     snprintf(flags, sizeof flags, "%s" SAVING "--resume ", from);
     for (int step = 2; step < STEPS; step += 3) {
         snprintf(what, sizeof what, "%s, from step %d", from, step);
         leave_at(step);
         train_on(step == 2 ? 1 : 2, flags, "run");
-        expect_same(what, "run", "straight");
+        expect_same_run(what, "run", "straight");
     }
 }
 

@@ -203,16 +203,6 @@ static void test_gradients(Run *r) {
     ref_close(&ref);
 }
 
-/* |a - b|; b NULL: |a| */
-static double norm(const float *a, const float *b, size_t n) {
-    double s = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = b ? (double)a[i] - b[i] : a[i];
-        s += d * d;
-    }
-    return sqrt(s);
-}
-
 /* As in test_gradients.c: each sum over rows may differ by N 2^-24 of the sizes of its terms, up to
  * cancellation within a document. */
 static void test_split(Run *r) {
@@ -222,7 +212,7 @@ static void test_split(Run *r) {
     for (int d = 0; d < GOLDEN_DOCS; d++) {
         batch(r, (int[]){d == 0 ? 0 : -1, d == 1 ? 0 : -1, d == 2 ? 0 : -1, d == 3 ? 0 : -1});
         float *g = all_gradients(r);
-        parts += norm(g, NULL, n);
+        parts += golden_norm(g, NULL, n);
         free(g);
     }
     double tol = 8 * GOLDEN_ROWS * ldexp(1, -24) * parts, loss = batch(r, together);
@@ -230,11 +220,11 @@ static void test_split(Run *r) {
     for (size_t i = 0; i < sizeof split / sizeof *split; i++) {
         double other = batch(r, split[i]);
         float *g = all_gradients(r);
-        double e = norm(g, whole, n);
+        double e = golden_norm(g, whole, n);
         EXPECT(e <= tol, "%s: split %zu: gradients differ by %.3g of %.3g", r->g.folder, i, e, tol);
         EXPECT(fabs(other - loss) <= 1e-12 * loss, "%s: split %zu: another loss", r->g.folder, i);
         g[n / 3] += 3 * (float)tol;
-        EXPECT(!(norm(g, whole, n) <= tol), "%s: planted fault not seen", r->g.folder);
+        EXPECT(!(golden_norm(g, whole, n) <= tol), "%s: planted fault not seen", r->g.folder);
         free(g);
     }
     free(whole);

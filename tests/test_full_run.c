@@ -7,34 +7,14 @@
 #include <signal.h>
 
 #include "kernels/halves.h"
-#include "tests/bad_rows.h"
 #include "tests/ranks.h"
+#include "tests/same_files.h"
 
 #define TRAIN                                                                                  \
     "train --model model --method full --max-length 128 --pack-tokens 128 --batch 7 --seed 3 " \
     "--data pairs.jsonl "
 #define RUN TRAIN "--dtype bf16 --steps 30 --lr 1e-3 "
 #define SAVING RUN "--checkpoint-every 2 "
-
-static void forget(const char *path) {
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf %s", path);
-    CHECK(system(command) == 0, "%s", command);
-}
-
-static void expect_same(const char *what, const char *folder, const char *other) {
-    char path[2][300];
-    Buf bytes[2];
-    for (int i = 0; i < 2; i++) {
-        snprintf(path[i], sizeof path[i], "%s/model.safetensors", i == 0 ? folder : other);
-        bool there = read_bytes(&bytes[i], path[i]);
-        EXPECT(there, "%s: no %s", what, path[i]);
-        if (!there) return;
-    }
-    EXPECT(bytes[0].n == bytes[1].n && memcmp(bytes[0].p, bytes[1].p, bytes[0].n) == 0,
-           "%s: %s is not %s", what, path[0], path[1]);
-    buf_free(&bytes[0]), buf_free(&bytes[1]);
-}
 
 static Ended on(int ranks, const char *line) {
     char ours[2048];
@@ -190,7 +170,7 @@ static void test_ranks(const char *dtype) {
         EXPECT(e.code == 0, "%s: exit %d: %s", what, e.code, e.err);
         char first[32];
         snprintf(first, sizeof first, "%s1", dtype);
-        if (ranks > 1) expect_same(what, folder, first);
+        if (ranks > 1) expect_same_in(what, "model.safetensors", folder, first);
     }
 }
 
@@ -229,11 +209,11 @@ static void test_resume(void) {
         e = on(stop[i].then, SAVING "--resume --out run");
         EXPECT(e.code == 0 && strstr(e.err, "going on after step"), "%s: exit %d: %s", stop[i].what,
                e.code, e.err);
-        expect_same(stop[i].what, "run", "straight");
+        expect_same_in(stop[i].what, "model.safetensors", "run", "straight");
     }
     Ended e = program_run(SAVING "--resume --out run"); /* its result is there */
     EXPECT(e.code == 0, "once more: exit %d: %s", e.code, e.err);
-    expect_same("once more", "run", "straight");
+    expect_same_in("once more", "model.safetensors", "run", "straight");
 }
 
 /* -------------------------------------------------------------------------------- refusals -- */

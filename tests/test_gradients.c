@@ -118,15 +118,6 @@ static void test_peft(Run *r) {
 
 /* ----------------------------------------------------------------------------- splitting -- */
 
-static double norm(const float *a, const float *b, size_t n) { /* |a - b|; b NULL: |a| */
-    double s = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = b ? (double)a[i] - b[i] : a[i];
-        s += d * d;
-    }
-    return sqrt(s);
-}
-
 /* Rows do not depend on their pack, down to the bit; only the sums over tokens are taken in
  * another order. Each of these N-term f32 sums may differ by N 2^-24 of the sum of its terms'
  * sizes, which the documents' own gradients show up to cancellation within a document: allow a
@@ -136,7 +127,7 @@ static double regrouped_error(Run *r) {
     for (int d = 0; d < GOLDEN_DOCS; d++) {
         batch(r, (int[]){d == 0 ? 0 : 9, d == 1 ? 0 : 9, d == 2 ? 0 : 9, d == 3 ? 0 : 9});
         float *g = all_gradients(r);
-        parts += norm(g, NULL, r->l.params.size);
+        parts += golden_norm(g, NULL, r->l.params.size);
         free(g);
     }
     return 8 * GOLDEN_ROWS * ldexp(1, -24) * parts;
@@ -145,10 +136,11 @@ static double regrouped_error(Run *r) {
 /* Fails unless the gradients now are `whole`, up to tol; frees them. */
 static void expect_regrouped(const char *what, const Run *r, const float *whole, double tol) {
     float *g = all_gradients(r);
-    double e = norm(g, whole, r->l.params.size);
+    double e = golden_norm(g, whole, r->l.params.size);
     EXPECT(e <= tol, "%s: %s: gradients differ by %.3g of %.3g", r->g.folder, what, e, tol);
     g[r->l.params.size / 3] += 3 * (float)tol;
-    EXPECT(!(norm(g, whole, r->l.params.size) <= tol), "%s: planted fault not seen", r->g.folder);
+    EXPECT(!(golden_norm(g, whole, r->l.params.size) <= tol), "%s: planted fault not seen",
+           r->g.folder);
     free(g);
 }
 
@@ -240,7 +232,7 @@ static void test_no_labels(Run *r) {
     double loss = pass(r, &p);
     float *g = all_gradients(r);
     EXPECT(loss == 0, "%s: loss %g without labels", r->g.folder, loss);
-    EXPECT(norm(g, NULL, r->l.params.size) == 0, "%s: gradient without labels", r->g.folder);
+    EXPECT(golden_norm(g, NULL, r->l.params.size) == 0, "%s: gradient without labels", r->g.folder);
     free(g);
     batch(r, (int[]){0, 0, 0, 0});
     float *before = all_gradients(r);
@@ -277,7 +269,7 @@ static void test_branches(Run *r) {
     double alone = pass(r, &q);
     float *ref = all_gradients(r);
     EXPECT(fabs(shared - alone) <= 1e-6 * alone, "%s: loss %.9g, %.9g", r->g.folder, shared, alone);
-    double e = norm(mine, ref, r->l.params.size) / norm(ref, NULL, r->l.params.size);
+    double e = golden_norm(mine, ref, r->l.params.size) / golden_norm(ref, NULL, r->l.params.size);
     EXPECT(e <= GRADIENT, "%s: branches: relative error %.3g", r->g.folder, e);
     free(mine), free(ref);
     pack_free(&p), pack_free(&q);

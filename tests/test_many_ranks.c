@@ -6,36 +6,14 @@
 #include <math.h>
 #include <signal.h>
 
-#include "tests/bad_rows.h"
 #include "tests/ranks.h"
+#include "tests/same_files.h"
 
 #define MODEL_IS "--model model --dtype f32 --max-length 128 "
 #define TRAIN                                                                     \
     "train " MODEL_IS                                                             \
     "--pack-tokens 128 --batch 7 --rank 4 --init lora --seed 3 --redundancy 0.1 " \
     "--data pairs.jsonl --steps 20 --eval-data pairs.jsonl --eval-every 7 "
-
-static void forget(const char *path) {
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf %s", path);
-    CHECK(system(command) == 0, "%s", command);
-}
-
-/* The bytes of file `name` in both folders. */
-static void expect_same(const char *what, const char *name, const char *folder, const char *other) {
-    char path[2][300];
-    Buf bytes[2];
-    snprintf(path[0], sizeof path[0], "%s/%s", folder, name);
-    snprintf(path[1], sizeof path[1], "%s/%s", other, name);
-    for (int i = 0; i < 2; i++) {
-        bool there = read_bytes(&bytes[i], path[i]);
-        EXPECT(there, "%s: no %s", what, path[i]);
-        if (!there) return;
-    }
-    EXPECT(bytes[0].n == bytes[1].n && memcmp(bytes[0].p, bytes[1].p, bytes[0].n) == 0,
-           "%s: %s is not %s", what, path[0], path[1]);
-    buf_free(&bytes[0]), buf_free(&bytes[1]);
-}
 
 static bool same_value(const json_t *a, const json_t *b) {
     return a && b ? json_equal(a, b) : a == b;
@@ -101,7 +79,7 @@ static void run_commands(int ranks) {
         Ended e = ranks > 1 ? ranks_run(ranks, line) : program_run(line + 6);
         snprintf(what, sizeof what, "%.20s on %d ranks", line + 6, ranks);
         EXPECT(e.code == 0, "%s: exit %d: %s", what, e.code, e.err);
-        if (ranks > 1) expect_same(what, command[i].out, folder, "on1");
+        if (ranks > 1) expect_same_in(what, command[i].out, folder, "on1");
         if (ranks > 1 && i == 2) {
             char adapter[32];
             snprintf(adapter, sizeof adapter, "%s/adapter", folder);
@@ -135,7 +113,7 @@ static void resume_on(int ranks, const char *after) {
     Ended e = ranks > 1 ? ranks_run(ranks, "SAILS " TRAIN "--checkpoint-every 3 --resume --out run")
                         : program_run(TRAIN "--checkpoint-every 3 --resume --out run");
     EXPECT(e.code == 0, "%s: exit %d: %s", after, e.code, e.err);
-    expect_same(after, "adapter_model.safetensors", "run", "on1/adapter");
+    expect_same_in(after, "adapter_model.safetensors", "run", "on1/adapter");
     expect_same_steps(after, "run", "on1/adapter");
 }
 
@@ -316,7 +294,7 @@ static void train_on(int ranks) {
     snprintf(line, sizeof line, "SAILS " CUDA_TRAIN "--out %s", folder);
     Ended e = ranks > 1 ? ranks_run(ranks, line) : program_run(line + 6);
     EXPECT(e.code == 0, "%s: exit %d: %s", what, e.code, e.err);
-    if (ranks > 1) expect_same(what, "adapter_model.safetensors", folder, "cuda1");
+    if (ranks > 1) expect_same_in(what, "adapter_model.safetensors", folder, "cuda1");
 }
 
 /* A rank that is lost in its moves, by the stand-in's faults: rank:call:kind. */
@@ -352,7 +330,7 @@ static void test_late(void) {
     unsetenv("SAILS_NCCL_FAULT");
     EXPECT(e.code == 0, "a late rank: exit %d: %s", e.code, e.err);
     if (e.code) return;
-    expect_same("a late rank", "adapter_model.safetensors", "late", "cuda1");
+    expect_same_in("a late rank", "adapter_model.safetensors", "late", "cuda1");
     double waited = waited_in("late/metrics.jsonl");
     EXPECT(waited > 0.5, "a rank was 2 s late, and two waited %.3f s in the mean", waited);
 }

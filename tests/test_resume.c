@@ -7,8 +7,8 @@
 #include <signal.h>
 
 #include "host/cli/print.h"
-#include "tests/bad_rows.h"
 #include "tests/ranks.h"
+#include "tests/same_files.h"
 
 #define SCORE                                                                               \
     "score --model model --dtype f32 --max-length 128 --data many.jsonl --sae sae/{layer} " \
@@ -18,24 +18,6 @@
 #define TRAIN                                                                                  \
     "train --model model --dtype f32 --max-length 64 --data pairs.jsonl --init lora --rank 2 " \
     "--batch 2 --steps 3 --checkpoint-every 1 "
-
-static void forget(const char *path) {
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf %s %s.partial", path, path);
-    CHECK(system(command) == 0, "%s", command);
-}
-
-static void expect_same(const char *what, const char *path, const char *other) {
-    Buf a = {0}, b = {0};
-    size_t k = 0;
-    bool there = read_bytes(&a, path);
-    CHECK(read_bytes(&b, other), "%s", other);
-    while (k < a.n && k < b.n && a.p[k] == b.p[k]) k++;
-    EXPECT(there, "%s: there is no %s", what, path);
-    EXPECT(!there || (a.n == b.n && k == a.n), "%s: %s is not %s: %zu and %zu bytes, from %zu on",
-           what, path, other, a.n, b.n, k);
-    buf_free(&a), buf_free(&b);
-}
 
 static Program start_on(int ranks, const char *line) {
     char ours[2048];

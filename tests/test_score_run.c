@@ -100,13 +100,7 @@ static void grab(void *context, int layer, const store *x, int N) {
 static const double *alone(World *u, int i, int d, int c) {
     if (u->x[i][d][c]) return u->x[i][d][c];
     Grab g = {.ex = u->m->ex, .layer = u->sae[i].layer, .D = u->m->c.D};
-    Pack p;
-    pack_init(&p, LONGEST, 1, 0);
-    pack_add(&p, u->token[d][c], NULL, u->item[d].n[c], 0);
-    Acts *a = acts_create(u->m, LONGEST, 1, 0, ACTS_INFER);
-    model_forward(u->m, a, &p, u->m->c.L, grab, &g);
-    acts_destroy(a);
-    pack_free(&p);
+    golden_alone(u->m, u->token[d][c], u->item[d].n[c], grab, &g);
     return u->x[i][d][c] = g.x;
 }
 

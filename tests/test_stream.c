@@ -71,13 +71,7 @@ static int is_vector(const World *u, int d, int c, const double *got) {
     size_t n = (size_t)LAYERS * (size_t)u->m->c.D;
     Grab g = {u, u->counted[d][c], mem_array(n, sizeof(double)), mem_array(n, sizeof(double))};
     double error = u->m->ex->dtype == DTYPE_F32 ? 1e-5 : 0.02, largest = 0;
-    Pack p;
-    pack_init(&p, LONGEST, 1, 0);
-    pack_add(&p, u->token[d][c], NULL, u->item[d].n[c], 0);
-    Acts *a = acts_create(u->m, LONGEST, 1, 0, ACTS_INFER);
-    model_forward(u->m, a, &p, u->m->c.L, grab, &g);
-    acts_destroy(a);
-    pack_free(&p);
+    golden_alone(u->m, u->token[d][c], u->item[d].n[c], grab, &g);
     for (size_t k = 0; k < n; k++) largest = fmax(largest, g.size[k]);
     for (size_t k = 0; k < n; k++) g.size[k] = error * largest + LONGEST * 0x1p-24 * g.size[k];
     int ok = test_close_each("document vector", got, g.mean, g.size, n);

@@ -1,6 +1,6 @@
 /* align.h - the whole method in one run folder, stage by stage:
  *
- *   score, moments -> subspace  when a method needs them
+ *   score, moments, inputs -> subspace  when a method needs them
  *   per method: train -> generate -> eval, and the perplexity on held-out text
  *   summary.json                one row per method, comparison.h says what is in it
  *

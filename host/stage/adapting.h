@@ -30,9 +30,6 @@ bool adapting_check(const Settings *s, enum SubspaceKind kind, int layer, int D,
 bool adapting_subspace(Subspace *to, Exec *ex, const Scores *scores, const char *pattern,
                        const Settings *s, enum StartKind start, Err *err);
 
-/* train.subspace, which was made for the start that train.init names: the columns of controls look
- * like any others. */
-bool adapting_load(Subspace *to, const Settings *s, Err *err);
 /* The same without an SAE, of a kind that is made of moments. Refused: pairs where there are none,
  * corpora that do not differ. */
 bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const Settings *s,
@@ -41,6 +38,10 @@ bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const
 /* Bytes of workspace that the ops of either take, of columns at most R; 0 of a kind that neither
  * makes. */
 size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R);
+
+/* train.subspace, which was made for the start that train.init names: the columns of controls look
+ * like any others. */
+bool adapting_load(Subspace *to, const Settings *s, Err *err);
 
 void adapting_print(FILE *f, const Subspace *subspace);
 

@@ -231,8 +231,7 @@ bool moments_run(StreamMoments *m, MomentsWork *work, Runtime *r, const Layers *
     return ok;
 }
 
-/* ----------------------------------------------------------------------------- what they show --
- */
+/* ------------------------------------------------------------------- what they show -- */
 
 /* The distance of the means by the root mean square of the documents' distances from them. */
 static double distance(const StreamMoments *m, int i) {
