@@ -30,7 +30,6 @@ static bool parse(Reader *r, json_t **object, size_t line) {
     json_error_t e;
     *object = json_loadb(r->text.p, r->text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (*object) return true;
-    files_json_failed(&e);
     if (memchr(r->text.p, '\r', r->text.n)) return source_lone_cr(s, line);
     bool spread = r->kind == LINES && (size_t)e.position >= r->text.n; /* it goes on below */
     return source_fail(s, line, "expected a JSON object%s: %s (byte %d); %s",

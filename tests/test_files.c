@@ -2,6 +2,7 @@
 #include "data/base/files.h"
 
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "data/base/out_folder.h"
@@ -254,6 +255,39 @@ static void digest(char hex[65], const char *text, size_t n, size_t piece) {
 }
 
 /* The vectors of FIPS 180-4's examples, and each split of a message gives its digest. */
+/* So much more than it has now, no more. */
+static void leave_memory(rlim_t bytes) {
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    CHECK(f && fscanf(f, "%lu", &pages) == 1, "statm");
+    fclose(f);
+    struct rlimit now = {pages * (rlim_t)sysconf(_SC_PAGESIZE) + bytes, RLIM_INFINITY};
+    CHECK(setrlimit(RLIMIT_AS, &now) == 0, "setrlimit");
+}
+
+/* A string that does not fit into what is left of memory is no fault of the file. */
+static void test_json_without_memory(void) {
+    enum { LONG = 1 << 22 };
+    char *text = malloc(LONG);
+    CHECK(text, "malloc");
+    memset(text, 'a', LONG), text[0] = text[LONG - 1] = '"';
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0, "fork failed");
+    if (child == 0) {
+        json_t *v;
+        Err err;
+        CHECK(freopen("/dev/null", "w", stderr), "/dev/null does not open");
+        leave_memory(LONG / 4);
+        files_parse_json(&v, text, LONG, JSON_NUL_REFUSED, "long", &err);
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child, "waitpid failed");
+    EXPECT(!WIFEXITED(status) || WEXITSTATUS(status) != 0, "the file was blamed");
+    free(text);
+}
+
 static void test_sha256(void) {
     char *million = malloc(1000000), hex[65], other[65];
     CHECK(million, "out of memory");
@@ -300,6 +334,7 @@ int main(void) {
     test_long_path();
     test_read();
     test_json();
+    test_json_without_memory();
     test_sha256();
     return test_done("test_files");
 }

@@ -357,9 +357,15 @@ bool files_sha256(char hex[65], const char *path, Err *err) {
     return ok;
 }
 
-/* It says nothing at all where it could not even begin. */
-void files_json_failed(const json_error_t *e) {
-    CHECK(*e->text && json_error_code(e) != json_error_out_of_memory, "out of memory: JSON");
+/* Where a string does not fit, jansson's reader calls it invalid JSON, and would blame the file. */
+static void *json_memory(size_t n) {
+    void *p = malloc(n);
+    CHECK(p, "out of memory: %zu bytes for JSON", n);
+    return p;
+}
+
+__attribute__((constructor)) static void json_never_without_memory(void) {
+    json_set_alloc_funcs(json_memory, free);
 }
 
 bool files_parse_json(json_t **value, const char *text, size_t n, enum JsonNul nul,
@@ -368,7 +374,6 @@ bool files_parse_json(json_t **value, const char *text, size_t n, enum JsonNul n
     size_t flags = JSON_REJECT_DUPLICATES | (nul == JSON_NUL_ALLOWED ? JSON_ALLOW_NUL : 0);
     *value = json_loadb(text, n, flags, &e);
     if (*value) return true;
-    files_json_failed(&e);
     return err_set(err, EXIT_INPUT,
                    "%s: line %d, column %d: expected valid JSON: %s; mend the file or replace it",
                    where, e.line, e.column, e.text);

@@ -64,7 +64,8 @@ char *files_join(const char *folder, const char *name); /* malloc */
 /* SHA-256 of a file as 64 hex digits and a NUL. */
 bool files_sha256(char hex[65], const char *path, Err *err);
 
-/* JSON by jansson, strict: UTF-8, no duplicate keys, nothing behind the value. The message names
+/* JSON by jansson, strict: UTF-8, no duplicate keys, nothing behind the value. Want of memory stops
+ * the process, in all of jansson, as it does elsewhere: no file is to blame. The message names
  * file, line and column. A string value that holds NUL (\u0000) is refused unless the caller says
  * that it takes lengths by json_string_length: strlen would cut it silently. */
 enum JsonNul { JSON_NUL_REFUSED, JSON_NUL_ALLOWED };
@@ -72,9 +73,5 @@ bool files_parse_json(json_t **value, const char *text, size_t n, enum JsonNul n
                       const char *where, Err *err);
 bool files_read_json(json_t **value, const char *path, size_t limit, Err *err); /* NUL refused */
 bool files_write_json(const char *path, const json_t *value, Err *err);         /* indented */
-
-/* After json_load.. has failed: stops the process if that was for want of memory, of which no file
- * is to blame. */
-void files_json_failed(const json_error_t *e);
 
 #endif
