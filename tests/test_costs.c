@@ -65,6 +65,10 @@ static void test_calls(enum Dtype dtype) {
     exec_copy_in(&ex, device_seg, &seg, sizeof seg);
     ex.op->attn_fwd(&ex, y, f, x, x, x, device_seg, &seg, 1, 3, a); /* q, o 48; k, v 24 */
     costs("attn_fwd", 144 * s, 4 * 8 * 2 * 5, UNIT_PRODUCT);
+    store *z = exec_alloc(&ex, room, "z");
+    ex.op->attn_bwd(&ex, y, z, (store *)g, x, x, x, x, x, f, device_seg, &seg, 1, 3, a);
+    exec_free(&ex, z);
+    costs("attn_bwd", 288 * s, 10 * 8 * 2 * 5, UNIT_PRODUCT); /* q, o, dq, d_o; k, v, dk, dv */
     int32_t len[2] = {1, 3}, slot[2] = {0, 1};
     exec_copy_in(&ex, g, len, sizeof len);
     exec_copy_in(&ex, f, slot, sizeof slot);
@@ -73,7 +77,7 @@ static void test_calls(enum Dtype dtype) {
     int seen = calls;
     exec_watch_end(&ex);
     ex.op->cast(&ex, x, f, 1);
-    EXPECT(seen == 14 && calls == seen, "%d calls seen, then %d", seen, calls);
+    EXPECT(seen == 15 && calls == seen, "%d calls seen, then %d", seen, calls);
     calls = 0;
     exec_free(&ex, x), exec_free(&ex, y), exec_free(&ex, f), exec_free(&ex, g);
     exec_free(&ex, device_seg);
