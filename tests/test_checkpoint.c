@@ -185,7 +185,13 @@ static void test_damaged(void) {
         expect_whole(path);
     }
     forget("run/checkpoints/*/manifest.json");
-    Ended e = resume("no manifest");
+    Ended e = program_run(SAVING "--resume --out run");
+    EXPECT(
+        e.code == EXIT_USAGE && strstr(e.err, "run/adapter_model.safetensors: a finished result"),
+        "no manifest: exit %d: %s", e.code, e.err);
+    expect_whole("no manifest, refused");
+    forget("run/adapter_model.safetensors");
+    e = resume("no manifest");
     EXPECT(strstr(e.err, "nothing to resume; beginning at step 1"), "%s", e.err);
     expect_whole("no manifest");
 }

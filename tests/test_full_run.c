@@ -214,6 +214,14 @@ static void test_resume(void) {
     Ended e = program_run(SAVING "--resume --out run"); /* its result is there */
     EXPECT(e.code == 0, "once more: exit %d: %s", e.code, e.err);
     expect_same_in("once more", "model.safetensors", "run", "straight");
+    forget("run/checkpoints/*"); /* nothing says whose the model is */
+    e = program_run(SAVING "--resume --out run");
+    EXPECT(e.code == EXIT_USAGE &&
+               program_one_line(e.err,
+                                "run/model.safetensors: a finished result, with no "
+                                "checkpoint to go on from; remove it"),
+           "no checkpoint: exit %d: %s", e.code, e.err);
+    expect_same_in("no checkpoint", "model.safetensors", "run", "straight");
 }
 
 /* -------------------------------------------------------------------------------- refusals -- */

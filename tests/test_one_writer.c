@@ -18,7 +18,9 @@ static const Writer writer[] = {
     {"train",
      "train" SMALL
      "--data many.jsonl --init lora --batch 2 --checkpoint-every 1 --resume --out run",
-     "run/checkpoints"},
+     "run"},
+    {"train that saves nothing",
+     "train" SMALL "--data many.jsonl --init lora --batch 2 --out unsaved", "unsaved"},
     {"score",
      "score" SMALL
      "--max-length 128 --data many.jsonl --sae sae/{layer} --layers 1 --resume --out scores",

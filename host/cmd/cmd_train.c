@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "data/base/files.h"
+#include "data/base/folder_lock.h"
 #include "data/base/interrupt.h"
 #include "host/stage/adapting.h"
 #include "host/cli/command.h"
@@ -15,17 +16,25 @@
 #include "host/stage/preference.h"
 #include "host/cli/print.h"
 #include "host/stage/result_key.h"
+#include "host/stage/snapshot.h"
 #include "host/stage/train.h"
 #include "host/stage/tuned_model.h"
 
 /* No model is written over another, but for that of the same run, which has left checkpoints beside
- * it. An adapter takes its predecessor's place. */
-static bool is_free(const Settings *s, Comm *comm, Err *err) {
-    if (s->train.method != METHOD_FULL) return true;
-    char *saves = files_join(s->train.out, "checkpoints");
-    bool ok = !comm_root(comm) || (s->train.resume && files_exists(saves)) ||
-              model_files_refuse_existing(s->train.out, err);
+ * it. An adapter takes its predecessor's place, unless a run was to go on that has none. */
+static bool is_free(const Settings *s, Err *err) {
+    const char *out = s->train.out;
+    char *saves = files_join(out, "checkpoints");
+    bool left = snapshot_count(saves) > 0;
     free(saves);
+    if (s->train.resume) return left || checkpoints_missing(out, err);
+    return s->train.method != METHOD_FULL || model_files_refuse_existing(out, err);
+}
+
+/* Locked before anything is looked at or swept: a run whose process cannot be seen from here may
+ * write there. */
+static bool take_folder(FolderLock *lock, const Settings *s, Comm *comm, Err *err) {
+    bool ok = !comm_root(comm) || (folder_lock(lock, s->train.out, err) && is_free(s, err));
     return agree_root(comm, ok, err);
 }
 
@@ -96,7 +105,8 @@ static bool train_and_save(Runtime *r, const Args *a, const Dataset *d, const Da
         .steps = s->train.checkpoint_every,
         .minutes = s->train.checkpoint_minutes,
         .keep = s->train.keep,
-        .resume = s->train.resume};
+        .resume = s->train.resume,
+        .result = s->train.out};
     train_setup(&t, s, dataset_examples(d).n);
     t.doc = d->doc, t.shared = d->shared;
     t.eval = eval->doc, t.eval_shared = eval->shared, t.neval = dataset_examples(eval).n;
@@ -127,9 +137,10 @@ static bool run(const Args *given, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Dataset d = {0}, eval = {0};
+    FolderLock lock = {0};
     if (train_saves(s)) interrupt_as_request();
     bool ok = tuned_model_settings(a, err) && preference_check(a, err) &&
-              settings_check_training_pack(s, err) && is_free(s, a->comm, err) &&
+              settings_check_training_pack(s, err) && take_folder(&lock, s, a->comm, err) &&
               runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
               training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&
               (!*s->train.eval_data ||
@@ -140,6 +151,7 @@ static bool run(const Args *given, Err *err) {
     dataset_free(&eval);
     dataset_free(&d);
     runtime_close(&r, ok);
+    folder_unlock(&lock);
     return ok;
 }
 

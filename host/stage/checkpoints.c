@@ -150,8 +150,25 @@ static void hand_out(Comm *comm, Params *p) {
     free(piece);
 }
 
+bool checkpoints_missing(const char *result, Err *err) {
+    static const char *const name[] = {"adapter_model.safetensors", "model.safetensors",
+                                       "model.safetensors.index.json"};
+    bool ok = true;
+    for (int i = 0; i < 3 && result && ok; i++) {
+        char *path = files_join(result, name[i]);
+        if (files_exists(path))
+            ok = err_set(err, EXIT_USAGE,
+                         "%s: a finished result, with no checkpoint to go on from; remove it to "
+                         "begin anew, or choose another --out",
+                         path);
+        free(path);
+    }
+    return ok;
+}
+
 static bool find(Checkpoints *c, bool *found, Err *err) {
     if (!checkpoint_read(&c->now, found, c->plan.kept.folder, err)) return false;
+    if (!*found && !checkpoints_missing(c->plan.result, err)) return false;
     if (*found)
         fprintf(stderr, "sails: %s: going on after step %zu\n", c->plan.kept.folder,
                 c->now.totals.steps);

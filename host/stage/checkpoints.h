@@ -16,16 +16,22 @@ typedef struct Checkpoints Checkpoints;
 /* What is asked for. */
 typedef struct CheckpointPlan {
     Keeping kept;
-    int steps;      /* save every so many; 0: not by steps */
-    double minutes; /* save when so much time has passed since the last; 0: not by time */
-    int keep;       /* the newest so many */
-    bool resume;    /* go on from the newest */
+    int steps;          /* save every so many; 0: not by steps */
+    double minutes;     /* save when so much time has passed since the last; 0: not by time */
+    int keep;           /* the newest so many */
+    bool resume;        /* go on from the newest */
+    const char *result; /* folder of what the run makes; NULL: none is there */
 } CheckpointPlan;
+
+/* A run that was to go on and has nothing to go on from would begin at step 1: EXIT_USAGE where a
+ * finished adapter or model is in `result`, which would be replaced; NULL: none is. */
+bool checkpoints_missing(const char *result, Err *err);
 
 /* Goes on from the newest checkpoint where that is asked for and there is one: then totals and
  * lines of metrics.jsonl go into `metrics`, and the tensors are as they were. Refuses to begin anew
- * beside checkpoints that are there (EXIT_USAGE). All ranks; rank 0, which has locked the folder,
- * reads and hands on. interrupt_as_request makes SIGTERM and SIGUSR1 ask for a stop. */
+ * beside checkpoints that are there, or in place of a result (EXIT_USAGE). All ranks; rank 0, whose
+ * command holds the run's folder, reads and hands on. interrupt_as_request makes SIGTERM and
+ * SIGUSR1 ask for a stop. */
 bool checkpoints_open(Checkpoints **to, const CheckpointPlan *plan, Params *p, Metrics *metrics,
                       Err *err);
 

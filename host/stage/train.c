@@ -6,7 +6,6 @@
 
 #include "data/batch.h"
 #include "data/base/files.h"
-#include "data/base/folder_lock.h"
 #include "data/base/mem.h"
 #include "data/base/out_folder.h"
 #include "data/base/interrupt.h"
@@ -448,19 +447,13 @@ static bool train_and_save(TrainResult *result, Model *m, TrainSetup *t, const c
     return out_folder_close(out, ok, err);
 }
 
-/* Locked before anything is swept: a run whose process cannot be seen from here may write there. */
 bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
                   const char *base_model, Err *err) {
     Comm *comm = m->ex->comm;
-    const CheckpointPlan *saves = t->checkpoints;
-    bool root = comm_root(comm), trained = false, ok;
-    FolderLock lock = {0};
-    if (saves && !agree_root(comm, !root || folder_lock(&lock, saves->kept.folder, err), err))
-        return false;
-    if (root)
+    bool trained = false, ok;
+    if (comm_root(comm))
         ok = train_and_save(result, m, t, folder, base_model, &trained, err);
     else
         ok = trained = train(result, m, t, err);
-    folder_unlock(&lock);
     return trained && agree_root(comm, ok, err);
 }

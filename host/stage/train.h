@@ -75,7 +75,8 @@ bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
 /* The same into a PEFT folder, adapter and model card, or a Hugging Face one (tuned_model.h), and
  * metrics.jsonl (t->metrics_path is set here). They appear together at the end (out_folder.h), so
  * that a run that fails leaves what was there. `base_model` is the folder of the model that was
- * trained: an adapter says that it belongs to it. */
+ * trained: an adapter says that it belongs to it. The caller has locked `folder`, or one around it
+ * (folder_lock.h). */
 bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
                   const char *base_model, Err *err);
 
