@@ -269,21 +269,30 @@ static void test_bad_file(void) {
     }
 }
 
-/* Without --lr all weights are trained at a rate of their own, an adapter at its own. */
+/* Without --lr each method has a rate of its own, which is said before the first step. */
 static void test_rate(void) {
-    for (int full = 0; full < 2; full++) {
+    static const struct {
+        const char *flags, *said;
+        double rate;
+    } method[] = {{"--init lora", ", rate 0.0002\n", 2e-4},
+                  {"--method full", ", rate 2e-05\n", 2e-5},
+                  {"--method dpo --init lora", ", rate 1e-05\n", 1e-5},
+                  {"--method dpo --init lora --lr 2e-4", ", rate 0.0002\n", 2e-4}};
+    for (int i = 0; i < 4; i++) {
         char line[512];
         snprintf(line, sizeof line,
                  "train --model model --dtype f32 --max-length 128 --data pairs.jsonl --batch 7 "
                  "--steps 1 --warmup 0 %s --out rate%d",
-                 full ? "--method full" : "--init lora", full);
-        program_must(line);
-        snprintf(line, sizeof line, "rate%d/metrics.jsonl", full);
+                 method[i].flags, i);
+        Ended e = program_run(line);
+        EXPECT(e.code == 0 && strstr(e.out, method[i].said), "%s: exit %d: %s%s", line, e.code,
+               e.out, e.err);
+        snprintf(line, sizeof line, "rate%d/metrics.jsonl", i);
         Buf text;
         CHECK(read_bytes(&text, line), "%s", line);
         json_t *record = json_loads(text.p, JSON_DISABLE_EOF_CHECK, NULL);
         double rate = json_number_value(json_object_get(record, "learning_rate"));
-        EXPECT(rate == (full ? 2e-5 : 2e-4), "a rate of %g", rate);
+        EXPECT(rate == method[i].rate, "%s: a rate of %g", method[i].flags, rate);
         json_decref(record);
         buf_free(&text);
     }

@@ -171,7 +171,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, REAL, epochs, "1", 0, 1000000, "passes", OURS, "over the data") \
     X(train, INT, steps, "0", 0, 2147483647, "steps", PLAIN, "in place of epochs when not 0") \
     X(train, REAL, lr, "2e-4", 0, 100, "", OURS, \
-      "peak learning rate; where none is given, 2e-5 for all weights") \
+      "peak learning rate; where none is given, 2e-5 for full and 1e-5 for dpo") \
     X(train, REAL, warmup, "0.03", 0, 1, "share", OURS, "of the steps, with a rising rate") \
     X(train, CHOICE, schedule, "cosine", 0, 0, CHOICES(SCHEDULES), OURS, \
       "learning rate after the warm-up") \

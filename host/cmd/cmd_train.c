@@ -11,6 +11,7 @@
 #include "host/cli/json_lines.h"
 #include "host/stage/agree.h"
 #include "host/stage/dataset.h"
+#include "host/stage/method.h"
 #include "host/stage/model_files.h"
 #include "host/stage/plan.h"
 #include "host/stage/preference.h"
@@ -68,8 +69,9 @@ static void announce(const Runtime *r, const Settings *s, const Dataset *d, cons
            print_count(trained, (double)n),
            print_count(all, (double)tensors_parameters(&r->model.c)), percent);
     const char *what = d->shared ? "pairs" : "documents";
-    printf("%zu %s, %s tokens, %d steps of %d %s, %s\n", dataset_examples(d).n, what,
-           print_count(tokens, (double)d->tokens), t->steps, t->batch, what, r->ex.op->name);
+    printf("%zu %s, %s tokens, %d steps of %d %s, %s, rate %g\n", dataset_examples(d).n, what,
+           print_count(tokens, (double)d->tokens), t->steps, t->batch, what, r->ex.op->name,
+           t->schedule.lr);
     dataset_print_notes(stdout, "", d);
     fflush(stdout);
 }
@@ -132,7 +134,7 @@ static bool fits(Runtime *r, const Settings *s, const Dataset *d, const Dataset 
 
 static bool run(const Args *given, Err *err) {
     Args own = *given; /* borrows what they own */
-    own.s.train.lr = tuned_model_rate(given);
+    own.s.train.lr = method_rate(given);
     const Args *a = &own;
     const Settings *s = &a->s;
     Runtime r = {0};

@@ -9,8 +9,6 @@
 #include "host/stage/model_files.h"
 #include "kernels/comm.h"
 
-static const double RATE = 2e-5;
-
 static bool is_full(const Args *a) {
     return a->s.train.method == METHOD_FULL;
 }
@@ -31,11 +29,6 @@ bool tuned_model_settings(const Args *a, Err *err) {
                        flag);
     }
     return true;
-}
-
-double tuned_model_rate(const Args *a) {
-    bool given = a->source[args_find("train.lr")] != FROM_DEFAULT;
-    return is_full(a) && !given ? RATE : a->s.train.lr;
 }
 
 enum { SHARD_BYTES_GB = 5, PIECE = 1 << 20 /* elements on their way to the file */ };

@@ -10,10 +10,6 @@
  */
 bool tuned_model_settings(const Args *a, Err *err);
 
-/* The peak learning rate: where none is given and all weights are trained, that of full
- * fine-tuning, which is far below an adapter's. */
-double tuned_model_rate(const Args *a);
-
 /* The weights of m, which are trained, as a Hugging Face folder: in the storage type, which its
  * config.json then names; all else as in `base`, a folder of the same kind. */
 bool tuned_model_save(const Model *m, const char *folder, const char *base, Err *err);

@@ -1,0 +1,17 @@
+/* method.h - what the methods of training have each for themselves: a rate where none is given. */
+#ifndef SAILS_METHOD_H
+#define SAILS_METHOD_H
+
+#include "host/cli/args.h"
+
+/* The peak learning rate: train.lr where a flag or a recipe gives it, else by train.method
+ *
+ *   lora  2e-4  the setting's default
+ *   full  2e-5  as TRL's for supervised tuning: a weight is no sum of two factors of which one
+ *               starts at zero, so a step of the same size changes the model far more
+ *   dpo   1e-5  TRL's default is 1e-6 for all weights, and ten times that what it advises for
+ *               adapters, which are what is trained here: the loss has its optimum at log-ratios of
+ *               a few 1/beta, which larger steps pass, and both replies' probabilities fall */
+double method_rate(const Args *a);
+
+#endif
