@@ -9,6 +9,7 @@
 #define MOMENTS "moments --data pairs.jsonl --max-length 128 --out new/moments "
 #define LAYERS "--sae sae/{layer} --layers 1,2 "
 #define SUBSPACE "subspace --scores scores --out new/basis "
+#define DIRECT "subspace --moments moments --init direct-mean --out new/basis "
 #define TRAIN "train --data pairs.jsonl --max-length 128 --out new/adapter "
 #define PAIRS MODEL "--init lora --method dpo "
 #define THEORY "theory --out new/theory "
@@ -37,8 +38,12 @@ static const struct {
     {2, TRAIN MODEL "--init lora --rank -1", "--rank: expected"},
     {2, TRAIN MODEL "--init lora --rank 0", "--init lora needs a number"},
     {2, TRAIN MODEL "--init lora --targets q,x", "list of q|k|v|o|gate|up|down"},
-    {2, TRAIN MODEL "--init pissa --rank 2 --freeze-basis", "with --init pissa neither does"},
-    {2, TRAIN MODEL "--init olora --rank 2 --freeze-basis", "with --init olora neither does"},
+    {2, TRAIN MODEL "--init pissa --rank 2 --set train.freeze-basis=true",
+     "--freeze-basis: it is for starts from a subspace"},
+    {2, "train frozen.yaml " MODEL "--out new/adapter --init pissa --rank 2",
+     "with --init pissa neither does"},
+    {2, "train frozen.yaml " MODEL "--out new/adapter --init olora --rank 2",
+     "with --init olora neither does"},
     {2, ALIGN "--methods sails,olora --freeze-basis", "with the method olora neither does"},
     {2, TRAIN MODEL "--init lora --pack-tokens 64", "--pack-tokens"},
     {2, TRAIN MODEL, "--subspace is needed"},
@@ -54,7 +59,27 @@ static const struct {
     {2, "plan --train.method dpo --label-smoothing 0.1 " MODEL, "exo_pair alone"},
     {3, TRAIN PAIRS "--eval-data prompts.jsonl",
      "prompts.jsonl: line 1: expected \"chosen\" and \"rejected\""},
+    /* flags for another method, or for other starts */
     {2, TRAIN MODEL "--method full --rank 4", "--rank: it is for adapters, and --method full"},
+    {2, "plan --method full --rank 4 " MODEL, "--rank: it is for adapters, and --method full"},
+    {2, "plan --init lora --beta 1 " MODEL, "--beta: --method dpo alone has it"},
+    {2, TRAIN MODEL "--init lora --gain norm", "--gain: it is for starts from a subspace"},
+    {2, TRAIN MODEL "--init pissa --basis-scale 2", "--basis-scale: it is for starts from a sub"},
+    {2, TRAIN MODEL "--init lora --subspace basis", "--subspace: it is for starts from a subspace"},
+    {2, TRAIN MODEL "--init eva --subspace basis --only-scored",
+     "--only-scored: it is for starts from directions of the stream"},
+    {2, TRAIN MODEL "--init-adapter adapter --rank 4",
+     "--rank: it is for a new adapter, and --init-adapter names an old one"},
+    {2, DIRECT "--variance 0.9", "--variance: it is for starts from the span of so many features"},
+    {2, DIRECT "--top-k 4", "--top-k: it is for starts from the span of so many features"},
+    {2, DIRECT "--by t", "--by: it is for starts from the best features"},
+    {2, DIRECT "--scores scores", "--scores: it is for starts from features of an SAE"},
+    {2, SUBSPACE "--moments moments", "--moments: it is for starts without an SAE"},
+    {2, SUBSPACE "--init random-features --by t", "--by: it is for starts from the best features"},
+    {2, SUBSPACE "--init sails-span --top-k 4", "--top-k: it is for starts from the span of so"},
+    {2, ALIGN "--methods lora,pissa --gain norm", "--gain: it is for starts from a subspace"},
+    {2, ALIGN "--methods lora,direct-mean --subspace.top-k 4",
+     "--subspace.top-k: it is for starts from the span of so many features"},
     {2, ALIGN "--method full", "unknown flag --method"},
     {2, "subspace --out new/basis", "--init sails: --scores is needed"},
     {2, SUBSPACE "--init direct-mean", "--init direct-mean: --moments is needed"},
@@ -157,6 +182,7 @@ int main(void) {
         "data: {path: pairs.jsonl, max-length: 128}\n"
         "score: {sae: 'sae/{layer}', layers: [1, 2]}\nsubspace: {top-k: 4}\n"
         "train: {rank: 2, steps: 1, methods: [sails]}\ngenerate: {prompts: prompts.jsonl}\n");
+    write_text("frozen.yaml", "data: {path: pairs.jsonl}\ntrain: {freeze-basis: true, beta: 1}\n");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         Tree before = tree_read(".");
         Ended e = program_run(row[i].line);

@@ -8,13 +8,12 @@
 #include "tests/same_files.h"
 
 #define STEPS 6
-#define TRAIN                                                                                      \
-    "train --model model --dtype f32 --max-length 64 --pack-tokens 128 --method dpo --batch 5 "    \
-    "--data pairs.jsonl --eval-data few.jsonl --eval-every 3 --steps 6 --lr 1e-2 --seed 3 --rank " \
-    "4 "
+#define TRAIN                                                                                   \
+    "train --model model --dtype f32 --max-length 64 --pack-tokens 128 --method dpo --batch 5 " \
+    "--data pairs.jsonl --eval-data few.jsonl --eval-every 3 --steps 6 --lr 1e-2 --seed 3 "
 #define SAVING "--checkpoint-every 1 --keep 9 "
 
-static const char *const start[] = {"--init lora ", "--init-adapter adapter "};
+static const char *const start[] = {"--init lora --rank 4 ", "--init-adapter adapter "};
 
 /* Without what tells of time and ranks. */
 static json_t *lasting(const char *line) {

@@ -37,16 +37,18 @@ strip_times() { # FOLDER
 }
 
 run() { # PROGRAM OUT, in the folder that holds the world
-    local sails=$1 out=$2 dtype init packs
+    local sails=$1 out=$2 dtype init packs from
     mkdir -p "$out"
     for dtype in f32 bf16; do
         "$sails" score --model world/model --sae 'world/sae/layer_{layer}/*/*/params.npz' \
             --layers 1,2,3 --data world/pairs.jsonl --dtype $dtype --out "$out/$dtype.scores"
         "$sails" subspace --scores "$out/$dtype.scores" --top-k 9 --out "$out/$dtype.subspace"
         for init in lora sails; do
+            from=()
+            [ $init = lora ] || from=(--subspace "$out/$dtype.subspace")
             for packs in 64 4096; do
                 "$sails" train --model world/model --data world/pairs.jsonl --dtype $dtype \
-                    --init $init --subspace "$out/$dtype.subspace" --batch 16 --steps 6 --lr 1e-3 \
+                    --init $init "${from[@]}" --batch 16 --steps 6 --lr 1e-3 \
                     --max-length 64 --pack-tokens $packs --out "$out/$dtype.$init.$packs"
             done
         done

@@ -12,6 +12,7 @@
 #include "host/stage/agree.h"
 #include "host/stage/chat_template.h"
 #include "host/stage/inputs.h"
+#include "host/stage/method.h"
 #include "host/cli/json_lines.h"
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
@@ -64,6 +65,15 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
     snprintf(what, sizeof what, "the method %s", m->name);
     return adapter_start_check_rank(m->start, s->train.rank, what, err) &&
            (!s->train.freeze_basis || adapter_start_check_freeze(m->start, what, err));
+}
+
+/* Of the command line: a flag that is for no row. */
+static bool check_flags(const Align *w, Err *err) {
+    enum StartKind start[START_COUNT];
+    int n = 0;
+    for (int i = 0; i < w->methods.n; i++)
+        if (w->methods.row[i].start) start[n++] = adapter_start_kind(w->methods.row[i].start);
+    return method_flags(w->args, start, n, err);
 }
 
 /* What is asked of the bases of a layer, whose SAE has S features; 0: of those without an SAE. */
@@ -331,7 +341,7 @@ bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
     interrupt_as_request();
     bool ok = read_methods(&w.methods, &a->s, err) && grid_read(&w.grid, &a->s, err) &&
-              runtime_device(&w.r, &a->s, a->comm, err) &&
+              check_flags(&w, err) && runtime_device(&w.r, &a->s, a->comm, err) &&
               agree_root(a->comm, run_open(&w.run, a, exec_plugin(&w.r.ex), err), err) &&
               check(&w, err);
     if (ok) {

@@ -7,6 +7,7 @@
 #include "host/cli/command.h"
 #include "host/stage/generating.h"
 #include "host/stage/machine.h"
+#include "host/stage/method.h"
 #include "host/stage/plan.h"
 #include "host/stage/planned_card.h"
 #include "host/stage/preference.h"
@@ -146,8 +147,10 @@ static bool check(const Args *a, Err *err) {
         return err_set(err, EXIT_USAGE, "plan: --model is needed, or for --stage train --shape");
     if (!model && *s->data.path && !*s->model.tokenizer)
         return err_set(err, EXIT_USAGE, "plan: --tokenizer is needed to read --data");
-    return train ? preference_check(a, err) && settings_check_training_pack(s, err)
-                 : settings_check_packs(s, err);
+    if (!train) return settings_check_packs(s, err);
+    enum StartKind start = (enum StartKind)s->train.init;
+    return method_flags(a, &start, 1, err) && preference_check(s, err) &&
+           settings_check_training_pack(s, err);
 }
 
 static bool run(const Args *a, Err *err) {

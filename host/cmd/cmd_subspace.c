@@ -4,6 +4,7 @@
 #include "host/stage/adapting.h"
 #include "host/cli/command.h"
 #include "host/cli/print.h"
+#include "host/stage/method.h"
 #include "host/stage/runtime.h"
 
 static bool check_start(const Settings *s, const AdapterStart *start, Err *err) {
@@ -43,7 +44,8 @@ static bool run(const Args *a, Err *err) {
     Subspace subspace = {0};
     Exec ex;
     enum StartKind start = (enum StartKind)s->train.init;
-    if (!check_start(s, &adapter_start[start], err)) return false;
+    if (!check_start(s, &adapter_start[start], err) || !method_flags(a, &start, 1, err))
+        return false;
     if (!runtime_cpu(&ex, s, err)) return false; /* all of it is in double */
     bool direct = subspace_source(adapter_start[start].subspace) == SOURCE_MOMENTS;
     bool ok = (direct ? from_moments : from_scores)(&subspace, &ex, s, start, err) &&

@@ -19,7 +19,6 @@
 #include "host/stage/result_key.h"
 #include "host/stage/snapshot.h"
 #include "host/stage/train.h"
-#include "host/stage/tuned_model.h"
 
 /* No model is written over another, but for that of the same run, which has left checkpoints beside
  * it. An adapter takes its predecessor's place, unless a run was to go on that has none. */
@@ -141,7 +140,8 @@ static bool run(const Args *given, Err *err) {
     Dataset d = {0}, eval = {0};
     FolderLock lock = {0};
     if (train_saves(s)) interrupt_as_request();
-    bool ok = tuned_model_settings(a, err) && preference_check(a, err) &&
+    enum StartKind start = (enum StartKind)s->train.init;
+    bool ok = method_flags(a, &start, 1, err) && preference_check(s, err) &&
               settings_check_training_pack(s, err) && take_folder(&lock, s, a->comm, err) &&
               runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
               training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&

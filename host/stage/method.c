@@ -1,5 +1,101 @@
-/* method.c - the rates. */
+/* method.c - which settings are whose, and the rates. */
 #include "host/stage/method.h"
+
+#include "host/cli/command.h"
+
+/* What a row may have that settings are for. */
+enum Has {
+    HAS_ADAPTER = 1,     /* not all weights */
+    HAS_PAIRS = 2,       /* preference pairs */
+    HAS_START = 4,       /* its adapter is made, not read */
+    HAS_SUBSPACE = 8,    /* its adapter starts from a file of bases */
+    HAS_STREAM = 16,     /* .. of the stream, at layers of their own */
+    HAS_SCORES = 32,     /* .. which is made from scores */
+    HAS_MOMENTS = 64,    /* .. or from moments */
+    HAS_STATISTIC = 128, /* .. of the best features */
+    HAS_FEATURES = 256   /* .. of so many features as are asked for */
+};
+
+/* What its subspace is made of (adapter_start.h). */
+static unsigned has_of_subspace(enum SubspaceKind kind, int rank) {
+    switch (kind) {
+        case SUBSPACE_TOP:
+            return HAS_STATISTIC | HAS_FEATURES;
+        case SUBSPACE_SPAN: /* as many as columns */
+            return HAS_STATISTIC | (rank ? 0 : HAS_FEATURES);
+        case SUBSPACE_RANDOM_FEATURES:
+            return HAS_FEATURES;
+        default:
+            return 0;
+    }
+}
+
+static unsigned has(const Settings *s, enum StartKind start) {
+    enum SubspaceKind kind = adapter_start[start].subspace;
+    enum SubspaceSource source = subspace_source(kind);
+    if (s->train.method == METHOD_FULL) return 0;
+    unsigned all = HAS_ADAPTER | (s->train.method == METHOD_DPO ? HAS_PAIRS : 0);
+    if (*s->train.init_adapter) return all;
+    all |= HAS_START;
+    if (source == SOURCE_NONE) return all;
+    all |= HAS_SUBSPACE | (source == SOURCE_INPUTS ? 0 : HAS_STREAM);
+    all |= source == SOURCE_SCORES ? HAS_SCORES : source == SOURCE_MOMENTS ? HAS_MOMENTS : 0;
+    return all | has_of_subspace(kind, s->train.rank);
+}
+
+typedef struct Own {
+    const char *key;
+    unsigned has;
+} Own;
+static const Own own[] = {{"train.init", HAS_START},
+                          {"train.init-adapter", HAS_ADAPTER},
+                          {"train.subspace", HAS_SUBSPACE},
+                          {"train.rank", HAS_START},
+                          {"train.alpha", HAS_START},
+                          {"train.targets", HAS_START},
+                          {"train.gain", HAS_STREAM},
+                          {"train.only-scored", HAS_STREAM},
+                          {"train.basis-scale", HAS_SUBSPACE},
+                          {"train.freeze-basis", HAS_SUBSPACE},
+                          {"train.redundancy", HAS_ADAPTER},
+                          {"train.loss-type", HAS_PAIRS},
+                          {"train.beta", HAS_PAIRS},
+                          {"train.label-smoothing", HAS_PAIRS},
+                          {"subspace.scores", HAS_SCORES},
+                          {"subspace.moments", HAS_MOMENTS},
+                          {"subspace.by", HAS_STATISTIC},
+                          {"subspace.top-k", HAS_FEATURES},
+                          {"subspace.variance", HAS_FEATURES},
+                          {"subspace.center", HAS_FEATURES},
+                          {"subspace.weight-rows", HAS_FEATURES}};
+
+/* Why no row takes it: the first thing that all of them lack. */
+static const char *reason(unsigned wanted, unsigned there) {
+    if (wanted == HAS_PAIRS) return "--method dpo alone has it";
+    if (!(there & HAS_ADAPTER))
+        return "it is for adapters, and --method full trains the weights themselves";
+    if (!(there & HAS_START)) return "it is for a new adapter, and --init-adapter names an old one";
+    if (wanted == HAS_SUBSPACE || (wanted == HAS_STREAM && !(there & HAS_SUBSPACE)))
+        return "it is for starts from a subspace";
+    if (wanted == HAS_STREAM) return "it is for starts from directions of the stream";
+    if (wanted == HAS_SCORES) return "it is for starts from features of an SAE";
+    if (wanted == HAS_MOMENTS) return "it is for starts without an SAE, from the corpora's moments";
+    if (wanted == HAS_STATISTIC) return "it is for starts from the best features of an SAE";
+    return "it is for starts from the span of so many features of an SAE";
+}
+
+bool method_flags(const Args *a, const enum StartKind *start, int n, Err *err) {
+    unsigned there = 0;
+    for (int i = 0; i < n; i++) there |= has(&a->s, start[i]);
+    for (size_t i = 0; n > 0 && i < sizeof own / sizeof *own; i++) {
+        int setting = args_find(own[i].key);
+        char flag[SETTING_KEY];
+        if (a->source[setting] != FROM_FLAG || there & own[i].has) continue;
+        command_flag(a->command, setting, flag);
+        return err_set(err, EXIT_USAGE, "--%s: %s; leave it out", flag, reason(own[i].has, there));
+    }
+    return true;
+}
 
 double method_rate(const Args *a) {
     static const double usual[] = {[METHOD_FULL] = 2e-5, [METHOD_DPO] = 1e-5};

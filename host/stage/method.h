@@ -1,8 +1,16 @@
-/* method.h - what the methods of training have each for themselves: a rate where none is given. */
+/* method.h - what the methods of training, and the starts of their adapters, have each for
+ * themselves: settings that say nothing to the others, and a rate where none is given. */
 #ifndef SAILS_METHOD_H
 #define SAILS_METHOD_H
 
 #include "host/cli/args.h"
+
+/* Settings that none of the n rows, which start like that, would honour are refused by name
+ * (EXIT_USAGE) where a flag gave them: who writes one for this run means something by it. Keys of a
+ * recipe, which is for all commands and all rows, stand. n 0, nothing is trained: true.
+ *
+ * It asks train.method, train.init-adapter and what the starts' subspaces are made from. */
+bool method_flags(const Args *a, const enum StartKind *start, int n, Err *err);
 
 /* The peak learning rate: train.lr where a flag or a recipe gives it, else by train.method
  *

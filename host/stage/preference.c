@@ -114,19 +114,8 @@ PairLoss preference_loss(const Settings *s) {
                       s->train.label_smoothing};
 }
 
-/* Flags that a method has for itself; in a recipe, which is for all, they may stand. */
-static bool own_flags(const Args *a, Err *err) {
-    static const char *const own[] = {"train.loss-type", "train.beta", "train.label-smoothing"};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (a->source[args_find(own[i])] == FROM_FLAG)
-            return err_set(err, EXIT_USAGE, "--%s: --method dpo alone has it",
-                           strchr(own[i], '.') + 1);
-    return true;
-}
-
-bool preference_check(const Args *a, Err *err) {
-    const Settings *s = &a->s;
-    if (s->train.method != METHOD_DPO) return own_flags(a, err);
+bool preference_check(const Settings *s, Err *err) {
+    if (s->train.method != METHOD_DPO) return true;
     PairLoss l = preference_loss(s);
     if (s->data.side == SIDE_REJECTED)
         return err_set(err, EXIT_USAGE, "--side: --method dpo takes both sides of a pair");

@@ -6,7 +6,7 @@
 #ifndef SAILS_PREFERENCE_H
 #define SAILS_PREFERENCE_H
 
-#include "host/cli/args.h"
+#include "host/cli/settings.h"
 #include "host/stage/dataset.h"
 #include "host/stage/nll.h"
 #include "model/gemma2.h"
@@ -30,8 +30,8 @@ double preference_mean(PairFacts *mean, const PairLoss *loss, const Examples *pa
 /* The loss that is asked for. */
 PairLoss preference_loss(const Settings *s);
 
-/* Do the settings of --method agree, and are there none of another method among the flags? */
-bool preference_check(const Args *a, Err *err);
+/* Do the settings of --method dpo agree? Of other methods: true. */
+bool preference_check(const Settings *s, Err *err);
 
 /* What `train` draws its batches from, by --method: pairs, or documents (dataset_load_training). */
 bool training_load(Dataset *d, Tokenizer *t, const Settings *s, const char *path, size_t limit,

@@ -1,35 +1,12 @@
-/* tuned_model.c - settings of full fine-tuning, and its weights written out. */
+/* tuned_model.c - the weights written out. */
 #include "host/stage/tuned_model.h"
 
 #include <stdlib.h>
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
-#include "host/cli/command.h"
 #include "host/stage/model_files.h"
 #include "kernels/comm.h"
-
-static bool is_full(const Args *a) {
-    return a->s.train.method == METHOD_FULL;
-}
-
-bool tuned_model_settings(const Args *a, Err *err) {
-    static const char *const of_adapters[] = {
-        "train.init",        "train.init-adapter", "train.subspace",  "train.rank",
-        "train.alpha",       "train.targets",      "train.gain",      "train.only-scored",
-        "train.basis-scale", "train.freeze-basis", "train.redundancy"};
-    for (size_t i = 0; is_full(a) && i < sizeof of_adapters / sizeof *of_adapters; i++) {
-        int setting = args_find(of_adapters[i]);
-        char flag[SETTING_KEY];
-        if (a->source[setting] == FROM_DEFAULT) continue;
-        command_flag(a->command, setting, flag);
-        return err_set(err, EXIT_USAGE,
-                       "--%s: it is for adapters, and --method full trains the weights themselves; "
-                       "leave it out",
-                       flag);
-    }
-    return true;
-}
 
 enum { SHARD_BYTES_GB = 5, PIECE = 1 << 20 /* elements on their way to the file */ };
 
