@@ -13,7 +13,7 @@ int grad_tree_levels(int most_packs) {
 
 static void carve(GradTree *t) {
     size_t ranks = (size_t)t->machine.size, others = (size_t)t->others.size;
-    bool behind = others > 1 && ranks == 0 && comm_behind(t->params->ex);
+    bool behind = others > 1 && ranks == 0 && t->behind;
     for (int k = 0; k < t->levels; k++)
         t->level[k] = arena_f32(&t->arena, "gradients of packs", t->part.n, 1);
     if (others > 1) t->round = arena_f32(&t->arena, "gradients of ranks", others, t->part.n);
@@ -35,7 +35,10 @@ static void share_out(GradTree *t) {
 }
 
 void grad_tree_init(GradTree *t, Params *p, int most_packs) {
-    *t = (GradTree){.params = p, .comm = p->ex->comm, .levels = grad_tree_levels(most_packs)};
+    *t = (GradTree){.params = p,
+                    .comm = p->ex->comm,
+                    .behind = comm_behind(p->ex),
+                    .levels = grad_tree_levels(most_packs)};
     share_out(t);
     arena_init(&t->arena, p->ex, p->ex->dtype, "gradients of packs");
     carve(t);
@@ -43,11 +46,16 @@ void grad_tree_init(GradTree *t, Params *p, int most_packs) {
     carve(t);
 }
 
-size_t grad_tree_bytes(Params *p, int ranks, int most_packs) {
+size_t grad_tree_bytes(Params *p, const Exec *ex, int ranks, int most_packs) {
     GradTree t = {.params = p,
+                  .comm = ex->comm,
+                  .behind = comm_behind(ex),
                   .others = {.stride = 1, .size = ranks},
                   .levels = grad_tree_levels(most_packs)};
-    t.part = comm_part(t.others, p->size, 0); /* the largest */
+    if (ex->comm)
+        share_out(&t);
+    else
+        t.part = comm_part(t.others, p->size, 0); /* the largest */
     arena_init(&t.arena, NULL, p->ex->dtype, "gradients of packs");
     carve(&t);
     return t.arena.used;

@@ -35,6 +35,7 @@ typedef struct GradTree {
     float *within;    /* (ranks of a machine,machine_part.n) */
     float *round;     /* (others,part.n) what they gave; NULL: params->grad is the only row */
     float *level[32]; /* (part.n) each */
+    bool behind;      /* bytes move while ops work (comm.h) */
     int levels;
     unsigned leaves; /* added in this step: packs, or machines */
     int pending;     /* rows of `round` that are on their way */
@@ -47,8 +48,9 @@ void grad_tree_free(GradTree *t); /* accepts a zeroed tree */
 /* Levels that steps of at most so many packs need: none for one, 1 + log2(packs - 1) for more. */
 int grad_tree_levels(int most_packs);
 
-/* Device bytes that grad_tree_init takes on one of so many ranks of one machine. */
-size_t grad_tree_bytes(Params *p, int ranks, int most_packs);
+/* Device bytes that grad_tree_init takes on this rank of ex's job, or, where ex has none yet, on
+ * the first of so many of one machine. p need not be ex's. */
+size_t grad_tree_bytes(Params *p, const Exec *ex, int ranks, int most_packs);
 
 /* Takes params->grad of the ranks below `packs` (1 for one rank), and zeroes it on all. */
 void grad_tree_add(GradTree *t, int packs);

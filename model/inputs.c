@@ -94,6 +94,20 @@ bool inputs_bases(Subspace *to, Exec *ex, const Inputs *in, int R, uint64_t seed
     return ok;
 }
 
+BasisBytes inputs_bases_bytes(const Config *c, InputGroups groups, int R) {
+    BasisBytes all = {0};
+    for (int g = 0; g < GROUP_COUNT; g++) {
+        size_t W = (size_t)inputs_width(c, (enum Group)g);
+        if (!groups.has[g]) continue;
+        BasisBytes one = basis_bytes((int)W, (int)W, R);
+        one.host += W * W * sizeof(double); /* the covariance */
+        all.host = one.host > all.host ? one.host : all.host;
+        all.device = one.device > all.device ? one.device : all.device;
+        all.basis += (size_t)c->L * one.basis;
+    }
+    return all;
+}
+
 size_t inputs_bases_scratch(Exec *ex, const Config *c, InputGroups groups, int R) {
     size_t most = 0;
     for (int g = 0; g < GROUP_COUNT; g++) {

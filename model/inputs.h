@@ -44,6 +44,9 @@ void inputs_add(Inputs *in, int layer, enum Group g, const float *sums);
  * rows, inputs that do not vary. */
 bool inputs_bases(Subspace *to, Exec *ex, const Inputs *in, int R, uint64_t seed, Err *err);
 
+/* What this allocates: for one basis at a time, and all bases. */
+BasisBytes inputs_bases_bytes(const Config *c, InputGroups groups, int R);
+
 /* Bytes of workspace that this takes. */
 size_t inputs_bases_scratch(Exec *ex, const Config *c, InputGroups groups, int R);
 

@@ -29,6 +29,11 @@ size_t score_layer_bytes(int S) {
            2 * (size_t)S * (sizeof *l.sumsq + sizeof *l.fires + sizeof *l.max);
 }
 
+size_t scores_part_bytes(int S) {
+    ScoreLayer l = {.S = S};
+    return groups_size(&l) * sizeof *l.sum;
+}
+
 void scores_init(Scores *s, int n, const int *layer, const int *width) {
     *s = (Scores){.n = n};
     s->layer = mem_array((size_t)n, sizeof *s->layer);

@@ -44,6 +44,7 @@ typedef struct Scores {
 void scores_init(Scores *s, int n, const int *layer, const int *width);
 void scores_copy_shape(Scores *s, const Scores *of); /* zeroed, with the layers and texts of `of` */
 size_t score_layer_bytes(int S); /* of host memory for the statistics of S features */
+size_t scores_part_bytes(int S); /* of the largest part that scores_collect copies from a rank */
 void scores_free(Scores *s);     /* accepts a zeroed Scores */
 
 /* Replaces one of the texts above (text NULL: ""). */

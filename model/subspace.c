@@ -35,6 +35,12 @@ static void svd(Exec *ex, double *s, double *Vt, const double *A, int M, int N) 
     from_device(ex, NULL, a, 0);
 }
 
+/* What that allocates. */
+static size_t svd_bytes(int M, int N) {
+    size_t m = (size_t)(M < N ? M : N), a = (size_t)M, b = (size_t)N;
+    return (a * b + a * m + m * b + m) * sizeof(double);
+}
+
 static void fix_signs(double *a, int D, int n) {
     for (int j = 0; j < n; j++) {
         double largest = 0;
@@ -256,6 +262,25 @@ bool basis_of_landmarks(Basis *b, Exec *ex, int layer, const double *aligned,
 size_t basis_scratch(Exec *ex, int k, int D, int R) {
     size_t svd = k > 0 ? ex->op->svd_scratch(ex, k, D) : 0, qr = ex->op->qr_scratch(ex, D, R);
     return svd > qr ? svd : qr;
+}
+
+BasisBytes basis_bytes(int k, int D, int R) {
+    size_t n = (size_t)(k < D ? k : D), width = (size_t)D, qr = width * (size_t)R * sizeof(double);
+    size_t device = svd_bytes(k, D);
+    return (BasisBytes){.host = (n * width + n) * sizeof(double),
+                        .device = device > qr ? device : qr,
+                        .basis = qr + (size_t)R * sizeof(double)};
+}
+
+size_t subspace_bytes(const Subspace *s) {
+    size_t doubles = 0, features = 0;
+    for (const Basis *b = s->basis; b < s->basis + s->n; b++) {
+        size_t k = (size_t)b->k, R = (size_t)b->R;
+        doubles += (size_t)b->D * R + (size_t)basis_shares(b) + (b->scale ? R : 0);
+        doubles += b->coverage ? k : 0;
+        features += k;
+    }
+    return doubles * sizeof(double) + features * sizeof(int32_t);
 }
 
 void basis_free(Basis *b) {

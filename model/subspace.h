@@ -83,6 +83,13 @@ static inline int basis_shares(const Basis *b) {
  * of basis_of_matrix; with k 0 those of basis_random. */
 size_t basis_scratch(Exec *ex, int k, int D, int R);
 
+/* What basis_of_matrix allocates beside A (k,D): memory of the host and of the device while it
+ * works, and that of a basis of R columns. */
+typedef struct BasisBytes {
+    size_t host, device, basis;
+} BasisBytes;
+BasisBytes basis_bytes(int k, int D, int R);
+
 /* Makes the columns of a (D,n) orthonormal by QR: the spans of the first 1, 2 .. n columns stay,
  * the largest entry of each becomes positive. The columns must be independent. */
 void basis_orthonormalise(Exec *ex, double *a, int D, int n);
@@ -96,7 +103,8 @@ void subspace_angles(Exec *ex, double *angle, const double *A, int m, const doub
 /* The layer whose basis is for `layer`: the nearest, ties down. Index into basis. */
 int subspace_nearest(const Subspace *s, int layer);
 
-void subspace_free(Subspace *s); /* accepts a zeroed Subspace */
+void subspace_free(Subspace *s);          /* accepts a zeroed Subspace */
+size_t subspace_bytes(const Subspace *s); /* of host memory */
 
 /* Are its bases what projections read? */
 static inline bool subspace_of_inputs(const Subspace *s) {

@@ -331,6 +331,11 @@ done
 [ $? -eq 4 ] && grep -q "the largest part is optimiser, 73.9 GB" err || fail "9b in full: $(cat err)"
 bad 2 "--model is needed" plan --stage score --shape 9b --gpu-memory 80
 bad 2 "or --aligned and --unaligned" plan --stage score $common
+good plan --stage inputs $common --data chats.jsonl --rank 2 --ranks 3
+has "moments of inputs"
+has ", rank 0"
+bad 2 "plan: --data is needed" plan --stage inputs $common
+bad 2 "expected at most" plan --stage inputs $common --data chats.jsonl --rank 4000
 bad 2 "--sae and --layers are needed for score" plan --stage score $common --data chats.jsonl
 
 # ------------------------------------------------------------------- documents without a target --

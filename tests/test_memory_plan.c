@@ -7,6 +7,7 @@
 #include "host/stage/adapting.h"
 #include "host/stage/generating.h"
 #include "host/stage/nll.h"
+#include "host/stage/planned_card.h"
 #include "host/stage/preference.h"
 #include "host/stage/train.h"
 #include "model/grad_tree.h"
@@ -36,6 +37,12 @@ static void open_with(Opened *o, const Command *c, const char *flags) {
 static void close_it(Opened *o) {
     runtime_close(&o->r, true);
     args_free(&o->args);
+}
+
+static bool of_rank_0(const Plan *p, const char *name) {
+    for (int i = 0; i < p->n; i++)
+        if (strcmp(p->item[i].name, name) == 0) return p->item[i].root;
+    return false;
 }
 
 static double item(const Plan *p, const char *name) {
@@ -339,6 +346,7 @@ static void test_full(const char *dtype) {
     TEST_DETECTS(near(planned * 0.99, taken, 2));
     EXPECT(item(&p, "copy for checkpoints") >= 12.0 * (double)tensors_parameters(&r.model.c),
            "%.0f for checkpoints", item(&p, "copy for checkpoints"));
+    EXPECT(of_rank_0(&p, "copy for checkpoints") && !of_rank_0(&p, "gradients"), "whose it is");
     EXPECT(item(&p, "weights, mapped") < 0 && item(&p, "adapters") < 0, "what is not there");
     TrainSetup t;
     train_setup(&t, s, d.n);
@@ -357,6 +365,53 @@ static void test_full(const char *dtype) {
     expect_asked("train, in full", asked(plan_train, s, &r.ex, &d),
                  ASKS(rope_table) | ASKS(attn_fwd) | ASKS(gemm) | ASKS(attn_bwd) | ASKS(gemm_grad) |
                      ASKS(xent) | ASKS_GEMM(head) | ASKS(rmsnorm_grad));
+    dataset_free(&d);
+    runtime_close(&r, true);
+    args_free(&args);
+}
+
+/* A card that is not here, on one rank and on four: these add up a quarter each, of four rows, and
+ * what is on its way to the others lies apart. And a subspace, which is the host's. */
+static void test_card(void) {
+    Args args;
+    Runtime r = {0};
+    Dataset d;
+    Err err;
+    char line[1024], *argv[64];
+    int n = 0;
+    snprintf(line, sizeof line,
+             "--model %s --data %s --dtype bf16 --batch 9 --max-length 128 --rank 0 "
+             "--subspace %s --pack-tokens 128 --out none",
+             in_world("model"), in_world("pairs.jsonl"), in_world("subspace"));
+    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
+    MUST(args_parse(&args, &cmd_train, n, argv, &err), err);
+    Settings s = args.s;
+    MUST(planned_card_open(&r.ex, 1e9, DTYPE_BF16, &err) && runtime_tokenizer(&r, &s, &err) &&
+             dataset_load(&d, r.tokenizer, s.data.path, SIDE_CHOSEN, 128, 0, &err),
+         err);
+    Plan basis = {0}, one = {0}, four = {0};
+    Subspace subspace;
+    MUST(
+        plan_train(&basis, &s, &r.ex, &d, &err) && subspace_load(&subspace, s.train.subspace, &err),
+        err);
+    EXPECT(item(&basis, "subspace") == (double)subspace_bytes(&subspace), "planned %.0f, are %zu",
+           item(&basis, "subspace"), subspace_bytes(&subspace));
+    double U = 0;
+    for (int i = 0; i < subspace.n; i++)
+        U += (double)subspace.basis[i].R * WORLD_D * sizeof(double);
+    EXPECT(U > 0 && item(&basis, "subspace") >= U && item(&basis, "subspace") < 1.2 * U,
+           "planned %.0f, the columns alone are %.0f", item(&basis, "subspace"), U);
+    subspace_free(&subspace);
+    s.train.method = METHOD_FULL;
+    MUST(plan_train(&one, &s, &r.ex, &d, &err), err);
+    s.plan.ranks = 4;
+    MUST(plan_train(&four, &s, &r.ex, &d, &err), err);
+    TrainSetup t;
+    train_setup(&t, &s, d.n);
+    t.doc = d.doc;
+    double levels = grad_tree_levels(train_size(&t).packs), all = item(&one, "gradients");
+    near(levels * all, (size_t)item(&one, "gradients of packs"), (int)levels + 1);
+    near((levels / 4 + 1 + 1) * all, (size_t)item(&four, "gradients of packs"), 64);
     dataset_free(&d);
     runtime_close(&r, true);
     args_free(&args);
@@ -416,6 +471,7 @@ int main(void) {
     test_pairs();
     test_full("f32");
     test_full("bf16");
+    test_card();
     test_generate();
     test_measured();
     world_remove();

@@ -41,6 +41,7 @@ enum JudgeKind { JUDGES(CHOICE_ENUM) };
 #define PLAN_STAGES(X)            \
     X(STAGE_SCORE, "score")       \
     X(STAGE_MOMENTS, "moments")   \
+    X(STAGE_INPUTS, "inputs")     \
     X(STAGE_TRAIN, "train")       \
     X(STAGE_GENERATE, "generate") \
     X(STAGE_LOGPROB, "logprob")

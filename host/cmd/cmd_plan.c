@@ -6,6 +6,7 @@
 
 #include "host/cli/command.h"
 #include "host/stage/generating.h"
+#include "host/stage/inputs.h"
 #include "host/stage/machine.h"
 #include "host/stage/method.h"
 #include "host/stage/plan.h"
@@ -55,8 +56,9 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
         dataset_print_notes(stdout, "  ", docs);
     }
     for (int i = 0; i < p->n; i++)
-        printf("%-34s %10s  %s\n", p->item[i].name, print_bytes(size, p->item[i].bytes),
-               plan_kind_name[p->item[i].kind]);
+        printf("%-34s %10s  %s%s\n", p->item[i].name, print_bytes(size, p->item[i].bytes),
+               plan_kind_name[p->item[i].kind],
+               p->item[i].root && s->plan.ranks > 1 ? ", rank 0" : "");
     printf("%-34s %10s\n", "anonymous memory", print_bytes(size, anonymous));
     printf("%-34s %10s\n", "resident file pages", print_bytes(size, file));
     printf("%-34s %10s\n", "total", print_bytes(size, anonymous + file));
@@ -105,12 +107,32 @@ static void assume_documents(Dataset *d, const Settings *s) {
     d->records.record = mem_array(batch, sizeof *d->records.record);
 }
 
+/* The documents of a stage, as it reads them. */
+static bool load(Dataset *d, Runtime *r, const Settings *s, const char *path, Err *err) {
+    size_t limit = (size_t)s->data.limit;
+    enum Side side = (enum Side)s->data.side;
+    switch (s->plan.stage) {
+        case STAGE_TRAIN:
+            return training_load(d, r->tokenizer, s, path, limit, err);
+        case STAGE_INPUTS:
+            return dataset_load_training(d, r->tokenizer, path, side, s->data.max_length, limit,
+                                         err);
+        default:
+            return dataset_load(d, r->tokenizer, path, side, s->data.max_length, limit, err);
+    }
+}
+
 static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, Err *err) {
+    static bool (*const plan_of[])(Plan *, const Settings *, Exec *, const Dataset *, Err *) = {
+        [STAGE_SCORE] = plan_score,
+        [STAGE_MOMENTS] = plan_moments,
+        [STAGE_INPUTS] = plan_inputs,
+        [STAGE_TRAIN] = plan_train,
+        [STAGE_LOGPROB] = plan_logprob};
     bool score = s->plan.stage == STAGE_SCORE, moments = s->plan.stage == STAGE_MOMENTS;
     bool corpora = score || moments;
     const char *path = corpora && *s->score.aligned ? s->score.aligned : s->data.path;
-    bool train = s->plan.stage == STAGE_TRAIN;
-    if (train && !*path) {
+    if (s->plan.stage == STAGE_TRAIN && !*path) {
         assume_documents(d, s);
         return plan_train(p, s, &r->ex, d, err);
     }
@@ -121,16 +143,9 @@ static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, E
         return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
     if (moments && !*s->score.layers)
         return err_set(err, EXIT_USAGE, "plan: --layers is needed for moments");
-    size_t limit = (size_t)s->data.limit;
-    if (!(train ? training_load(d, r->tokenizer, s, path, limit, err)
-                : dataset_load(d, r->tokenizer, path, (enum Side)s->data.side, s->data.max_length,
-                               limit, err)))
-        return false;
+    if (!load(d, r, s, path, err)) return false;
     plan_measured(p, "data");
-    return train     ? plan_train(p, s, &r->ex, d, err)
-           : score   ? plan_score(p, s, &r->ex, d, err)
-           : moments ? plan_moments(p, s, &r->ex, d, err)
-                     : plan_logprob(p, s, &r->ex, d, err);
+    return plan_of[s->plan.stage](p, s, &r->ex, d, err);
 }
 
 /* A card that is not here, or the device that would run it. */
@@ -140,6 +155,14 @@ static bool open_device(Runtime *r, const Settings *s, Err *err) {
     return planned_card_open(&r->ex, 1e9 * s->plan.gpu_memory, dtype, err);
 }
 
+static bool check_inputs(const Settings *s, Err *err) {
+    Config c;
+    if (!config_load(&c, s->model.path, err)) return false;
+    bool ok = inputs_check(s, &c, "--init eva", err);
+    config_free(&c);
+    return ok;
+}
+
 static bool check(const Args *a, Err *err) {
     const Settings *s = &a->s;
     bool train = s->plan.stage == STAGE_TRAIN, model = *s->model.path;
@@ -147,7 +170,9 @@ static bool check(const Args *a, Err *err) {
         return err_set(err, EXIT_USAGE, "plan: --model is needed, or for --stage train --shape");
     if (!model && *s->data.path && !*s->model.tokenizer)
         return err_set(err, EXIT_USAGE, "plan: --tokenizer is needed to read --data");
-    if (!train) return settings_check_packs(s, err);
+    if (!train)
+        return settings_check_packs(s, err) &&
+               (s->plan.stage != STAGE_INPUTS || check_inputs(s, err));
     enum StartKind start = (enum StartKind)s->train.init;
     return method_flags(a, &start, 1, err) && preference_check(s, err) &&
            settings_check_training_pack(s, err);

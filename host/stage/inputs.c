@@ -56,8 +56,8 @@ static size_t most_numbers(const Config *c, InputGroups groups) {
     return most;
 }
 
-size_t inputs_host_bytes(const Config *c, InputGroups groups) {
-    return inputs_bytes(c, groups) + 2 * most_numbers(c, groups) * sizeof(float);
+size_t inputs_part_bytes(const Config *c, InputGroups groups) {
+    return most_numbers(c, groups) * sizeof(float);
 }
 
 typedef struct Reading {

@@ -21,7 +21,8 @@ bool inputs_check(const Settings *s, const Config *c, const char *what, Err *err
 bool inputs_run(Subspace *to, int64_t *rows, Runtime *r, const Settings *s, const Doc *doc,
                 const size_t *index, size_t n, Err *err);
 
-/* Host bytes that a run takes. */
-size_t inputs_host_bytes(const Config *c, InputGroups groups);
+/* Host bytes of the largest sums of a layer and group: every rank has them, and rank 0 beside its
+ * moments a copy from each. */
+size_t inputs_part_bytes(const Config *c, InputGroups groups);
 
 #endif

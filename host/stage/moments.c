@@ -34,8 +34,8 @@ static size_t item_numbers(const Gathering *g) {
     return 2 * (size_t)g->layers->n * (size_t)g->r->model.c.D;
 }
 
-size_t moments_bytes(int D, int layers) {
-    return 2 * BLOCK * 2 * (size_t)layers * (size_t)D * sizeof(double); /* and a copy on its way */
+size_t moments_block_bytes(int D, int layers) {
+    return BLOCK * 2 * (size_t)layers * (size_t)D * sizeof(double);
 }
 
 /* Of document c of an item of the block: its place among the vectors. */

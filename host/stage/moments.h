@@ -34,7 +34,8 @@ void moments_print(FILE *f, const StreamMoments *m);
  * what there is not is null. */
 json_t *moments_describe(const StreamMoments *m);
 
-/* Host bytes of a run over layers of a model of width D, but for the moments themselves. */
-size_t moments_bytes(int D, int layers);
+/* Host bytes of a block's vectors, at layers of a model of width D: every rank has them, and rank 0
+ * beside the moments a copy from each. */
+size_t moments_block_bytes(int D, int layers);
 
 #endif

@@ -25,7 +25,13 @@ const char *const plan_kind_name[] = {"anonymous", "file", "device"};
 void plan_add(Plan *p, const char *name, enum PlanKind kind, double bytes) {
     if (bytes <= 0) return;
     CHECK(p->n < PLAN_ITEMS, "%d items", p->n);
-    p->item[p->n++] = (PlanItem){name, kind, bytes};
+    p->item[p->n++] = (PlanItem){.name = name, .kind = kind, .bytes = bytes};
+}
+
+void plan_add_root(Plan *p, const char *name, enum PlanKind kind, double bytes) {
+    int n = p->n;
+    plan_add(p, name, kind, bytes);
+    if (p->n > n) p->item[n].root = true;
 }
 
 void plan_measured(Plan *p, const char *name) {
@@ -40,6 +46,13 @@ double plan_total(const Plan *p, enum PlanKind kind) {
     double sum = 0;
     for (int i = 0; i < p->n; i++)
         if (p->item[i].kind == kind) sum += p->item[i].bytes;
+    return sum;
+}
+
+static double of_root(const Plan *p, enum PlanKind kind) {
+    double sum = 0;
+    for (int i = 0; i < p->n; i++)
+        if (p->item[i].kind == kind && p->item[i].root) sum += p->item[i].bytes;
     return sum;
 }
 
@@ -65,11 +78,18 @@ bool plan_fits(const Plan *p, Exec *ex, Err *err) {
     MemoryUse use = machine_memory_use();
     size_t available, all;
     double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
-    limit /= comm_seat(ex->comm).local_size; /* each of this machine's ranks needs as much */
-    double more = plan_total(p, PLAN_ANONYMOUS) - use.anonymous;
-    if (limit > 0 && !fits(p, PLAN_ANONYMOUS, more, limit, err)) return false;
+    if (limit > 0) {
+        TransportSeat seat = comm_seat(ex->comm);
+        double root = of_root(p, PLAN_ANONYMOUS), here = seat.leader == 0 ? root : 0;
+        double more = plan_total(p, PLAN_ANONYMOUS) - root - use.anonymous;
+        double share = fmax(0, limit - here) / seat.local_size; /* rank 0's own apart */
+        if (comm_root(ex->comm)) more += root, share += root;
+        if (!fits(p, PLAN_ANONYMOUS, more, fmin(share, limit), err)) return false;
+    }
+    double device = plan_total(p, PLAN_DEVICE);
+    if (!comm_root(ex->comm)) device -= of_root(p, PLAN_DEVICE);
     return !exec_memory(ex, &available, &all) ||
-           fits(p, PLAN_DEVICE, plan_total(p, PLAN_DEVICE), (double)available, err);
+           fits(p, PLAN_DEVICE, device, (double)available, err);
 }
 
 /* ------------------------------------------------------------------------------- weights -- */
@@ -138,9 +158,10 @@ bool plan_weights(Plan *p, const Base *b, const char *folder, int positions, int
 /* ------------------------------------------------------------------- adapters, activations -- */
 
 /* The form of the adapters; masters have memory only where they come from a folder. */
-static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, bool training,
-                    Err *err) {
-    *lora = (Lora){0};
+static bool adapter(Base *b, const Settings *s, bool training, Err *err) {
+    Lora *lora = &b->lora;
+    Exec *cpu = &b->cpu;
+    const Config *c = &b->c;
     const char *folder = training ? s->train.init_adapter : s->model.adapter;
     if (*folder) return lora_load(lora, cpu, c, folder, false, err);
     if (!training) return true;
@@ -148,6 +169,7 @@ static bool adapter(Lora *lora, Exec *cpu, const Config *c, const Settings *s, b
     enum StartKind start = (enum StartKind)s->train.init;
     if (adapter_start[start].subspace && !*s->train.subspace) start = START_LORA; /* of this rank */
     if (adapter_start[start].subspace && !adapting_load(&subspace, s, err)) return false;
+    b->bases = (double)subspace_bytes(&subspace);
     LoraShape shape;
     bool ok = adapting_shape(&shape, c, s, start, &subspace, err);
     subspace_free(&subspace);
@@ -301,8 +323,7 @@ bool plan_base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training
     if (!plan_config(&b->c, s, err)) return false;
     if (!runtime_cpu(&b->cpu, s, err)) return false;
     code(p, b);
-    if (!training || s->train.method != METHOD_FULL)
-        return adapter(&b->lora, &b->cpu, &b->c, s, training, err);
+    if (!training || s->train.method != METHOD_FULL) return adapter(b, s, training, err);
     full_declare(&b->full, &b->cpu, &b->c);
     return true;
 }
@@ -359,14 +380,16 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         else
             plan_adapter(p, &b, true);
         if (train_saves(s))
-            plan_add(p, "copy for checkpoints", PLAN_ANONYMOUS,
-                     (double)checkpoint_state_bytes(trained(&b)));
-        double tree = (double)grad_tree_bytes(trained(&b), plan_ranks(s, ex), most.packs);
+            plan_add_root(p, "copy for checkpoints", PLAN_ANONYMOUS,
+                          (double)checkpoint_state_bytes(trained(&b)));
+        double tree = (double)grad_tree_bytes(trained(&b), ex, plan_ranks(s, ex), most.packs);
         double acts = (double)acts_bytes(&b.c, plan_lora(&b), ex->dtype, size.rows, size.segs,
                                          size.labels, ACTS_TRAIN);
         plan_add(p, "gradients of packs", b.kind, tree);
         moves(p, &b, s);
         plan_add(p, "activations", b.kind, acts);
+        plan_add(p, "subspace", PLAN_ANONYMOUS, /* until the adapters have it */
+                 b.bases - (b.kind == PLAN_ANONYMOUS ? tree + acts : 0));
         size_t scratch = larger(pass_scratch(&b, size, true), start_scratch(&b, s));
         if (eval.n) {
             PackSize e = nll_pack_size(&eval, t.pack_tokens);

@@ -28,6 +28,7 @@ typedef struct PlanItem {
     const char *name; /* static */
     enum PlanKind kind;
     double bytes;
+    bool root; /* rank 0 alone needs it */
 } PlanItem;
 
 /* Zero-initialise. */
@@ -56,10 +57,10 @@ bool plan_config(Config *c, const Settings *s, Err *err);
 /* Of the job, or those that a plan is made for. */
 int plan_ranks(const Settings *s, const Exec *ex);
 
-double plan_total(const Plan *p, enum PlanKind kind);
+double plan_total(const Plan *p, enum PlanKind kind); /* of rank 0 */
 
-/* EXIT_MEMORY when the anonymous memory is more than this machine, or the container, has left, or
- * the device's memory more than ex has. */
+/* EXIT_MEMORY when the anonymous memory that this machine's ranks need together is more than it, or
+ * the container, has left, or the device's memory of this one more than ex has. */
 bool plan_fits(const Plan *p, Exec *ex, Err *err);
 
 #endif

@@ -11,6 +11,7 @@ typedef struct Base {
     Config c;
     Exec cpu; /* for what only measures */
     Lora lora;
+    double bases;       /* host bytes of the subspace that the adapters start from */
     Full full;          /* where all weights are trained; then there is no lora */
     Exec *ex;           /* that will run the stage, borrowed */
     enum PlanKind kind; /* of what its ops work in */
@@ -23,6 +24,7 @@ static inline const Lora *plan_lora(const Base *b) {
 }
 
 void plan_add(Plan *p, const char *name, enum PlanKind kind, double bytes);
+void plan_add_root(Plan *p, const char *name, enum PlanKind kind, double bytes); /* rank 0 alone */
 
 /* layers < c->L: the lower layers alone, without the head; then the embedding counts by the tokens
  * of d. */

@@ -1,4 +1,6 @@
 /* plan_corpora.c - the memory of stages that add something up over corpora. */
+#include <math.h>
+
 #include "host/stage/inputs.h"
 #include "host/stage/moments.h"
 #include "host/stage/plan_base.h"
@@ -16,7 +18,7 @@ static size_t sae_scratch(Exec *ex, const SaeEncoder *sae, int rows) {
 static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers, Err *err) {
     SaeSet saes;
     if (!saes_open(&saes, NULL, s, layers, b->c.D, err)) return false;
-    double encoders = 0, results = 0;
+    double encoders = 0, results = 0, part = 0;
     int rows = settings_pack_tokens(s); /* and as many documents, at most */
     Exec *ex = b->ex;
     size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, plan_attention(b)),
@@ -24,10 +26,13 @@ static bool score_sums(Plan *p, const Base *b, const Settings *s, const Layers *
     for (int i = 0; i < saes.n; i++) {
         encoders += ((double)b->c.D + 2) * saes.sae[i].enc.S * sizeof(float);
         results += (double)score_layer_bytes(saes.sae[i].enc.S);
+        part = fmax(part, (double)scores_part_bytes(saes.sae[i].enc.S));
         need = larger(need, sae_scratch(ex, &saes.sae[i].enc, rows));
     }
     plan_add(p, "SAE encoders", b->kind, encoders);
-    plan_add(p, "results", PLAN_ANONYMOUS, 2 * results); /* of a block, and the sum */
+    plan_add(p, "results of a block", PLAN_ANONYMOUS, results);
+    plan_add_root(p, "results", PLAN_ANONYMOUS, results);
+    plan_add_root(p, "parts of results of all ranks", PLAN_ANONYMOUS, plan_ranks(s, ex) * part);
     plan_add(p, "statistics and activations", b->kind,
              (double)score_run_bytes(&b->c, plan_lora(b), ex->dtype, saes.sae, saes.n, rows));
     plan_workspace(p, b, need);
@@ -49,15 +54,17 @@ bool plan_score(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
     return ok;
 }
 
-/* Both what is added up and what a block brings; of a pass nothing else depends on its size. */
+/* Both what is added up and what blocks bring; of a pass nothing else depends on its size. */
 static void moments_sums(Plan *p, const Base *b, const Settings *s, const Layers *layers) {
     int rows = settings_pack_tokens(s); /* and as many documents, at most */
     Exec *ex = b->ex;
     size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, plan_attention(b)),
                          plan_products_scratch(b, rows, false));
     need = larger(need, stream_run_scratch(ex, &b->c, rows));
-    plan_add(p, "moments", PLAN_ANONYMOUS, (double)stream_bytes(b->c.D, layers->n));
-    plan_add(p, "blocks of documents", PLAN_ANONYMOUS, (double)moments_bytes(b->c.D, layers->n));
+    double block = (double)moments_block_bytes(b->c.D, layers->n);
+    plan_add(p, "a block of documents", PLAN_ANONYMOUS, block);
+    plan_add_root(p, "moments", PLAN_ANONYMOUS, (double)stream_bytes(b->c.D, layers->n));
+    plan_add_root(p, "blocks of all ranks", PLAN_ANONYMOUS, plan_ranks(s, ex) * block);
     plan_add(p, "vectors and activations", b->kind,
              (double)stream_run_bytes(&b->c, plan_lora(b), ex->dtype, rows));
     plan_workspace(p, b, need);
@@ -86,9 +93,18 @@ static void inputs_sums(Plan *p, const Base *b, const Settings *s) {
     size_t need = larger(ex->op->attn_fwd_scratch(ex, rows, rows, plan_attention(b)),
                          plan_products_scratch(b, rows, false));
     need = larger(need, inputs_run_scratch(ex, &b->c, groups, rows));
-    plan_add(p, "moments of inputs", PLAN_ANONYMOUS, (double)inputs_host_bytes(&b->c, groups));
-    plan_add(p, "sums and activations", b->kind,
-             (double)inputs_run_bytes(&b->c, groups, ex->dtype, rows));
+    double part = (double)inputs_part_bytes(&b->c, groups);
+    plan_add(p, "sums of a group", PLAN_ANONYMOUS, part);
+    plan_add_root(p, "moments of inputs", PLAN_ANONYMOUS, (double)inputs_bytes(&b->c, groups));
+    plan_add_root(p, "sums of all ranks", PLAN_ANONYMOUS, plan_ranks(s, ex) * part);
+    double run = (double)inputs_run_bytes(&b->c, groups, ex->dtype, rows);
+    plan_add(p, "sums and activations", b->kind, run);
+    /* Bases are made when the pass has let go of its memory. */
+    BasisBytes bases = inputs_bases_bytes(&b->c, groups, s->train.rank);
+    plan_add_root(p, "bases", PLAN_ANONYMOUS, (double)bases.basis);
+    plan_add_root(p, "components of inputs", PLAN_ANONYMOUS,
+                  (double)bases.host - plan_ranks(s, ex) * part);
+    plan_add_root(p, "factors of components", b->kind, (double)bases.device - run);
     plan_workspace(p, b, larger(need, inputs_bases_scratch(ex, &b->c, groups, s->train.rank)));
 }
 

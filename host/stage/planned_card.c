@@ -16,6 +16,12 @@ static bool card_memory(Exec *ex, size_t *available, size_t *all) {
     return true;
 }
 
+/* Cards move bytes behind their work: that is what a device with a `join` says. */
+static const char *card_join(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *job) {
+    (void)ex, (void)id, (void)job;
+    return "a card that is planned for joins no other";
+}
+
 bool planned_card_open(Exec *ex, double bytes, enum Dtype dtype, Err *err) {
     const char *why = exec_open_cpu(ex, CPU_AUTO, dtype);
     if (why) return err_set(err, EXIT_USAGE, "--gpu-memory: %s", why);
@@ -23,6 +29,7 @@ bool planned_card_open(Exec *ex, double bytes, enum Dtype dtype, Err *err) {
     card = *ex->device;
     card.memory = card_memory;
     card.maps_host = false;
+    card.join = card_join;
     card.lazy_kernels = LAZY_KERNEL_BYTES;
     card.lazy_libraries = LAZY_LIBRARY_BYTES;
     card.lazy_peer = PEER_BYTES;

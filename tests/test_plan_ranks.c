@@ -1,0 +1,231 @@
+/* What the plan says of several ranks, against what two of them really allocate: rank 0 alone has
+ * sums and a copy from each of what all bring; gradients on their way have a place of their own
+ * where bytes move while ops work. */
+#include <malloc.h>
+#include <math.h>
+#include <stdatomic.h>
+
+#include "host/stage/inputs.h"
+#include "host/stage/job.h"
+#include "host/stage/moments.h"
+#include "host/stage/plan.h"
+#include "host/stage/scoring.h"
+#include "kernels/device.h"
+#include "model/grad_tree.h"
+#include "tests/ranks.h"
+
+/* ------------------------------------------------------------------- host memory, counted -- */
+
+#if defined(__SANITIZE_ADDRESS__) || \
+    defined(__SANITIZE_THREAD__) /* which have a heap of their own */
+enum { COUNTS = false };
+static atomic_long live, most;
+#else
+enum { COUNTS = true };
+static atomic_long live, most;
+void *__libc_malloc(size_t n), *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+void __libc_free(void *p);
+
+static void *counted(void *p) {
+    long now = atomic_fetch_add(&live, (long)malloc_usable_size(p)) + (long)malloc_usable_size(p);
+    long was = atomic_load(&most);
+    while (now > was && !atomic_compare_exchange_weak(&most, &was, now)) continue;
+    return p;
+}
+void *malloc(size_t n) {
+    return counted(__libc_malloc(n));
+}
+void *calloc(size_t n, size_t size) {
+    return counted(__libc_calloc(n, size));
+}
+void *realloc(void *p, size_t n) {
+    atomic_fetch_sub(&live, (long)malloc_usable_size(p));
+    return counted(__libc_realloc(p, n));
+}
+void free(void *p) {
+    atomic_fetch_sub(&live, (long)malloc_usable_size(p));
+    __libc_free(p);
+}
+#endif
+
+static long begin(void) {
+    atomic_store(&most, atomic_load(&live));
+    return atomic_load(&live);
+}
+
+/* ---------------------------------------------------------------------------- the two ranks -- */
+
+static double item(const Plan *p, const char *name) {
+    for (int i = 0; i < p->n; i++)
+        if (strcmp(p->item[i].name, name) == 0) return p->item[i].bytes;
+    return 0;
+}
+
+/* By how much rank 0's peak is above rank 1's, against the items that it alone has: two of the
+ * stage's, of which any that is missing, or counted on both ranks, is more than the least of them
+ * off, and what else the two differ in is less than half of that. */
+static void expect(const char *stage, const Plan *p, long start, Comm *comm,
+                   const char *const *name) {
+    long peak[2];
+    double planned = 0, least = INFINITY;
+    peak[comm_rank(comm)] = atomic_load(&most) - start;
+    comm_share(comm, "peaks", peak, sizeof *peak);
+    for (; *name; name++) {
+        bool root = false;
+        for (int i = 0; i < p->n; i++)
+            if (strcmp(p->item[i].name, *name) == 0) root = p->item[i].root;
+        EXPECT(root && item(p, *name) > 0, "%s: %s: %.0f", stage, *name, item(p, *name));
+        planned += item(p, *name);
+        least = fmin(least, item(p, *name));
+    }
+    double more = (double)(peak[0] - peak[1]);
+    EXPECT(!COUNTS || fabs(more - planned) < least / 2, "%s: planned %.0f more on rank 0, are %.0f",
+           stage, planned, more);
+}
+
+static void test_moments(Runtime *r, const Settings *s, const Records *pairs) {
+    Plan p = {0};
+    Err err;
+    Layers layers;
+    StreamMoments m;
+    MomentsWork work;
+    MUST(plan_moments(&p, s, &r->ex, NULL, &err) &&
+             layers_parse(&layers, s->score.layers, r->model.c.L, &err),
+         err);
+    long start = begin();
+    MUST(moments_run(&m, &work, r, &layers, s, pairs, NULL, pairs->n, &err), err);
+    expect("moments", &p, start, r->ex.comm,
+           (const char *const[]){"moments", "blocks of all ranks", NULL});
+    stream_free(&m);
+    layers_free(&layers);
+}
+
+static void test_score(Runtime *r, const Settings *s, const Records *pairs) {
+    Plan p = {0};
+    Err err;
+    Layers layers;
+    SaeSet saes;
+    Scores scores;
+    ScoringWork work;
+    MUST(plan_score(&p, s, &r->ex, NULL, &err) &&
+             layers_parse(&layers, s->score.layers, r->model.c.L, &err) &&
+             saes_open(&saes, &r->ex, s, &layers, r->model.c.D, &err),
+         err);
+    long start = begin();
+    MUST(scoring_run(&scores, &work, r, &saes, s, pairs, NULL, pairs->n, NULL, &err), err);
+    expect("score", &p, start, r->ex.comm,
+           (const char *const[]){"results", "parts of results of all ranks", NULL});
+    scores_free(&scores);
+    saes_close(&saes);
+    layers_free(&layers);
+}
+
+/* The bases' own arrays are there while the last is made, and of the device what its factors take.
+ */
+static void test_inputs(Runtime *r, const Settings *s, const Dataset *d) {
+    Plan p = {0};
+    Err err;
+    Subspace bases;
+    int64_t rows;
+    MUST(plan_inputs(&p, s, &r->ex, d, &err), err);
+    size_t before = r->ex.bytes_now - r->ex.scratch_bytes;
+    long start = begin();
+    r->ex.bytes_peak = r->ex.bytes_now;
+    MUST(inputs_run(&bases, &rows, r, s, d->doc, NULL, d->n, &err), err);
+    expect("inputs", &p, start, r->ex.comm,
+           (const char *const[]){"moments of inputs", "sums of all ranks", "components of inputs",
+                                 "bases", NULL});
+    double took = (double)(r->ex.bytes_peak - r->ex.scratch_bytes - before);
+    double planned = item(&p, "sums and activations");
+    if (comm_root(r->ex.comm)) planned += item(&p, "factors of components");
+    EXPECT(took <= planned && took > 0.9 * planned, "inputs: planned %.0f of the device, took %.0f",
+           planned, took);
+    subspace_free(&bases);
+}
+
+/* As a card, that moves bytes behind its work's back. Never called: nothing is moved here. */
+static const char *join(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *job) {
+    (void)ex, (void)id, (void)job;
+    return "";
+}
+
+static void test_tree(Runtime *r, const Settings *s, const Dataset *d) {
+    enum { PACKS = 6 };
+    const Device *real = r->ex.device;
+    Device card = *real;
+    Params params;
+    (void)s, (void)d;
+    for (int behind = 0; behind < 2; behind++) {
+        GradTree tree;
+        card.join = behind ? join : NULL;
+        r->ex.device = &card;
+        params_init(&params, &r->ex, 1);
+        params_add(&params, PARAM_ALIGNED, 1000, 10, "weight");
+        params_allocate(&params, true);
+        size_t before = r->ex.bytes_now, planned = grad_tree_bytes(&params, &r->ex, 2, PACKS);
+        grad_tree_init(&tree, &params, PACKS);
+        EXPECT(r->ex.bytes_now - before == planned, "planned %zu, allocated %zu", planned,
+               r->ex.bytes_now - before);
+        EXPECT((tree.outbox != NULL) == behind, "gradients on their way");
+        grad_tree_free(&tree);
+        params_free(&params);
+    }
+    r->ex.device = real;
+}
+
+static bool run(const Args *a, Comm *comm, Err *err) {
+    Settings s = a->s;
+    char sae[512];
+    Runtime r = {0};
+    Dataset d = {0};
+    Records pairs = {0};
+    snprintf(sae, sizeof sae, "%s", in_world("sae/{layer}"));
+    s.score.sae = sae, s.score.layers = "1,2";
+    bool ok =
+        runtime_device(&r, &s, comm, err) && runtime_tokenizer(&r, &s, err) &&
+        runtime_model(&r, &s, 0, err) && records_read(&pairs, s.data.path, 0, err) &&
+        dataset_load_training(&d, r.tokenizer, s.data.path, SIDE_CHOSEN, s.data.max_length, 0, err);
+    if (ok) {
+        test_moments(&r, &s, &pairs);
+        test_score(&r, &s, &pairs);
+        test_inputs(&r, &s, &d);
+        test_tree(&r, &s, &d);
+    }
+    records_free(&pairs);
+    dataset_free(&d);
+    runtime_close(&r, ok);
+    return ok;
+}
+
+static int rank_body(void) {
+    extern const Command cmd_train;
+    char text[1024], *argv[64];
+    int n = 0;
+    Args a;
+    Job job;
+    Err err = {0};
+    alarm(60); /* a job that does not end fails, too */
+    snprintf(world, sizeof world, "%s", getenv("SAILS_TEST_WORLD"));
+    snprintf(text, sizeof text,
+             "--model %s --data %s --out none --init lora --rank 4 --targets down --json "
+             "--dtype f32 --max-length 128 --pack-tokens 128",
+             in_world("model"), in_world("pairs.jsonl"));
+    for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
+    MUST(args_parse(&a, &cmd_train, n, argv, &err), err);
+    job_begin(&job);
+    bool ok = job_join(&job, &a, &err) && run(&a, job.comm, &err);
+    args_free(&a);
+    int code = job_end(&job, ok, &err);
+    return test_failures ? EXIT_FAILURE : code;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "rank") == 0) return rank_body();
+    world_make();
+    setenv("SAILS_TEST_WORLD", world, 1);
+    Ended e = ranks_self(2, "rank");
+    EXPECT(e.code == 0, "exit %d: %s%s", e.code, e.out, e.err);
+    world_remove();
+    return test_done("plan of ranks");
+}
