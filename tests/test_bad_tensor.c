@@ -119,6 +119,22 @@ static void test_others(Exec *ex, enum ActsUse use) {
     run_close(&r);
 }
 
+/* What overflowed is made smaller by what there is: an adapter, all weights, or nothing. */
+static void test_remedies(Exec *ex) {
+    Run r;
+    Full none = {0};
+    float bad = NAN;
+    run_open(&r, ex, ACTS_TRAIN);
+    exec_copy_in(ex, r.g.m.cos, &bad, sizeof bad);
+    loss_of(&r, ACTS_TRAIN);
+    expect_named(&r, "overflowed; try a lower --lr, a weaker adapter or --dtype f32");
+    r.g.m.lora = NULL, r.g.m.full = &none;
+    expect_named(&r, "overflowed; try a lower --lr or --dtype f32");
+    r.g.m.full = NULL;
+    expect_named(&r, "overflowed; try --dtype f32 or another checkpoint");
+    run_close(&r);
+}
+
 /* The first row, in the order of the head, whose logits are not all finite. */
 static int bad_row(Run *r) {
     size_t V = (size_t)r->g.m.c.V, n = (size_t)r->p.nlabel * V, i = 0;
@@ -296,6 +312,7 @@ static void body(Exec *ex) {
     }
     test_order(ex);
     if (!test_on_cpu(ex)) return;
+    test_remedies(ex);
     test_generated(ex);
     test_document(ex);
     if (ex->dtype == DTYPE_F32) test_commands();

@@ -73,6 +73,13 @@ static const char *file_of(const Hunt *h, const Model *m) {
     return t && !isfinite(x) ? t->file : NULL;
 }
 
+/* Of numbers that overflowed: what can be made smaller. */
+static const char *remedy(const Model *m) {
+    if (m->full) return "try a lower --lr or --dtype f32";
+    if (m->lora) return "try a lower --lr, a weaker adapter or --dtype f32";
+    return "try --dtype f32 or another checkpoint";
+}
+
 bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err) {
     Hunt h = {.ex = m->ex, .index = exec_alloc(m->ex, sizeof *h.index, "find_bad")};
     const Params *p = model_params(m), none = {.n = 0};
@@ -82,9 +89,8 @@ bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err) {
     exec_free(m->ex, h.index);
     if (h.found)
         return err_set(err, EXIT_NUMBERS,
-                       "%s: first bad tensor %s, row %lld, where numbers overflowed; try a lower "
-                       "--lr, a weaker adapter or --dtype f32",
-                       where, h.name, (long long)h.row);
+                       "%s: first bad tensor %s, row %lld, where numbers overflowed; %s", where,
+                       h.name, (long long)h.row, remedy(m));
     const char *file = found ? file_of(&h, m) : NULL;
     if (file)
         return err_set(err, EXIT_NUMBERS,
