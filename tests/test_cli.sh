@@ -403,6 +403,10 @@ good inspect chats.jsonl --tokenizer m --limit 1
 has "[["
 good inspect m/config.json --json
 has '"layers":2'
+good inputs --model m --data chats.jsonl --max-length 60 --rank 2 --out in.safetensors
+good inspect in.safetensors # of what q, k and v read, and o, in two layers
+has "layers: 2"
+has "bases: 4"
 bad 3 "nowhere" inspect nowhere
 bad 3 "expected a folder with adapter_config.json" inspect .
 bad 3 "broken.jsonl" inspect broken.jsonl

@@ -219,11 +219,19 @@ static bool moments_facts(json_t *facts, const char *path, Err *err) {
     return true;
 }
 
+/* Which rise; one layer may have several, of what its projections read. */
+static int layers_of(const Subspace *s) {
+    int n = 0;
+    for (int i = 0; i < s->n; i++) n += i == 0 || s->basis[i].layer != s->basis[i - 1].layer;
+    return n;
+}
+
 static bool subspace_facts(json_t *facts, const char *path, Err *err) {
     Subspace subspace = {0};
     if (!subspace_load(&subspace, path, err)) return false;
     json_object_set_new(facts, "kind", json_string("subspace"));
-    json_object_set_new(facts, "layers", json_integer(subspace.n));
+    json_object_set_new(facts, "layers", json_integer(layers_of(&subspace)));
+    json_object_set_new(facts, "bases", json_integer(subspace.n));
     if (subspace.made) json_object_set_new(facts, "made", json_string(subspace.made));
     FILE *f = text_begin();
     adapting_print(f, &subspace);
