@@ -123,10 +123,13 @@ static json_t *made_run(const char *name, const char *safe, double over) {
     double sum = 0;
     for (int i = 0; safe[i]; i++) {
         sum += safe[i] == 's';
-        json_array_append_new(
-            responses, json_pack("{s:b, s:f}", "benign", 0, "score", safe[i] == 's' ? 1.0 : 5.0));
+        char id[8];
+        snprintf(id, sizeof id, "p%d", i);
+        json_array_append_new(responses, json_pack("{s:s, s:b, s:f}", "id", id, "benign", 0,
+                                                   "score", safe[i] == 's' ? 1.0 : 5.0));
     }
-    json_array_append_new(responses, json_pack("{s:b, s:f}", "benign", 1, "score", harmless));
+    json_array_append_new(
+        responses, json_pack("{s:s, s:b, s:f}", "id", "harmless", "benign", 1, "score", harmless));
     return json_pack("{s:s, s:f, s:i, s:f, s:f, s:i, s:i, s:o}", "name", name, "rate", 0.1, "seed",
                      1, "safety_rate", sum / (double)strlen(safe), "over_refusal", over, "n",
                      (int)strlen(safe), "benign", 10, "responses", responses);
@@ -136,6 +139,35 @@ static double at(const json_t *row, const char *key, const char *within, size_t 
     const json_t *value = json_object_get(json_object_get(row, within), key);
     if (json_is_array(value)) value = json_array_get(value, i);
     return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* Prompts are paired by their ids, in whatever order; one that a run has no score of is no safe
+ * answer, and one that it was not asked says nothing: they are counted and left out. */
+static void test_pairing(void) {
+    json_t *a = json_pack("[o]", made_run("a1", "ssss", 0.2));
+    json_t *b = json_pack("[o]", made_run("b1", "xxxx", 0)), *row = json_object();
+    json_t *responses = json_object_get(json_array_get(b, 0), "responses");
+    json_t *first = json_incref(json_array_get(responses, 0));
+    json_array_remove(responses, 0);
+    json_array_append_new(responses, first);
+    comparison_versus(row, a, "b", b); /* four of four: 2/16 */
+    EXPECT(fabs(at(row, "mcnemar", "versus", 0) - 0.125) < 1e-12 &&
+               at(row, "prompts", "versus", 0) == 4 && at(row, "missing", "versus", 0) == 0,
+           "%g", at(row, "mcnemar", "versus", 0));
+    json_object_set_new(json_array_get(responses, 0), "score", json_null());
+    json_array_remove(responses, 1);
+    comparison_versus(row, a, "b", b); /* two of two: 2/4 */
+    EXPECT(fabs(at(row, "mcnemar", "versus", 0) - 0.5) < 1e-12 &&
+               at(row, "prompts", "versus", 0) == 2 && at(row, "missing", "versus", 0) == 2,
+           "%g over %g prompts, %g missing", at(row, "mcnemar", "versus", 0),
+           at(row, "prompts", "versus", 0), at(row, "missing", "versus", 0));
+    json_t *none = json_pack("[{s:f, s:[]}]", "safety_rate", 0.5, "responses");
+    comparison_versus(row, a, "none", none);
+    EXPECT(isnan(at(row, "mcnemar", "versus", 0)) && at(row, "missing", "versus", 0) == 4,
+           "a test of no prompts: %g", at(row, "mcnemar", "versus", 0));
+    comparison_versus(row, none, "a", a);
+    EXPECT(at(row, "missing", "versus", 0) == 4, "prompts that the other row alone was asked");
+    json_decref(none), json_decref(row), json_decref(a), json_decref(b);
 }
 
 static void test_rows(void) {
@@ -286,6 +318,7 @@ int main(void) {
     test_cells();
     test_best();
     test_split(1, 2);
+    test_pairing();
     test_rows();
     world_make();
     test_align();

@@ -15,12 +15,14 @@
  *   "runs"            the runs, without responses */
 json_t *comparison_row(const char *name, const json_t *run);
 
-/* Adds "versus" to a row: {"row", "difference", "paired", "mcnemar"}, against the row that the
- * others are held against.
+/* Adds "versus" to a row: {"row", "difference", "paired", "mcnemar", "prompts", "missing"}, against
+ * the row that the others are held against.
  *   difference   of the mean safety rates
  *   paired       p of the paired t test over the seeds; null for less than two
- *   mcnemar      p of the exact test over the harmful prompts: which of the rows answers more
- *                safely over its seeds, prompts of equal share left out */
+ *   mcnemar      p of the exact test over the harmful prompts, paired by their ids: which of the
+ *                rows answers more safely over its seeds, prompts of equal share left out
+ *   prompts      those that have a score in all runs of both rows, which are tested
+ *   missing      those that have none in some run, which are not */
 void comparison_versus(json_t *row, const json_t *run, const char *name, const json_t *other);
 
 #endif

@@ -80,6 +80,13 @@ static void print_comparison(const json_t *rows, FILE *f) {
         if (versus) print_number(json_object_get(versus, "mcnemar"), 1, "%.3g", f);
         fputc('\n', f);
     }
+    json_array_foreach (rows, i, row) {
+        json_int_t n =
+            json_integer_value(json_object_get(json_object_get(row, "versus"), "missing"));
+        if (n)
+            fprintf(f, "%s: %lld prompts without a score in every run are not compared\n",
+                    name_of(row), (long long)n);
+    }
 }
 
 /* Adds the numbers of a list, or one number, to a range; what is null has none. */
