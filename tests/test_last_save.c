@@ -27,18 +27,35 @@ static void fill(Runtime *r, const Param *t, float value) {
     free(x);
 }
 
-/* After the first step, which is about to be saved: the second has a loss, and its gradient
- * overflows, as all ranks see. */
-static void spoil(void *runtime, const StepMetrics *s) {
-    Runtime *r = runtime;
+/* How it goes wrong while the state after the first step is on its way. */
+enum Fault { GRADIENT, LOSS, LOSS_OF_ONE, EVALUATION, FAULTS };
+static const struct {
+    const char *name, *words;
+    int step; /* after which the adapter is spoilt */
+} fault[] = {[GRADIENT] = {"gradient", "sails: step 2: loss ", 1},
+             [LOSS] = {"loss", "sails: step 2: loss ", 1},
+             [LOSS_OF_ONE] = {"one", "sails: rank 1: step 2: loss ", 1},
+             [EVALUATION] = {"evaluation", "sails: document ", 2}};
+
+typedef struct Spoiler {
+    Runtime *r;
+    enum Fault fault;
+} Spoiler;
+
+/* step_sink: after the first step, which is about to be saved. Zeros behind numbers of whatever
+ * size leave a loss, and a gradient that overflows, as all ranks see; others leave no loss. */
+static void spoil(void *context, const StepMetrics *s) {
+    const Spoiler *w = context;
+    Runtime *r = w->r;
     Adapter *a = lora_at(&r->lora, 1, PROJ_V);
-    CHECK(s->step == 1, "step %d", s->step);
-    fill(r, a->A, 0), fill(r, a->B, FLT_MAX / 4);
+    if (s->step == 1) atomic_store(&slow, comm_root(r->ex.comm));
+    if (s->step != fault[w->fault].step) return;
+    if (w->fault == LOSS_OF_ONE && comm_rank(r->ex.comm) != 1) return;
+    fill(r, a->A, w->fault == GRADIENT ? 0 : 1e4f), fill(r, a->B, FLT_MAX / 4);
     a->scale = 1e9f;
-    atomic_store(&slow, comm_root(r->ex.comm));
 }
 
-static bool run(const Args *a, Comm *comm, Err *err) {
+static bool run(const Args *a, enum Fault which, Comm *comm, Err *err) {
     const Settings *s = &a->s;
     char folder[512];
     Runtime r = {0};
@@ -46,7 +63,8 @@ static bool run(const Args *a, Comm *comm, Err *err) {
     TrainSetup t;
     TrainResult result;
     json_t *key = result_key_new(), *maker = json_object();
-    snprintf(folder, sizeof folder, "%s", in_world("saves"));
+    Spoiler spoiler = {&r, which};
+    snprintf(folder, sizeof folder, "%s", in_world("%s", fault[which].name));
     const CheckpointPlan plan = {
         .kept = {.folder = folder, .run = key, .maker = maker}, .steps = 1, .keep = 1};
     bool ok = runtime_device(&r, s, comm, err) && runtime_tokenizer(&r, s, err) &&
@@ -56,7 +74,8 @@ static bool run(const Args *a, Comm *comm, Err *err) {
         train_setup(&t, s, d.n);
         t.doc = d.doc;
         t.checkpoints = &plan;
-        t.sink = spoil, t.sink_context = &r;
+        t.sink = spoil, t.sink_context = &spoiler;
+        if (which == EVALUATION) t.eval = d.doc, t.neval = d.n, t.eval_every = 1;
         ok = train(&result, &r.model, &t, err);
     }
     dataset_free(&d);
@@ -65,7 +84,7 @@ static bool run(const Args *a, Comm *comm, Err *err) {
     return ok;
 }
 
-static int rank_body(void) {
+static int rank_body(enum Fault which) {
     extern const Command cmd_train;
     char text[1024], *argv[64];
     int n = 0;
@@ -81,23 +100,38 @@ static int rank_body(void) {
     for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
     MUST(args_parse(&a, &cmd_train, n, argv, &err), err);
     job_begin(&job);
-    bool ok = job_join(&job, &a, &err) && run(&a, job.comm, &err);
+    bool ok = job_join(&job, &a, &err) && run(&a, which, job.comm, &err);
     args_free(&a);
     return job_end(&job, ok, &err);
 }
 
-int main(int argc, char **argv) {
-    static const char words[] = "sails: step 2: loss ";
+static Program start(const char *name) {
+    char line[512], self[256];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+    CHECK(len > 0, "/proc/self/exe");
+    snprintf(line, sizeof line, "%.*s %s", (int)len, self, name);
+    return ranks_start(2, line);
+}
+
+static void test_fault(enum Fault which, const Program *p) {
     char line[1024];
-    if (argc > 1 && strcmp(argv[1], "rank") == 0) return rank_body();
-    world_make();
-    setenv("SAILS_TEST_WORLD", world, 1);
-    Ended e = ranks_self(2, "rank");
+    const char *words = fault[which].words;
+    Ended e = program_end(p);
     int n = ranks_lines(e.err, line, sizeof line);
     EXPECT(e.code == EXIT_NUMBERS && n == 1 && strncmp(line, words, strlen(words)) == 0,
-           "exit %d, %d lines: %s", e.code, n, e.err);
-    EXPECT(files_exists(in_world("saves/step-00000001/manifest.json")), "the save is lost: %s",
-           e.err);
+           "%s: exit %d, %d lines: %s", fault[which].name, e.code, n, e.err);
+    EXPECT(files_exists(in_world("%s/step-00000001/manifest.json", fault[which].name)),
+           "%s: the save is lost: %s", fault[which].name, e.err);
+}
+
+int main(int argc, char **argv) {
+    Program p[FAULTS];
+    for (int i = 0; argc > 1 && i < FAULTS; i++)
+        if (strcmp(argv[1], fault[i].name) == 0) return rank_body((enum Fault)i);
+    world_make();
+    setenv("SAILS_TEST_WORLD", world, 1);
+    for (int i = 0; i < FAULTS; i++) p[i] = start(fault[i].name); /* they sleep most of the time */
+    for (int i = 0; i < FAULTS; i++) test_fault((enum Fault)i, &p[i]);
     world_remove();
     return test_done("last save");
 }

@@ -57,3 +57,22 @@ bool agree_root(Comm *c, bool ok, Err *err) {
     if (!word.ok) *err = word.err, failed = true;
     return word.ok;
 }
+
+bool agree_all(Comm *c, bool ok, Err *err) {
+    typedef struct Word {
+        bool ok;
+        Err err;
+    } Word;
+    int ranks = comm_size(c), first = -1, failures = 0;
+    if (!c) return ok;
+    Word *word = mem_array((size_t)ranks, sizeof *word);
+    word[comm_rank(c)].ok = ok;
+    if (!ok) word[comm_rank(c)].err = *err;
+    comm_share(c, "outcomes", word, sizeof *word);
+    for (int r = ranks - 1; r >= 0; r--)
+        if (!word[r].ok) first = r, failures++;
+    if (failures) *err = word[first].err, failed = true;
+    if (failures && failures < ranks) err_prefix(err, "rank %d", first);
+    free(word);
+    return failures == 0;
+}

@@ -31,4 +31,8 @@ void agree_to_fail(void);
  * others pass true. */
 bool agree_root(Comm *c, bool ok, Err *err);
 
+/* What each rank has tried to do: if one has failed, all have, with the first one's err, which
+ * names that rank unless all have failed by themselves. */
+bool agree_all(Comm *c, bool ok, Err *err);
+
 #endif

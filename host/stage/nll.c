@@ -59,14 +59,14 @@ static size_t cut_into_packs(size_t *first, const Examples *e, int pack_tokens) 
     return packs;
 }
 
-/* One pack through the model; its log-probabilities are in w->nll then. */
+/* One pack through the model; its log-probabilities are in w->nll then. False: interrupted. */
 static bool run_pack(Measure *w, size_t first, size_t end, Err *err) {
     Pack *p = &w->pack;
     if (interrupted(err)) return false;
     pack_clear(p);
     for (size_t i = first; i < end; i++) example_add(p, w->e, i);
     if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
-    return all_finite(w, err);
+    return true;
 }
 
 /* Hands on the documents of a pack that has run here or on another rank: so many bytes came. */
@@ -92,6 +92,7 @@ static bool run_round(Measure *w, const size_t *first, int packs, Err *err) {
     size_t *bytes = mem_array((size_t)ranks, sizeof *bytes);
     pack_clear(&w->pack);
     bool ok = rank >= packs || run_pack(w, first[rank], first[rank + 1], err);
+    ok = ok && agree_all(comm, all_finite(w, err), err);
     if (ok)
         comm_collect(comm, "log-probabilities", w->nll, (size_t)w->pack.nlabel * sizeof *w->nll,
                      part, bytes);

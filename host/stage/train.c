@@ -76,6 +76,7 @@ typedef struct Loop {
     GradTree tree;
     Acts *acts;
     Pack pack;
+    bool bad; /* a pack of this step had no finite loss; it stays, to be looked at */
     Metrics metrics;
     int *number, *length, *pack_of; /* (batch) of the step's documents */
     float *nll;                     /* (labels of the largest pack) */
@@ -225,25 +226,22 @@ static bool went_bad(Loop *l, const StepMetrics *s, Err *err) {
     return bad_tensor_find(l->m, l->acts, where, err);
 }
 
-/* This rank's pack of a round, if it has one, and the round's gradients into the tree. */
-static bool run_round(Loop *l, int round, int packs, int ndocs, StepMetrics *s, Err *err) {
+/* This rank's pack of a round, if it has one, and the round's gradients into the tree. Where a loss
+ * is not finite it goes on with the others, without packs, until all have heard of it. */
+static void run_round(Loop *l, int round, int packs, int ndocs, const StepMetrics *s) {
     int ranks = comm_size(l->comm), first = round * ranks, p = first + comm_rank(l->comm);
     int givers = packs - first < ranks ? packs - first : ranks;
-    StepNews *own = news_of(l, packs, comm_rank(l->comm));
+    PackNews *own = news_of(l, packs, comm_rank(l->comm))->pack;
     Objective objective =
         l->t->shared ? objective_pairs(&l->pairs, ndocs) : objective_sft((double)s->labels);
     exec_range_push(l->m->ex, "microbatch %d", p + 1);
-    double loss = 0;
     if (p < packs) {
-        own->pack[round] = run_pack(l, ndocs, p, &objective);
-        loss = own->pack[round].loss;
+        own[round] = l->bad ? (PackNews){.loss = 0} : run_pack(l, ndocs, p, &objective);
+        l->bad = l->bad || !isfinite(own[round].loss);
         comm_beat(l->comm);
     }
-    if (isfinite(loss)) /* else the pack stays, to be looked at */
-        (first + ranks < packs ? grad_tree_add : grad_tree_finish)(&l->tree, givers);
+    (first + ranks < packs ? grad_tree_add : grad_tree_finish)(&l->tree, givers);
     exec_range_pop(l->m->ex);
-    s->loss = loss;
-    return isfinite(loss) || went_bad(l, s, err);
 }
 
 /* Every pack's loss and work, added in the order of the packs, and what the ranks wish. */
@@ -280,8 +278,11 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
         s->tokens += (size_t)example_tokens(&data, (size_t)l->number[i]);
         s->labels += (size_t)example_size(&data, (size_t)l->number[i]).labels;
     }
-    for (int round = 0; round < rounds_of(l, packs); round++)
-        if (interrupted(err) || !run_round(l, round, packs, ndocs, s, err)) return false;
+    l->bad = false;
+    for (int round = 0; round < rounds_of(l, packs); round++) {
+        if (interrupted(err)) return false;
+        run_round(l, round, packs, ndocs, s);
+    }
     own->wish = checkpoints_wish(l->saves, (size_t)step + 1);
     if (l->comm) exec_sync(l->m->ex); /* moves count when they have landed */
     CommWork after = comm_work(l->comm);
@@ -293,12 +294,22 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
     return true;
 }
 
+/* All ranks know it: they end together, when rank 0's save is there, with what was found where a
+ * pack went bad; or everywhere, where finite losses have an infinite sum. */
+static bool loss_went_bad(Loop *l, const StepMetrics *s, Err *err) {
+    bool ok = !l->bad || went_bad(l, s, err);
+    if (!agree_all(l->comm, ok, err)) return false;
+    agree_to_fail();
+    return went_bad(l, s, err);
+}
+
 static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     const TrainSetup *t = l->t;
     double start = clock_seconds();
     *s = (StepMetrics){
         .step = step + 1, .total = t->steps, .ranks = comm_size(l->comm), .redundancy = NAN};
     if (!run_batch(l, step, s, err)) return false;
+    if (!isfinite(s->loss)) return loss_went_bad(l, s, err);
     if (t->redundancy > 0) s->redundancy = redundancy_penalise(&l->redundancy, t->redundancy);
     s->grad_norm = optim_norm(&l->optim);
     if (!isfinite(s->grad_norm)) {
