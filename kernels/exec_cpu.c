@@ -1,8 +1,9 @@
 /* exec_cpu.c - the CPU device: plain memory, work done at the call.
  *
  * Memory comes from mmap: fresh pages are zero, large blocks go back to the system at once, and
- * strict mode can shut them. Outside strict mode transparent huge pages are asked for, because
- * GEMM over weights of gigabytes is bound by address translation otherwise. */
+ * strict mode can shut them. Transparent huge pages are asked for, because GEMM over weights of
+ * gigabytes is bound by address translation otherwise; and in strict mode, where an op would wait
+ * for hundreds of small ones to be opened and shut. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,13 +69,28 @@ static void cpu_close(Exec *ex) {
     free(s);
 }
 
+/* NULL: there is no such room. */
+static char *map_aligned(size_t bytes, size_t unit) {
+    size_t room = bytes + unit;
+    char *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    size_t before = (unit - (uintptr_t)p % unit) % unit, behind = unit - before;
+    CHECK(before == 0 || munmap(p, before) == 0, "munmap failed");
+    CHECK(behind == 0 || munmap(p + before + bytes, behind) == 0, "munmap failed");
+    return p + before;
+}
+
 static void *cpu_alloc(Exec *ex, size_t bytes) {
+    enum { HUGE_PAGE = 2 << 20 };
     CpuState *s = state_of(ex);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (bytes > SIZE_MAX - page) return NULL;
-    size_t mapped = (bytes + page - 1) / page * page;
-    void *p = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return NULL;
+    size_t unit = s->strict && bytes >= HUGE_PAGE / 4 ? HUGE_PAGE : page;
+    if (bytes > SIZE_MAX - 2 * unit) return NULL;
+    size_t mapped = (bytes + unit - 1) / unit * unit;
+    void *p = map_aligned(mapped, unit);
+    if (!p) return NULL;
+    if (!s->strict || unit == HUGE_PAGE)
+        madvise(p, mapped, MADV_HUGEPAGE); /* a wish: failure changes nothing */
     if (s->n == s->capacity) {
         s->capacity = s->capacity ? 2 * s->capacity : 64;
         s->block = realloc(s->block, (size_t)s->capacity * sizeof *s->block);
@@ -84,8 +100,6 @@ static void *cpu_alloc(Exec *ex, size_t bytes) {
     if (s->strict) {
         memset(p, 0xff, mapped);
         if (s->depth == 0) CHECK(mprotect(p, mapped, PROT_NONE) == 0, "mprotect failed");
-    } else {
-        madvise(p, mapped, MADV_HUGEPAGE); /* a wish: failure changes nothing */
     }
     return p;
 }

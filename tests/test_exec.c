@@ -70,15 +70,16 @@ static void free_twice(Exec *ex, void *p) {
     exec_free(ex, p);
 }
 
-static void test_strict(Exec *ex) {
-    enum { N = 100 };
-    float *p = exec_alloc(ex, N * sizeof *p, "p");
-    double *fresh = test_get_f32(ex, p, N);
-    int nans = 0;
-    for (int i = 0; i < N; i++) nans += isnan(fresh[i]);
-    EXPECT(nans == N, "%s: %d of %d fresh values are NaN", ex->op->name, nans, N);
+/* Large blocks are shut otherwise than small ones. */
+static void test_strict(Exec *ex, size_t n) {
+    float *p = exec_alloc(ex, n * sizeof *p, "p");
+    EXPECT(dies(ex, peek, p + n - 1), "%s: the host reads fresh device memory", ex->op->name);
+    double *fresh = test_get_f32(ex, p, n);
+    size_t nans = 0;
+    for (size_t i = 0; i < n; i++) nans += isnan(fresh[i]);
+    EXPECT(nans == n, "%s: %zu of %zu fresh values are NaN", ex->op->name, nans, n);
     EXPECT(dies(ex, peek, p), "%s: the host reads device memory", ex->op->name);
-    exec_zero(ex, p, N * sizeof *p);
+    exec_zero(ex, p, n * sizeof *p);
     exec_sync(ex);
     EXPECT(dies(ex, peek, p), "%s: the host reads device memory after an op", ex->op->name);
     EXPECT(dies(ex, overlap, p), "%s: a copy onto itself", ex->op->name);
@@ -169,7 +170,7 @@ static void test_timer(Exec *ex) {
 
 static void body(Exec *ex) {
     test_copies(ex);
-    test_strict(ex);
+    test_strict(ex, 100), test_strict(ex, 1000000);
     test_accounts(ex);
     test_reads(ex);
     test_memory(ex);
