@@ -164,11 +164,15 @@ good init $shape --tokenizer "$tokenizer" --dtype f32 --out m
 printf '%s\n' '{"prompt":"Where is the red door?","completion":"I cannot say."}' \
     '{"prompt":"And now?","completion":"No."}' >chats.jsonl
 printf '{"id":"p","prompt":"Where?"}\n' >prompts.jsonl
+unset SAILS_PEAK
 good train --model m --data chats.jsonl --init lora --rank 2 --max-length 60 --dtype f32 --out ad
+has "% of peak |" # as measured
 has "trainable params: 1,792 ||"
 has "step 1/1 | loss"
 [ -s ad/adapter_model.safetensors ] && [ -s ad/metrics.jsonl ] || fail "train wrote: $(ls ad)"
+export SAILS_PEAK=0
 good train --model m --data chats.jsonl --init-adapter ad --max-length 60 --steps 2 --out ad2
+grep -q "of peak" out && fail "a share of no peak: $(cat out)"
 bad 2 "--subspace is needed" train --model m --data chats.jsonl --out ad3
 bad 2 "--rank auto takes the rank" train --model m --data chats.jsonl --init lora --rank 0 --out ad3
 bad 2 "unknown flag --scores" train --model m --data chats.jsonl --init lora --out ad3 --scores x
