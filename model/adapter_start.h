@@ -18,7 +18,8 @@
  * and without an SAE, from the moments of two corpora (stream.h), aligned minus unaligned:
  *   MEAN             their means' difference, and random columns
  *   PAIRS            PCA of the pairs' differences, uncentred
- *   COVARIANCE       the largest |eigenvalues| of their covariances' difference
+ *   COVARIANCE       the largest eigenvalues of their covariances' difference: in what the aligned
+ *                    vary more, as `sails theory` contrasts them
  *   LANDMARKS        the aligned tokens' directions with the unaligned ones' spectrum
  * and of what the projections read of the training data (inputs.h):
  *   INPUTS           principal components, for each group of projections with one input */

@@ -218,27 +218,64 @@ void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed) {
     fill(b, ex, NULL, seed);
 }
 
+/* The first of n directions Vt whose size is above `rounding`, at most R of them, then fill; shares
+ * of the sum of those sizes that are above 0. */
+static bool keep(Basis *b, Exec *ex, const double *Vt, const double *size, int n, double rounding,
+                 uint64_t seed, const char *what, Err *err) {
+    double total = 0;
+    for (int i = 0; i < n; i++) total += fmax(size[i], 0);
+    while (b->m < n && b->m < b->R && size[b->m] > rounding) b->m++;
+    if (b->m == 0)
+        return err_set(err, EXIT_INPUT,
+                       "layer %d: %s: nothing above rounding; use other data or another layer",
+                       b->layer, what);
+    b->variance = mem_array((size_t)b->m, sizeof *b->variance);
+    for (int i = 0; i < b->m; i++) b->variance[i] = size[i] / total;
+    b->U = mem_array((size_t)b->D * (size_t)b->R, sizeof *b->U);
+    fill(b, ex, Vt, seed);
+    return true;
+}
+
 bool basis_of_matrix(Basis *b, Exec *ex, int layer, const double *A, int k, int D, int R,
                      double rounding, uint64_t seed, const char *what, Err *err) {
     CHECK(R > 0 && R <= D && k > 0, "R=%d D=%d k=%d", R, D, k);
     int n = k < D ? k : D;
-    double *s = mem_array((size_t)n, sizeof *s), total = 0;
+    double *s = mem_array((size_t)n, sizeof *s);
     double *Vt = mem_array((size_t)n * (size_t)D, sizeof *Vt);
     *b = (Basis){.layer = layer, .D = D, .R = R};
     svd(ex, s, Vt, A, k, D);
-    for (int i = 0; i < n; i++) total += s[i];
-    while (b->m < n && b->m < R && s[b->m] > rounding) b->m++;
-    bool ok = b->m > 0 || err_set(err, EXIT_INPUT,
-                                  "layer %d: %s: nothing above rounding; use other data or another "
-                                  "layer",
-                                  layer, what);
-    if (ok) {
-        b->variance = mem_array((size_t)b->m, sizeof *b->variance);
-        for (int i = 0; i < b->m; i++) b->variance[i] = s[i] / total;
-        b->U = mem_array((size_t)D * (size_t)R, sizeof *b->U);
-        fill(b, ex, Vt, seed);
-    }
+    bool ok = keep(b, ex, Vt, s, n, rounding, seed, what, err);
     free(s), free(Vt);
+    return ok;
+}
+
+/* Bounds every |eigenvalue| (Gershgorin). */
+static double row_sum_norm(const double *A, int D) {
+    double most = 0;
+    for (int i = 0; i < D; i++) {
+        double sum = 0;
+        for (int j = 0; j < D; j++) sum += fabs(A[(size_t)i * (size_t)D + (size_t)j]);
+        most = fmax(most, sum);
+    }
+    return most;
+}
+
+/* Shifted by more than any eigenvalue is below 0, so that singular vectors come in the order of
+ * eigenvalues whatever their signs. That is taken off the values again; what rounding it leaves
+ * counts as nothing. */
+bool basis_of_symmetric(Basis *b, Exec *ex, int layer, const double *A, int D, int R,
+                        double rounding, uint64_t seed, const char *what, Err *err) {
+    CHECK(R > 0 && R <= D, "R=%d D=%d", R, D);
+    size_t size = (size_t)D * (size_t)D;
+    double *s = mem_array((size_t)D, sizeof *s), *shifted = mem_array(size, sizeof *shifted);
+    double *Vt = mem_array(size, sizeof *Vt), shift = row_sum_norm(A, D);
+    *b = (Basis){.layer = layer, .D = D, .R = R};
+    memcpy(shifted, A, size * sizeof *shifted);
+    for (int i = 0; i < D; i++) shifted[(size_t)i * (size_t)(D + 1)] += shift;
+    svd(ex, s, Vt, shifted, D, D);
+    for (int i = 0; i < D; i++) s[i] -= shift;
+    bool ok = keep(b, ex, Vt, s, D, rounding + 0x1p-52 * D * shift, seed, what, err);
+    free(s), free(shifted), free(Vt);
     return ok;
 }
 

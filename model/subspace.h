@@ -61,11 +61,17 @@ void basis_random(Basis *b, Exec *ex, int layer, int D, int R, uint64_t seed);
 
 /* Of no features: the directions are the right singular vectors of A (k,D) by falling singular
  * values, as many as are above `rounding`, at most R; then random columns. `variance` has their
- * shares of the sum of all singular values: of a symmetric A these are |eigenvalues|, and the
- * vectors its eigenvectors. Refused: no singular value above `rounding`, in words of `what` A
- * holds. On success b is to be freed. */
+ * shares of the sum of all singular values. Refused: no singular value above `rounding`, in words
+ * of `what` A holds. On success b is to be freed. */
 bool basis_of_matrix(Basis *b, Exec *ex, int layer, const double *A, int k, int D, int R,
                      double rounding, uint64_t seed, const char *what, Err *err);
+
+/* The same of the eigenvectors of a symmetric A (D,D) by falling eigenvalues: those above
+ * `rounding` and what the factorisation itself rounds, shares of the sum of all above 0. Directions
+ * with eigenvalues below 0 are none, however far below: a contrast of covariances is asked in what
+ * the first corpus varies more. With rounding -INFINITY: R eigenvectors, whatever their signs. */
+bool basis_of_symmetric(Basis *b, Exec *ex, int layer, const double *A, int D, int R,
+                        double rounding, uint64_t seed, const char *what, Err *err);
 
 /* The aligned landmarks' directions with the spectrum of the unaligned ones: columns as of
  * basis_of_matrix from aligned (k,D), their scale_i = sigma_i(unaligned) / sigma_i(aligned) clipped
@@ -80,7 +86,7 @@ static inline int basis_shares(const Basis *b) {
 }
 
 /* Bytes of workspace that the ops of basis_build take, of a basis of at most R columns, and those
- * of basis_of_matrix; with k 0 those of basis_random. */
+ * of basis_of_matrix and, with k = D, of basis_of_symmetric; with k 0 those of basis_random. */
 size_t basis_scratch(Exec *ex, int k, int D, int R);
 
 /* What basis_of_matrix allocates beside A (k,D): memory of the host and of the device while it

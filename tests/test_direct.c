@@ -74,6 +74,30 @@ static void test_matrix(Exec *ex) {
                    "layer 7: the x: nothing above rounding");
 }
 
+/* By eigenvalues, not by their sizes: -4 and -2 are none. With -INFINITY they come last. */
+static void test_symmetric(Exec *ex) {
+    static const int above[] = {0, 2, 4}; /* 5, 3 and 1.5 of 9.5 */
+    double Q[D * VALUES], A[D * D];
+    Basis b;
+    Err err;
+    planted(ex, Q, A);
+    MUST(basis_of_symmetric(&b, ex, 7, A, D, 5, 1e-13, 1, "A", &err), err);
+    EXPECT(b.m == 3 && b.R == 5, "%d of %d columns", b.m, b.R);
+    for (int j = 0; j < 3 && j < b.m; j++) {
+        double c = dot(b.U + j, b.R, Q + above[j], VALUES, D);
+        EXPECT(fabs(fabs(c) - 1) <= 1e-12, "eigenvector %d: %.15g", j, c);
+        EXPECT(fabs(b.variance[j] - value[above[j]] / 9.5) <= 1e-12, "share: %g", b.variance[j]);
+    }
+    basis_free(&b);
+    MUST(basis_of_symmetric(&b, ex, 7, A, D, D, -INFINITY, 1, "A", &err), err);
+    double last = dot(b.U + D - 1, b.R, Q + 1, VALUES, D);
+    EXPECT(b.m == D && fabs(fabs(last) - 1) <= 1e-12, "%d columns, the last %.15g", b.m, last);
+    basis_free(&b);
+    for (int i = 0; i < D * D; i++) A[i] = i % (D + 1) ? 0 : -1;
+    EXPECT_REFUSED(basis_of_symmetric(&b, ex, 7, A, D, 5, 1e-13, 1, "the A", &err), err, EXIT_INPUT,
+                   "layer 7: the A: nothing above rounding");
+}
+
 /* X (5,D) = diag(s) V^T of orthonormal V (D,VALUES): its singular values are s. */
 static void of_spectrum(double *X, const double *V, const double *s) {
     for (int i = 0; i < 5; i++)
@@ -222,6 +246,21 @@ static void test_kinds(Exec *ex, bool common) {
     free(p);
 }
 
+/* What the unaligned vary more in is no direction of the contrast, though its eigenvalues have the
+ * largest sizes: 0.44 of the nuisance's variance, 33. */
+static void test_louder_unaligned(Exec *ex) {
+    Planted *p = planted_pairs(ex, true);
+    uint8_t has[PAIRS];
+    memset(has, 3, sizeof has);
+    for (int i = 0; i < PAIRS; i++)
+        for (int k = 0; k < WIDTH; k++) p->v[i][1][k] *= 1.2;
+    StreamMoments m = moments_of(p, has);
+    double contrast = found(ex, p, &m, START_DIRECT_COVARIANCE, TASK);
+    EXPECT(fabs(contrast - 1) <= 1e-12, "contrast: %.15g", contrast);
+    stream_free(&m);
+    free(p);
+}
+
 static void test_refused(Exec *ex) {
     Planted *p = planted_pairs(ex, true);
     uint8_t has[PAIRS];
@@ -246,9 +285,11 @@ static void test_refused(Exec *ex) {
 
 static void body(Exec *ex) {
     test_matrix(ex);
+    test_symmetric(ex);
     test_landmarks(ex);
     test_kinds(ex, true);
     test_kinds(ex, false);
+    test_louder_unaligned(ex);
     test_refused(ex);
 }
 

@@ -147,16 +147,23 @@ bool adapting_load(Subspace *to, const Settings *s, Err *err) {
 /* Of what the corpora's contrast at layer number i keeps. */
 static bool contrast_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, const Settings *s,
                            enum SubspaceKind kind, Err *err) {
-    int D = m->D, rows = kind == SUBSPACE_MEAN ? 1 : D;
-    const char *what = kind == SUBSPACE_MEAN    ? "the corpora's mean difference"
-                       : kind == SUBSPACE_PAIRS ? "the differences of pairs"
-                                                : "the corpora's covariance contrast";
-    double *A = mem_array((size_t)rows * (size_t)D, sizeof *A), rounding;
-    rounding = kind == SUBSPACE_MEAN    ? stream_mean(A, m, i)
-               : kind == SUBSPACE_PAIRS ? stream_pairs(A, m, i)
-                                        : stream_covariance(A, m, i);
-    bool ok = basis_of_matrix(b, ex, m->layer[i].layer, A, rows, D, s->train.rank, rounding,
-                              (uint64_t)s->run.seed, what, err);
+    int D = m->D, R = s->train.rank, layer = m->layer[i].layer;
+    uint64_t seed = (uint64_t)s->run.seed;
+    double *A = mem_array((size_t)D * (size_t)D, sizeof *A), rounding;
+    bool ok;
+    if (kind == SUBSPACE_MEAN) {
+        rounding = stream_mean(A, m, i);
+        ok = basis_of_matrix(b, ex, layer, A, 1, D, R, rounding, seed,
+                             "the corpora's mean difference", err);
+    } else if (kind == SUBSPACE_PAIRS) {
+        rounding = stream_pairs(A, m, i);
+        ok = basis_of_matrix(b, ex, layer, A, D, D, R, rounding, seed, "the differences of pairs",
+                             err);
+    } else {
+        rounding = stream_covariance(A, m, i);
+        ok = basis_of_symmetric(b, ex, layer, A, D, R, rounding, seed,
+                                "the corpora's covariance contrast", err);
+    }
     free(A);
     return ok;
 }

@@ -102,36 +102,13 @@ Recovery estimate_mean(const World *w, const Tally *t) {
 
 /* ------------------------------------------------------------------------------ eigenvectors -- */
 
-/* Shifted by more than any eigenvalue is below 0 (Gershgorin), so that singular vectors are those
- * of the largest eigenvalues whatever their signs. */
-static void make_positive(double *A, int H) {
-    double shift = 0;
-    for (int i = 0; i < H; i++) {
-        double sum = 0;
-        for (int j = 0; j < H; j++) sum += fabs(A[(size_t)i * H + j]);
-        shift = fmax(shift, sum);
-    }
-    for (int i = 0; i < H; i++) A[(size_t)i * H + i] += shift;
-}
-
 Recovery estimate_leading(Exec *ex, const World *w, const double *A) {
-    int H = w->s.H, r = w->s.r;
-    size_t size = (size_t)H * (size_t)H;
-    double *host = mem_array(size, sizeof *host), *U = mem_array((size_t)H * (size_t)r, sizeof *U);
-    memcpy(host, A, size * sizeof *host);
-    make_positive(host, H);
-    double *a = exec_alloc(ex, size * sizeof *a, "theory");
-    double *u = exec_alloc(ex, size * sizeof *u, "theory");
-    double *s = exec_alloc(ex, (size_t)H * sizeof *s, "theory");
-    double *vt = exec_alloc(ex, size * sizeof *vt, "theory");
-    exec_copy_in(ex, a, host, size * sizeof *a);
-    ex->op->svd(ex, u, s, vt, a, H, H);
-    exec_copy_out(ex, host, u, size * sizeof *host);
-    exec_free(ex, vt), exec_free(ex, s), exec_free(ex, u), exec_free(ex, a);
-    for (int h = 0; h < H; h++)
-        for (int j = 0; j < r; j++) U[(size_t)h * r + j] = host[(size_t)h * H + j];
-    Recovery found = recovery_of(w, U, r);
-    free(host), free(U);
+    Basis b;
+    Err err;
+    CHECK(basis_of_symmetric(&b, ex, 0, A, w->s.H, w->s.r, -INFINITY, 0, "A", &err), "%s",
+          err.text);
+    Recovery found = recovery_of(w, b.U, b.R);
+    basis_free(&b);
     return found;
 }
 

@@ -1,6 +1,6 @@
 /* estimate.h - the task's subspace as each estimator finds it, and how far that is from the truth.
- * Factorisations are the ops', in double; the span of dictionary rows is made by the product's own
- * basis_build. */
+ * Factorisations are the ops', in double; the span of dictionary rows and leading
+ * eigenvectors are made by the product's own basis_build and basis_of_symmetric. */
 #ifndef SAILS_THEORY_ESTIMATE_H
 #define SAILS_THEORY_ESTIMATE_H
 
