@@ -42,6 +42,12 @@ static inline enum SubspaceSource subspace_source(enum SubspaceKind kind) {
     return kind < SUBSPACE_MEAN ? SOURCE_SCORES : SOURCE_MOMENTS;
 }
 
+/* Is it the same whatever the seed, but for columns where there are not enough directions? Its
+ * making is a pass over the training data, too, which is not to be made again for every seed. */
+static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
+    return subspace_source(kind) == SOURCE_INPUTS;
+}
+
 /* X(value, name, what it does, the subspace, is the start taken off, rank rule, fill, workspace of
  * the fill) */
 /* clang-format off */

@@ -80,6 +80,19 @@ static void test_eva(void) {
     same("other targets", align("--methods eva --targets q"), "subspace-eva train-eva");
 }
 
+/* What does not depend on the seed is made once for all of them: here, not even again. */
+static void test_one_for_all(void) {
+    json_t *manifest, *stages;
+    same("eva", align("--methods eva"), "subspace-eva train-eva");
+    same("two seeds", align("--methods eva --seeds 2"), "");
+    manifest = read_json("manifest.json"), stages = json_object_get(manifest, "stages");
+    json_t *kept = json_object_get(stages, "subspace-eva");
+    EXPECT(kept && strcmp(json_string_value(json_object_get(kept, "state")), "kept") == 0 &&
+               json_object_get(stages, "train-eva.0.01.seed1"),
+           "the stages of two seeds");
+    json_decref(manifest);
+}
+
 /* What is random in a subspace is drawn again for every seed of a grid. */
 static void test_seeds(void) {
     static const char *const method[] = {"random-features", "random-basis", "direct-mean"};
@@ -226,6 +239,7 @@ int main(void) {
     test_controls();
     test_direct();
     test_eva();
+    test_one_for_all();
     test_seeds();
     test_ranks();
     test_weighted();

@@ -40,12 +40,17 @@ static void test_read(void) {
 static void test_cells(void) {
     double rate[] = {2e-4, 1e-3};
     const Method lora = {"lora", &adapter_start[START_LORA]}, base = {"base", NULL};
+    const Method eva = {"eva", &adapter_start[START_EVA]};
     Grid g = {.rate = rate, .nrate = 2, .first_seed = 3, .seeds = 2};
     Cell c = grid_cell(&g, &lora, 1, 1, PART_TEST);
     EXPECT(strcmp(c.name, "lora.0.001.seed4") == 0 && strcmp(c.replies, c.name) == 0, "%s %s",
            c.name, c.replies);
     EXPECT(c.lr == 1e-3 && c.seed == 4, "%g %d", c.lr, c.seed);
-    EXPECT(strcmp(c.subspace, "lora.seed4") == 0, "%s", c.subspace);
+    EXPECT(strcmp(c.subspace, "lora.seed4") == 0 && c.subspace_seed == 4, "%s", c.subspace);
+    c = grid_cell(&g, &eva, 1, 1, PART_TEST);
+    EXPECT(strcmp(c.name, "eva.0.001.seed4") == 0 && c.seed == 4, "%s", c.name);
+    EXPECT(strcmp(c.subspace, "eva") == 0 && c.subspace_seed == 3, "%s", c.subspace);
+    EXPECT(grid_subspaces(&g, &eva) == 1 && grid_subspaces(&g, &lora) == 2, "subspaces");
     c = grid_cell(&g, &lora, 0, 0, PART_VALIDATION);
     EXPECT(strcmp(c.replies, "lora.0.0002.seed3.validation") == 0, "%s", c.replies);
     c = grid_cell(&g, &base, 0, 0, PART_TEST);

@@ -274,10 +274,10 @@ static bool run_method(Align *w, const Method *m, json_t *runs, Err *err) {
     return ok;
 }
 
-/* A method's subspaces, one for each seed; to the summary goes what they hold. */
+/* A method's subspaces; to the summary goes what they hold. */
 static bool make_subspaces(Align *w, const Method *m, json_t *subspaces, Err *err) {
     bool ok = true;
-    for (int k = 0; k < grid_seeds(&w->grid, m) && ok; k++) {
+    for (int k = 0; k < grid_subspaces(&w->grid, m) && ok; k++) {
         json_t *made = NULL;
         Cell c = grid_cell(&w->grid, m, 0, k, PART_TEST);
         ok = align_subspace(w, &c, &made, err);

@@ -133,7 +133,7 @@ static bool make_subspace(Align *w, const Cell *c, const char *from, const char 
                           json_t **result, Err *err) {
     Settings s = *w->s;
     Subspace subspace = {0};
-    s.run.seed = c->seed;
+    s.run.seed = c->subspace_seed;
     bool ok = (direct(c) ? subspace_of_moments : subspace_of_scores)(
                   &subspace, w, &s, adapter_start_kind(c->start), from, err) &&
               subspace_save(&subspace, path, err);
@@ -152,7 +152,7 @@ static bool make_inputs(Align *w, const Cell *c, const char *path, json_t **resu
     Settings s = *w->s;
     Subspace subspace = {0};
     int64_t rows;
-    s.run.seed = c->seed;
+    s.run.seed = c->subspace_seed;
     runtime_drop_adapter(&w->r);
     bool ok = inputs_run(&subspace, &rows, &w->r, &s, w->data.doc, w->split.train, w->split.ntrain,
                          err) &&
@@ -182,7 +182,7 @@ bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err) {
     staging_open(w, &st, "subspace", c->subspace);
     staging_factorisations(&st);
     stage_setting(&st, w->s, "train.rank");
-    staging_seed(&st, "seed", c->seed);
+    staging_seed(&st, "seed", c->subspace_seed);
     const char *const *out = OUTPUTS(staging_named(name, SUBSPACE_FILE, c->subspace));
     bool ok = key_source(w, &st, c, err);
     bool kept = false;

@@ -42,7 +42,7 @@ typedef struct Cell {
     enum PromptPart part;
     const AdapterStart *start; /* NULL: nothing is trained */
     double lr;
-    int seed;
+    int seed, subspace_seed;
 } Cell;
 
 typedef struct Align {

@@ -57,6 +57,9 @@ int grid_rates(const Grid *g, const Method *m) {
 int grid_seeds(const Grid *g, const Method *m) {
     return m->start ? g->seeds : 1;
 }
+int grid_subspaces(const Grid *g, const Method *m) {
+    return m->start && subspace_of_any_seed(m->start->subspace) ? 1 : grid_seeds(g, m);
+}
 
 Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPart part) {
     Cell c = {.part = part, .start = m->start, .lr = g->rate[rate], .seed = g->first_seed + seed};
@@ -65,7 +68,8 @@ Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPa
         snprintf(c.name, sizeof c.name, "%s", m->name);
     else
         snprintf(c.name, sizeof c.name, "%s.%s.seed%d", m->name, rate_name(lr, c.lr), c.seed);
-    if (grid_seeds(g, m) == 1)
+    c.subspace_seed = grid_subspaces(g, m) == 1 ? g->first_seed : c.seed;
+    if (grid_subspaces(g, m) == 1)
         snprintf(c.subspace, sizeof c.subspace, "%s", m->name);
     else
         snprintf(c.subspace, sizeof c.subspace, "%s.seed%d", m->name, c.seed);

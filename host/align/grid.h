@@ -4,7 +4,7 @@
  * Where there are several rates, a share of the prompts is put aside: on their replies the rate is
  * chosen, and the table is of the other prompts. A seed stands for all that is random in training
  * (the subspace's random columns and features, the adapter, the order of the documents); data and
- * prompts are split, and landmarks drawn, by the run's own. */
+ * prompts are split, landmarks drawn, and eva's components made, by the run's own. */
 #ifndef SAILS_GRID_H
 #define SAILS_GRID_H
 
@@ -21,9 +21,13 @@ void grid_free(Grid *g); /* accepts a zeroed struct */
 int grid_rates(const Grid *g, const Method *m);
 int grid_seeds(const Grid *g, const Method *m);
 
+/* The subspaces of a method that starts in one: one for each seed, or one for all of them, where it
+ * does not depend on the seed (subspace_of_any_seed). */
+int grid_subspaces(const Grid *g, const Method *m);
+
 /* The run of a method with rate number `rate`, from seed number `seed`. It is called as the method
- * where there is one, else "sails.0.0002.seed1", and its subspace "sails.seed1"; its replies to the
- * validation prompts have that word behind the name. */
+ * where there is one, else "sails.0.0002.seed1", and its subspace "sails.seed1", or "eva", the one
+ * of all seeds; its replies to the validation prompts have that word behind the name. */
 Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPart part);
 
 /* The rate whose replies to the validation prompts are best: with the highest mean over the seeds
