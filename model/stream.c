@@ -30,7 +30,7 @@ void stream_free(StreamMoments *s) {
         free(s->layer[i].sum), free(s->layer[i].square);
         free(s->layer[i].difference), free(s->layer[i].landmark);
     }
-    free(s->layer), free(s->counted), free(s->model), free(s->data);
+    free(s->layer), free(s->counted), free(s->model), free(s->data), free(s->file);
     memset(s, 0, sizeof *s);
 }
 

@@ -33,6 +33,7 @@ typedef struct StreamMoments {
     int n, D;
     int64_t documents[2], pairs;
     char *counted, *model, *data; /* for people: which tokens counted, of which model and data */
+    char *file;                   /* that it was read from, for messages; NULL: none */
 } StreamMoments;
 
 void stream_init(StreamMoments *s, int D, const int *layer, int n); /* zeroed; texts start empty */

@@ -130,6 +130,7 @@ bool stream_load(StreamMoments *s, const char *path, Err *err) {
         stream_text(&s->counted, st_metadata(set, "counted"));
         stream_text(&s->model, st_metadata(set, "model"));
         stream_text(&s->data, st_metadata(set, "data"));
+        stream_text(&s->file, path);
     }
     ok = ok && read_counts(s, set, path, err);
     for (int i = 0; ok && i < s->n; i++) ok = read_layer(s, &s->layer[i], set, path, err);

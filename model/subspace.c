@@ -279,8 +279,22 @@ bool basis_of_symmetric(Basis *b, Exec *ex, int layer, const double *A, int D, i
     return ok;
 }
 
+/* Not one of a corpus's documents had a token that counts, or the file is not what it says. */
+static bool any_landmark(const double *landmark, int k, int D, int layer, const char *corpus,
+                         Err *err) {
+    for (size_t i = 0; i < (size_t)k * (size_t)D; i++)
+        if (landmark[i] != 0) return true;
+    return err_set(err, EXIT_INPUT,
+                   "layer %d: the %s landmarks are all zero: expected the stream at tokens of "
+                   "replies; make the moments again with sails moments",
+                   layer, corpus);
+}
+
 bool basis_of_landmarks(Basis *b, Exec *ex, int layer, const double *aligned,
                         const double *unaligned, int k, int D, int R, uint64_t seed, Err *err) {
+    if (!any_landmark(aligned, k, D, layer, "aligned", err) ||
+        !any_landmark(unaligned, k, D, layer, "unaligned", err))
+        return false;
     int n = k < D ? k : D;
     double *sa = mem_array((size_t)n, sizeof *sa), *su = mem_array((size_t)n, sizeof *su), sum = 0;
     svd(ex, sa, NULL, aligned, k, D);

@@ -76,7 +76,8 @@ bool basis_of_symmetric(Basis *b, Exec *ex, int layer, const double *A, int D, i
 /* The aligned landmarks' directions with the spectrum of the unaligned ones: columns as of
  * basis_of_matrix from aligned (k,D), their scale_i = sigma_i(unaligned) / sigma_i(aligned) clipped
  * to [0.1,10], then divided by their mean; 1 of random columns. What Subspace Override does to
- * features that are to be classified, put into an adapter: ours. */
+ * features that are to be classified, put into an adapter: ours. Refused: landmarks of a corpus
+ * that are all zero. */
 bool basis_of_landmarks(Basis *b, Exec *ex, int layer, const double *aligned,
                         const double *unaligned, int k, int D, int R, uint64_t seed, Err *err);
 

@@ -273,6 +273,12 @@ static void test_refused(Exec *ex) {
     for (int k = START_DIRECT_MEAN; k <= START_DIRECT_COVARIANCE; k++)
         EXPECT_REFUSED(adapting_direct(&to, ex, &m, &s, (enum StartKind)k, &err), err, EXIT_INPUT,
                        "nothing above rounding");
+    m.file = mem_string("moments.st");
+    EXPECT_REFUSED(adapting_direct(&to, ex, &m, &s, START_LANDMARKS, &err), err, EXIT_INPUT,
+                   "moments.st: layer 2: the aligned landmarks are all zero: expected");
+    m.layer[0].landmark[5] = 1;
+    EXPECT_REFUSED(adapting_direct(&to, ex, &m, &s, START_LANDMARKS, &err), err, EXIT_INPUT,
+                   "layer 2: the unaligned landmarks are all zero: expected");
     s.train.rank = WIDTH + 1;
     EXPECT_REFUSED(adapting_direct(&to, ex, &m, &s, START_DIRECT_MEAN, &err), err, EXIT_USAGE,
                    "at most the model's width 24");

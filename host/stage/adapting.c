@@ -171,10 +171,12 @@ static bool contrast_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, co
 static bool direct_basis(Basis *b, Exec *ex, const StreamMoments *m, int i, const Settings *s,
                          enum SubspaceKind kind, Err *err) {
     const StreamLayer *l = &m->layer[i];
-    if (kind != SUBSPACE_LANDMARKS) return contrast_basis(b, ex, m, i, s, kind, err);
-    return basis_of_landmarks(b, ex, l->layer, l->landmark,
-                              l->landmark + STREAM_LANDMARKS * (size_t)m->D, STREAM_LANDMARKS, m->D,
-                              s->train.rank, (uint64_t)s->run.seed, err);
+    bool ok = kind != SUBSPACE_LANDMARKS
+                  ? contrast_basis(b, ex, m, i, s, kind, err)
+                  : basis_of_landmarks(
+                        b, ex, l->layer, l->landmark, l->landmark + STREAM_LANDMARKS * (size_t)m->D,
+                        STREAM_LANDMARKS, m->D, s->train.rank, (uint64_t)s->run.seed, err);
+    return ok || (m->file ? err_prefix(err, "%s", m->file) : false);
 }
 
 bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const Settings *s,
