@@ -264,6 +264,9 @@ static void test_every_setting_counts(void) {
                                                  "train.checkpoint-every",
                                                  "train.checkpoint-minutes",
                                                  "train.keep",
+                                                 "train.loss-type", /* of dpo: test_align_methods */
+                                                 "train.beta",
+                                                 "train.label-smoothing",
                                                  "train.seeds", /* of a grid: test_grid */
                                                  "train.validation"};
     char flags[4096] = "--methods sails";

@@ -23,7 +23,7 @@ static void test_read(void) {
     Err err;
     Settings s = {.train = {.rates = "", .seeds = 1, .lr = 3e-4}, .run = {.seed = 7}};
     MUST(grid_read(&g, &s, &err), err);
-    EXPECT(g.nrate == 1 && g.rate[0] == 3e-4 && g.seeds == 1 && g.first_seed == 7, "no grid");
+    EXPECT(g.nrate == 0 && !grid_chooses(&g) && g.seeds == 1 && g.first_seed == 7, "no grid");
     grid_free(&g);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         s.train.rates = bad[i].rates;
@@ -39,8 +39,9 @@ static void test_read(void) {
 
 static void test_cells(void) {
     double rate[] = {2e-4, 1e-3};
-    const Method lora = {"lora", &adapter_start[START_LORA]}, base = {"base", NULL};
-    const Method eva = {"eva", &adapter_start[START_EVA]};
+    const Method base = {.name = "base"}, full = {"full", METHOD_FULL, NULL, 2e-5};
+    const Method lora = {"lora", METHOD_LORA, &adapter_start[START_LORA], 3e-4};
+    const Method eva = {"eva", METHOD_LORA, &adapter_start[START_EVA], 3e-4};
     Grid g = {.rate = rate, .nrate = 2, .first_seed = 3, .seeds = 2};
     Cell c = grid_cell(&g, &lora, 1, 1, PART_TEST);
     EXPECT(strcmp(c.name, "lora.0.001.seed4") == 0 && strcmp(c.replies, c.name) == 0, "%s %s",
@@ -56,9 +57,14 @@ static void test_cells(void) {
     c = grid_cell(&g, &base, 0, 0, PART_TEST);
     EXPECT(strcmp(c.name, "base") == 0 && grid_rates(&g, &base) == 1 && grid_seeds(&g, &base) == 1,
            "%s", c.name);
+    EXPECT(grid_rates(&g, &full) == 2 && grid_seeds(&g, &full) == 2, "full is not trained");
     g.nrate = g.seeds = 1;
     c = grid_cell(&g, &lora, 0, 0, PART_TEST);
     EXPECT(strcmp(c.name, "lora") == 0 && strcmp(c.subspace, "lora") == 0, "%s", c.name);
+    EXPECT(c.lr == 2e-4, "the list's only rate: %g", c.lr);
+    g.nrate = 0;
+    EXPECT(grid_cell(&g, &lora, 0, 0, PART_TEST).lr == 3e-4, "lora's own rate");
+    EXPECT(grid_cell(&g, &full, 0, 0, PART_TEST).lr == 2e-5, "full's own rate");
 }
 
 static void test_best(void) {

@@ -13,6 +13,7 @@
 #include "host/stage/chat_template.h"
 #include "host/stage/inputs.h"
 #include "host/stage/method.h"
+#include "host/stage/preference.h"
 #include "host/cli/json_lines.h"
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
@@ -22,11 +23,21 @@
 static Method method_named(const char *word) {
     for (int k = 0; k < START_COUNT; k++)
         if (strcmp(adapter_start[k].name, word) == 0)
-            return (Method){adapter_start[k].name, &adapter_start[k]};
-    return (Method){"base", NULL};
+            return (Method){adapter_start[k].name, METHOD_LORA, &adapter_start[k], 0};
+    if (strcmp(word, "full") == 0) return (Method){"full", METHOD_FULL, NULL, 0};
+    if (strcmp(word, "dpo") == 0) return (Method){"dpo", METHOD_DPO, &adapter_start[START_LORA], 0};
+    return (Method){"base", METHOD_LORA, NULL, 0};
 }
 
-static bool read_methods(Methods *m, const Settings *s, Err *err) {
+/* That of the method as `sails train` has it, where the recipe has none. */
+static double rate_of(const Args *a, const Method *m) {
+    Args own = *a; /* borrows what they own */
+    own.s.train.method = (int)m->how;
+    return method_rate(&own);
+}
+
+static bool read_methods(Methods *m, const Args *a, Err *err) {
+    const Settings *s = &a->s;
     *m = (Methods){0};
     int n = list_count(s->train.methods);
     if (n == 0) return err_set(err, EXIT_USAGE, "train.methods: expected at least one method");
@@ -36,16 +47,25 @@ static bool read_methods(Methods *m, const Settings *s, Err *err) {
         for (int j = 0; j < m->n; j++)
             if (strcmp(m->row[j].name, word) == 0)
                 return err_set(err, EXIT_USAGE, "train.methods: %s is there twice", word);
-        const Method *row = &m->row[m->n];
-        m->row[m->n++] = method_named(word);
+        Method *row = &m->row[m->n++];
+        *row = method_named(word);
+        row->rate = rate_of(a, row);
         enum SubspaceSource source =
             row->start ? subspace_source(row->start->subspace) : SOURCE_NONE;
         m->scores = m->scores || source == SOURCE_SCORES;
         m->moments = m->moments || source == SOURCE_MOMENTS;
         m->inputs = m->inputs || source == SOURCE_INPUTS;
-        m->trained = m->trained || row->start;
+        m->pairs = m->pairs || row->how == METHOD_DPO;
+        m->models = m->models || row->how == METHOD_FULL;
     }
     return true;
+}
+
+/* The settings that learning from pairs has of its own. */
+static bool check_pairs(const Align *w, const Method *m, Err *err) {
+    Settings s = align_settings(w, m);
+    s.data.side = SIDE_CHOSEN; /* align takes what it needs */
+    return preference_check(&s, err) && settings_check_training_pack(&s, err);
 }
 
 /* What a method needs that the recipe does not give. */
@@ -69,11 +89,14 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
 
 /* Of the command line: a flag that is for no row. */
 static bool check_flags(const Align *w, Err *err) {
-    enum StartKind start[START_COUNT];
+    TrainedRow row[sizeof w->methods.row / sizeof *w->methods.row];
     int n = 0;
-    for (int i = 0; i < w->methods.n; i++)
-        if (w->methods.row[i].start) start[n++] = adapter_start_kind(w->methods.row[i].start);
-    return method_flags(w->args, start, n, err);
+    for (int i = 0; i < w->methods.n; i++) {
+        const Method *m = &w->methods.row[i];
+        if (!method_trains(m)) continue;
+        row[n++] = (TrainedRow){m->how, m->start ? adapter_start_kind(m->start) : START_LORA};
+    }
+    return method_flags(w->args, row, n, err);
 }
 
 /* What is asked of the bases of a layer, whose SAE has S features; 0: of those without an SAE. */
@@ -116,7 +139,9 @@ static bool check(Align *w, Err *err) {
     const Methods *m = &w->methods;
     if (!settings_check_packs(s, err)) return false;
     for (int i = 0; i < m->n; i++)
-        if (!check_method(&m->row[i], s, err)) return false;
+        if (!check_method(&m->row[i], s, err) ||
+            (m->row[i].how == METHOD_DPO && !check_pairs(w, &m->row[i], err)))
+            return false;
     if ((*s->score.aligned != 0) != (*s->score.unaligned != 0))
         return err_set(err, EXIT_USAGE, "score.aligned and score.unaligned: both or neither");
     const char *const path[] = {s->data.path,       s->data.text,        s->score.aligned,
@@ -136,11 +161,11 @@ static bool check(Align *w, Err *err) {
 
 /* Adds the lines of a run to metrics.jsonl, each with the run's name. */
 static bool gather_run(Align *w, const Cell *c, JsonLines *out, Err *err) {
-    char name[128];
+    char left[160], name[192];
     json_t *lines, *line;
     size_t k;
     bool ok = true;
-    snprintf(name, sizeof name, "adapters/%s/metrics.jsonl", c->name);
+    snprintf(name, sizeof name, "%s/metrics.jsonl", align_left(left, c));
     char *from = run_path(&w->run, name);
     if (files_exists(from) && (ok = json_lines_read(&lines, from, err))) {
         json_array_foreach (lines, k, line) {
@@ -190,22 +215,35 @@ static bool validate_run(Align *w, const Cell *c, double *score, Err *err) {
     return true;
 }
 
+/* Of the first rates the best; of whole models one rate's stay. Rank 0 has the scores. */
+static int best_of(Align *w, const Method *m, int rates, const double *score, int best) {
+    Grid first = w->grid;
+    first.nrate = rates;
+    int seeds = grid_seeds(&w->grid, m), last = rates - 1, better = grid_best(&first, score, seeds);
+    int worse = better == last ? best : last;
+    if (m->how == METHOD_FULL && comm_root(w->r.ex.comm))
+        for (int k = 0; k < seeds && worse != better; k++) {
+            Cell c = grid_cell(&w->grid, m, worse, k, PART_VALIDATION);
+            align_model_drop(w, &c);
+        }
+    return better;
+}
+
 /* Trains a method at all rates from all seeds, and chooses the rate. trained (rates x seeds). */
 static bool run_grid(Align *w, const Method *m, json_t **trained, int *rate, Err *err) {
     const Grid *g = &w->grid;
     int rates = grid_rates(g, m), seeds = grid_seeds(g, m);
     double *score = mem_array((size_t)(rates * seeds), sizeof *score);
     bool ok = true;
+    *rate = 0;
     for (int i = 0; i < rates * seeds && ok; i++) {
         Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
-        ok = train_run(w, &c, &trained[i], err);
+        ok = train_run(w, &c, &trained[i], err) &&
+             (rates == 1 || validate_run(w, &c, &score[i], err));
+        if (ok && rates > 1 && i % seeds == seeds - 1)
+            *rate = best_of(w, m, i / seeds + 1, score, *rate);
     }
     ok = ok && agree_root(w->r.ex.comm, gather_metrics(w, err), err);
-    for (int i = 0; i < rates * seeds && ok && rates > 1; i++) {
-        Cell c = grid_cell(g, m, i / seeds, i % seeds, PART_VALIDATION);
-        ok = validate_run(w, &c, &score[i], err);
-    }
-    *rate = ok && rates > 1 ? grid_best(g, score, seeds) : 0;
     free(score);
     if (ok) comm_broadcast(w->r.ex.comm, "the best rate", rate, sizeof *rate);
     return ok;
@@ -217,8 +255,9 @@ static json_t *make_run(const Cell *c, json_t *train, json_t *eval, json_t *perp
         "safety_rate", "harmfulness", "high_risk", "over_refusal", "empty", "n", "benign"};
     static const char *const from_train[] = {"trainable", "trainable_percent", "seconds",
                                              "tokens_per_second", "redundancy"};
-    json_t *run = json_pack("{s:s, s:o, s:i}", "name", c->name, "rate",
-                            c->start ? json_real(c->lr) : json_null(), "seed", c->seed);
+    json_t *run =
+        json_pack("{s:s, s:o, s:i}", "name", c->name, "rate",
+                  method_trains(c->method) ? json_real(c->lr) : json_null(), "seed", c->seed);
     for (int i = 0; i < 7; i++)
         json_object_set(run, from_eval[i], json_object_get(eval, from_eval[i]));
     json_object_set(run, "perplexity", json_object_get(perplexity, "perplexity"));
@@ -264,7 +303,7 @@ static bool run_method(Align *w, const Method *m, json_t *runs, Err *err) {
     const Grid *g = &w->grid;
     int seeds = grid_seeds(g, m), n = grid_rates(g, m) * seeds, rate = 0;
     json_t **trained = mem_array((size_t)n, sizeof(json_t *));
-    bool ok = !m->start || run_grid(w, m, trained, &rate, err);
+    bool ok = !method_trains(m) || run_grid(w, m, trained, &rate, err);
     for (int k = 0; k < seeds && ok; k++) {
         Cell c = grid_cell(g, m, rate, k, PART_TEST);
         ok = test_run(w, &c, trained[rate * seeds + k], runs, err);
@@ -292,7 +331,7 @@ static bool make_subspaces(Align *w, const Method *m, json_t *subspaces, Err *er
 static json_t *make_rows(const Methods *m, const json_t *runs) {
     json_t *rows = json_array();
     int first = 0;
-    while (first < m->n - 1 && !m->row[first].start) first++;
+    while (first < m->n - 1 && !method_trains(&m->row[first])) first++;
     for (int i = 0; i < m->n; i++) {
         const json_t *own = json_array_get(runs, (size_t)i);
         json_t *row = comparison_row(m->row[i].name, own);
@@ -340,7 +379,7 @@ static bool run_stages(Align *w, Err *err) {
 bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
     interrupt_as_request();
-    bool ok = read_methods(&w.methods, &a->s, err) && grid_read(&w.grid, &a->s, err) &&
+    bool ok = read_methods(&w.methods, a, err) && grid_read(&w.grid, &a->s, err) &&
               check_flags(&w, err) && runtime_device(&w.r, &a->s, a->comm, err) &&
               agree_root(a->comm, run_open(&w.run, a, exec_plugin(&w.r.ex), err), err) &&
               check(&w, err);
@@ -357,6 +396,8 @@ bool align_run(const Args *a, Err *err) {
     prompts_part_free(&w.test);
     prompts_free(&w.prompts);
     split_free(&w.split);
+    dataset_free(&w.held_pairs);
+    dataset_free(&w.pairs);
     dataset_free(&w.text);
     dataset_free(&w.data);
     layers_free(&w.layers);

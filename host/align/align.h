@@ -12,6 +12,7 @@
  * All inputs are read, and every stage is planned, before the first one that must be made.
  *
  *   scores.safetensors  moments.safetensors  subspaces/METHOD.safetensors  adapters/METHOD/
+ *   models/METHOD/ of full, whose weights stay for the best rate alone (align_models.c)
  *   responses/METHOD.jsonl  eval/METHOD.json  metrics.jsonl (the steps of all methods)
  *   summary.json */
 #ifndef SAILS_ALIGN_H

@@ -32,8 +32,7 @@ static bool make_scores(Align *w, const Stage *st, const char *path, json_t **re
     Scores scores = {0};
     ScoringWork work;
     Keeping keep;
-    runtime_drop_adapter(&w->r);
-    bool ok = staging_keep_begin(&keep, w, st, err) &&
+    bool ok = staging_keep_begin(&keep, w, st, err) && align_base(w, err) &&
               saes_open(&saes, &w->r.ex, s, &w->layers, w->r.model.c.D, err) &&
               scoring_run(&scores, &work, &w->r, &saes, s, corpora ? NULL : &w->data.records,
                           w->split.train, w->split.ntrain, &keep, err) &&
@@ -74,8 +73,8 @@ static bool make_moments(Align *w, const char *path, json_t **result, Err *err) 
     bool corpora = *w->s->score.aligned;
     StreamMoments m;
     MomentsWork work;
-    runtime_drop_adapter(&w->r);
-    if (!moments_run(&m, &work, &w->r, &w->layers, w->s, corpora ? NULL : &w->data.records,
+    if (!align_base(w, err) ||
+        !moments_run(&m, &work, &w->r, &w->layers, w->s, corpora ? NULL : &w->data.records,
                      w->split.train, w->split.ntrain, err))
         return false;
     bool ok = ALONE(w, stream_save(&m, path, err), err);
@@ -126,7 +125,7 @@ static bool subspace_of_moments(Subspace *to, Align *w, const Settings *s, enum 
 }
 
 static bool direct(const Cell *c) {
-    return subspace_source(c->start->subspace) == SOURCE_MOMENTS;
+    return subspace_source(c->method->start->subspace) == SOURCE_MOMENTS;
 }
 
 static bool make_subspace(Align *w, const Cell *c, const char *from, const char *path,
@@ -135,7 +134,7 @@ static bool make_subspace(Align *w, const Cell *c, const char *from, const char 
     Subspace subspace = {0};
     s.run.seed = c->subspace_seed;
     bool ok = (direct(c) ? subspace_of_moments : subspace_of_scores)(
-                  &subspace, w, &s, adapter_start_kind(c->start), from, err) &&
+                  &subspace, w, &s, adapter_start_kind(c->method->start), from, err) &&
               subspace_save(&subspace, path, err);
     if (ok && !w->s->run.json) adapting_print(stdout, &subspace);
     if (ok) *result = json_pack("{s:o}", "bases", adapting_describe(&subspace));
@@ -144,7 +143,7 @@ static bool make_subspace(Align *w, const Cell *c, const char *from, const char 
 }
 
 static bool of_inputs(const Cell *c) {
-    return c->start->subspace == SUBSPACE_INPUTS;
+    return c->method->start->subspace == SUBSPACE_INPUTS;
 }
 
 /* All ranks; the result is rank 0's. */
@@ -153,8 +152,8 @@ static bool make_inputs(Align *w, const Cell *c, const char *path, json_t **resu
     Subspace subspace = {0};
     int64_t rows;
     s.run.seed = c->subspace_seed;
-    runtime_drop_adapter(&w->r);
-    bool ok = inputs_run(&subspace, &rows, &w->r, &s, w->data.doc, w->split.train, w->split.ntrain,
+    bool ok = align_base(w, err) &&
+              inputs_run(&subspace, &rows, &w->r, &s, w->data.doc, w->split.train, w->split.ntrain,
                          err) &&
               ALONE(w, subspace_save(&subspace, path, err), err);
     if (ok && comm_root(w->r.ex.comm) && !s.run.json) adapting_print(stdout, &subspace);

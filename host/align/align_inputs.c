@@ -2,8 +2,27 @@
 #include <string.h>
 
 #include "host/stage/adapting.h"
-#include "host/align/align_stages.h"
+#include "host/align/grid.h"
+#include "host/cli/print.h"
 #include "host/stage/plan.h"
+#include "host/stage/preference.h"
+#include "model/tensors.h"
+
+/* Of the records that the other rows learn from, and of those that are held out. */
+static bool read_pairs(Align *w, Err *err) {
+    const char *path = w->s->data.path;
+    int most = w->s->data.max_length;
+    const Split *split = &w->split;
+    if (!preference_of(&w->pairs, w->r.tokenizer, &w->data, split->train, split->ntrain, path, most,
+                       err) ||
+        !preference_of(&w->held_pairs, w->r.tokenizer, &w->data, split->held, split->nheld, path,
+                       most, err))
+        return err_prefix(err, "the method dpo needs pairs");
+    if (!w->s->run.json) dataset_print_notes(stdout, "pairs: ", &w->pairs);
+    return w->pairs.n > 0 ||
+           err_set(err, EXIT_INPUT, "%s: no pair is left for the method dpo; raise --max-length",
+                   path);
+}
 
 static bool read_data(Align *w, Err *err) {
     const Settings *s = w->s;
@@ -16,8 +35,9 @@ static bool read_data(Align *w, Err *err) {
                               s->data.max_length, (size_t)s->data.limit, err))
         return false;
     split_make(&w->split, w->data.n, text ? 0 : s->data.heldout, (uint64_t)s->run.seed);
-    return w->split.ntrain > 0 ||
-           err_set(err, EXIT_INPUT, "%s: nothing is left to train on", s->data.path);
+    if (w->split.ntrain == 0)
+        return err_set(err, EXIT_INPUT, "%s: nothing is left to train on", s->data.path);
+    return !w->methods.pairs || read_pairs(w, err);
 }
 
 static bool read_prompts(Align *w, Err *err) {
@@ -26,44 +46,66 @@ static bool read_prompts(Align *w, Err *err) {
     int positions = c.max_positions;
     config_free(&c);
     return prompts_read(&w->prompts, w->r.tokenizer, w->s, positions, err) &&
-           (w->grid.nrate == 1 ||
+           (!grid_chooses(&w->grid) ||
             prompts_split(&w->validation, &w->test, &w->prompts, w->s->train.validation,
                           (uint64_t)w->s->run.seed, err));
 }
 
 const Prompts *align_prompts(const Align *w, enum PromptPart part) {
     if (part == PART_VALIDATION) return &w->validation;
-    return w->grid.nrate == 1 ? &w->prompts : &w->test;
+    return grid_chooses(&w->grid) ? &w->test : &w->prompts;
 }
 
 /* ------------------------------------------------------------------------------ the plan -- */
 
 enum { SCORE, MOMENTS, INPUTS, TRAIN, GENERATE, PERPLEXITY, PLANS };
 
-/* start: of what is trained. */
-static bool plan(Plan *p, Align *w, int which, enum StartKind start, Err *err) {
+/* There is no subspace yet to read a shape from: the most that it may ask. */
+static bool plan_method(Plan *p, Align *w, const Method *m, Err *err) {
+    Settings s = align_settings(w, m);
+    bool pairs = m->how == METHOD_DPO;
+    s.train.only_scored = false;
+    if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
+    if (s.subspace.top_k < s.train.rank) s.subspace.top_k = s.train.rank;
+    if (s.train.eval_every) p->eval = pairs ? &w->held_pairs : &w->data;
+    return plan_train(p, &s, &w->r.ex, pairs ? &w->pairs : &w->data, err);
+}
+
+/* m: of what is trained. */
+static bool plan(Plan *p, Align *w, int which, const Method *m, Err *err) {
     Exec *ex = &w->r.ex;
-    Settings s = *w->s;
-    GenOptions o = generating_options(w->s, &w->prompts);
+    const Settings *s = w->s;
+    GenOptions o = generating_options(s, &w->prompts);
     switch (which) {
         case SCORE:
-            return plan_score(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
+            return plan_score(p, s, ex, *s->score.aligned ? NULL : &w->data, err);
         case MOMENTS:
-            return plan_moments(p, w->s, ex, *s.score.aligned ? NULL : &w->data, err);
+            return plan_moments(p, s, ex, *s->score.aligned ? NULL : &w->data, err);
         case INPUTS:
-            return plan_inputs(p, w->s, ex, &w->data, err);
-        case TRAIN: /* there is no subspace yet to read a shape from: the most that it may ask */
-            s.train.init = (int)start;
-            s.train.only_scored = false;
-            if (s.train.rank == 0) s.train.rank = s.subspace.top_k;
-            if (s.subspace.top_k < s.train.rank) s.subspace.top_k = s.train.rank;
-            if (s.train.eval_every) p->eval = &w->data;
-            return plan_train(p, &s, ex, &w->data, err);
+            return plan_inputs(p, s, ex, &w->data, err);
+        case TRAIN:
+            return plan_method(p, w, m, err);
         case GENERATE:
-            return plan_generate(p, w->s, ex, &o, err);
+            return plan_generate(p, s, ex, &o, err);
         default:
-            return plan_logprob(p, w->s, ex, *s.data.text ? &w->text : &w->data, err);
+            return plan_logprob(p, s, ex, *s->data.text ? &w->text : &w->data, err);
     }
+}
+
+/* What whole models take on disk, while the grid runs and for good. */
+static bool announce_models(Align *w, Err *err) {
+    Config c;
+    char one[PRINT_ROOM], most[PRINT_ROOM], stay[PRINT_ROOM];
+    int seeds = w->grid.seeds, sets = grid_chooses(&w->grid) ? 2 : 1;
+    if (w->s->run.json || !comm_root(w->r.ex.comm)) return true;
+    if (!config_load(&c, w->s->model.path, err)) return false;
+    double bytes = (double)tensors_parameters(&c) * (double)dtype_size(w->r.ex.dtype);
+    config_free(&c);
+    printf("the method full writes whole models, %s each: %s on disk at most, of which %s stay\n",
+           print_bytes(one, bytes), print_bytes(most, bytes * seeds * sets),
+           print_bytes(stay, bytes * seeds));
+    fflush(stdout);
+    return true;
 }
 
 /* Every stage that the methods ask for, before the first of them: it would be a pity to find out
@@ -72,34 +114,22 @@ static bool fits(Align *w, Err *err) {
     static const char *const name[PLANS] = {"score", "moments",  "inputs",
                                             "train", "generate", "perplexity"};
     const Methods *m = &w->methods;
-    const bool asked[PLANS] = {m->scores, m->moments, m->inputs, m->trained, true, true};
+    const bool asked[PLANS] = {m->scores, m->moments, m->inputs, true, true, true};
     Plan open = {0};
     plan_measured(&open, "program, tokenizer, data and prompts");
     for (int i = 0; i < PLANS; i++)
-        for (int k = 0; k < (i == TRAIN ? w->methods.n : 1); k++) {
-            const AdapterStart *start = w->methods.row[k].start;
-            enum StartKind kind = start ? adapter_start_kind(start) : START_LORA;
+        for (int k = 0; k < (i == TRAIN ? m->n : 1); k++) {
+            const Method *row = &m->row[k];
             Plan p = open;
-            if (asked[i] && (i != TRAIN || start) &&
-                !(plan(&p, w, i, kind, err) && plan_fits(&p, &w->r.ex, err)))
+            if (asked[i] && (i != TRAIN || method_trains(row)) &&
+                !(plan(&p, w, i, row, err) && plan_fits(&p, &w->r.ex, err)))
                 return err_prefix(err, "%s", name[i]);
         }
-    return true;
+    return !m->models || announce_models(w, err);
 }
 
 bool align_need_model(Align *w, Err *err) {
-    if (w->r.model.ex) return true;
+    if (w->r.tokenizer) return true;
     return runtime_tokenizer(&w->r, w->s, err) && read_data(w, err) && read_prompts(w, err) &&
-           fits(w, err) && runtime_model(&w->r, w->s, 0, err);
-}
-
-bool align_wear(Align *w, const Cell *c, Err *err) {
-    char name[128];
-    runtime_drop_adapter(&w->r);
-    if (!c->start) return true;
-    snprintf(name, sizeof name, "adapters/%s", c->name);
-    char *folder = run_path(&w->run, name);
-    bool ok = runtime_adapter(&w->r, folder, false, err);
-    free(folder);
-    return ok;
+           fits(w, err) && align_base(w, err);
 }

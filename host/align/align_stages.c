@@ -5,7 +5,9 @@
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
+#include "host/align/grid.h"
 #include "host/align/staging.h"
+#include "host/cli/json_lines.h"
 #include "host/stage/adapting.h"
 #include "host/stage/evaluate.h"
 #include "host/stage/generating.h"
@@ -13,9 +15,11 @@
 #include "host/stage/same_input.h"
 #include "host/stage/train.h"
 
-static bool key_adapter(Align *w, Stage *st, const Cell *c, Err *err) {
+static bool key_trained(Align *w, Stage *st, const Cell *c, Err *err) {
     char name[160];
-    return !c->start ||
+    if (c->method->how == METHOD_FULL)
+        return staging_output(w, st, staging_named(name, MODEL_NOTE, c->name), err);
+    return !c->method->start ||
            (staging_output(w, st,
                            staging_named(name, "adapters/%s/adapter_model.safetensors", c->name),
                            err) &&
@@ -25,31 +29,57 @@ static bool key_adapter(Align *w, Stage *st, const Cell *c, Err *err) {
 
 /* -------------------------------------------------------------------------------- train -- */
 
+Settings align_settings(const Align *w, const Method *m) {
+    Settings s = *w->s;
+    s.train.method = (int)m->how;
+    if (m->start) s.train.init = (int)adapter_start_kind(m->start);
+    if (m->how == METHOD_FULL) s.train.redundancy = 0; /* of adapters */
+    return s;
+}
+
 static bool fresh_adapter(Align *w, const Settings *s, const Cell *c, Err *err) {
     Subspace subspace = {0};
+    const AdapterStart *start = c->method->start;
     char name[160], *path = run_path(&w->run, staging_named(name, SUBSPACE_FILE, c->subspace));
-    bool ok = (!c->start->subspace || subspace_load(&subspace, path, err)) &&
-              adapting_fresh(&w->r, s, adapter_start_kind(c->start), &subspace, err);
+    bool ok = align_base(w, err) && (!start->subspace || subspace_load(&subspace, path, err)) &&
+              adapting_fresh(&w->r, s, adapter_start_kind(start), &subspace, err);
     subspace_free(&subspace);
     free(path);
     return ok;
 }
 
-static bool make_adapter(Align *w, const Stage *st, const Cell *c, const char *folder,
+/* All weights in place of the open model, and on disk in place of what a run left before. */
+static bool fresh_model(Align *w, const Settings *s, const Cell *c, const char *folder, Err *err) {
+    runtime_drop_model(&w->r);
+    snprintf(w->tuned, sizeof w->tuned, "%s, in training", c->method->name);
+    if (comm_root(w->r.ex.comm)) files_remove_tree(folder);
+    return runtime_trained_model(&w->r, s, (int)w->data.longest, err);
+}
+
+/* What is trained on, and what the loss is measured on. */
+static void set_up(TrainSetup *t, const Align *w, const Settings *s) {
+    bool pairs = s->train.method == METHOD_DPO;
+    train_setup(t, s, pairs ? w->pairs.n / 2 : w->split.ntrain);
+    t->doc = pairs ? w->pairs.doc : w->data.doc;
+    t->shared = w->pairs.shared;
+    if (!pairs) t->shared = NULL, t->index = w->split.train;
+    if (!s->train.eval_every) return;
+    t->eval = pairs ? w->held_pairs.doc : w->data.doc;
+    t->eval_shared = pairs ? w->held_pairs.shared : NULL;
+    t->eval_index = pairs ? NULL : w->split.held;
+    t->neval = pairs ? w->held_pairs.n / 2 : w->split.nheld;
+    t->eval_every = s->train.eval_every;
+}
+
+static bool make_trained(Align *w, const Stage *st, const Cell *c, const char *folder,
                          json_t **result, Err *err) {
-    Settings s = *w->s;
+    Settings s = align_settings(w, c->method);
+    bool full = c->method->how == METHOD_FULL;
     TrainSetup t;
     TrainResult r;
     s.train.lr = c->lr, s.run.seed = c->seed;
-    runtime_drop_adapter(&w->r);
-    if (!fresh_adapter(w, &s, c, err)) return false;
-    train_setup(&t, &s, w->split.ntrain);
-    t.doc = w->data.doc;
-    t.index = w->split.train;
-    if (s.train.eval_every) { /* on what is held out */
-        t.eval = w->data.doc, t.eval_index = w->split.held, t.neval = w->split.nheld;
-        t.eval_every = s.train.eval_every;
-    }
+    if (!(full ? fresh_model(w, &s, c, folder, err) : fresh_adapter(w, &s, c, err))) return false;
+    set_up(&t, w, &s);
     double percent;
     size_t trainable = adapting_trainable(&w->r.model, &percent);
     CheckpointPlan plan = {.steps = s.train.checkpoint_every,
@@ -60,52 +90,75 @@ static bool make_adapter(Align *w, const Stage *st, const Cell *c, const char *f
     bool ok = staging_keep_begin(&plan.kept, w, st, err) &&
               train_folder(&r, &w->r.model, &t, folder, s.model.path, err);
     staging_keep_end(&plan.kept, w, ok);
+    if (full) runtime_drop_model(&w->r);
+    ok = ok && (!full || ALONE(w, align_model_note(w, c, err), err));
     if (!ok) return false;
-    *result =
-        json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:f, s:f}", "documents",
-                  (json_int_t)w->split.ntrain, "dropped", (json_int_t)w->data.dropped, "trainable",
-                  (json_int_t)trainable, "trainable_percent", percent, "seconds", r.seconds,
-                  "tokens_per_second", r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps",
-                  r.steps, "train_loss", r.steps ? r.mean_loss : 0, "redundancy", r.redundancy);
+    *result = json_pack(
+        "{s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:f, s:o}", "documents", (json_int_t)w->split.ntrain,
+        "dropped", (json_int_t)w->data.dropped, "trainable", (json_int_t)trainable,
+        "trainable_percent", percent, "seconds", r.seconds, "tokens_per_second",
+        r.seconds > 0 ? (double)r.tokens / r.seconds : 0, "steps", r.steps, "train_loss",
+        r.steps ? r.mean_loss : 0, "redundancy", json_number(r.redundancy));
+    if (t.shared) json_object_set_new(*result, "pairs", json_integer((json_int_t)t.n));
     return true;
 }
 
-/* Settings of section train that do not act on what an adapter becomes here. */
+/* Settings of section train that do not act on what a row becomes here; what the rows of some kind
+ * alone have. */
 #define NOT_TRAINING                                                                           \
     "train.methods", "train.method", "train.loss-type", "train.beta", "train.label-smoothing", \
         "train.init", "train.checkpoint-every", "train.checkpoint-minutes", "train.keep",      \
         "train.resume", "train.eval-every", "train.rates", "train.lr", "train.seeds",          \
         "train.validation"
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
+#define OF_ADAPTERS "train.rank", "train.alpha", "train.targets", "train.redundancy", OF_A_BASIS
 
-static void key_cell(Stage *st, const Cell *c) {
+static void key_settings(Stage *st, const Settings *s, const Cell *c) {
+    const Method *m = c->method;
     char rate[32];
+    if (m->how == METHOD_FULL)
+        stage_section(st, s, "train", KEYS(NOT_TRAINING, OF_ADAPTERS));
+    else
+        stage_section(st, s, "train",
+                      m->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
+    if (m->how == METHOD_DPO) {
+        stage_setting(st, s, "train.loss-type");
+        stage_setting(st, s, "train.beta");
+        stage_setting(st, s, "train.label-smoothing");
+    }
     snprintf(rate, sizeof rate, "%.17g", c->lr);
     stage_text(st, "train.lr", rate);
     staging_seed(st, "train.seed", c->seed);
 }
 
+static bool key_start(Align *w, Stage *st, const Cell *c, Err *err) {
+    const AdapterStart *start = c->method->start;
+    char basis[160];
+    if (!start) return true;
+    if (start->subspace || start->start) staging_factorisations(st);
+    return !start->subspace ||
+           staging_output(w, st, staging_named(basis, SUBSPACE_FILE, c->subspace), err);
+}
+
 bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
-    char config[160], weights[160], metrics[160], folder_name[160], basis[160];
+    char config[160], weights[160], metrics[160], left[160];
     staging_open(w, &st, "train", c->name);
-    stage_section(&st, w->s, "train",
-                  c->start->subspace ? KEYS(NOT_TRAINING) : KEYS(NOT_TRAINING, OF_A_BASIS));
-    key_cell(&st, c);
-    if (c->start->subspace || c->start->start) staging_factorisations(&st);
-    bool ok = staging_model(w, &st, err) && staging_data(w, &st, err) &&
-              (!c->start->subspace ||
-               staging_output(w, &st, staging_named(basis, SUBSPACE_FILE, c->subspace), err));
+    key_settings(&st, w->s, c);
+    bool ok = staging_model(w, &st, err) && staging_data(w, &st, err) && key_start(w, &st, c, err);
     const char *const *out =
-        OUTPUTS(staging_named(weights, "adapters/%s/adapter_model.safetensors", c->name),
-                staging_named(config, "adapters/%s/adapter_config.json", c->name),
-                staging_named(metrics, "adapters/%s/metrics.jsonl", c->name));
+        c->method->how == METHOD_FULL
+            ? OUTPUTS(staging_named(weights, MODEL_NOTE, c->name),
+                      staging_named(metrics, "models/%s/metrics.jsonl", c->name))
+            : OUTPUTS(staging_named(weights, "adapters/%s/adapter_model.safetensors", c->name),
+                      staging_named(config, "adapters/%s/adapter_config.json", c->name),
+                      staging_named(metrics, "adapters/%s/metrics.jsonl", c->name));
     bool kept = false;
     ok = ok && staging_begin(w, &st, out, NEEDS_MODEL, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
-        char *folder = run_path(&w->run, staging_named(folder_name, "adapters/%s", c->name));
-        ok = make_adapter(w, &st, c, folder, &made, err) && staging_finish(w, &st, out, made, err);
+        char *folder = run_path(&w->run, align_left(left, c));
+        ok = make_trained(w, &st, c, folder, &made, err) && staging_finish(w, &st, out, made, err);
         free(folder);
     }
     if (ok) *result = json_incref(st.result);
@@ -116,7 +169,7 @@ bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
 /* ---------------------------------------------------------------- generate, eval, perplexity -- */
 
 static void key_part(const Align *w, Stage *st, const Cell *c) {
-    if (w->grid.nrate == 1) return;
+    if (!grid_chooses(&w->grid)) return;
     stage_text(st, "prompts", c->part == PART_TEST ? "test" : "validation");
     stage_setting(st, w->s, "train.validation");
 }
@@ -129,7 +182,7 @@ bool align_generate(Align *w, const Cell *c, Err *err) {
     key_part(w, &st, c);
     stage_section(&st, s, "generate", KEYS("generate.batch")); /* replies do not depend on it */
     stage_setting(&st, s, "seed");
-    bool ok = staging_model(w, &st, err) && key_adapter(w, &st, c, err) &&
+    bool ok = staging_model(w, &st, err) && key_trained(w, &st, c, err) &&
               stage_file(&st, &w->run, "prompts", s->generate.prompts, err) &&
               (!*s->generate.benign || stage_file(&st, &w->run, "benign", s->generate.benign, err));
     const char *const *out = OUTPUTS(staging_named(name, "responses/%s.jsonl", c->replies));
@@ -196,7 +249,7 @@ bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
     staging_open(w, &st, "perplexity", c->name);
     bool text = *s->data.text;
-    bool ok = staging_model(w, &st, err) && key_adapter(w, &st, c, err) &&
+    bool ok = staging_model(w, &st, err) && key_trained(w, &st, c, err) &&
               staging_data(w, &st, err) &&
               (!text || stage_file(&st, &w->run, "text", s->data.text, err));
     const char *const none[] = {NULL};

@@ -12,18 +12,25 @@
 #include "host/stage/runtime.h"
 #include "model/adapter_start.h"
 
-/* A row of the table: the base model, or an adapter that starts in this way. */
+/* A row of the table: the base model, or what is trained from it. */
 typedef struct Method {
     const char *name;
-    const AdapterStart *start; /* NULL: nothing is trained */
+    enum TrainMethod how;      /* METHOD_FULL: all weights */
+    const AdapterStart *start; /* of an adapter; NULL: there is none */
+    double rate;               /* its learning rate, where no list of them is given */
 } Method;
+
+/* False of the base model. */
+static inline bool method_trains(const Method *m) {
+    return m->start || m->how == METHOD_FULL;
+}
 
 /* The rows that the recipe asks for, each once. */
 typedef struct Methods {
-    Method row[1 + START_COUNT];
+    Method row[3 + START_COUNT];
     int n;
     bool scores, moments, inputs; /* is there a row that needs these */
-    bool trained;
+    bool pairs, models;           /* that learns from pairs; that writes whole models */
 } Methods;
 
 /* Which prompts: of the table, or those that a rate is chosen on. */
@@ -31,7 +38,7 @@ enum PromptPart { PART_TEST, PART_VALIDATION };
 
 /* Learning rates and seeds (grid.h). */
 typedef struct Grid {
-    double *rate; /* (nrate) */
+    double *rate; /* (nrate); none: each method's own */
     int nrate, first_seed, seeds;
 } Grid;
 
@@ -40,7 +47,7 @@ typedef struct Cell {
     char name[64], replies[80]; /* the adapter's, the replies' and the judgement's */
     char subspace[64];          /* the name of the one that it starts in, if it needs one */
     enum PromptPart part;
-    const AdapterStart *start; /* NULL: nothing is trained */
+    const Method *method; /* borrowed */
     double lr;
     int seed, subspace_seed;
 } Cell;
@@ -52,10 +59,12 @@ typedef struct Align {
     Methods methods;
     Grid grid;
     Runtime r; /* the device is open from the start, the rest from the first stage that needs it */
+    char tuned[64]; /* the run whose model is open in place of the base model; "": none */
     Layers layers;
     Dataset data; /* s->data.path */
     Dataset text; /* s->data.text */
     Split split;
+    Dataset pairs, held_pairs; /* the split's records as pairs, where a row learns from them */
     Prompts prompts;
     Prompts validation, test; /* of them, where a rate is to be chosen */
 } Align;
@@ -66,8 +75,26 @@ bool align_need_model(Align *w, Err *err);
 
 const Prompts *align_prompts(const Align *w, enum PromptPart part);
 
-/* Puts the finished adapter of a run on the open model, if there is one. */
+/* The settings by which a method trains. */
+Settings align_settings(const Align *w, const Method *m);
+
+/* Opens the base model, if it is not open, without an adapter. */
+bool align_base(Align *w, Err *err);
+
+/* Opens what a run has left: the base model with its finished adapter, if there is one, or a model
+ * of its own (align_models.c), which is trained again where it is no longer there. */
 bool align_wear(Align *w, const Cell *c, Err *err);
+
+/* What a trained run leaves, within the run folder: "adapters/lora", "models/full". */
+const char *align_left(char path[160], const Cell *c);
+
+/* Of a run that trains all weights: its model is on disk as it was written; says so on all ranks.
+ * Notes what was written, of rank 0. Removes its weights, of rank 0, and not what else the folder
+ * holds. */
+bool align_model_there(Align *w, const Cell *c);
+bool align_model_note(Align *w, const Cell *c, Err *err);
+void align_model_drop(Align *w, const Cell *c);
+#define MODEL_NOTE "models/%s.json"
 
 bool align_score(Align *w, Err *err);
 

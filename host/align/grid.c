@@ -42,7 +42,6 @@ bool grid_read(Grid *g, const Settings *s, Err *err) {
         list_item(s->train.rates, i, word, sizeof word);
         if (!read_rate(g, word, err)) return false;
     }
-    if (n == 0) g->rate[g->nrate++] = s->train.lr;
     return true;
 }
 
@@ -52,17 +51,20 @@ void grid_free(Grid *g) {
 }
 
 int grid_rates(const Grid *g, const Method *m) {
-    return m->start ? g->nrate : 1;
+    return method_trains(m) && g->nrate > 0 ? g->nrate : 1;
 }
 int grid_seeds(const Grid *g, const Method *m) {
-    return m->start ? g->seeds : 1;
+    return method_trains(m) ? g->seeds : 1;
 }
 int grid_subspaces(const Grid *g, const Method *m) {
     return m->start && subspace_of_any_seed(m->start->subspace) ? 1 : grid_seeds(g, m);
 }
 
 Cell grid_cell(const Grid *g, const Method *m, int rate, int seed, enum PromptPart part) {
-    Cell c = {.part = part, .start = m->start, .lr = g->rate[rate], .seed = g->first_seed + seed};
+    Cell c = {.part = part,
+              .method = m,
+              .lr = g->nrate ? g->rate[rate] : m->rate,
+              .seed = g->first_seed + seed};
     char lr[RATE_NAME];
     if (grid_rates(g, m) == 1 && grid_seeds(g, m) == 1)
         snprintf(c.name, sizeof c.name, "%s", m->name);

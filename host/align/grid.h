@@ -12,8 +12,8 @@
 
 #include "host/align/align_stages.h"
 
-/* Reads train.rates and train.seeds. Refused: a rate that is no number, out of train.lr's range, or
- * there twice; seeds beyond what `seed` may be. */
+/* Reads train.rates and train.seeds; without rates there are none. Refused: a rate that is no
+ * number, out of train.lr's range, or there twice; seeds beyond what `seed` may be. */
 bool grid_read(Grid *g, const Settings *s, Err *err);
 void grid_free(Grid *g); /* accepts a zeroed struct */
 
@@ -24,6 +24,11 @@ int grid_seeds(const Grid *g, const Method *m);
 /* The subspaces of a method that starts in one: one for each seed, or one for all of them, where it
  * does not depend on the seed (subspace_of_any_seed). */
 int grid_subspaces(const Grid *g, const Method *m);
+
+/* Is a rate to be chosen, on prompts that are put aside? */
+static inline bool grid_chooses(const Grid *g) {
+    return g->nrate > 1;
+}
 
 /* The run of a method with rate number `rate`, from seed number `seed`. It is called as the method
  * where there is one, else "sails.0.0002.seed1", and its subspace "sails.seed1", or "eva", the one

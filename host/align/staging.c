@@ -26,7 +26,8 @@ void staging_factorisations(Stage *st) {
 }
 
 bool align_begin_run(Align *w, Err *err) {
-    static const char *const folders[] = {"subspaces", "adapters", "responses", "eval", NULL};
+    const char *const folders[] = {
+        "subspaces", "adapters", "responses", "eval", w->methods.models ? "models" : NULL, NULL};
     return run_begin(&w->run, folders, err);
 }
 

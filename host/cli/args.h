@@ -45,7 +45,8 @@ int args_find(const char *key); /* index in settings_table of a dotted key, or -
 void args_help(const Command *c, FILE *f);
 
 /* Writes the settings that the command takes, but for those DISPLAY, as a recipe that reads back to
- * the same values; paths are written so that they lead to the same place from anywhere. */
+ * the same values, and a rate that nobody gave to none: each method has its own. Paths are written
+ * so that they lead to the same place from anywhere. */
 void args_write_recipe(const Args *a, FILE *f);
 
 /* The candidate nearest to `word` by edit distance (insert, delete, replace, swap), or NULL when

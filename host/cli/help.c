@@ -120,11 +120,18 @@ static void write_value(FILE *f, const Setting *s, const char *text) {
     fputc(']', f);
 }
 
+/* Each method has a rate of its own where none is given: what was given to none is not written. */
+static bool left_out(const Args *a, int setting) {
+    const Setting *lr = setting_find("train.lr");
+    return &settings_table[setting] == lr && a->source[setting] == FROM_DEFAULT &&
+           a->s.train.lr == strtod(lr->fallback, NULL);
+}
+
 void args_write_recipe(const Args *a, FILE *f) {
     const char *section = "run";
     for (int i = 0; i < SETTINGS_COUNT; i++) {
         const Setting *s = &settings_table[i];
-        if (!command_uses(a->command, i) || s->mark == DISPLAY) continue;
+        if (!command_uses(a->command, i) || s->mark == DISPLAY || left_out(a, i)) continue;
         if (strcmp(section, s->section) != 0) fprintf(f, "%s:\n", s->section);
         section = s->section;
         char name[SETTING_KEY], text[SETTING_KEY];

@@ -140,8 +140,10 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(subspace, TEXT, out, "", 0, 0, "file", PLAIN, "subspace to write (safetensors)")
 
 #define SETTINGS_TRAIN(X) \
-    X(train, LIST, methods, "base,lora,sails", 0, 0, "base" ADAPTER_STARTS(CHOICE_WORD), PLAIN, \
-      "rows of the table: each is trained, generates and is judged") \
+    X(train, LIST, methods, "base,lora,sails", 0, 0, "base|full|dpo" ADAPTER_STARTS(CHOICE_WORD), \
+      PLAIN, \
+      "rows of the table: each is trained, generates and is judged; full: all weights; dpo: lora on " \
+      "pairs; else an adapter by its start") \
     X(train, CHOICE, method, "lora", 0, 0, CHOICES(TRAIN_METHODS), PLAIN, \
       "lora: an adapter on the targets of documents; full: all weights of the model; dpo: an " \
       "adapter on what pairs prefer") \

@@ -173,8 +173,8 @@ static bool check(const Args *a, Err *err) {
     if (!train)
         return settings_check_packs(s, err) &&
                (s->plan.stage != STAGE_INPUTS || check_inputs(s, err));
-    enum StartKind start = (enum StartKind)s->train.init;
-    return method_flags(a, &start, 1, err) && preference_check(s, err) &&
+    TrainedRow row = {(enum TrainMethod)s->train.method, (enum StartKind)s->train.init};
+    return method_flags(a, &row, 1, err) && preference_check(s, err) &&
            settings_check_training_pack(s, err);
 }
 

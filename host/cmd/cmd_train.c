@@ -140,8 +140,8 @@ static bool run(const Args *given, Err *err) {
     Dataset d = {0}, eval = {0};
     FolderLock lock = {0};
     if (train_saves(s)) interrupt_as_request();
-    enum StartKind start = (enum StartKind)s->train.init;
-    bool ok = method_flags(a, &start, 1, err) && preference_check(s, err) &&
+    TrainedRow row = {(enum TrainMethod)s->train.method, (enum StartKind)s->train.init};
+    bool ok = method_flags(a, &row, 1, err) && preference_check(s, err) &&
               settings_check_training_pack(s, err) && take_folder(&lock, s, a->comm, err) &&
               runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
               training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&

@@ -30,11 +30,11 @@ static unsigned has_of_subspace(enum SubspaceKind kind, int rank) {
     }
 }
 
-static unsigned has(const Settings *s, enum StartKind start) {
-    enum SubspaceKind kind = adapter_start[start].subspace;
+static unsigned has(const Settings *s, TrainedRow row) {
+    enum SubspaceKind kind = adapter_start[row.start].subspace;
     enum SubspaceSource source = subspace_source(kind);
-    if (s->train.method == METHOD_FULL) return 0;
-    unsigned all = HAS_ADAPTER | (s->train.method == METHOD_DPO ? HAS_PAIRS : 0);
+    if (row.how == METHOD_FULL) return 0;
+    unsigned all = HAS_ADAPTER | (row.how == METHOD_DPO ? HAS_PAIRS : 0);
     if (*s->train.init_adapter) return all;
     all |= HAS_START;
     if (source == SOURCE_NONE) return all;
@@ -84,9 +84,9 @@ static const char *reason(unsigned wanted, unsigned there) {
     return "it is for starts from the span of so many features of an SAE";
 }
 
-bool method_flags(const Args *a, const enum StartKind *start, int n, Err *err) {
+bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err) {
     unsigned there = 0;
-    for (int i = 0; i < n; i++) there |= has(&a->s, start[i]);
+    for (int i = 0; i < n; i++) there |= has(&a->s, row[i]);
     for (size_t i = 0; n > 0 && i < sizeof own / sizeof *own; i++) {
         int setting = args_find(own[i].key);
         char flag[SETTING_KEY];

@@ -5,12 +5,18 @@
 
 #include "host/cli/args.h"
 
-/* Settings that none of the n rows, which start like that, would honour are refused by name
+/* What is trained: by train.method's choices, and how its adapter starts, where it has one. */
+typedef struct TrainedRow {
+    enum TrainMethod how;
+    enum StartKind start;
+} TrainedRow;
+
+/* Settings that none of the n rows would honour are refused by name
  * (EXIT_USAGE) where a flag gave them: who writes one for this run means something by it. Keys of a
  * recipe, which is for all commands and all rows, stand. n 0, nothing is trained: true.
  *
- * It asks train.method, train.init-adapter and what the starts' subspaces are made from. */
-bool method_flags(const Args *a, const enum StartKind *start, int n, Err *err);
+ * It asks train.init-adapter, too, and what the starts' subspaces are made from. */
+bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err);
 
 /* The peak learning rate: train.lr where a flag or a recipe gives it, else by train.method
  *

@@ -27,13 +27,16 @@ static bool add_pair(Dataset *d, bool *kept, Tokenizer *t, const Record *r, cons
     return true;
 }
 
-/* The records that are left have moved up. */
 static void count_pairs(Dataset *d) {
     for (size_t i = 0; i < d->n; i++) {
-        d->doc[i].record = &d->records.record[i / 2];
         dataset_count(d, &d->doc[i]);
         d->alike += i % 2 && alike(&d->doc[i - 1], &d->doc[i]);
     }
+}
+
+/* The records that are left have moved up. */
+static void name_records(Dataset *d) {
+    for (size_t i = 0; i < d->n; i++) d->doc[i].record = &d->records.record[i / 2];
 }
 
 bool preference_load(Dataset *d, Tokenizer *t, const char *path, int max_length, size_t limit,
@@ -58,6 +61,23 @@ bool preference_load(Dataset *d, Tokenizer *t, const char *path, int max_length,
             err_set(err, EXIT_INPUT,
                     "%s: no pair is left: the prompts of all %zu take up --max-length %d; raise it",
                     path, all, max_length);
+    if (ok) {
+        name_records(d);
+        count_pairs(d);
+    } else {
+        dataset_free(d);
+    }
+    return ok;
+}
+
+bool preference_of(Dataset *d, Tokenizer *t, const Dataset *from, const size_t *index, size_t n,
+                   const char *path, int max_length, Err *err) {
+    bool ok = true, kept;
+    *d = (Dataset){.doc = mem_array(2 * n + 1, sizeof *d->doc),
+                   .shared = mem_array(n + 1, sizeof *d->shared)};
+    for (size_t i = 0; i < n && ok; i++)
+        ok = add_pair(d, &kept, t, from->doc[index[i]].record, path, max_length, err);
+    d->dropped = n - d->n / 2;
     if (ok)
         count_pairs(d);
     else

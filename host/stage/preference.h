@@ -18,6 +18,12 @@
 bool preference_load(Dataset *d, Tokenizer *t, const char *path, int max_length, size_t limit,
                      Err *err);
 
+/* The same of records that a data set has: those of its documents index[0] .. [n - 1], so that a
+ * split of that set is one of the pairs, too. The records stay the data set's. No pair may be left.
+ * path: of the file, for messages. */
+bool preference_of(Dataset *d, Tokenizer *t, const Dataset *from, const size_t *index, size_t n,
+                   const char *path, int max_length, Err *err);
+
 /* log p of the reply of each document, by its number (documents): the sum over its labels, on all
  * ranks. */
 bool preference_logp(double *logp, const Model *m, const Examples *pairs, const NllHow *how,

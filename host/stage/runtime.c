@@ -251,11 +251,15 @@ void runtime_drop_adapter(Runtime *r) {
     r->model.lora = NULL;
 }
 
-void runtime_close(Runtime *r, bool ok) {
-    if (ok) comm_part_devices(r->ex.comm, &r->ex);
+void runtime_drop_model(Runtime *r) {
     runtime_drop_adapter(r);
     if (r->model.ex) model_close(&r->model);
     full_free(&r->full);
+}
+
+void runtime_close(Runtime *r, bool ok) {
+    if (ok) comm_part_devices(r->ex.comm, &r->ex);
+    runtime_drop_model(r);
     tokenizer_close(r->tokenizer);
     exec_close(&r->ex);
     memset(r, 0, sizeof *r);

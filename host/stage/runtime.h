@@ -37,6 +37,7 @@ bool runtime_trained_model(Runtime *r, const Settings *s, int max_positions,
 bool runtime_ids_fit(const Tokenizer *t, const Config *c, const char *model, Err *err);
 bool runtime_adapter(Runtime *r, const char *folder, bool training, Err *err);
 void runtime_drop_adapter(Runtime *r);
+void runtime_drop_model(Runtime *r); /* with what is on it; another may be opened */
 /* Closes all. ok: the work was done, on all ranks, whose devices part first. */
 void runtime_close(Runtime *r, bool ok);
 
