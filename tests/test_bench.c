@@ -200,6 +200,33 @@ static void test_step(void) {
     EXPECT(number(c, adamw, "calls") == 1, "one step watched, not %s", c->cell[adamw][3]);
 }
 
+/* Steps of the other methods: what is trained, and on what. Equal to its reference a model loses
+ * ln 2 on every pair. */
+static void test_methods(void) {
+    char line[768];
+    const char *common = "--max-length 100 --dtype f32 --batch 6 --runs 1";
+    snprintf(line, sizeof line, "bench --step --csv --method full --model %s --data %s %s",
+             in_world("model"), in_world("pairs.jsonl"), common);
+    const Csv *c = csv_of(line);
+    check_passes(c, "step");
+    row_of(c, "embed_bwd");
+    snprintf(line, sizeof line, "bench --step --method dpo --model %s --data %s %s",
+             in_world("model"), in_world("pairs.jsonl"), common);
+    Ended e = program_run(line);
+    EXPECT(e.code == 0 && strstr(e.out, "\n6 pairs, ") && strstr(e.out, " loss 0.6931,"),
+           "exit %d: %s%s", e.code, e.out, e.err);
+    strcat(line, " --pack-tokens 150");
+    e = program_run(line);
+    EXPECT(e.code == 2 && strstr(e.err, "twice --max-length"), "exit %d: %s", e.code, e.err);
+    snprintf(line, sizeof line, "bench --step --method full --rank 4 --model %s --data %s %s",
+             in_world("model"), in_world("pairs.jsonl"), common);
+    e = program_run(line);
+    EXPECT(e.code == 2 && strstr(e.err, "--rank: it is for adapters"), "exit %d: %s", e.code,
+           e.err);
+    e = program_run("bench --ops --method full");
+    EXPECT(e.code == 2 && strstr(e.err, "--method is for --step"), "exit %d: %s", e.code, e.err);
+}
+
 static void test_score(void) {
     char line[768];
     snprintf(line, sizeof line,
@@ -377,6 +404,7 @@ int main(void) {
     test_ops("bf16");
     setenv("SAILS_STRICT", strict ? strict : "0", 1);
     test_step();
+    test_methods();
     test_score();
     test_sets(false);
     test_sets(true);

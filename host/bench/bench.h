@@ -16,7 +16,7 @@ typedef struct Bench {
 /* Every op at the shapes of a model. Nothing but its config.json is read. */
 bool bench_ops(const Bench *b, Err *err);
 
-/* Training steps of a model on documents, and scoring passes over pairs: the whole, then by op. */
+/* Training steps of a model (--method) and scoring passes over pairs: the whole, then by op. */
 bool bench_step(const Bench *b, Err *err);
 bool bench_score(const Bench *b, Err *err);
 

@@ -10,6 +10,7 @@
 #include "host/stage/dataset.h"
 #include "host/stage/machine.h"
 #include "host/stage/plan.h"
+#include "host/stage/preference.h"
 #include "host/cli/print.h"
 #include "host/stage/scoring.h"
 #include "host/stage/train.h"
@@ -120,7 +121,7 @@ static void print_ranks(const Passes *p, const TrainSetup *t) {
     int ranks = comm_size(r->ex.comm), packs = train_packs(t, 0), runs = p->b->s->bench.runs;
     if (ranks == 1) return;
     double step = p->seconds[runs / 2], waited = p->waited / runs, carried = p->carried / runs;
-    double all = (double)r->model.lora->params.size * sizeof(float);
+    double all = (double)model_params(&r->model)->size * sizeof(float);
     double ways = (packs + ranks - 1) / ranks + 1;
     CommGroup machine, others;
     say(p->b,
@@ -137,22 +138,23 @@ static void print_ranks(const Passes *p, const TrainSetup *t) {
             1e-6 * ways * all / machine.size * (others.size - 1) / others.size);
 }
 
-/* Every step has the same documents, as many as a batch has. */
+/* Every step has the same documents or pairs, as many as a batch has. */
 static bool run_steps(const Bench *b, const Dataset *d, Err *err) {
     TrainSetup t;
     TrainResult result;
     Passes p;
     Settings s = *b->s;
+    size_t n = dataset_examples(d).n;
     s.train.steps = s.bench.runs + 2;
-    train_setup(&t, &s, d->n);
+    train_setup(&t, &s, n);
     passes_init(&p, b, "step");
-    t.doc = d->doc;
+    t.doc = d->doc, t.shared = d->shared;
     t.sink = step_done, t.sink_context = &p;
     bool ok = train(&result, &b->r->model, &t, err);
     if (ok) {
-        say(b, "%zu documents, %lld tokens, %zu labels a step, loss %.4f, peak memory %.0f MB\n",
-            d->n, (long long)p.tokens, result.labels / (size_t)t.steps, result.first_loss,
-            1e-6 * machine_memory_use().peak);
+        say(b, "%zu %s, %lld tokens, %zu labels a step, loss %.4f, peak memory %.0f MB\n", n,
+            d->shared ? "pairs" : "documents", (long long)p.tokens, result.labels / (size_t)t.steps,
+            result.first_loss, 1e-6 * machine_memory_use().peak);
         passes_print(&p);
         print_ranks(&p, &t);
     }
@@ -160,18 +162,22 @@ static bool run_steps(const Bench *b, const Dataset *d, Err *err) {
     return ok;
 }
 
+/* With what is to be trained. */
+static bool open_model(Runtime *r, const Settings *s, int positions, Err *err) {
+    if (s->train.method == METHOD_FULL) return runtime_trained_model(r, s, positions, err);
+    return runtime_model(r, s, positions, err) && adapting_fresh(r, s, START_LORA, NULL, err);
+}
+
 bool bench_step(const Bench *b, Err *err) {
     const Settings *s = b->s;
     Runtime *r = b->r;
     Dataset d = {0};
-    bool ok = dataset_load_training(&d, r->tokenizer, s->data.path, (enum Side)s->data.side,
-                                    s->data.max_length, (size_t)s->train.batch, err);
+    bool ok = training_load(&d, r->tokenizer, s, s->data.path, (size_t)s->train.batch, err);
     if (ok && !s->bench.csv) dataset_print_notes(stdout, "", &d);
     Plan plan = {0};
     if (ok) plan_measured(&plan, "program, tokenizer and data");
     ok = ok && plan_train(&plan, s, &r->ex, &d, err) && plan_fits(&plan, &r->ex, err) &&
-         runtime_model(r, s, (int)d.longest, err) && adapting_fresh(r, s, START_LORA, NULL, err) &&
-         run_steps(b, &d, err);
+         open_model(r, s, (int)d.longest, err) && run_steps(b, &d, err);
     dataset_free(&d);
     return ok;
 }

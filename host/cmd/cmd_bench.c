@@ -5,6 +5,8 @@
 #include "host/bench/bench.h"
 #include "host/cli/command.h"
 #include "host/stage/machine.h"
+#include "host/stage/preference.h"
+#include "host/stage/tuned_model.h"
 #include "host/cli/print.h"
 
 /* What was measured where, so that a table explains itself; as comments in CSV. */
@@ -18,7 +20,18 @@ static void print_peaks(const Bench *b) {
     printf("memory %.1f GB/s\n", 1e-9 * p->bytes);
 }
 
-static bool check(const Settings *s, Err *err) {
+/* What --step trains, which is a LoRA unless --method says otherwise. */
+static bool check_method(const Args *a, Err *err) {
+    if (a->s.bench.step)
+        return tuned_model_settings(a, err) && preference_check(a, err) &&
+               settings_check_training_pack(&a->s, err);
+    if (a->source[args_find("train.method")] != FROM_DEFAULT)
+        return err_set(err, EXIT_USAGE, "bench: --method is for --step");
+    return settings_check_packs(&a->s, err);
+}
+
+static bool check(const Args *a, Err *err) {
+    const Settings *s = &a->s;
     int modes = s->bench.ops + s->bench.step + s->bench.score + s->bench.derive;
     if (modes != 1)
         return err_set(err, EXIT_USAGE, "bench: expected one of --ops, --step, --score, --derive");
@@ -31,12 +44,12 @@ static bool check(const Settings *s, Err *err) {
         return err_set(err, EXIT_USAGE, "bench: --model and --data are needed for --step, --score");
     if (s->bench.score && (!*s->score.sae || !*s->score.layers))
         return err_set(err, EXIT_USAGE, "bench: --sae and --layers are needed for --score");
-    return settings_check_packs(s, err);
+    return check_method(a, err);
 }
 
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
-    if (!check(s, err)) return false;
+    if (!check(a, err)) return false;
     if (s->bench.derive) return bench_derive(s, err);
     Runtime r = {0};
     Bench b = {.s = s, .r = &r};
@@ -61,9 +74,10 @@ static const Use use[] = {ONLY("bench.*"),          ONLY("model.path"),  ONLY("m
                           ONLY("data.limit"),       ONLY("data.side"),   ONLY("data.max-length"),
                           ONLY("data.pack-tokens"), ONLY("score.sae"),   ONLY("score.layers"),
                           ONLY("score.tokens"),     ONLY("score.pool"),  ONLY("score.products"),
-                          ONLY("train.rank"),       ONLY("train.alpha"), ONLY("train.targets"),
-                          ONLY("train.batch"),      ONLY("seed"),        ONLY("threads"),
-                          ONLY("deadline"),         ONLY("cpu"),         {NULL, USE_OPTIONAL}};
+                          ONLY("train.method"),     ONLY("train.rank"),  ONLY("train.alpha"),
+                          ONLY("train.targets"),    ONLY("train.batch"), ONLY("seed"),
+                          ONLY("threads"),          ONLY("deadline"),    ONLY("cpu"),
+                          {NULL, USE_OPTIONAL}};
 
 const Command cmd_bench = {
     .name = "bench",
@@ -71,8 +85,9 @@ const Command cmd_bench = {
     .about =
         "One of --ops, --step, --score and --derive. Times stand beside what the device's peaks\n"
         "allow for the bytes that must move and the FLOPs that must be done; the peaks are\n"
-        "measured first. A step has --batch documents of --data, whose packs need --pack-tokens\n"
-        "rows; a pass has --limit pairs. --model may be random (sails init): values do not matter.",
+        "measured first. A step has --batch documents of --data, or pairs with --method dpo,\n"
+        "whose packs need --pack-tokens rows; a pass has --limit pairs. --model may be random\n"
+        "(sails init): values do not matter.",
     .positional = POSITIONAL_NONE,
     .ranks = true,
     .use = use,
