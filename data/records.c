@@ -13,12 +13,12 @@ typedef struct Reader {
 } Reader;
 
 /* What the file is, by its first character. */
-static bool detect(Reader *r) {
+static bool detect(Reader *r, const char *column) {
     Source *s = &r->source;
     int c;
     while ((c = source_peek(s)) == ' ' || c == '\t' || c == '\n' || c == '\r') source_next(s);
     r->kind = c == '{' ? LINES : c == '[' ? LIST : CSV;
-    return !s->failed && (r->kind != CSV || c < 0 || csv_open(&r->csv, s));
+    return !s->failed && (r->kind != CSV || c < 0 || csv_open(&r->csv, s, column));
 }
 
 static bool parse(Reader *r, json_t **object, size_t line) {
@@ -50,37 +50,54 @@ static bool next_object(Reader *r, json_t **object, size_t *line) {
     }
 }
 
-static bool read_all(Records *all, Reader *r, size_t limit) {
-    size_t capacity = 0, line;
+void records_add(Records *all, size_t *capacity, const Record *r) {
+    all->record = mem_grow(all->record, capacity, all->n + 1, sizeof *all->record);
+    all->record[all->n++] = *r;
+}
+
+bool rows_each(const char *path, const char *column, row_sink *sink, void *context, size_t *end,
+               Err *err) {
+    Reader r = {0};
+    if (!source_open(&r.source, path, err)) return false;
+    size_t line;
     json_t *object;
-    if (!detect(r)) return false;
-    while ((limit == 0 || all->n < limit) && next_object(r, &object, &line)) {
-        Record record;
-        bool keep;
-        bool ok = record_from_json(&record, &keep, all, object, &r->source, line);
+    bool more = detect(&r, column);
+    while (more && next_object(&r, &object, &line)) {
+        more = sink(context, object, &r.source, line);
         json_decref(object);
-        if (ok && keep) {
-            all->record = mem_grow(all->record, &capacity, all->n + 1, sizeof *all->record);
-            all->record[all->n++] = record;
-        } else {
-            record_free(&record);
-        }
-        if (!ok) return false;
     }
-    return !r->source.failed;
+    bool ok = !r.source.failed;
+    *end = r.source.line;
+    csv_free(&r.csv);
+    buf_free(&r.text);
+    source_close(&r.source);
+    return ok;
+}
+
+typedef struct Reading {
+    Records *all;
+    size_t capacity, limit;
+} Reading;
+
+static bool add_record(void *context, const json_t *object, Source *s, size_t line) {
+    Reading *r = context;
+    Record record;
+    bool keep, ok = record_from_json(&record, &keep, r->all, object, s, line);
+    if (ok && keep)
+        records_add(r->all, &r->capacity, &record);
+    else
+        record_free(&record);
+    return ok && (r->limit == 0 || r->all->n < r->limit);
 }
 
 bool records_read(Records *all, const char *path, size_t limit, Err *err) {
     *all = (Records){0};
-    Reader r = {0};
-    if (!source_open(&r.source, path, err)) return false;
-    bool ok = read_all(all, &r, limit);
+    Reading r = {.all = all, .limit = limit};
+    size_t end;
+    bool ok = rows_each(path, NULL, add_record, &r, &end, err);
     if (ok && all->n == 0)
-        ok = source_fail(&r.source, r.source.line,
-                         "expected at least one record to use; check the path");
-    csv_free(&r.csv);
-    buf_free(&r.text);
-    source_close(&r.source);
+        ok = err_set(err, EXIT_INPUT, "%s:%zu: expected at least one record to use; check the path",
+                     path, end);
     if (!ok) records_free(all);
     return ok;
 }

@@ -71,9 +71,14 @@ static bool read_fields(Csv *csv, Source *s, size_t *line) {
 }
 
 /* Is this a table of records at all? */
-static bool check_header(const Csv *csv, Source *s, size_t line) {
+static bool check_header(const Csv *csv, Source *s, const char *column, size_t line) {
     for (size_t i = 0; i < csv->n; i++)
         if (strchr(csv->column[i], '\r')) return source_lone_cr(s, line);
+    if (column)
+        return fields_list(csv->column, csv->n, column) ||
+               source_fail(s, line,
+                           "expected a column '%s' in the header row; is this the suite's file?",
+                           column);
     if (fields_make_record(csv->column, csv->n)) return true;
     return source_fail(s, line,
                        "expected one of a record's fields (sails tokenize --help) as a column; "
@@ -81,7 +86,7 @@ static bool check_header(const Csv *csv, Source *s, size_t line) {
                        ".}' FILE > NEW.jsonl");
 }
 
-bool csv_open(Csv *csv, Source *s) {
+bool csv_open(Csv *csv, Source *s, const char *column) {
     size_t line;
     if (!read_fields(csv, s, &line))
         return s->failed ? false
@@ -95,7 +100,7 @@ bool csv_open(Csv *csv, Source *s) {
                 return source_fail(s, line, "column '%s' is there twice; rename one",
                                    csv->column[i]);
     }
-    return check_header(csv, s, line);
+    return check_header(csv, s, column, line);
 }
 
 bool csv_row(Csv *csv, Source *s, json_t **object, size_t *line) {

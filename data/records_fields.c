@@ -84,6 +84,16 @@ bool fields_make_record(char *const *name, size_t n) {
     return found;
 }
 
+bool fields_list(char *const *name, size_t n, const char *column) {
+    bool found = false;
+    for (size_t i = 0; i < n && !found; i++) {
+        char *key = lower(name[i]);
+        found = strcmp(key, column) == 0;
+        free(key);
+    }
+    return found;
+}
+
 bool fields_fail(const Fields *f, const char *field, const char *fmt, ...) {
     char text[512];
     va_list ap;

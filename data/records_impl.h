@@ -7,6 +7,7 @@
  *   records_turns.c    a conversation, turn by turn
  *   records_chat.c     texts and lists of messages to a conversation
  *   records_hh.c       HH-RLHF text to a conversation
+ *   suites.c           files of published suites, whose columns have names of their own
  *   records.c          files to Records */
 #ifndef SAILS_RECORDS_IMPL_H
 #define SAILS_RECORDS_IMPL_H
@@ -61,12 +62,26 @@ typedef struct Csv {
     size_t *end; /* of each field in text */
     size_t n, capacity;
 } Csv;
-bool csv_open(Csv *csv, Source *s);
+/* `column`: one that must be there, in lower case; NULL: one that makes a record. */
+bool csv_open(Csv *csv, Source *s, const char *column);
 bool csv_row(Csv *csv, Source *s, json_t **object, size_t *line);
 void csv_free(Csv *csv); /* accepts a zeroed struct */
 
-/* The names of an object's fields as csv_open sees them: is one of them enough for a record? */
+/* The names of an object's fields as csv_open sees them: is one of them enough for a record, or is
+ * it `column`? */
 bool fields_make_record(char *const *name, size_t n);
+bool fields_list(char *const *name, size_t n, const char *column);
+
+/* Takes the object that starts in a line. False: that is enough, or a failure (s->failed). */
+typedef bool row_sink(void *context, const json_t *object, Source *s, size_t line);
+
+/* The objects of a file, in order; a CSV file's header is checked by `column`, as csv_open does.
+ * *end receives the line that was reached. */
+bool rows_each(const char *path, const char *column, row_sink *sink, void *context, size_t *end,
+               Err *err);
+
+/* Appends a record to all, whose array has room for so many. */
+void records_add(Records *all, size_t *capacity, const Record *r);
 
 /* The object being read, and which of its fields have been. */
 enum { FIELDS_TAKEN = 24 };

@@ -135,6 +135,7 @@ bad 3 "line 1: expected a JSON object" eval --responses array.jsonl
 : >empty.jsonl
 bad 3 "expected responses" eval --responses empty.jsonl
 bad 3 "no/such/folder" eval --responses r.jsonl --out no/such/folder/e.json
+printf 'id,type,prompt\na,homonyms,a b\nb,contrast_homonyms,b\nc,homonyms,c d\nd,homonyms,d\n' >suite.csv
 
 # ------------------------------------------------------------------------- init and tokenize --
 shape="--layers 2 --hidden 64 --ffn 128 --heads 4 --kv-heads 2 --head-dim 16 --vocab 300 --dtype f32"
@@ -200,6 +201,10 @@ bad 3 "prompts.jsonl" train --model m --data prompts.jsonl --init lora --out ad3
 good generate --model m --adapter ad --prompts prompts.jsonl --max-new-tokens 3 --out g.jsonl
 grep -q '"id":"p"' g.jsonl || fail "generate wrote: $(cat g.jsonl)"
 good generate --model m --prompts prompts.jsonl --max-new-tokens 3 --temperature 1 --seed 4
+good generate --model m --suite xstest --prompts suite.csv --limit 2 --max-new-tokens 1 \
+    --out g.jsonl
+grep -q '"id":"b".*"category":"contrast_homonyms"' g.jsonl || fail "generate wrote: $(cat g.jsonl)"
+grep -c . g.jsonl | grep -qx 2 || fail "generate wrote: $(cat g.jsonl)"
 good init --layers 2 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 --positions 12 \
     --tokenizer "$tokenizer" --dtype f32 --out short
 bad 3 "chats.jsonl: line 1" generate --model short --prompts chats.jsonl

@@ -22,6 +22,7 @@
 #include <stddef.h>
 
 #include "data/base/err.h"
+#include "data/suites.h"
 #include "kernels/ops.h"
 #include "model/adapter_start.h"
 #include "model/pair_loss.h"
@@ -206,6 +207,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_GENERATE(X) \
     X(generate, TEXT, prompts, "", 0, 0, "file", PLAIN, "prompts to answer, any record form") \
+    X(generate, CHOICE, suite, "none", 0, 0, "none" SUITES(CHOICE_WORD), PLAIN, \
+      "the prompts are this suite's, in the file or folder that its authors give out") \
     X(generate, TEXT, benign, "", 0, 0, "file", PLAIN, \
       "harmless prompts too: a refusal there is an over-refusal") \
     X(generate, INT, limit, "0", 0, 2147483647, "prompts", PLAIN, "per file, at most; 0: all") \

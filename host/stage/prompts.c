@@ -20,7 +20,12 @@ static bool render(Doc *d, Tokenizer *t, const Record *r, int max_length, Err *e
 
 static bool read_file(Prompts *p, PromptFile *f, Tokenizer *t, const Settings *s, Err *err) {
     if (!*f->path) return true;
-    if (!records_read(&f->records, f->path, (size_t)s->generate.limit, err)) return false;
+    size_t limit = (size_t)s->generate.limit;
+    bool suite = s->generate.suite && f == p->file; /* the first: benign is any file */
+    if (!(suite ? suite_read(&f->records, (enum SuiteName)(s->generate.suite - 1), f->path, limit,
+                             err)
+                : records_read(&f->records, f->path, limit, err)))
+        return false;
     f->doc = mem_array(f->records.n, sizeof *f->doc);
     for (size_t i = 0; i < f->records.n; i++) {
         if (!render(&f->doc[i], t, &f->records.record[i], p->positions - 1, err))

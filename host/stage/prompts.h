@@ -3,10 +3,11 @@
 #define SAILS_PROMPTS_H
 
 #include "data/chat.h"
+#include "data/suites.h"
 #include "host/cli/settings.h"
 
-#define PROMPTS_BENIGN "benign" /* marks what comes of generate.benign */
-enum { PROMPT_FILES = 2 };      /* generate.prompts, then generate.benign, which may be absent */
+#define PROMPTS_BENIGN SUITE_BENIGN /* marks what comes of generate.benign */
+enum { PROMPT_FILES = 2 }; /* generate.prompts, then generate.benign, which may be absent */
 
 typedef struct PromptFile {
     const char *path; /* borrowed from the settings; "": absent, no records */

@@ -47,7 +47,9 @@ static bool matters(const char *name) {
     for (size_t i = 0; i < sizeof configuration / sizeof *configuration; i++)
         if (strcmp(name, configuration[i]) == 0) return true;
     const char *dot = strrchr(name, '.');
-    return (dot && strcmp(dot, ".safetensors") == 0) || strstr(name, ".safetensors.index.json");
+    bool category = strncmp(name, "category_", strlen("category_")) == 0; /* of a suite */
+    return category || (dot && strcmp(dot, ".safetensors") == 0) ||
+           strstr(name, ".safetensors.index.json");
 }
 
 bool result_key_folder(json_t *key, const Hasher *h, const char *role, const char *folder,
