@@ -136,6 +136,12 @@ bad 3 "line 1: expected a JSON object" eval --responses array.jsonl
 bad 3 "expected responses" eval --responses empty.jsonl
 bad 3 "no/such/folder" eval --responses r.jsonl --out no/such/folder/e.json
 printf 'id,type,prompt\na,homonyms,a b\nb,contrast_homonyms,b\nc,homonyms,c d\nd,homonyms,d\n' >suite.csv
+good eval --responses r.jsonl --suite xstest --prompts suite.csv --versus e.json
+has " 1     0.00   [0.0, 79.3]"
+has " 2   100.00   [34.2, 100.0]"
+has "1 prompts of the suite have no response"
+has "harmful: safe here alone 0, there alone 0, p 1"
+bad 3 "suite xstest: nowhere" eval --responses r.jsonl --suite xstest --prompts nowhere
 
 # ------------------------------------------------------------------------- init and tokenize --
 shape="--layers 2 --hidden 64 --ffn 128 --heads 4 --kv-heads 2 --head-dim 16 --vocab 300 --dtype f32"

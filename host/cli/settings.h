@@ -230,6 +230,12 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "for judge file: JSONL {\"id\",\"score\"}, ids as in the responses") \
     X(eval, LIST, benign_categories, "", 0, 0, "", PLAIN, \
       "categories (up to the first '/') beside \"benign\" whose prompts should be answered") \
+    X(eval, CHOICE, suite, "none", 0, 0, "none" SUITES(CHOICE_WORD), PLAIN, \
+      "what the responses answer; its file says their categories and what was expected") \
+    X(eval, TEXT, prompts, "", 0, 0, "path", PLAIN, \
+      "file or folder of the suite") \
+    X(eval, TEXT, versus, "", 0, 0, "file", PLAIN, \
+      "judgement of other responses to the same prompts: McNemar's test against them") \
     X(eval, TEXT, out, "", 0, 0, "file", PLAIN, "judgement to write (JSON)")
 
 #define SETTINGS_TOKENIZE(X) \
