@@ -267,6 +267,12 @@ static inline void contract_adamw_split(OpScope *s, size_t n, AdamW a) {
     contract_adamw(s, n, a);
 }
 
+/* x is read twice: for what it has of the directions, and to take that off. */
+static inline void contract_project_out(OpScope *s, int n, int R, int k) {
+    CHECK(n > 0 && R > 0 && k > 0 && k <= n && k <= 4096, "n=%d R=%d k=%d", n, R, k);
+    OP_COST(s, 12.0 * n * R + 8.0 * n * k, 4.0 * n * R * k, UNIT_VECTOR, "%dx%dx%d", n, R, k);
+}
+
 static inline void contract_find_bad(OpScope *s, size_t n) {
     OP_COST(s, (double)n * size, 0, UNIT_VECTOR, "%zu", n);
 }

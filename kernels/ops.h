@@ -285,6 +285,13 @@ typedef void op_join(Exec *ex, float *x, const store *high, const int16_t *low, 
 typedef void op_adamw_split(Exec *ex, store *high, int16_t *low, float *m, float *v, const float *g,
                             size_t n, float gscale, AdamW a);
 
+/* y = x - v^T (v x): what is left of each column of x beside k directions. Sums in double, in an
+ * order that n alone decides; rounded once.
+ *   y (n,R) f32 out =, may be x;  x (n,R) f32 in;  v (k,n) f32 in, rows orthonormal;
+ *   n, R > 0;  0 < k <= n;  k <= 4096. */
+typedef void op_project_out(Exec *ex, float *y, const float *x, const float *v, int n, int R,
+                            int k);
+
 /* index[0] = the first i with x[i] NaN or infinite, or -1.   index (1) i64 out =;  x (n) in: a
  * slice may begin at any element. */
 typedef void op_find_bad(Exec *ex, int64_t *index, const store *x, size_t n);
@@ -352,6 +359,7 @@ typedef size_t op_gemm_scratch(Exec *ex, int M, int K, enum GemmForm form); /* o
 typedef size_t op_gemm_grad_scratch(Exec *ex, int T, int M, int N);
 typedef size_t op_xent_scratch(Exec *ex, int N, int V);
 typedef size_t op_sample_scratch(Exec *ex, int N, int V, Sampling how);
+typedef size_t op_project_out_scratch(Exec *ex, int R, int k);
 typedef size_t op_sae_encode_scratch(Exec *ex, const SaeEncoder *sae, int N);
 typedef size_t op_sae_stats_scratch(Exec *ex, const SaeEncoder *sae, int N);
 typedef size_t op_top_k_scratch(Exec *ex, int n);
@@ -368,12 +376,13 @@ typedef size_t op_qr_scratch(Exec *ex, int M, int N);
     X(rope_table) X(rope_fwd) X(rope_bwd) X(attn_fwd) X(attn_bwd) X(kv_put) X(attn_decode) \
     X(geglu_fwd) X(geglu_bwd) X(gemm) X(gemm_f32) X(gemm_grad) X(xent) X(logit_facts) X(sample) \
     X(cast) X(uncast) X(add) X(sumsq) X(adamw) X(split) X(join) X(adamw_split) \
-    X(find_bad) X(find_bad_f32) \
+    X(project_out) X(find_bad) X(find_bad_f32) \
     X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
 #define SAILS_SCRATCHES(X) \
     X(rmsnorm_grad_scratch) X(rope_table_scratch) X(attn_fwd_scratch) X(attn_bwd_scratch) \
     X(attn_decode_scratch) X(gemm_scratch) X(gemm_grad_scratch) X(xent_scratch) X(sample_scratch) \
-    X(sae_encode_scratch) X(sae_stats_scratch) X(top_k_scratch) X(svd_scratch) X(qr_scratch)
+    X(project_out_scratch) X(sae_encode_scratch) X(sae_stats_scratch) X(top_k_scratch) \
+    X(svd_scratch) X(qr_scratch)
 #define SAILS_TABLE(X) SAILS_OPS(X) SAILS_SCRATCHES(X)
 /* clang-format on */
 

@@ -108,6 +108,8 @@ static void test_more_calls(enum Dtype dtype) {
     costs("join", 80, 0, UNIT_VECTOR);
     ex.op->adamw_split(&ex, p[0], p[1], p[2], p[3], p[4], 10, 1, (AdamW){.eps = 1, .step = 1});
     costs("adamw_split", 280, 150, UNIT_VECTOR);
+    ex.op->project_out(&ex, p[0], p[1], p[2], 5, 2, 3);
+    costs("project_out", 12 * 10 + 8 * 15, 4 * 5 * 2 * 3, UNIT_VECTOR); /* x, v read twice */
     ex.op->geglu_fwd(&ex, p[0], p[1], p[2], 10);
     costs("geglu_fwd", 30 * s, 300, UNIT_VECTOR);
     ex.op->geglu_bwd(&ex, p[0], p[1], p[2], p[3], p[4], 10);

@@ -101,6 +101,7 @@ CALL(split, P(0), P(1), P(2), 8)                ALLOWS_ALL(split)
 CALL(join, P(0), P(1), P(2), 8)                 ALLOWS_ALL(join)
 CALL(adamw_split, P(0), P(1), P(2), P(3), P(4), 8, 1, (AdamW){.eps = 1, .step = 1})
 BREAK(adamw_split, P(0), P(1), P(2), P(3), P(4), 8, 1, (AdamW){.eps = 1, .step = 0})
+CALL(project_out, P(0), P(1), P(2), 8, 2, 3)    BREAK(project_out, P(0), P(1), P(2), 8, 2, 9)
 CALL(find_bad, P(0), P(1), 8)                   ALLOWS_ALL(find_bad)
 CALL(find_bad_f32, P(0), P(1), 8)               ALLOWS_ALL(find_bad_f32)
 CALL(sae_encode, P(0), P(1), sae(t, 3), 1)      BREAK(sae_encode, P(0), P(1), sae(t, 17), 1)
@@ -127,6 +128,7 @@ NEED(gemm_grad, gemm_grad_scratch, 1, 8, 8)
 NEED(xent, xent_scratch, 1, 8)
 NEED(sample, sample_scratch, 1, 8, (Sampling){1, 1, 0})
 NEED(top_k, top_k_scratch, 8)
+NEED(project_out, project_out_scratch, 2, 3)
 NEED(svd, svd_scratch, 3, 2)
 NEED(qr, qr_scratch, 3, 2)
 static size_t need_sae_encode(Exec *ex, const Tensors *t) {
@@ -145,7 +147,8 @@ static const struct Need {
 } needs[] = {
 #define X(name) {#name, call_##name, need_##name},
     X(rmsnorm_grad) X(rope_table) X(attn_fwd) X(attn_bwd) X(attn_decode) X(gemm) X(gemm_f32)
-        X(gemm_grad) X(xent) X(sample) X(sae_encode) X(sae_stats) X(top_k) X(svd) X(qr)
+        X(gemm_grad) X(xent) X(sample) X(project_out) X(sae_encode) X(sae_stats) X(top_k)
+            X(svd) X(qr)
 #undef X
 };
 enum { NEEDS = sizeof needs / sizeof *needs };

@@ -91,7 +91,21 @@ static void factorisations(OpsBench *o) {
     bench_free(o);
 }
 
+/* The gradient of one factor B, which is to leave the outputs along some directions alone. */
+static void projection(OpsBench *o) {
+    enum { DIRECTIONS = 32 };
+    int n = o->c->D;
+    size_t all = (size_t)n * RANK;
+    float *y, *x, *v;
+    bench_blank(o, &y, all * sizeof *y);
+    bench_f32(o, &x, all, 1);
+    bench_f32(o, &v, (size_t)n * DIRECTIONS, 0.02);
+    BENCH_OP(o, project_out, OUT_F32(y, all), y, x, v, n, RANK, DIRECTIONS);
+    bench_free(o);
+}
+
 const OpsCase bench_others[] = {{"xent logit_facts sample", loss},
                                 {"sae_encode sae_stats top_k", sae},
                                 {"qr svd", factorisations},
+                                {"project_out", projection},
                                 {NULL, NULL}};
