@@ -25,18 +25,19 @@ LoraGroup lora_group(const Lora *l, int layer, enum Group g) {
 
 void lora_shape_init(LoraShape *s, const Config *c) {
     size_t n = (size_t)c->L * PROJ_COUNT;
-    *s =
-        (LoraShape){.rank = mem_array(n, sizeof *s->rank), .alpha = mem_array(n, sizeof *s->alpha)};
+    *s = (LoraShape){.rank = mem_array(n, sizeof *s->rank),
+                     .alpha = mem_array(n, sizeof *s->alpha),
+                     .keep = mem_array(n, sizeof *s->keep)};
 }
 
 void lora_shape_free(LoraShape *s) {
-    free(s->rank), free(s->alpha);
+    free(s->rank), free(s->alpha), free(s->keep);
     memset(s, 0, sizeof *s);
 }
 
 /* The factors of one group: its A matrices without a gap, each start's behind its own; then every
  * B. */
-static void add_group(Lora *l, int layer, enum Group g, bool start) {
+static void add_group(Lora *l, int layer, enum Group g, const LoraShape *shape) {
     static const char name[] = "base_model.model.%s.lora_%c.weight";
     static const char first[] = "base_model.model.%s.start_%c.weight";
     char module[MODULE_NAME];
@@ -48,7 +49,7 @@ static void add_group(Lora *l, int layer, enum Group g, bool start) {
         proj_module(module, layer, p);
         a->A = params_add(&l->params, column == 0 ? PARAM_ALIGNED : PARAM_BEHIND, (size_t)a->R,
                           (size_t)a->in, name, module, 'A');
-        if (start)
+        if (shape->start)
             a->A0 = params_add(&l->params, PARAM_BEHIND, (size_t)a->R, (size_t)a->in, first, module,
                                'A');
         column += adapter_columns(a);
@@ -59,7 +60,8 @@ static void add_group(Lora *l, int layer, enum Group g, bool start) {
         proj_module(module, layer, p);
         a->B =
             params_add(&l->params, PARAM_ALIGNED, (size_t)a->out, (size_t)a->R, name, module, 'B');
-        if (start)
+        params_keep(a->B, shape->keep[(size_t)layer * PROJ_COUNT + p]);
+        if (shape->start)
             a->B0 = params_add(&l->params, PARAM_ALIGNED, (size_t)a->out, (size_t)a->R, first,
                                module, 'B');
     }
@@ -80,7 +82,7 @@ void lora_declare(Lora *l, Exec *ex, const Config *c, const LoraShape *shape) {
     }
     params_init(&l->params, ex, 4 * c->L * PROJ_COUNT);
     for (int layer = 0; layer < c->L; layer++)
-        for (int g = 0; g < GROUP_COUNT; g++) add_group(l, layer, (enum Group)g, shape->start);
+        for (int g = 0; g < GROUP_COUNT; g++) add_group(l, layer, (enum Group)g, shape);
 }
 
 void lora_alloc(Lora *l, Exec *ex, const Config *c, const LoraShape *shape, bool training) {

@@ -51,6 +51,8 @@ LoraGroup lora_group(const Lora *l, int layer, enum Group g);
 typedef struct LoraShape {
     int *rank;    /* (L, PROJ_COUNT), 0: none */
     float *alpha; /* (L, PROJ_COUNT) */
+    int *keep;    /* (L, PROJ_COUNT) directions of its output that it leaves alone (params.h, of B);
+                   * 0: none */
     bool rslora;
     bool start; /* has each a start that is taken off? */
 } LoraShape;

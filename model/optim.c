@@ -69,6 +69,7 @@ double optim_norm(Optim *o) {
     Params *p = o->params;
     double sum = 0;
     exec_range_push(p->ex, "norm");
+    params_project_grads(p);
     p->ex->op->sumsq(p->ex, o->square, p->grad, o->block, o->nblock, params_trained(p));
     exec_copy_out(p->ex, o->host, o->square, (size_t)o->nblock * sizeof *o->host);
     for (int i = 0; i < o->nblock; i++) sum += o->host[i];
@@ -96,6 +97,7 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     how.step = ++o->step;
     exec_range_push(p->ex, "adamw");
     for (int i = 0; i < o->nrange; i++) update(p, &o->range[i], (float)fmin(coef, 1), how);
+    params_project_masters(p);
     params_sync(p);
     exec_zero(p->ex, p->grad, p->size * sizeof *p->grad);
     exec_range_pop(p->ex);

@@ -38,13 +38,14 @@ void optim_free(Optim *o); /* accepts a zeroed Optim */
 /* Device bytes that optim_init takes for the norm over trained tensors of these sizes. */
 size_t optim_bytes(const Params *p);
 
-/* Euclidean norm of all trained gradients: each block's sum of squares, added in the order of
+/* Takes off the gradients what lies along the directions that tensors leave alone (params.h); then
+ * the Euclidean norm of all trained ones: each block's sum of squares, added in the order of
  * tensors and blocks, all in double. So the bits are the same wherever the blocks were summed, on
  * how many devices. NaN or infinite when a gradient is: then do not step. */
 double optim_norm(Optim *o);
 
 /* AdamW with gradients scaled by min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_
- * does; max_norm 0: no clipping. Ends with params_sync and zeroed gradients. */
+ * does; max_norm 0: no clipping. Ends with projected masters, params_sync and zeroed gradients. */
 void optim_step(Optim *o, double norm, double lr, double max_norm);
 
 #endif

@@ -21,6 +21,7 @@ void params_init(Params *p, Exec *ex, int most) {
 }
 
 void params_free(Params *p) {
+    arena_free(&p->keeps);
     arena_free(&p->moments);
     arena_free(&p->grads);
     arena_free(&p->lows);
@@ -43,6 +44,33 @@ Param *params_add(Params *p, enum ParamPlace place, size_t rows, size_t cols, co
     return t;
 }
 
+void params_keep(Param *t, int k) {
+    CHECK(k >= 0 && (size_t)k <= t->rows, "%d directions of %zu rows", k, t->rows);
+    t->kept = k;
+}
+
+static void carve_kept(Arena *a, Params *p) {
+    for (Param *t = p->param; t < p->param + p->n; t++)
+        if (t->kept) t->keep = arena_f32(a, "directions", (size_t)t->kept, t->rows);
+}
+
+size_t params_kept_bytes(const Params *p) {
+    Arena a;
+    arena_init(&a, NULL, DTYPE_F32, "kept directions");
+    for (const Param *t = p->param; t < p->param + p->n; t++)
+        if (t->kept) arena_f32(&a, "directions", (size_t)t->kept, t->rows);
+    return a.used;
+}
+
+size_t params_kept_scratch(Exec *ex, const Params *p) {
+    size_t most = 0;
+    for (const Param *t = p->param; t < p->param + p->n; t++) {
+        size_t need = t->kept ? ex->op->project_out_scratch(ex, (int)t->cols, t->kept) : 0;
+        most = need > most ? need : most;
+    }
+    return most;
+}
+
 static void carve(Params *p, bool training) {
     if (!p->split) p->master = arena_f32(&p->weights, "master", p->size, 1);
     p->copy = arena_store(&p->weights, "copy", p->size, 1);
@@ -54,21 +82,22 @@ static void carve(Params *p, bool training) {
     p->grad = arena_f32(&p->grads, "grad", p->size, 1);
     p->m = arena_f32(&p->moments, "m", p->size, 1);
     p->v = arena_f32(&p->moments, "v", p->size, 1);
+    carve_kept(&p->keeps, p);
 }
 
-enum { CLASSES = 4 };
+enum { CLASSES = 5 };
 static void measure(Params *p, Exec *ex, enum Dtype dtype, bool training) {
     static const char *const name[2][CLASSES] = {
-        {"adapters", "low halves", "adapter gradients", "optimiser"},
-        {"weights", "low halves", "gradients", "optimiser"}};
-    Arena *arena[CLASSES] = {&p->weights, &p->lows, &p->grads, &p->moments};
+        {"adapters", "low halves", "adapter gradients", "optimiser", "kept directions"},
+        {"weights", "low halves", "gradients", "optimiser", "kept directions"}};
+    Arena *arena[CLASSES] = {&p->weights, &p->lows, &p->grads, &p->moments, &p->keeps};
     p->size = aligned(p->size);
     for (int i = 0; i < CLASSES; i++) arena_init(arena[i], ex, dtype, name[p->split][i]);
     carve(p, training);
 }
 
 static void allocate(Params *p, bool training) {
-    Arena *arena[CLASSES] = {&p->weights, &p->lows, &p->grads, &p->moments};
+    Arena *arena[CLASSES] = {&p->weights, &p->lows, &p->grads, &p->moments, &p->keeps};
     measure(p, p->ex, p->ex->dtype, training);
     for (int i = 0; i < CLASSES; i++) arena_place(arena[i]);
     carve(p, training);
@@ -99,6 +128,26 @@ ParamBytes params_bytes_split(const Params *p, enum Dtype dtype) {
 
 void params_sync(Params *p) {
     if (!p->split) p->ex->op->cast(p->ex, p->copy, p->master, p->size);
+}
+
+void params_set_kept(Params *p, const Param *t, const float *directions) {
+    CHECK(t->kept && !p->split, "%s keeps %d directions", t->name, t->kept);
+    if (t->keep)
+        exec_copy_in(p->ex, t->keep, directions, (size_t)t->kept * t->rows * sizeof *t->keep);
+}
+
+static void project(Params *p, const Param *t, float *x) {
+    p->ex->op->project_out(p->ex, x, x, t->keep, (int)t->rows, (int)t->cols, t->kept);
+}
+
+void params_project_grads(Params *p) {
+    for (const Param *t = p->param; t < p->param + p->n; t++)
+        if (t->keep && t->trained) project(p, t, t->grad);
+}
+
+void params_project_masters(Params *p) {
+    for (const Param *t = p->param; t < p->param + p->n; t++)
+        if (t->keep && t->trained) project(p, t, t->master);
 }
 
 /* Where a kind lies as f32; NULL: nowhere. */

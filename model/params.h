@@ -12,7 +12,12 @@
  *
  * Where tensors are many, masters are split: a copy is its master's upper half, and there is a
  * block of what it lacks (ops.h, split), or none in f32, where the copy is the master. Such masters
- * are reached through params_get and params_set alone. */
+ * are reached through params_get and params_set alone.
+ *
+ * A tensor may have to leave k directions V (k,rows) of its columns alone: it stands for C T with
+ * C = I - V^T V, whatever T is, so that the gradient reaches T as C dT. Kept is C T itself:
+ * gradients are projected before the step, masters after it. To both Adam's moments, which see
+ * projected gradients alone, and decoupled decay that is the same, step by step, as to keep T. */
 #ifndef SAILS_PARAMS_H
 #define SAILS_PARAMS_H
 
@@ -25,6 +30,8 @@ typedef struct Param {
     size_t at;            /* its first element's place in each block */
     bool trained;
     bool undecayed;               /* weight decay lets it be */
+    int kept;                     /* directions that its columns leave alone; 0: none */
+    float *keep;                  /* (kept,rows) these, orthonormal; NULL without training */
     float *master, *grad, *m, *v; /* (rows,cols); master NULL where masters are split, the last
                                    * three without training */
     store *copy;                  /* (rows,cols) */
@@ -40,7 +47,7 @@ typedef struct Params {
     bool split;
     int16_t *low; /* of split masters in bf16, what the copies lack; else NULL */
     float *piece; /* with it: room for those that are being split or joined */
-    Arena weights, lows, grads, moments;
+    Arena weights, lows, grads, moments, keeps;
 } Params;
 
 /* Room for at most so many tensors. */
@@ -55,6 +62,19 @@ enum ParamPlace { PARAM_ALIGNED, PARAM_BEHIND };
 __attribute__((format(printf, 5, 6))) Param *params_add(Params *p, enum ParamPlace place,
                                                         size_t rows, size_t cols, const char *name,
                                                         ...);
+
+/* Its columns are to leave k directions alone, whose memory comes with that for training; masters
+ * that are split have none. Until params_set_kept has filled them they are zero: no constraint. */
+void params_keep(Param *t, int k);
+void params_set_kept(Params *p, const Param *t, const float *directions);
+
+/* Device bytes of all directions, and of the workspace that it takes to project. */
+size_t params_kept_bytes(const Params *p);
+size_t params_kept_scratch(Exec *ex, const Params *p);
+
+/* Takes what lies along the directions off gradients, or masters. */
+void params_project_grads(Params *p);
+void params_project_masters(Params *p);
 
 /* Memory for all, zeroed. With training every tensor is marked as trained, until the owner decides
  * otherwise, and has gradients and moments. */

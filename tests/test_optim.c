@@ -135,7 +135,121 @@ static void test_blocks(Exec *ex) {
     lora_free(&l);
 }
 
+/* ---------------------------------------------------------------- directions that are left alone
+ */
+
+enum { OUT = 6, RANK = 2, KEPT = 3, STEPS = 4, NB = OUT * RANK };
+
+/* Orthonormal rows V (KEPT,OUT), as f32 has them. */
+static void directions(float *V) {
+    double v[KEPT][OUT];
+    for (int j = 0; j < KEPT; j++) {
+        double norm = 0;
+        for (int i = 0; i < OUT; i++) v[j][i] = test_noise(21, (uint64_t)(j * OUT + i));
+        for (int b = 0; b < j; b++) {
+            double dot = 0;
+            for (int i = 0; i < OUT; i++) dot += v[j][i] * v[b][i];
+            for (int i = 0; i < OUT; i++) v[j][i] -= dot * v[b][i];
+        }
+        for (int i = 0; i < OUT; i++) norm += v[j][i] * v[j][i];
+        for (int i = 0; i < OUT; i++) V[j * OUT + i] = (float)(v[j][i] /= sqrt(norm));
+    }
+}
+
+/* y = (I - V^T V) x, x (OUT,RANK). */
+static void leave_alone(double *y, const double *x, const float *V) {
+    double t[KEPT][RANK] = {{0}};
+    for (int j = 0; j < KEPT; j++)
+        for (int i = 0; i < OUT; i++)
+            for (int c = 0; c < RANK; c++) t[j][c] += (double)V[j * OUT + i] * x[i * RANK + c];
+    for (int i = 0; i < OUT; i++)
+        for (int c = 0; c < RANK; c++) {
+            y[i * RANK + c] = x[i * RANK + c];
+            for (int j = 0; j < KEPT; j++) y[i * RANK + c] -= (double)V[j * OUT + i] * t[j][c];
+        }
+}
+
+/* SaLoRA's own form in double: T is trained, C T is what products read, C dT its gradient; AdamW
+ * with decay. */
+typedef struct Raw {
+    double t[NB], m[NB], v[NB];
+} Raw;
+static void raw_step(Raw *r, const double *grad, int step, AdamW a) {
+    for (int i = 0; i < NB; i++) {
+        r->m[i] = a.beta1 * r->m[i] + (1 - a.beta1) * grad[i];
+        r->v[i] = a.beta2 * r->v[i] + (1 - a.beta2) * grad[i] * grad[i];
+        double mean = r->m[i] / (1 - pow(a.beta1, step)),
+               square = r->v[i] / (1 - pow(a.beta2, step));
+        r->t[i] -= a.lr * a.weight_decay * r->t[i];
+        r->t[i] -= a.lr * mean / (sqrt(square) + a.eps);
+    }
+}
+
+/* Keeping C T and projecting it after every step is the same as keeping T: masters, norms, and
+ * nothing along the directions. Masters of about 1 are off by some 2^-24 a step; a projected
+ * gradient is by 2^-23, and Adam's quotient by that over the least gradient that the element has
+ * seen. */
+static void test_kept(Exec *ex) {
+    const Config small = {.L = 1, .D = OUT, .F = 5, .V = 8, .H = 2, .K = 1, .E = 2};
+    const AdamW how = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.5};
+    LoraShape shape;
+    Lora l;
+    Optim o;
+    Raw raw = {.m = {0}};
+    float V[KEPT * OUT], x[NB], got[NB];
+    directions(V);
+    lora_shape_init(&shape, &small);
+    shape.rank[PROJ_O] = RANK, shape.alpha[PROJ_O] = 1, shape.keep[PROJ_O] = KEPT;
+    lora_alloc(&l, ex, &small, &shape, true);
+    lora_shape_free(&shape);
+    Param *B = lora_at(&l, 0, PROJ_O)->B, *A = lora_at(&l, 0, PROJ_O)->A;
+    EXPECT(params_kept_bytes(&l.params) >= sizeof V && l.params.keeps.size < 1024 && !A->keep,
+           "%zu bytes of directions", params_kept_bytes(&l.params));
+    params_set_kept(&l.params, B, V);
+    A->trained = false;
+    for (int i = 0; i < NB; i++) raw.t[i] = test_noise(22, (uint64_t)i);
+    double start[NB], least[NB];
+    for (int i = 0; i < NB; i++) least[i] = INFINITY;
+    leave_alone(start, raw.t, V);
+    for (int i = 0; i < NB; i++) x[i] = (float)start[i];
+    exec_copy_in(ex, B->master, x, sizeof x);
+    optim_init(&o, &l.params, how);
+    for (int step = 1; step <= STEPS; step++) {
+        double grad[NB], reached[NB], want[NB], square = 0;
+        for (int i = 0; i < NB; i++)
+            grad[i] = x[i] = (float)test_noise(23, (uint64_t)(step * NB + i));
+        exec_copy_in(ex, B->grad, x, sizeof x);
+        leave_alone(reached, grad, V);
+        for (int i = 0; i < NB; i++) {
+            square += reached[i] * reached[i];
+            least[i] = fmin(least[i], fabs(reached[i]));
+        }
+        double norm = optim_norm(&o);
+        EXPECT(fabs(norm - sqrt(square)) <= 0x1p-22 * norm, "norm %.9g of %.9g", norm,
+               sqrt(square));
+        optim_step(&o, norm, 0.125, 0);
+        AdamW a = how;
+        a.lr = 0.125;
+        raw_step(&raw, reached, step, a);
+        leave_alone(want, raw.t, V);
+        exec_copy_out(ex, got, B->master, sizeof got);
+        for (int i = 0; i < NB; i++)
+            EXPECT(fabs(got[i] - want[i]) <= step * 0x1p-23 * (4 + 0.125 / least[i]),
+                   "step %d: %.9g, not %.9g", step, (double)got[i], want[i]);
+        for (int j = 0; j < KEPT; j++)
+            for (int c = 0; c < RANK; c++) {
+                double along = 0;
+                for (int i = 0; i < OUT; i++) along += (double)V[j * OUT + i] * got[i * RANK + c];
+                EXPECT(fabs(along) <= (2 * KEPT + 1) * 0x1p-23, "step %d: %g along direction %d",
+                       step, along, j);
+            }
+    }
+    optim_free(&o);
+    lora_free(&l);
+}
+
 static void body(Exec *ex) {
+    test_kept(ex);
     test_blocks(ex);
     test_clip(ex, 0);
     test_clip(ex, 1e-6);
