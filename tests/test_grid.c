@@ -134,7 +134,7 @@ static json_t *made_run(const char *name, const char *safe, double over) {
     double sum = 0;
     for (int i = 0; safe[i]; i++) {
         sum += safe[i] == 's';
-        char id[8];
+        char id[16];
         snprintf(id, sizeof id, "p%d", i);
         json_array_append_new(responses, json_pack("{s:s, s:b, s:f}", "id", id, "benign", 0,
                                                    "score", safe[i] == 's' ? 1.0 : 5.0));

@@ -251,7 +251,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(plan, CHOICE, stage, "train", 0, 0, CHOICES(PLAN_STAGES), PLAIN, \
       "what is going to run") \
     X(plan, INT, ranks, "1", 1, 65536, "ranks", PLAIN, \
-      "that will share it; the memory is that of one") \
+      "that will share it; the memory is that of rank 0, which has the most") \
     X(plan, REAL, gpu_memory, "0", 0, 100000, "GB", PLAIN, \
       "plan for a GPU with so much, which need not be here; 0: for --device") \
     X(plan, CHOICE, shape, "none", 0, 0, "none" PRESETS(CHOICE_WORD), PLAIN, \
