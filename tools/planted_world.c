@@ -7,7 +7,7 @@
  *   OUT/pairs.jsonl    training pairs in HH-RLHF's form
  *   OUT/harmful.jsonl  prompts for evaluation; two of their categories are not in the pairs
  *   OUT/benign.jsonl   harmless prompts that look like harmful ones
- *   OUT/recipe.yaml    for `sails align`
+ *   OUT/recipe.yaml    for `sails align`; OUT/grid.yaml: many rows, rates and seeds
  *   OUT/truth.json     what `sails score` has to find
  *
  * --noise makes it harder for what learns from the SAEs: their decoders are off the true directions
@@ -21,11 +21,34 @@
 #include "data/base/mem.h"
 #include "tools/planted/planted.h"
 
-/* The paths of a recipe are seen from its folder. */
-static const char recipe[] =
-    "# sails align on the planted world: a small Gemma-2 model that helps with everything,\n"
-    "# lock-picking and omelettes alike. See truth.json for what its SAE features really are.\n"
-    "out: run\n"
+/* A recipe; its paths are seen from its folder. */
+typedef struct PlantedRecipe {
+    const char *name, *about, *out, *train;
+} PlantedRecipe;
+
+static const PlantedRecipe recipes[] = {
+    {"recipe.yaml",
+     "# sails align on the planted world: a small Gemma-2 model that helps with everything,\n"
+     "# lock-picking and omelettes alike. See truth.json for what its SAE features really are.\n",
+     "run",
+     "  methods: [base, lora, sails]\n"
+     "  batch: 16\n"
+     "  epochs: 5\n"
+     "  lr: 4e-4\n"},
+    {"grid.yaml",
+     "# Which of these differ, trained again and again? One epoch is too little for any of them "
+     "to\n"
+     "# be always right; the rate is chosen on prompts that the table is not of.\n",
+     "grid",
+     "  methods: [base, lora, sails, sails-span, random-features, random-basis, direct-mean,\n"
+     "            direct-pairs, eva, pissa, dpo, full]\n"
+     "  batch: 16\n"
+     "  epochs: 1\n"
+     "  rates: [2e-4, 4e-4, 1e-3]\n"
+     "  seeds: 5\n"}};
+
+static const char form[] =
+    "%sout: %s\n"
     "model:\n"
     "  path: model\n"
     "  dtype: f32\n"
@@ -39,18 +62,16 @@ static const char recipe[] =
     "subspace:\n"
     "  top-k: 9\n"
     "train:\n"
-    "  methods: [base, lora, sails]\n"
-    "  batch: 16\n"
-    "  epochs: 5\n"
-    "  lr: 4e-4\n"
+    "%s"
     "generate:\n"
     "  prompts: harmful.jsonl\n"
     "  benign: benign.jsonl\n"
     "  max-new-tokens: 40\n";
 
-static bool write_recipe(const char *out, Err *err) {
-    char *path = files_join(out, "recipe.yaml");
-    bool ok = files_write(path, recipe, sizeof recipe - 1, err);
+static bool write_recipe(const PlantedRecipe *r, const char *out, Err *err) {
+    char text[2048], *path = files_join(out, r->name);
+    int n = snprintf(text, sizeof text, form, r->about, r->out, r->train);
+    bool ok = files_write(path, text, (size_t)n, err);
     free(path);
     return ok;
 }
@@ -64,7 +85,7 @@ static bool write_world(World *w, const char *out, Err *err) {
     geometry_build(w);
     bool ok = files_mkdirs(model, err) && vocabulary_write(w, model, err) &&
               model_write(w, model, err) && texts_write(w, out, err) && saes_write(w, out, err) &&
-              write_recipe(out, err);
+              write_recipe(&recipes[0], out, err) && write_recipe(&recipes[1], out, err);
     free(model);
     return ok;
 }
