@@ -383,6 +383,48 @@ static void test_pipeline(void) {
     world_free(&w);
 }
 
+/* Captured, and in *m columns. */
+static Stat weighted(WorldShape s, int documents, int k, double variance, double eps, Stat *m) {
+    Stat found = {0};
+    *m = (Stat){0};
+    for (int i = 0; i < 3; i++) {
+        int32_t feature[32];
+        World w = world_of(s, i);
+        Tally t;
+        tally_init(&t, &w);
+        tally_extend(&t, &w, documents);
+        estimate_choose(feature, &ex, &w, &t, k);
+        Recovery one = estimate_weighted(&ex, &w, &t, feature, k, eps, variance);
+        add(&found, one.captured), add(m, one.m);
+        tally_free(&t);
+        world_free(&w);
+    }
+    return found;
+}
+
+/* Rows that differ by chance alone are short: where they are too short to be of the 1 % that may be
+ * lost, the task's are left, whole, and their number is its rank. */
+static void test_weighted(void) {
+    static const int r[] = {2, 4, 8, 12, 16};
+    Stat m, found;
+    for (int i = 0; i < 5; i++) {
+        WorldShape s = USUAL;
+        s.H = 256, s.n = 1024, s.r = r[i];
+        found = weighted(s, 20000, 16, 0.99, 0.05, &m);
+        is_found("weighted, k 16, variance 0.99", &found, 0.998, 3);
+        if (r[i] >= 8) /* of fewer it depends on the draw how many others the 1 % leave */
+            is_found("columns of that", &m, r[i], 0);
+    }
+    /* All 12 others at five deviations of a difference have this share of what the 8 have. */
+    enum { MANY = 60000 };
+    double v = world_variance(&USUAL, UNALIGNED, USUAL.r);
+    double lost = 12 * 25 * (2 * v / MANY) / (8 * USUAL.delta * USUAL.delta);
+    CHECK(lost < 0.01, "%g is not lost", lost);
+    found = weighted(USUAL, MANY, 20, 0.99, 0, &m);
+    EXPECT(mean(&m) == 8, "%g columns", mean(&m));
+    EXPECT(mean(&found) >= 1 - lost, "captured %g, lost at most %g", mean(&found), lost);
+}
+
 int main(void) {
     CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no cpu");
     test_directions(0), test_directions(0.5);
@@ -395,6 +437,7 @@ int main(void) {
     test_mean();
     test_selection();
     test_pipeline();
+    test_weighted();
     exec_close(&ex);
     return test_done("theory");
 }

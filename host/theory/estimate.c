@@ -67,17 +67,41 @@ int estimate_right(const World *w, const int32_t *feature, int k) {
     return right;
 }
 
-Recovery estimate_sae(Exec *ex, const World *w, const int32_t *feature, int k, double eps,
-                      enum RowError error, double variance) {
-    double *rows = mem_array((size_t)k * (size_t)w->s.H, sizeof *rows);
-    for (int i = 0; i < k; i++) world_row(rows + (size_t)i * w->s.H, w, feature[i], eps, error);
-    SubspaceOptions o = {.rank = 0, .variance = variance};
+/* weight (k); NULL: all the same. */
+static Recovery span_of(Exec *ex, const World *w, const double *rows, const int32_t *feature, int k,
+                        double variance, const double *weight) {
+    SubspaceOptions o = {.rank = 0, .variance = variance, .weight = weight};
     Basis b;
     Err err;
     CHECK(basis_build(&b, ex, 0, rows, feature, k, w->s.H, &o, &err), "%s", err.text);
     Recovery found = recovery_of(w, b.U, b.R);
     basis_free(&b);
+    return found;
+}
+
+static double *rows_of(const World *w, const int32_t *feature, int k, double eps,
+                       enum RowError error) {
+    double *rows = mem_array((size_t)k * (size_t)w->s.H, sizeof *rows);
+    for (int i = 0; i < k; i++) world_row(rows + (size_t)i * w->s.H, w, feature[i], eps, error);
+    return rows;
+}
+
+Recovery estimate_sae(Exec *ex, const World *w, const int32_t *feature, int k, double eps,
+                      enum RowError error, double variance) {
+    double *rows = rows_of(w, feature, k, eps, error);
+    Recovery found = span_of(ex, w, rows, feature, k, variance, NULL);
     free(rows);
+    return found;
+}
+
+Recovery estimate_weighted(Exec *ex, const World *w, const Tally *t, const int32_t *feature, int k,
+                           double eps, double variance) {
+    double *rows = rows_of(w, feature, k, eps, ERROR_RANDOM);
+    double *weight = mem_array((size_t)k, sizeof *weight);
+    for (int i = 0; i < k; i++)
+        weight[i] = fabs(t->code[ALIGNED][feature[i]] - t->code[UNALIGNED][feature[i]]);
+    Recovery found = span_of(ex, w, rows, feature, k, variance, weight);
+    free(weight), free(rows);
     return found;
 }
 

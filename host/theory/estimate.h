@@ -33,6 +33,11 @@ int estimate_right(const World *w, const int32_t *feature, int k);
 Recovery estimate_sae(Exec *ex, const World *w, const int32_t *feature, int k, double eps,
                       enum RowError error, double variance);
 
+/* The same of rows as long as their features' |difference of means|, so that the weak ones go
+ * first (--weight-rows delta). */
+Recovery estimate_weighted(Exec *ex, const World *w, const Tally *t, const int32_t *feature, int k,
+                           double eps, double variance);
+
 /* The one vector that is the difference of the corpora's means; of equal means, none. */
 Recovery estimate_mean(const World *w, const Tally *t);
 

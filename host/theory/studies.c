@@ -125,7 +125,13 @@ const Study studies[STUDY_COUNT] = {
            {"k20_kept", "formula", PLOT_FORMULA, PAIRS},
            {"k32_captured", "k = 32", PLOT_MEASURED, CONTRAST},
            {"k32_kept", "formula", PLOT_FORMULA, CONTRAST},
-           {"random_captured", "16 random features", PLOT_MEASURED, FLOOR}}}}},
+           {"random_captured", "16 random features", PLOT_MEASURED, FLOOR}}},
+         {"pipeline-weighted.svg", "The same with rows as long as their mean differences",
+          "weak rows go first: --weight-rows delta",
+          {"explained variance that is kept (--variance)", false}, CAPTURED_AXIS,
+          {{"k20_captured", "k = 20, rows of one length", PLOT_MEASURED, PAIRS},
+           {"weighted16_captured", "k = 16, weighted", PLOT_MEASURED, MEAN},
+           {"weighted20_captured", "k = 20, weighted", PLOT_MEASURED, SAE}}}}},
 };
 /* clang-format on */
 

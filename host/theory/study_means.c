@@ -179,8 +179,13 @@ const Measure measure_selection = {COLUMNS(selection_columns), selection_keys, s
 #define PIPELINE_COLUMNS(k)                                                                 \
     MEASURED("k" #k "_captured"), MEASURED_TOO("k" #k "_precision"), MEASURED("k" #k "_m"), \
         MEASURED_TOO("k" #k "_error"), CLOSED_TOO("k" #k "_kept"),
+#define WEIGHTED_K(X) X(16) X(20)
+#define WEIGHTED_COLUMNS(k)                                                        \
+    MEASURED("weighted" #k "_captured"), MEASURED_TOO("weighted" #k "_precision"), \
+        MEASURED("weighted" #k "_m"), MEASURED_TOO("weighted" #k "_error"),
 static const Column pipeline_columns[] = {KEY("variance"),
-                                          PIPELINE_K(PIPELINE_COLUMNS) MEASURED("random_captured")};
+                                          PIPELINE_K(PIPELINE_COLUMNS) WEIGHTED_K(WEIGHTED_COLUMNS)
+                                              MEASURED("random_captured")};
 
 static int pipeline_keys(double *key, const StudySpec *spec) {
     static const double tau[] = {0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1};
@@ -188,30 +193,48 @@ static int pipeline_keys(double *key, const StudySpec *spec) {
     return study_keys(key, tau, sizeof tau / sizeof *tau);
 }
 
-static void pipeline_cell(Table *t, int row, int k, Recovery found, double kept) {
-    char name[32];
-    snprintf(name, sizeof name, "k%d_captured", k), table_add(t, row, name, found.captured);
-    snprintf(name, sizeof name, "k%d_precision", k), table_add(t, row, name, found.precision);
-    snprintf(name, sizeof name, "k%d_m", k), table_add(t, row, name, found.m);
-    snprintf(name, sizeof name, "k%d_error", k), table_add(t, row, name, found.error);
-    snprintf(name, sizeof name, "k%d_kept", k), table_add(t, row, name, kept);
+static void pipeline_cell(Table *t, int row, const char *what, int k, Recovery found) {
+    const struct {
+        const char *name;
+        double value;
+    } cell[] = {{"captured", found.captured},
+                {"precision", found.precision},
+                {"m", found.m},
+                {"error", found.error}};
+    for (int i = 0; i < 4; i++) {
+        char name[48];
+        snprintf(name, sizeof name, "%s%d_%s", what, k, cell[i].name);
+        table_add(t, row, name, cell[i].value);
+    }
+}
+
+static void pipeline_row(Table *t, int i, double tau, const StudySpec *spec, const Sampled *s,
+                         const int32_t *feature) {
+#define PIPELINE_NUMBER(k) k,
+    static const int ks[] = {PIPELINE_K(PIPELINE_NUMBER)},
+                     weighted[] = {WEIGHTED_K(PIPELINE_NUMBER)};
+    for (int j = 0; j < (int)(sizeof ks / sizeof *ks); j++) {
+        char name[32];
+        int k = ks[j];
+        pipeline_cell(t, i, "k", k,
+                      estimate_sae(spec->ex, &s->w, feature, k, spec->eps, ERROR_RANDOM, tau));
+        snprintf(name, sizeof name, "k%d_kept", k);
+        table_add(t, i, name, closed_kept(k, s->w.s.r, tau));
+    }
+    for (int j = 0; j < (int)(sizeof weighted / sizeof *weighted); j++)
+        pipeline_cell(
+            t, i, "weighted", weighted[j],
+            estimate_weighted(spec->ex, &s->w, &s->t, feature, weighted[j], spec->eps, tau));
 }
 
 static void pipeline_draw(Table *t, const double *key, const StudySpec *spec) {
-#define PIPELINE_NUMBER(k) k,
-    static const int ks[] = {PIPELINE_K(PIPELINE_NUMBER)};
     WorldShape shape = study_quiet(spec);
     Sampled s = sampled(spec, &shape, spec->documents);
     int32_t feature[PIPELINE_MOST], random[PIPELINE_MOST];
     estimate_choose(feature, spec->ex, &s.w, &s.t, PIPELINE_MOST);
     estimate_random(random, spec->ex, &s.w, 16);
     for (int i = 0; i < t->rows; i++) {
-        for (int j = 0; j < (int)(sizeof ks / sizeof *ks); j++) {
-            int k = ks[j];
-            Recovery found =
-                estimate_sae(spec->ex, &s.w, feature, k, spec->eps, ERROR_RANDOM, key[i]);
-            pipeline_cell(t, i, k, found, closed_kept(k, shape.r, key[i]));
-        }
+        pipeline_row(t, i, key[i], spec, &s, feature);
         table_add(
             t, i, "random_captured",
             estimate_sae(spec->ex, &s.w, random, 16, spec->eps, ERROR_RANDOM, key[i]).captured);
