@@ -94,7 +94,7 @@ cmp -s th/eps.csv th2/eps.csv && fail "theory: the seed changes nothing"
 good theory --study selection --repeats 1 --json
 has '{"study":"selection","rows":[{"documents":'
 good theory --width 48 --features 64 --rank 4 --delta 0.4 --loud 4 $small --contrast-documents 1000 --out th3
-[ "$(ls th3/*.csv | wc -l)" -eq 8 ] || fail "theory: $(ls th3)"
+[ "$(ls th3/*.csv | wc -l)" -eq 10 ] || fail "theory: $(ls th3)"
 if command -v xmllint >/dev/null; then
     xmllint --noout th/*.svg th3/*.svg || fail "theory: figures are not XML"
 fi

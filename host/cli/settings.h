@@ -56,7 +56,9 @@ enum PlanStage { PLAN_STAGES(CHOICE_ENUM) };
     X(STUDY_CONTRAST, "contrast")   \
     X(STUDY_COHERENCE, "coherence") \
     X(STUDY_SELECTION, "selection") \
-    X(STUDY_PIPELINE, "pipeline")
+    X(STUDY_PIPELINE, "pipeline")   \
+    X(STUDY_CROSSTALK, "crosstalk") \
+    X(STUDY_TRAINED, "trained")
 enum TheoryStudy { THEORY_STUDIES(CHOICE_ENUM) STUDY_COUNT };
 
 enum SettingType { SET_INT, SET_REAL, SET_FLAG, SET_TEXT, SET_CHOICE, SET_LIST };

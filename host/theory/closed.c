@@ -63,6 +63,27 @@ double closed_selection(const WorldShape *s, int documents) {
     return sum;
 }
 
+/* u = sin a has a density of cos(a)^(H-2) in a. */
+double closed_unheard(const WorldShape *s) {
+    enum { STEPS = 4000 };
+    double edge = asin(1 / sqrt(s->r)), within = 0, all = 0;
+    for (int i = 0; i < STEPS; i++) {
+        double a = (i + 0.5) / STEPS, half = asin(1);
+        within += edge * pow(cos(a * edge), s->H - 2);
+        all += half * pow(cos(a * half), s->H - 2);
+    }
+    return pow(within / all, s->n - s->r);
+}
+
+double closed_heard(const World *w, int documents) {
+    const WorldShape *s = &w->s;
+    double own = 2 * world_variance(s, UNALIGNED, s->n - 1), whole = 2 * s->sigma * s->sigma * s->H;
+    for (int c = 0; c < 2; c++)
+        for (int j = 0; j < s->n; j++) whole += world_variance(s, (enum Corpus)c, j);
+    double m = s->r * s->delta * s->delta + (whole - own) / documents;
+    return sqrt(m / s->H + own / documents);
+}
+
 double closed_kept(int k, int r, double tau) {
     double m = ceil(tau * k - 1e-9);
     return m / k * (k < r ? (double)k / r : 1);

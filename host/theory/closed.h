@@ -35,6 +35,16 @@ double closed_documents(const WorldShape *s);
 /* The probability that all r are chosen, were the differences of means Gaussian. */
 double closed_selection(const WorldShape *s, int documents);
 
+/* A linear encoder (estimate_heard), without a dictionary's error, of a task whose directions are
+ * orthonormal and others that are random: what each of those hears is (w . m)^2 on average, of the
+ * difference of means m, |m|^2 = r delta^2 + sampling:
+ *     ((r delta^2 + (T - 2 v0) / N) / H + 2 v0 / N)^(1/2),   T = tr C, v0 of its own z */
+double closed_heard(const World *w, int documents);
+
+/* And the probability that no other hears as much as the task's delta of endless documents: that of
+ * |u| < r^(-1/2) for a coordinate u of a random direction, n - r times. */
+double closed_unheard(const WorldShape *s);
+
 /* To first order in the sampling error of the second moments, which is N^(-1/2): the contrast of
  * covariances, and PCA of pairs that share all but the task (shared = 1). No floor in either. */
 double closed_contrast(const World *w, int documents);

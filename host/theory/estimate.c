@@ -54,6 +54,36 @@ void estimate_choose(int32_t *feature, Exec *ex, const World *w, const Tally *t,
     choose(feature, ex, by, w->s.n, k);
 }
 
+/* (H) The corpora's sums of x, aligned minus unaligned. From malloc. */
+static double *difference(const World *w, const Tally *t) {
+    int H = w->s.H;
+    double *x = mem_array((size_t)H, sizeof *x);
+    memcpy(x, t->noise, (size_t)H * sizeof *x);
+    for (int j = 0; j < w->s.n; j++) {
+        double z = t->code[ALIGNED][j] - t->code[UNALIGNED][j];
+        for (int h = 0; h < H; h++) x[h] += z * w->d[(size_t)j * H + h];
+    }
+    return x;
+}
+
+void estimate_heard(double *by, const World *w, const Tally *t, double eps) {
+    int H = w->s.H;
+    double *x = difference(w, t), *row = mem_array((size_t)H, sizeof *row);
+    for (int j = 0; j < w->s.n; j++) {
+        double sum = 0;
+        world_row(row, w, j, eps, ERROR_RANDOM);
+        for (int h = 0; h < H; h++) sum += row[h] * x[h];
+        by[j] = fabs(sum) / t->documents;
+    }
+    free(row), free(x);
+}
+
+void estimate_choose_heard(int32_t *feature, Exec *ex, const World *w, const double *by, int k) {
+    double *copy = mem_array((size_t)w->s.n, sizeof *copy);
+    memcpy(copy, by, (size_t)w->s.n * sizeof *copy);
+    choose(feature, ex, copy, w->s.n, k);
+}
+
 void estimate_random(int32_t *feature, Exec *ex, const World *w, int k) {
     double *by = mem_array((size_t)w->s.n, sizeof *by);
     Draws draws = draws_of(&w->s, DRAW_CHOICE, 0);
@@ -105,14 +135,22 @@ Recovery estimate_weighted(Exec *ex, const World *w, const Tally *t, const int32
     return found;
 }
 
+Recovery estimate_rows(Exec *ex, const World *w, const double *rows, const double *by, int n) {
+    size_t H = (size_t)w->s.H, r = (size_t)w->s.r;
+    double *size = mem_array((size_t)n, sizeof *size), *chosen = mem_array(r * H, sizeof *chosen);
+    int32_t *feature = mem_array(r, sizeof *feature);
+    for (int j = 0; j < n; j++) size[j] = fabs(by[j]);
+    choose(feature, ex, size, n, w->s.r);
+    for (size_t i = 0; i < r; i++)
+        memcpy(chosen + i * H, rows + (size_t)feature[i] * H, H * sizeof *chosen);
+    Recovery found = span_of(ex, w, chosen, feature, w->s.r, 1, NULL);
+    free(feature), free(chosen);
+    return found;
+}
+
 Recovery estimate_mean(const World *w, const Tally *t) {
     int H = w->s.H;
-    double *x = mem_array((size_t)H, sizeof *x), square = 0;
-    memcpy(x, t->noise, (size_t)H * sizeof *x);
-    for (int j = 0; j < w->s.n; j++) {
-        double z = t->code[ALIGNED][j] - t->code[UNALIGNED][j];
-        for (int h = 0; h < H; h++) x[h] += z * w->d[(size_t)j * H + h];
-    }
+    double *x = difference(w, t), square = 0;
     for (int h = 0; h < H; h++) square += x[h] * x[h];
     if (square == 0) { /* nothing fired: there is no vector */
         free(x);

@@ -23,6 +23,12 @@ Recovery recovery_of(const World *w, const double *U, int m);
  * the best first. */
 void estimate_choose(int32_t *feature, Exec *ex, const World *w, const Tally *t, int k);
 
+/* The same of encoders that are not: an activation is what a linear encoder with the dictionary's
+ * rows reads, w_j . x, in which every other feature that fires is heard, too.
+ *   by (n) out: |the differences of their means| */
+void estimate_heard(double *by, const World *w, const Tally *t, double eps);
+void estimate_choose_heard(int32_t *feature, Exec *ex, const World *w, const double *by, int k);
+
 /* k of all features, at random: a control. */
 void estimate_random(int32_t *feature, Exec *ex, const World *w, int k);
 
@@ -37,6 +43,10 @@ Recovery estimate_sae(Exec *ex, const World *w, const int32_t *feature, int k, d
  * first (--weight-rows delta). */
 Recovery estimate_weighted(Exec *ex, const World *w, const Tally *t, const int32_t *feature, int k,
                            double eps, double variance);
+
+/* The span of those r of any n rows (n,H), not of the world's dictionary, whose |by| (n) is
+ * largest. */
+Recovery estimate_rows(Exec *ex, const World *w, const double *rows, const double *by, int n);
 
 /* The one vector that is the difference of the corpora's means; of equal means, none. */
 Recovery estimate_mean(const World *w, const Tally *t);

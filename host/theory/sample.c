@@ -132,6 +132,18 @@ static void vector(double *y, Code c[2], const World *w, enum Source source, dou
     }
 }
 
+void sample_documents(double *x, const World *w, enum Corpus corpus, int first, int n) {
+    enum Source source = corpus == ALIGNED ? OF_ALIGNED : OF_UNALIGNED;
+#pragma omp parallel if (n > 1)
+    {
+        Code c[2] = {code_make(w), {0}};
+#pragma omp for schedule(static)
+        for (int i = 0; i < n; i++)
+            vector(x + (size_t)i * (size_t)w->s.H, c, w, source, 0, first + i);
+        code_free(&c[0]);
+    }
+}
+
 /* Rows first .. of y y^T from the diagonal on: each element is one thread's, and adds documents in
  * order. */
 static void add_squares(double *square, const double *y, int n, int H, int first) {

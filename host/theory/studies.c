@@ -132,6 +132,25 @@ const Study studies[STUDY_COUNT] = {
           {{"k20_captured", "k = 20, rows of one length", PLOT_MEASURED, PAIRS},
            {"weighted16_captured", "k = 16, weighted", PLOT_MEASURED, MEAN},
            {"weighted20_captured", "k = 20, weighted", PLOT_MEASURED, SAE}}}}},
+    [STUDY_CROSSTALK] = {
+        "directions of the task that a linear encoder hears in every other", &measure_crosstalk,
+        NULL,
+        {{"crosstalk.svg", "Is the choice right where encoders hear other features?",
+          "activations w . x of the dictionary's rows w, in place of the true ones",
+          {"rank r of the task", true}, {"share of the r that are the task's", false},
+          {{"heard_right", "linear encoder", PLOT_MEASURED, MEAN},
+           {"true_right", "true activations", PLOT_MEASURED, SAE},
+           {"all_heard_right", "linear encoder, all r (share of draws)", PLOT_MEASURED, PAIRS},
+           {"unheard", "formula: endless documents, eps 0", PLOT_FORMULA, PAIRS}}}}},
+    [STUDY_TRAINED] = {
+        "documents that an SAE is trained on", &measure_trained, NULL,
+        {{"trained-error.svg", "A trained SAE in place of a planted one",
+          "TopK, as many latents as there are features; its own encoder chooses",
+          {"documents that it is trained on", true}, ERROR_AXIS,
+          {{"trained_error", "trained SAE", PLOT_MEASURED, SAE},
+           {"mean_error", "mean difference", PLOT_MEASURED, MEAN},
+           {"floor", "formula: sqrt(r-1)", PLOT_FORMULA, MEAN},
+           {"contrast_error", "covariance contrast", PLOT_MEASURED, CONTRAST}}}}},
 };
 /* clang-format on */
 

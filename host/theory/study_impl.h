@@ -35,6 +35,6 @@ static inline WorldShape study_quiet(const StudySpec *spec) {
 }
 
 extern const Measure measure_eps, measure_documents, measure_rank, measure_pairs, measure_contrast,
-    measure_coherence, measure_selection, measure_pipeline;
+    measure_coherence, measure_selection, measure_pipeline, measure_crosstalk, measure_trained;
 
 #endif

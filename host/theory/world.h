@@ -68,6 +68,9 @@ void tally_init(Tally *t, const World *w);
 void tally_extend(Tally *t, const World *w, int documents);
 void tally_free(Tally *t); /* accepts a zeroed Tally */
 
+/* The vectors x (n,H) of n documents of a corpus from `first` on. Uses all threads. */
+void sample_documents(double *x, const World *w, enum Corpus c, int first, int n);
+
 /* Sums of y and y y^T over documents: of a corpus, or of the differences of pairs. */
 typedef struct Moments {
     double *sum;    /* (H) */
