@@ -55,8 +55,10 @@ def weight_bytes(tensors):
     return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
 
 
-def report(tokens, seconds, weights, **more):
-    """The result, as pair.sh reads it. peak: bytes in use at most, beyond the weights."""
+def report(tokens, seconds, weights, steps=1, **more):
+    """The result, as common.sh reads it: of steps of so many tokens each. peak: bytes in use at most,
+    beyond the weights."""
     peak = (torch.cuda.max_memory_allocated() if DEVICE == "cuda" else
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    print(json.dumps({"rate": tokens / seconds, "peak": peak - weights, **more}))
+    print(json.dumps({"rate": steps * tokens / seconds, "tokens": tokens, "peak": peak - weights,
+                      **more}))

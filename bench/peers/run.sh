@@ -3,7 +3,7 @@
 #
 #   DATA       chosen/rejected pairs (HH-RLHF), JSONL, plain or .gz
 #   TOKENIZER  folder with Gemma-2's tokenizer.json
-#   PAIR       names of pairs (train ...); none: all there are
+#   PAIR       names of pairs (train, full, dpo, inference); none: all there are
 #
 # Environment: PEERS_VENV, the libraries' virtual environment (~/.cache/sails/peers; made if it is
 # not there); PEERS_WORK, for checkpoints and results (a temporary folder, removed at the end);

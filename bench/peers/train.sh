@@ -9,45 +9,16 @@
 source "$HERE/common.sh"
 DOCS=${DOCS:-64} ROUNDS=${ROUNDS:-2} LONGEST=${LONGEST:-384}
 
-# ours MODEL DTYPE : a training run of four steps; the first warms up. Its rate and its peak of
-# memory beyond the weights go to $WORK/ours.
-ours() {
-    "$PYTHON" "$HERE/run_sails.py" "$WORK/$1" "$(tokenizer_of "$1")" "$WORK/$1.jsonl" "$2" >"$WORK/ours"
-}
-theirs() {
-    "$PYTHON" "$HERE/train_$3.py" "$WORK/$1" "$WORK/$1.jsonl" "$2" 2>"$WORK/log" >"$WORK/theirs" ||
-        { cat "$WORK/log" >&2 && exit 1; }
-}
-# A tokenizer names special tokens, no more: the documents are tokenised.
-tokenizer_of() { [ "$1" = small ] && echo "$HERE/../../tests/golden/tokenizer_small.json" || echo "$TOKENIZER"; }
-
 # pair NAME MODEL DTYPE PEER GOAL [MEMORY_GOAL]
 pair() {
-    local rates_a=() rates_b=()
-    for ((i = 0; i < ROUNDS; i++)); do
-        ours "$2" "$3"
-        theirs "$2" "$3" "$4"
-        rates_a+=("$(field rate "$WORK/ours")") rates_b+=("$(field rate "$WORK/theirs")")
-    done
-    ratio "$1" "$(middle "${rates_a[@]}")" "$(middle "${rates_b[@]}")" "$5"
+    race "$1" "$2" "$3" lora "$5" "train_$4" "$WORK/$2" "$WORK/$2.jsonl" "$3"
     [ -z "${6:-}" ] || ratio "$1-memory" "$(field peak "$WORK/theirs")" "$(field peak "$WORK/ours")" "$6"
 }
 
 documents "$DOCS"
-"$PYTHON" -c '
-import json, sys
-for line in sys.stdin:
-    if len(json.loads(line)["tokens"]) <= int(sys.argv[1]):
-        print(line, end="")' "$LONGEST" <"$WORK/tokens.jsonl" >"$WORK/wide.jsonl"
-"$PYTHON" -c '
-import json, sys
-for line in sys.stdin:
-    doc = json.loads(line)
-    doc["tokens"] = [t if t < 3 else 3 + t % 697 for t in doc["tokens"]]
-    print(json.dumps(doc))' <"$WORK/wide.jsonl" >"$WORK/small.jsonl"
+token_files
 checkpoint wide --preset 2b --layers 4 --tokenizer "$TOKENIZER"
-checkpoint small --preset 2b --layers 8 --hidden 512 --ffn 2048 --heads 8 --kv-heads 4 \
-    --head-dim 64 --vocab 32000
+small_checkpoint
 for dtype in bf16 f32; do
     pair "train-$dtype-user" wide "$dtype" hf 3 2
     [ -z "${PAIR_TRL:-}" ] || pair "train-$dtype-trl" wide "$dtype" trl 3 2

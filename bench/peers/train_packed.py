@@ -1,7 +1,7 @@
 """The fastest LoRA step for Gemma-2 that we can write in PyTorch on a CPU: no padding, documents
 packed into PACK rows, attention per document; the last layer above its attention, head and loss on
 label rows only, in chunks, with the head's gradient made in the forward pass; what is not a matrix
-product is compiled.
+product is compiled. train_packed_full.py and train_packed_dpo.py are other steps of the same model.
 
     THREADS=2 train_packed.py MODEL TOKENS bf16|f32 [profile]
 
@@ -71,36 +71,38 @@ def attention(q, k, v, lengths, c):
 
 
 @torch.compile(dynamic=True)
-def loss_and_gradient(logits, target, cap: float, scale: float):
+def loss_and_gradient(logits, target, cap: float):
+    """nll of each row, and its gradient to the row's logits."""
     z = cap * torch.tanh(logits.float() / cap)
     logp = torch.log_softmax(z, -1)
-    nll = -logp.gather(1, target[:, None]).sum()
+    nll = -logp.gather(1, target[:, None])[:, 0]
     hit = torch.arange(z.shape[1])[None, :] == target[:, None]
-    d = scale * (logp.exp() - hit.float()) * (1 - (z / cap).square())
+    d = (logp.exp() - hit.float()) * (1 - (z / cap).square())
     return nll, d.to(logits.dtype)
 
 
 class Head(torch.autograd.Function):
-    """scale * sum of nll over label rows; the gradient is ready when the loss is."""
+    """nll of each label row; the gradient, but for the row's share of the loss, is ready when it is."""
 
     @staticmethod
-    def forward(ctx, h, embed, target, cap, scale):
-        grad, total = torch.empty_like(h), 0.0
+    def forward(ctx, h, embed, target, cap):
+        grad, nll = torch.empty_like(h), torch.empty(h.shape[0])
         for at in range(0, h.shape[0], CHUNK):
             rows = slice(at, at + CHUNK)
-            nll, d = loss_and_gradient(h[rows] @ embed.t(), target[rows], cap, scale)
+            nll[rows], d = loss_and_gradient(h[rows] @ embed.t(), target[rows], cap)
             torch.mm(d, embed, out=grad[rows])
-            total = total + nll
         ctx.save_for_backward(grad)
-        return total * scale
+        return nll
 
     @staticmethod
     def backward(ctx, up):
-        return ctx.saved_tensors[0] * up, None, None, None, None
+        grad, = ctx.saved_tensors
+        return grad * up[:, None].to(grad.dtype), None, None, None
 
 
 class Model:
-    """Weights that read the same input are one matrix, and so are their adapters' A."""
+    """Weights that read the same input are one matrix, and so are their adapters' A. What they are
+    trained by, subclasses may say otherwise: adapters here."""
 
     def __init__(self, folder, dtype):
         with open(folder + "/config.json", encoding="utf-8") as f:
@@ -135,8 +137,15 @@ class Model:
         return [torch.addmm(u, v, t.t(), alpha=common.ALPHA / common.RANK)
                 for u, v, t in zip(y, xa, b)]
 
-    def step(self, docs, labels):
-        """Loss of one pack, for backward; its part of a mean over `labels` targets."""
+    def look_up(self, ids):
+        return F.embedding(ids, self.w["embed_tokens.weight"])
+
+    def head(self, h, target):
+        return Head.apply(h, self.w["embed_tokens.weight"], target,
+                          self.c["final_logit_softcapping"])
+
+    def nll(self, docs):
+        """Of each target of one pack, in the order of the documents, for backward."""
         c, lengths = self.c, [len(ids) for ids, _ in docs]
         ids = torch.tensor([t for d, _ in docs for t in d])
         rows, targets, at = [], [], 0
@@ -149,14 +158,12 @@ class Model:
         angle = pos[:, None].float() * (1.0 / c["rope_theta"] ** half)[None, :]
         cos, sin = (t.to(self.dtype)[:, None, :] for t in (angle.cos(), angle.sin()))
         h = self.layers(ids, lengths, cos, sin, torch.tensor(rows))
-        return Head.apply(h, self.w["embed_tokens.weight"], torch.tensor(targets),
-                          c["final_logit_softcapping"], 1 / labels)
+        return self.head(h, torch.tensor(targets))
 
     def layers(self, ids, lengths, cos, sin, rows):
         """Final hidden states of the given rows."""
         c, w, eps, N = self.c, self.w, self.c["rms_norm_eps"], len(ids)
-        x = F.embedding(ids, w["embed_tokens.weight"])
-        x = x * torch.tensor(c["hidden_size"] ** 0.5, dtype=self.dtype)
+        x = self.look_up(ids) * torch.tensor(c["hidden_size"] ** 0.5, dtype=self.dtype)
         for l in range(c["num_hidden_layers"]):
             scale = [w[f"layers.{l}.{n}_layernorm.weight"] for n in
                      ("input", "post_attention", "pre_feedforward", "post_feedforward")]
@@ -173,30 +180,58 @@ class Model:
         return norm(x, w["norm.weight"], eps)
 
 
-def packs(docs):
-    """First fit, longest first, as sails packs a batch."""
+def packs(examples, rows):
+    """First fit, longest first, as sails packs a batch. An example: documents that stay together."""
+    def length(example):
+        return sum(len(ids) for ids, _ in example)
     found = []
-    for doc in sorted(docs, key=lambda d: -len(d[0])):
+    for example in sorted(examples, key=length, reverse=True):
         for pack in found:
-            if sum(len(i) for i, _ in pack) + len(doc[0]) <= PACK:
-                pack.append(doc)
+            if sum(map(length, pack)) + length(example) <= rows:
+                pack.append(example)
                 break
         else:
-            found.append([doc])
+            found.append([example])
     return found
 
 
+def labels_of(doc):
+    return sum(t != common.IGNORED for t in doc[1])
+
+
 def step(model, adamw, docs):
-    labels = sum(t != common.IGNORED for _, l in docs for t in l)
-    total = 0.0
-    for pack in packs(docs):
-        loss = model.step(pack, labels)
+    labels, total = sum(map(labels_of, docs)), 0.0
+    for pack in packs([[doc] for doc in docs], PACK):
+        loss = model.nll([doc for doc, in pack]).sum() / labels
         loss.backward()
         total += loss.item()
+    update(model, adamw)
+    return total
+
+
+def update(model, adamw):
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     adamw.step()
     adamw.zero_grad()
-    return total
+
+
+def adamw_of(model):
+    return torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=0)
+
+
+def measure(one_step, tokens, weights, profile):
+    """one_step() as often as it takes, and its result. `profile`: a profile of one in place of it."""
+    one_step()
+    if profile:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            one_step()
+        print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=24))
+        return
+    start, steps = time.perf_counter(), 0
+    while steps < STEPS or time.perf_counter() - start < SECONDS:
+        loss = one_step()
+        steps += 1
+    common.report(tokens, time.perf_counter() - start, weights, steps, loss=loss)
 
 
 def main():
@@ -204,21 +239,9 @@ def main():
     common.use_threads()
     docs = common.documents(tokens)
     model = Model(folder, common.dtype_named(dtype))
-    adamw = torch.optim.AdamW(model.parameters(), lr=2e-4,
-                              weight_decay=0)
-    step(model, adamw, docs)
-    if len(sys.argv) > 4:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-            step(model, adamw, docs)
-        print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=24))
-        return
-    start = time.perf_counter()
-    steps = 0
-    while steps < STEPS or time.perf_counter() - start < SECONDS:
-        loss = step(model, adamw, docs)
-        steps += 1
-    common.report(steps * common.tokens_of(docs), time.perf_counter() - start,
-                  common.weight_bytes(model.w.values()), loss=loss)
+    adamw = adamw_of(model)
+    measure(lambda: step(model, adamw, docs), common.tokens_of(docs),
+            common.weight_bytes(model.w.values()), len(sys.argv) > 4)
 
 
 if __name__ == "__main__":
