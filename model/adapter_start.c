@@ -1,5 +1,5 @@
 /* adapter_start.c - the ways in which adapters start, and the table of them. */
-#include "model/adapter_start.h"
+#include "model/adapter_start_impl.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -108,8 +108,9 @@ bool adapter_start_check_freeze(const AdapterStart *start, const char *what, Err
                what);
 }
 
-static bool check_fits(const Config *c, int R, enum Proj p, const char *what, Err *err) {
-    int in = proj_in(c, p), out = proj_out(c, p), most = in < out ? in : out;
+/* The start takes `parts` times R directions of a matrix. */
+static bool check_fits(const Config *c, int R, int parts, enum Proj p, const char *what, Err *err) {
+    int in = proj_in(c, p), out = proj_out(c, p), most = (in < out ? in : out) / parts;
     return R <= most ||
            err_set(err, EXIT_USAGE, "--rank %d: expected at most %d with %s: %s is %d x %d", R,
                    most, what, proj_name[p], out, in);
@@ -130,7 +131,8 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
         for (int p = 0; p < PROJ_COUNT; p++) {
             size_t i = (size_t)l * PROJ_COUNT + (size_t)p;
             if (!o->target[p]) continue;
-            if (start->start && !check_fits(c, o->rank, (enum Proj)p, what, err)) {
+            int parts = adapter_start_of_batch(o->kind) ? 2 : 1; /* of the directions, R each */
+            if (start->start && !check_fits(c, o->rank, parts, (enum Proj)p, what, err)) {
                 lora_shape_free(shape);
                 return false;
             }
@@ -279,8 +281,7 @@ static bool eva_fill(Lora *l, const Model *m, const StartOptions *o, const Subsp
 
 /* ------------------------------------------------------------------- pissa and olora -- */
 
-/* W (out,in), or its first `cols` columns, in double on the host. */
-static double *weight_of(const Model *m, const Adapter *a, int layer, enum Proj p, int cols) {
+double *start_weight(const Model *m, const Adapter *a, int layer, enum Proj p, int cols) {
     Exec *ex = m->ex;
     size_t in = (size_t)a->in, out = (size_t)a->out, n = in * out;
     float *wide = exec_alloc(ex, n * sizeof *wide, "a weight"), *host = mem_array(n, sizeof *host);
@@ -297,16 +298,18 @@ static double *weight_of(const Model *m, const Adapter *a, int layer, enum Proj 
     return W;
 }
 
-/* The start: A (R,in) and B (out,R), the largest entry of each row of A positive; they are rounded
- * to f32 once, for what is trained and for what is taken off alike. */
-static void put_start(Lora *l, Adapter *a, const double *A, const double *B) {
+double start_sign(const double *x, size_t n, size_t step) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++)
+        if (fabs(x[i * step]) > fabs(most)) most = x[i * step];
+    return most < 0 ? -1 : 1;
+}
+
+void start_put(Lora *l, Adapter *a, const double *A, const double *B) {
     size_t R = (size_t)a->R, in = (size_t)a->in, out = (size_t)a->out;
     float *fA = mem_array(R * in, sizeof *fA), *fB = mem_array(out * R, sizeof *fB);
     for (size_t r = 0; r < R; r++) {
-        double most = 0;
-        for (size_t i = 0; i < in; i++)
-            if (fabs(A[r * in + i]) > fabs(most)) most = A[r * in + i];
-        double sign = most < 0 ? -1 : 1;
+        double sign = start_sign(A + r * in, in, 1);
         for (size_t i = 0; i < in; i++) fA[r * in + i] = (float)(sign * A[r * in + i]);
         for (size_t o = 0; o < out; o++) fB[o * R + r] = (float)(sign * B[o * R + r]);
     }
@@ -317,38 +320,44 @@ static void put_start(Lora *l, Adapter *a, const double *A, const double *B) {
     free(fA), free(fB);
 }
 
-static void pissa_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p) {
-    Exec *ex = m->ex;
-    size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R, n = in < out ? in : out;
-    double *W = weight_of(m, a, layer, p, a->in), *A = mem_array(R * in, sizeof *A);
-    double *B = mem_array(out * R, sizeof *B), *host = mem_array(n * (in + out + 1), sizeof *host);
-    double *u = host, *v = u + out * n, *s = v + n * in;
+Factors start_factors(Exec *ex, const double *W, const Adapter *a) {
+    size_t in = (size_t)a->in, out = (size_t)a->out, n = in < out ? in : out;
+    double *host = mem_array(n * (in + out + 1), sizeof *host);
+    Factors f = {.u = host, .v = host + out * n, .s = host + out * n + n * in, .n = n};
     double *dw = exec_alloc(ex, in * out * sizeof *dw, "a weight");
     double *d = exec_alloc(ex, n * (in + out + 1) * sizeof *d, "its factors");
     exec_copy_in(ex, dw, W, in * out * sizeof *W);
-    ex->op->svd(ex, d, d + (s - host), d + (v - host), dw, a->out, a->in);
+    ex->op->svd(ex, d, d + (f.s - host), d + (f.v - host), dw, a->out, a->in);
     exec_copy_out(ex, host, d, n * (in + out + 1) * sizeof *host);
-    for (size_t r = 0; r < R; r++) {
-        double root = sqrt(s[r] / (double)a->scale);
-        for (size_t i = 0; i < in; i++) A[r * in + i] = root * v[r * in + i];
-        for (size_t o = 0; o < out; o++) B[o * R + r] = root * u[o * n + r];
-    }
-    put_start(l, a, A, B);
     exec_free(ex, d), exec_free(ex, dw);
-    free(host), free(B), free(A), free(W);
+    return f;
+}
+
+static void pissa_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p) {
+    size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R;
+    double *W = start_weight(m, a, layer, p, a->in), *A = mem_array(R * in, sizeof *A);
+    double *B = mem_array(out * R, sizeof *B);
+    Factors f = start_factors(m->ex, W, a);
+    for (size_t r = 0; r < R; r++) {
+        double root = sqrt(f.s[r] / (double)a->scale);
+        for (size_t i = 0; i < in; i++) A[r * in + i] = root * f.v[r * in + i];
+        for (size_t o = 0; o < out; o++) B[o * R + r] = root * f.u[o * f.n + r];
+    }
+    start_put(l, a, A, B);
+    free(f.u), free(B), free(A), free(W);
 }
 
 /* The first R columns of Q follow from those of W, and the first R rows of the triangle are their
  * products with W. */
 static void olora_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p) {
     size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R;
-    double *W = weight_of(m, a, layer, p, a->in), *Q = weight_of(m, a, layer, p, a->R);
+    double *W = start_weight(m, a, layer, p, a->in), *Q = start_weight(m, a, layer, p, a->R);
     double *A = mem_array(R * in, sizeof *A);
     basis_orthonormalise(m->ex, Q, a->out, a->R);
     for (size_t o = 0; o < out; o++)
         for (size_t r = 0; r < R; r++)
             for (size_t i = 0; i < in; i++) A[r * in + i] += Q[o * R + r] * W[o * in + i];
-    put_start(l, a, A, Q);
+    start_put(l, a, A, Q);
     free(A), free(Q), free(W);
 }
 
@@ -376,8 +385,7 @@ static bool olora_fill(Lora *l, const Model *m, const StartOptions *o, const Sub
     return fill_each(l, m, olora_adapter, err);
 }
 
-/* Of any projection: which of them are targets is not asked. */
-static size_t pissa_scratch(Exec *ex, const Config *c, int R) {
+size_t pissa_scratch(Exec *ex, const Config *c, int R) {
     size_t most = 0;
     (void)R;
     for (enum Proj p = 0; p < PROJ_COUNT; p++) {

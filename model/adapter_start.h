@@ -9,6 +9,7 @@
 #include "kernels/choices.h"
 #include "model/gemma2.h"
 #include "model/subspace.h"
+#include "model/weight_grads.h"
 
 /* The subspace that a start needs:
  *   TOP              the directions of the best features, as the settings say
@@ -57,6 +58,8 @@ static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
       lora_rank, pissa_fill, pissa_scratch) \
     X(START_OLORA, "olora", "a QR of the weight", SUBSPACE_NONE, true, lora_rank, olora_fill, \
       olora_scratch) \
+    X(START_LORA_GA, "lora-ga", "the first batch's gradient, its largest directions", SUBSPACE_NONE, \
+      true, lora_rank, lora_ga_fill, pissa_scratch) \
     X(START_SAILS, "sails", "the SAE subspace in A or B", SUBSPACE_TOP, false, sails_rank, \
       sails_fill, sails_scratch) \
     X(START_SAILS_SPAN, "sails-span", "the whole span of the --rank best features", \
@@ -78,6 +81,11 @@ static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
+/* Does it take the gradient of the first batch? */
+static inline bool adapter_start_of_batch(enum StartKind kind) {
+    return kind == START_LORA_GA;
+}
+
 /* NONE: the basis as it is. NORM: corrected for the RMSNorm between stream and projection: a
  * direction d that is read appears behind the pre-norm as d (1 + w_pre); to write d, the
  * projection must give d / (1 + w_post). The corrected columns are made orthonormal again, so that
@@ -92,6 +100,7 @@ typedef struct StartOptions {
     bool rslora; /* ... by alpha / sqrt(rank) */
     bool target[PROJ_COUNT];
     uint64_t seed;
+    const StartBatch *batch; /* of starts that take its gradient */
     /* Of starts with a subspace: */
     bool only_scored;  /* adapters only on layers that have a basis of their own */
     bool freeze_basis; /* train only the factor that starts at zero */
@@ -134,6 +143,10 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *   pissa   W = U S V^T: A = sqrt(S/scale) V^T, B = U sqrt(S/scale), the largest of S alone;
  *           taken off
  *   olora   W = Q T: A the first rows of the triangle T, B the first columns of Q; taken off
+ *   lora-ga with U S V^T the batch's gradient by W: A = k V_1^T, B = k U_2, V_1 the first R columns
+ *           of V and U_2 the R behind the first of U, k = out^(1/4) / sqrt(gamma), gamma 16; taken
+ *           off. So the authors' code has it; PEFT's multiplies B alone, and by S too. The largest
+ *           entry of each column is positive. Refused: a gradient of less than 2 R directions.
  *   sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v, gate, up),
  *           with the basis U nearest to the layer below, whose stream enters; A = 0,
  *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.

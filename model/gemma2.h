@@ -38,6 +38,8 @@ typedef struct Model {
     float *cos, *sin;                /* (c.max_positions, E/2) */
     Lora *lora;                      /* borrowed; NULL: the base model */
     Full *full;                      /* borrowed: all weights, which are trained; NULL: frozen */
+    float *const *weight_grad;       /* borrowed: (L,PROJ_COUNT) of frozen ones, what backward adds
+                                      * gradients to (weight_grads.h); NULL: none */
     StSet *file;
     Weight *weight; /* (nweight) */
     int nweight;

@@ -2,9 +2,10 @@
  *
  * Where only adapters are trained, nothing is computed for its own sake below the lowest of them:
  * the pass ends in that layer, at that sub-layer. Where all weights are, it goes down to the
- * embedding. The inputs of a sub-layer (h, g) are made again from what was saved, and only where a
- * gradient of a matrix that reads them is wanted. Above the attention of the last layer the rows
- * are those that have a label. */
+ * embedding; where single ones are asked for (weight_grads.h), down to the lowest of those. The
+ * inputs of a sub-layer (h, g) are made again from what was saved, and only where a gradient of a
+ * matrix that reads them is wanted. Above the attention of the last layer the rows are those that
+ * have a label. */
 #include <stdio.h>
 
 #include "kernels/check.h"
@@ -26,12 +27,26 @@ static LoraGroup lora_of(const Model *m, Place at) {
     return m->lora ? lora_group(m->lora, at.layer, at.group) : (LoraGroup){.R = 0};
 }
 
+/* What the gradient of a projection's weight is added to; NULL: it is not wanted. */
+static float *weight_grad(const Model *m, int layer, enum Proj p) {
+    if (m->full) return m->full->layer[layer].proj[p];
+    return m->weight_grad ? m->weight_grad[layer * PROJ_COUNT + (int)p] : NULL;
+}
+
+/* Is one of the group's? */
+static bool wants_weights(const Model *m, Place at) {
+    bool any = false;
+    for (enum Proj p = group_first[at.group]; p < group_first[at.group + 1]; p++)
+        any = any || weight_grad(m, at.layer, p);
+    return any;
+}
+
 /* The lowest place that trains something: above all of them if none does, below if the embedding is
  * trained. */
 static Place lowest_trained(const Model *m) {
     Place at = {0, GROUP_QKV};
     if (m->full) return (Place){-1, GROUP_DOWN};
-    while (at.layer < m->c.L && !lora_of(m, at).train_any)
+    while (at.layer < m->c.L && !lora_of(m, at).train_any && !wants_weights(m, at))
         at = at.group + 1 < GROUP_COUNT ? (Place){at.layer, at.group + 1}
                                         : (Place){at.layer + 1, GROUP_QKV};
     return at;
@@ -39,7 +54,7 @@ static Place lowest_trained(const Model *m) {
 
 /* Is the input of the group's projections wanted again? */
 static bool wants_input(const Model *m, Place at) {
-    return m->full || lora_of(m, at).train_A;
+    return lora_of(m, at).train_A || wants_weights(m, at);
 }
 
 /* dW += dy^T x of the projections of the group. */
@@ -47,8 +62,8 @@ static void weights_bwd(const Model *m, Place at, const store *const *dy, const 
     int in = proj_in(&m->c, group_first[at.group]);
     for (enum Proj p = group_first[at.group]; p < group_first[at.group + 1]; p++, dy++) {
         int out = proj_out(&m->c, p);
-        linear_dw(m->ex, m->full->layer[at.layer].proj[p], (RowsIn){*dy, out}, (RowsIn){x, in}, N,
-                  out, in, 1);
+        float *dW = weight_grad(m, at.layer, p);
+        if (dW) linear_dw(m->ex, dW, (RowsIn){*dy, out}, (RowsIn){x, in}, N, out, in, 1);
     }
 }
 
@@ -82,7 +97,7 @@ static void group_bwd(const Model *m, const Acts *a, Place at, store *dx, const 
     enum Group g = at.group;
     LoraGroup lora = lora_of(m, at);
     int in = proj_in(&m->c, group_first[g]), R = lora.R;
-    if (m->full) weights_bwd(m, at, dy, x, N);
+    if (wants_weights(m, at)) weights_bwd(m, at, dy, x, N);
     if (R > 0) adapters_bwd(m, a, at, dy, lora.train_A || dx, N);
     if (lora.train_A) linear_dw(ex, lora.dA, (RowsIn){a->dxa, R}, (RowsIn){x, in}, N, R, in, 1);
     if (!dx) return;

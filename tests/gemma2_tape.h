@@ -5,6 +5,7 @@
 #define SAILS_TEST_GEMMA2_TAPE_H
 
 #include "model/tensors.h"
+#include "tests/golden.h"
 #include "tests/tape.h"
 
 /* All weights, tensor behind tensor in the order of tensors.h. */
@@ -25,6 +26,23 @@ static inline void ref_open(RefModel *r, const Config *c) {
 static inline void ref_close(RefModel *r) {
     tape_free(&r->tape);
     free(r->slope), free(r->weight), free(r->at);
+}
+
+/* Opened with the weights of a golden folder's file. */
+static inline void ref_read(RefModel *ref, const Golden *g) {
+    StSet *set;
+    Err err;
+    ref_open(ref, &g->m.c);
+    MUST(st_open_folder(&set, g->folder, "model", &err), err);
+    for (size_t i = 0; i < tensors_count(ref->c); i++) {
+        Tensor t = tensors_at(ref->c, i);
+        const StTensor *from;
+        MUST(st_need(set, &from, t.name, t.rank, t.dim, &err), err);
+        double *w = golden_f64(from);
+        memcpy(ref->weight + ref->at[i], w, t.count * sizeof *w);
+        free(w);
+    }
+    st_close(set);
 }
 
 /* Where a tensor of a layer begins; on the tape the weights come first, at the same places. */

@@ -6,7 +6,7 @@
 #include "tests/ranks.h"
 #include "tests/same_files.h"
 
-#define ALIGN "align recipe.yaml --methods base,pissa,random-basis --rates 1e-2,1e-3 --seeds 2 "
+#define ALIGN "align recipe.yaml --methods base,lora-ga,random-basis --rates 1e-2,1e-3 --seeds 2 "
 
 static void write_recipe(void) {
     static const char recipe[] =

@@ -8,8 +8,8 @@
 #include "tests/same_files.h"
 
 enum { STEPS = 24 };
-#define RUN                                                                            \
-    "train --model model --dtype f32 --max-length 128 --init lora --batch 4 --rank 4 " \
+#define RUN                                                                               \
+    "train --model model --dtype f32 --max-length 128 --init lora-ga --batch 4 --rank 4 " \
     "--data pairs.jsonl --steps 24 "
 #define SAVING RUN "--checkpoint-every 2 "
 #define SAVES "run/checkpoints"

@@ -7,7 +7,6 @@
 #include "model/optim.h"
 #include "model/schedule.h"
 #include "tests/gemma2_tape.h"
-#include "tests/golden.h"
 
 /* Relative errors allowed in f32, as against PEFT. model_c's norms are over 8 numbers, which makes
  * PyTorch's own gradients 6.1e-6 off and its losses 1.5e-5 (tools/check_full.py): its gradients may
@@ -78,23 +77,6 @@ static float *all_gradients(const Run *r) {
 }
 
 /* ------------------------------------------------------------------------------ reference -- */
-
-/* The file's weights. */
-static void ref_read(RefModel *ref, const Golden *g) {
-    StSet *set;
-    Err err;
-    ref_open(ref, &g->m.c);
-    MUST(st_open_folder(&set, g->folder, "model", &err), err);
-    for (size_t i = 0; i < tensors_count(ref->c); i++) {
-        Tensor t = tensors_at(ref->c, i);
-        const StTensor *from;
-        MUST(st_need(set, &from, t.name, t.rank, t.dim, &err), err);
-        double *w = golden_f64(from);
-        memcpy(ref->weight + ref->at[i], w, t.count * sizeof *w);
-        free(w);
-    }
-    st_close(set);
-}
 
 static double ref_of(RefModel *ref, const Golden *g) {
     return ref_loss(ref, g->token, g->label, g->n, GOLDEN_DOCS);

@@ -154,6 +154,17 @@ static void expect_asked(const char *stage, unsigned got, unsigned want) {
     EXPECT(got == want, "%s: asked are %#x, expected %#x", stage, got, want);
 }
 
+/* f32 of each weight that is a target: q and up. */
+static void expect_start_gradients(const Config *c, const Settings *s, Exec *ex, const Dataset *d) {
+    Plan p = {0};
+    double q = (double)proj_out(c, PROJ_Q) * c->D, up = (double)c->F * c->D;
+    double bytes = (q + up) * c->L * sizeof(float);
+    Err err;
+    MUST(plan_train(&p, s, ex, d, &err), err);
+    double got = item(&p, "gradients of the start");
+    EXPECT(got >= bytes && got <= 1.1 * bytes, "gradients of the start: %.0f of %.0f", got, bytes);
+}
+
 /* Exactly those that a stage calls. */
 static void test_each_asked(Opened *o, const Dataset *d) {
     Exec *ex = &o->r.ex;
@@ -167,6 +178,9 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     expect_asked("train, of pissa", asked(plan_train, &s, ex, d), train | ASKS(svd));
     s.train.init = START_OLORA;
     expect_asked("train, of olora", asked(plan_train, &s, ex, d), train | ASKS(qr));
+    s.train.init = START_LORA_GA;
+    expect_asked("train, of lora-ga", asked(plan_train, &s, ex, d), train | ASKS(svd));
+    expect_start_gradients(&o->r.model.c, &s, ex, d);
     s.train.init = START_SAILS;
     expect_asked("train, of a subspace to come", asked(plan_train, &s, ex, d),
                  train | ASKS(qr) | ASKS(svd));

@@ -41,8 +41,9 @@ static bool fresh_adapter(Align *w, const Settings *s, const Cell *c, Err *err) 
     Subspace subspace = {0};
     const AdapterStart *start = c->method->start;
     char name[160], *path = run_path(&w->run, staging_named(name, SUBSPACE_FILE, c->subspace));
+    const Examples data = {.doc = w->data.doc, .index = w->split.train, .n = w->split.ntrain};
     bool ok = align_base(w, err) && (!start->subspace || subspace_load(&subspace, path, err)) &&
-              adapting_fresh(&w->r, s, adapter_start_kind(start), &subspace, err);
+              adapting_fresh_on(&w->r, s, adapter_start_kind(start), &subspace, &data, err);
     subspace_free(&subspace);
     free(path);
     return ok;

@@ -38,7 +38,7 @@ static bool take_folder(FolderLock *lock, const Settings *s, Comm *comm, Err *er
     return agree_root(comm, ok, err);
 }
 
-static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
+static bool make_adapter(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
     if (*s->train.init_adapter) return runtime_adapter(r, s->train.init_adapter, true, err);
     Subspace subspace = {0};
     const AdapterStart *start = &adapter_start[s->train.init];
@@ -46,16 +46,18 @@ static bool make_adapter(Runtime *r, const Settings *s, Err *err) {
         return err_set(err, EXIT_USAGE,
                        "--init %s: --subspace is needed: a file written by sails %s", start->name,
                        start->subspace == SUBSPACE_INPUTS ? "inputs" : "subspace");
+    const Examples data = dataset_examples(d);
     bool ok = !start->subspace || adapting_load(&subspace, s, err);
-    ok = ok && adapting_fresh(r, s, (enum StartKind)s->train.init, &subspace, err);
+    ok = ok && adapting_fresh_on(r, s, (enum StartKind)s->train.init, &subspace, &data, err);
     subspace_free(&subspace);
     return ok;
 }
 
 /* With what is to be trained. */
-static bool open_model(Runtime *r, const Settings *s, size_t positions, Err *err) {
+static bool open_model(Runtime *r, const Settings *s, const Dataset *d, size_t positions,
+                       Err *err) {
     if (s->train.method == METHOD_FULL) return runtime_trained_model(r, s, (int)positions, err);
-    return runtime_model(r, s, (int)positions, err) && make_adapter(r, s, err);
+    return runtime_model(r, s, (int)positions, err) && make_adapter(r, s, d, err);
 }
 
 /* What is about to run, before the first step. */
@@ -142,13 +144,14 @@ static bool run(const Args *given, Err *err) {
     if (train_saves(s)) interrupt_as_request();
     TrainedRow row = {(enum TrainMethod)s->train.method, (enum StartKind)s->train.init};
     bool ok = method_flags(a, &row, 1, err) && preference_check(s, err) &&
-              settings_check_training_pack(s, err) && take_folder(&lock, s, a->comm, err) &&
-              runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
+              adapting_check_method(s, err) && settings_check_training_pack(s, err) &&
+              take_folder(&lock, s, a->comm, err) && runtime_device(&r, s, a->comm, err) &&
+              runtime_ids(&r, s, err) &&
               training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&
               (!*s->train.eval_data ||
                training_load(&eval, r.tokenizer, s, s->train.eval_data, 0, err)) &&
               fits(&r, s, &d, &eval, err) &&
-              open_model(&r, s, d.longest > eval.longest ? d.longest : eval.longest, err) &&
+              open_model(&r, s, &d, d.longest > eval.longest ? d.longest : eval.longest, err) &&
               train_and_save(&r, a, &d, &eval, err);
     dataset_free(&eval);
     dataset_free(&d);

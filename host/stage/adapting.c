@@ -289,10 +289,11 @@ bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum S
     return adapter_start_shape(shape, c, &o, subspace, err);
 }
 
-bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
-                    Err *err) {
+static bool fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
+                  const StartBatch *batch, Err *err) {
     StartOptions o = options(s, kind);
     LoraShape shape;
+    o.batch = batch;
     if (!adapter_start_shape(&shape, &r->model.c, &o, subspace, err)) return false;
     lora_alloc(&r->lora, &r->ex, &r->model.c, &shape, true);
     lora_shape_free(&shape);
@@ -300,6 +301,35 @@ bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Su
     bool ok = adapter_start_fill(&r->lora, &r->model, &o, subspace, err);
     if (!ok) runtime_drop_adapter(r);
     return ok;
+}
+
+bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
+                    Err *err) {
+    return fresh(r, s, kind, subspace, NULL, err);
+}
+
+bool adapting_fresh_on(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
+                       const Examples *data, Err *err) {
+    if (!adapter_start_of_batch(kind)) return fresh(r, s, kind, subspace, NULL, err);
+    size_t most = (size_t)s->train.batch;
+    int *number = mem_array(most, sizeof *number);
+    const Doc **doc = mem_array(most, sizeof *doc);
+    int n = batch_docs(number, data->n, s->train.batch, (uint64_t)s->run.seed, 0);
+    for (int i = 0; i < n; i++) doc[i] = &data->doc[example_first(data, (size_t)number[i])];
+    const StartBatch batch = {doc, n, settings_training_pack(s)};
+    bool ok = fresh(r, s, kind, subspace, &batch, err);
+    free(doc), free(number);
+    return ok;
+}
+
+bool adapting_check_method(const Settings *s, Err *err) {
+    enum StartKind kind = (enum StartKind)s->train.init;
+    return s->train.method != METHOD_DPO || *s->train.init_adapter ||
+           !adapter_start_of_batch(kind) ||
+           err_set(err, EXIT_USAGE,
+                   "--init %s: it starts from the gradient of supervised fine-tuning; expected "
+                   "another start with --method dpo",
+                   adapter_start[kind].name);
 }
 
 size_t adapting_trainable(const Model *m, double *percent) {

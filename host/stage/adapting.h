@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "host/stage/examples.h"
 #include "host/stage/runtime.h"
 #include "model/adapter_start.h"
 #include "model/score.h"
@@ -58,6 +59,14 @@ bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum S
 /* Gives r->model such an adapter, with gradients and moments. */
 bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
                     Err *err);
+
+/* The same for documents that it is to be trained on, which some starts ask (adapter_start.h); it
+ * begins with the first batch of them. */
+bool adapting_fresh_on(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
+                       const Examples *data, Err *err);
+
+/* Refuses a start that asks documents where pairs are trained on. */
+bool adapting_check_method(const Settings *s, Err *err);
 
 /* Elements that are trained, and their share of the base model's parameters in percent. */
 size_t adapting_trainable(const Model *m, double *percent);

@@ -230,14 +230,20 @@ static int widest(const Config *c) {
     return c->F > sides ? c->F : sides;
 }
 
-/* Of the gradients of all weights, those of the head apart. */
-static size_t full_scratch(const Base *b, int rows) {
+/* Of the gradients of projections' weights. */
+static size_t weights_scratch(const Base *b, int rows) {
     const Config *c = &b->c;
     Exec *ex = b->ex;
-    size_t need = ex->op->rmsnorm_grad_scratch(ex, rows, c->D);
+    size_t need = 0;
     for (enum Proj p = 0; p < PROJ_COUNT; p++)
         need = larger(need, ex->op->gemm_grad_scratch(ex, rows, proj_out(c, p), proj_in(c, p)));
     return need;
+}
+
+/* Of the gradients of all weights, those of the head apart. */
+static size_t full_scratch(const Base *b, int rows) {
+    Exec *ex = b->ex;
+    return larger(ex->op->rmsnorm_grad_scratch(ex, rows, b->c.D), weights_scratch(b, rows));
 }
 
 size_t plan_products_scratch(const Base *b, int rows, bool training) {
@@ -297,6 +303,19 @@ static size_t start_scratch(const Base *b, const Settings *s) {
     if (start->subspace && !*s->train.subspace)
         need = larger(need, adapting_scratch(ex, s, start->subspace, D, R));
     return need;
+}
+
+/* Where a start takes the gradient of the first batch, before the steps have their memory: the
+ * gradients are counted beside it, their activations are no more than a step's. Returns the
+ * workspace. */
+static size_t batch_of_start(Plan *p, const Base *b, const Settings *s, int rows) {
+    bool target[PROJ_COUNT] = {false};
+    if (is_full(b) || *s->train.init_adapter ||
+        !adapter_start_of_batch((enum StartKind)s->train.init))
+        return 0;
+    for (int i = 0; i < PROJ_COUNT; i++) target[i] = b->lora.adapter[i].R > 0;
+    plan_add(p, "gradients of the start", b->kind, (double)weight_grads_bytes(&b->c, target));
+    return weights_scratch(b, rows);
 }
 
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
@@ -391,6 +410,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         plan_add(p, "subspace", PLAN_ANONYMOUS, /* until the adapters have it */
                  b.bases - (b.kind == PLAN_ANONYMOUS ? tree + acts : 0));
         size_t scratch = larger(pass_scratch(&b, size, true), start_scratch(&b, s));
+        scratch = larger(scratch, batch_of_start(p, &b, s, size.rows));
         if (eval.n) {
             PackSize e = nll_pack_size(&eval, t.pack_tokens);
             plan_add(p, "activations of evaluation", b.kind, inference_bytes(&b, plan_lora(&b), e));

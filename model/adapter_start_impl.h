@@ -1,0 +1,31 @@
+/* adapter_start_impl.h - what the starts that are taken off share, and those of a batch; private to
+ * adapter_start*.c. */
+#ifndef SAILS_ADAPTER_START_IMPL_H
+#define SAILS_ADAPTER_START_IMPL_H
+
+#include "model/adapter_start.h"
+
+/* W (out,in), or its first `cols` columns, in double on the host; to be freed. */
+double *start_weight(const Model *m, const Adapter *a, int layer, enum Proj p, int cols);
+
+/* 1, or -1 where the largest entry of n, one every `step`, is below 0. */
+double start_sign(const double *x, size_t n, size_t step);
+
+/* The start: A (R,in) and B (out,R), the largest entry of each row of A positive; they are rounded
+ * to f32 once, for what is trained and for what is taken off alike. */
+void start_put(Lora *l, Adapter *a, const double *A, const double *B);
+
+/* W = U S V^T, n = min(in,out): s (n) falling, u (out,n), v (n,in); all of it is freed with u. */
+typedef struct Factors {
+    double *u, *v, *s;
+    size_t n;
+} Factors;
+Factors start_factors(Exec *ex, const double *W, const Adapter *a); /* W (out,in) */
+
+/* Of any projection: which of them are targets is not asked. */
+size_t pissa_scratch(Exec *ex, const Config *c, int R);
+
+/* Fills of ADAPTER_STARTS, adapter_start_batch.c. */
+bool lora_ga_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
+
+#endif
