@@ -131,7 +131,7 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
         for (int p = 0; p < PROJ_COUNT; p++) {
             size_t i = (size_t)l * PROJ_COUNT + (size_t)p;
             if (!o->target[p]) continue;
-            int parts = adapter_start_of_batch(o->kind) ? 2 : 1; /* of the directions, R each */
+            int parts = o->kind == START_LORA_GA ? 2 : 1; /* of the directions, R each */
             if (start->start && !check_fits(c, o->rank, parts, (enum Proj)p, what, err)) {
                 lora_shape_free(shape);
                 return false;

@@ -58,8 +58,12 @@ static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
       lora_rank, pissa_fill, pissa_scratch) \
     X(START_OLORA, "olora", "a QR of the weight", SUBSPACE_NONE, true, lora_rank, olora_fill, \
       olora_scratch) \
-    X(START_LORA_GA, "lora-ga", "the first batch's gradient, its largest directions", SUBSPACE_NONE, \
+    X(START_LORA_GA, "lora-ga", "the first batch's gradient", SUBSPACE_NONE, \
       true, lora_rank, lora_ga_fill, pissa_scratch) \
+    X(START_CORDA, "corda", "the weight's largest directions beside what it reads", SUBSPACE_NONE, \
+      true, lora_rank, corda_fill, pissa_scratch) \
+    X(START_CORDA_KPM, "corda-kpm", "corda with the smallest directions", SUBSPACE_NONE, \
+      true, lora_rank, corda_fill, pissa_scratch) \
     X(START_SAILS, "sails", "the SAE subspace in A or B", SUBSPACE_TOP, false, sails_rank, \
       sails_fill, sails_scratch) \
     X(START_SAILS_SPAN, "sails-span", "the whole span of the --rank best features", \
@@ -81,9 +85,9 @@ static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
-/* Does it take the gradient of the first batch? */
+/* Does it ask the documents of the first batch? */
 static inline bool adapter_start_of_batch(enum StartKind kind) {
-    return kind == START_LORA_GA;
+    return kind == START_LORA_GA || kind == START_CORDA || kind == START_CORDA_KPM;
 }
 
 /* NONE: the basis as it is. NORM: corrected for the RMSNorm between stream and projection: a
@@ -100,7 +104,7 @@ typedef struct StartOptions {
     bool rslora; /* ... by alpha / sqrt(rank) */
     bool target[PROJ_COUNT];
     uint64_t seed;
-    const StartBatch *batch; /* of starts that take its gradient */
+    const StartBatch *batch; /* of starts that ask it */
     /* Of starts with a subspace: */
     bool only_scored;  /* adapters only on layers that have a basis of their own */
     bool freeze_basis; /* train only the factor that starts at zero */
@@ -147,16 +151,18 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *           of V and U_2 the R behind the first of U, k = out^(1/4) / sqrt(gamma), gamma 16; taken
  *           off. So the authors' code has it; PEFT's multiplies B alone, and by S too. The largest
  *           entry of each column is positive. Refused: a gradient of less than 2 R directions.
- *   sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v, gate, up),
- *           with the basis U nearest to the layer below, whose stream enters; A = 0,
- *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.
- *           Ties go down. A basis with scales has its columns multiplied by them, last of all.
- *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace,
- *           but for eva.
- *   eva     A = basis_scale U^T, B = 0 everywhere, with the components U of the projection's own
- *           input; only_scored and gain say nothing to it
- * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses
- * ranks above what the projections have rows and columns. */
+ *   corda   with C the mean of x x^T over all tokens of the batch, divided by its mean diagonal,
+ * and 0.01 on that: W C = U S V^T, and of the largest of S, corda-kpm's the smallest, B = U
+ * sqrt(S/scale), A = sqrt(S/scale) V^T C^-1 = (S scale)^(-1/2) U^T W; taken off. PEFT's weighs
+ * documents by their largest number, and C by how long they are. Refused: a W C of too few
+ * directions sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v,
+ * gate, up), with the basis U nearest to the layer below, whose stream enters; A = 0, B =
+ * basis_scale U where it writes (o, down), with the nearest to the layer itself. Ties go down. A
+ * basis with scales has its columns multiplied by them, last of all. Refused: with GAIN_NORM, a
+ * norm gain of 0. So do all others that have a subspace, but for eva. eva     A = basis_scale U^T,
+ * B = 0 everywhere, with the components U of the projection's own input; only_scored and gain say
+ * nothing to it The largest entry of each row of an A that is taken off is positive;
+ * adapter_start_shape refuses ranks above what the projections have rows and columns. */
 bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                         Err *err);
 

@@ -27,5 +27,6 @@ size_t pissa_scratch(Exec *ex, const Config *c, int R);
 
 /* Fills of ADAPTER_STARTS, adapter_start_batch.c. */
 bool lora_ga_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
+bool corda_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
 
 #endif

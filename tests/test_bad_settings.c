@@ -45,6 +45,7 @@ static const struct {
     {2, "train frozen.yaml " MODEL "--out new/adapter --init olora --rank 2",
      "with --init olora neither does"},
     {2, TRAIN MODEL "--init lora-ga --method dpo", "expected another start with --method dpo"},
+    {2, TRAIN MODEL "--init corda --method dpo", "expected another start with --method dpo"},
     {2, ALIGN "--methods sails,olora --freeze-basis", "with the method olora neither does"},
     {2, TRAIN MODEL "--init lora --pack-tokens 64", "--pack-tokens"},
     {2, TRAIN MODEL, "--subspace is needed"},

@@ -181,6 +181,8 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     s.train.init = START_LORA_GA;
     expect_asked("train, of lora-ga", asked(plan_train, &s, ex, d), train | ASKS(svd));
     expect_start_gradients(&o->r.model.c, &s, ex, d);
+    s.train.init = START_CORDA;
+    expect_asked("train, of corda", asked(plan_train, &s, ex, d), train | ASKS(svd));
     s.train.init = START_SAILS;
     expect_asked("train, of a subspace to come", asked(plan_train, &s, ex, d),
                  train | ASKS(qr) | ASKS(svd));

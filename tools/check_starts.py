@@ -7,7 +7,9 @@ A folder that sails writes must load in PEFT, leave the base's logits alone befo
 1e-5), and after it compute what PEFT's form does, a base W - s B0 A0 with A and B on it (1e-5). The
 starts themselves must agree as products B A, relative to their norm, to 1e-5 and what PEFT's SVD in
 float32 may turn the space of the R largest singular values by: its backward error, at most
-max(in, out) 2^-24 of the largest, over the gap behind the R-th.
+max(in, out) 2^-24 of the largest, over the gap beside them. CorDA gets sails' C, which PEFT weighs
+otherwise, each document by its largest entry; its inverse in float32 is off by cond(C) 2^-24.
+PEFT's needs the package attrs.
 
 PEFT's LoRA-GA scales another way than its authors, whom sails follows: of it the directions are
 compared, as spans of A's rows and of B's columns, with those of PEFT's gradient in double. They may
@@ -22,12 +24,14 @@ import tempfile
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora.config import LoraGAConfig
+from peft.tuners.lora.config import CordaConfig, LoraGAConfig
+from peft.tuners.lora.corda import preprocess_corda
 from peft.tuners.lora.loraga import preprocess_loraga
 from safetensors.torch import load_file
 from transformers import Gemma2ForCausalLM
 
 MODEL, R, ALPHA = "tests/golden/model_a", 3, 6
+OF_BATCH = "lora-ga", "corda", "corda-kpm"  # of all four documents, then
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
@@ -46,7 +50,8 @@ def train(sails, scratch, init, lr):
     out = os.path.join(scratch, f"{init}-{lr}")
     subprocess.run([sails, "train", "--model", MODEL, "--data", os.path.join(scratch, "data.jsonl"),
                     "--init", init, "--rank", str(R), "--alpha", str(ALPHA), "--lr", str(lr),
-                    "--schedule", "constant", "--batch", "4" if init == "lora-ga" else "2", "--steps", "3", "--max-length", "64",
+                    "--schedule", "constant", "--batch",
+                    "4" if init in OF_BATCH else "2", "--steps", "3", "--max-length", "64",
                     "--dtype", "f32", "--device", "cpu", "--json", "--out", out],
                    check=True, stdout=subprocess.DEVNULL)
     return out
@@ -97,6 +102,53 @@ def check_lora_ga(start, docs):
     return max(worst, 0) if set(grads) == set(start) else math.inf
 
 
+def moments(docs):
+    """C of what each target reads, in double: all tokens, the mean of its diagonal 1."""
+    model, found, hooks = base_model(), {}, []
+
+    def add(name, x):
+        found[name] = found.get(name, 0) + x[0].double().T @ x[0].double()
+
+    for name, module in model.named_modules():
+        if name.split(".")[-1] in TARGETS:
+            hooks.append(module.register_forward_pre_hook(
+                lambda _, args, to=name: add(to, args[0])))
+    for t in docs:
+        logits(model, t)
+    return {name: (C / C.diagonal().mean()).float() for name, C in found.items()}
+
+
+def theirs(init, docs, scratch):
+    """PEFT's model of this start, and C of each target, damped as PEFT does."""
+    config = LoraConfig(r=R, lora_alpha=ALPHA, target_modules=TARGETS)
+    if init == "lora-ga":  # a B of zeros: factors and base are set by the caller
+        return get_peft_model(base_model(), config).eval(), {}
+    if not init.startswith("corda"):
+        config.init_lora_weights = init
+        return get_peft_model(base_model(), config).eval(), {}
+    found = moments(docs)
+    file = os.path.join(scratch, "covariance.pt")
+    torch.save(found, file)
+    config.init_lora_weights = "corda"
+    config.corda_config = CordaConfig(covariance_file=file,
+                                      corda_method="kpm" if init.endswith("kpm") else "ipm")
+    model = base_model()
+    preprocess_corda(model, config)
+    damped = {f"base_model.model.{name}": C.double() + 0.01 * torch.eye(len(C))
+              for name, C in found.items()}
+    return get_peft_model(model, config).eval(), damped
+
+
+def turned_by(init, W, C):
+    """How far an SVD in float32 may turn the directions that are taken, and CorDA's inverse of C."""
+    if init == "olora":
+        return 0
+    S = torch.linalg.svdvals(W.double() if C is None else W.double() @ C)
+    at = len(S) - R if init == "corda-kpm" else R
+    inverse = 0 if C is None else 2.0**-24 * torch.linalg.cond(C).item()
+    return max(W.shape) * 2.0**-24 * (S[0] / (S[at - 1] - S[at])).item() + inverse
+
+
 def check(sails, scratch, docs, init):
     errors = {}
     tokens = docs[3]
@@ -104,28 +156,19 @@ def check(sails, scratch, docs, init):
     ref = logits(base_model(), tokens)
     errors["base"] = (logits(PeftModel.from_pretrained(base_model(), before).eval(), tokens)
                       - ref).abs().max().item()
-    form = True if init == "lora-ga" else init  # its factors are set below
-    own = get_peft_model(base_model(), LoraConfig(r=R, lora_alpha=ALPHA, init_lora_weights=form,
-                                                  target_modules=TARGETS)).eval()
+    own, C = theirs(init, docs, scratch)
     moved, start = halves(after), halves(before)
     errors["start"] = check_lora_ga(start, docs) if init == "lora-ga" else 0
-    turned = 0
     with torch.no_grad():
         for name, module in own.named_modules():
             if name not in moved:
                 continue
             A, B = module.lora_A["default"].weight, module.lora_B["default"].weight
             want, got = B @ A, start[name]["B"][1] @ start[name]["A"][1]
-            if init == "lora-ga":
-                W = module.base_layer.weight.clone()
-            else:
-                W = module.base_layer.weight + ALPHA / R * want
-            s = torch.linalg.svdvals(W.double())
-            if init == "pissa":
-                turned = max(W.shape) * 2.0**-24 * (s[0] / (s[R - 1] - s[R])).item()
+            W = module.base_layer.weight + ALPHA / R * want
             if init != "lora-ga":
                 off = ((got - want).norm() / want.norm()).item()
-                errors["start"] = max(errors["start"], off - turned)
+                errors["start"] = max(errors["start"], off - turned_by(init, W, C.get(name)))
             module.base_layer.weight.copy_(W - ALPHA / R * got)
             A.copy_(moved[name]["A"][0])
             B.copy_(moved[name]["B"][0])
@@ -145,7 +188,7 @@ def main():
             for d in range(4):
                 print(json.dumps({"tokens": golden[f"doc{d}.tokens"].tolist()}), file=f)
         docs = [golden[f"doc{d}.tokens"].long() for d in range(4)]
-        good = [check(sails, scratch, docs, init) for init in ("pissa", "olora", "lora-ga")]
+        good = [check(sails, scratch, docs, init) for init in ("pissa", "olora", *OF_BATCH)]
     sys.exit(0 if all(good) else 1)
 
 

@@ -327,8 +327,8 @@ bool adapting_check_method(const Settings *s, Err *err) {
     return s->train.method != METHOD_DPO || *s->train.init_adapter ||
            !adapter_start_of_batch(kind) ||
            err_set(err, EXIT_USAGE,
-                   "--init %s: it starts from the gradient of supervised fine-tuning; expected "
-                   "another start with --method dpo",
+                   "--init %s: it asks the documents of supervised fine-tuning; expected another "
+                   "start with --method dpo",
                    adapter_start[kind].name);
 }
 

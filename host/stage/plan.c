@@ -15,6 +15,7 @@
 #include "host/cli/print.h"
 #include "host/stage/train.h"
 #include "model/grad_tree.h"
+#include "model/inputs.h"
 #include "model/optim.h"
 #include "model/presets.h"
 #include "model/redundancy.h"
@@ -305,17 +306,21 @@ static size_t start_scratch(const Base *b, const Settings *s) {
     return need;
 }
 
-/* Where a start takes the gradient of the first batch, before the steps have their memory: the
- * gradients are counted beside it, their activations are no more than a step's. Returns the
- * workspace. */
-static size_t batch_of_start(Plan *p, const Base *b, const Settings *s, int rows) {
+/* Where a start asks the first batch, before the steps have their memory: its gradients or moments
+ * are counted beside that, activations are no more than a step's. Returns the workspace. */
+static size_t batch_of_start(Plan *p, const Base *b, const Settings *s, int rows, int most_rows) {
+    enum StartKind kind = (enum StartKind)s->train.init;
     bool target[PROJ_COUNT] = {false};
-    if (is_full(b) || *s->train.init_adapter ||
-        !adapter_start_of_batch((enum StartKind)s->train.init))
-        return 0;
+    if (is_full(b) || *s->train.init_adapter || !adapter_start_of_batch(kind)) return 0;
     for (int i = 0; i < PROJ_COUNT; i++) target[i] = b->lora.adapter[i].R > 0;
-    plan_add(p, "gradients of the start", b->kind, (double)weight_grads_bytes(&b->c, target));
-    return weights_scratch(b, rows);
+    if (kind == START_LORA_GA) {
+        plan_add(p, "gradients of the start", b->kind, (double)weight_grads_bytes(&b->c, target));
+        return weights_scratch(b, rows);
+    }
+    InputGroups groups = inputs_groups(target);
+    plan_add(p, "moments of the start", b->kind,
+             (double)inputs_run_bytes(&b->c, groups, b->ex->dtype, most_rows));
+    return inputs_run_scratch(b->ex, &b->c, groups, most_rows);
 }
 
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
@@ -410,7 +415,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         plan_add(p, "subspace", PLAN_ANONYMOUS, /* until the adapters have it */
                  b.bases - (b.kind == PLAN_ANONYMOUS ? tree + acts : 0));
         size_t scratch = larger(pass_scratch(&b, size, true), start_scratch(&b, s));
-        scratch = larger(scratch, batch_of_start(p, &b, s, size.rows));
+        scratch = larger(scratch, batch_of_start(p, &b, s, size.rows, t.pack_tokens));
         if (eval.n) {
             PackSize e = nll_pack_size(&eval, t.pack_tokens);
             plan_add(p, "activations of evaluation", b.kind, inference_bytes(&b, plan_lora(&b), e));
