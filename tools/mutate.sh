@@ -72,7 +72,7 @@ update() {
     # Less optimised than a release: it is compiled many times and run once.
     cmake -S "$TREE" -B "$BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O1 \
         -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSAILS_CUDA=OFF \
-        -DSAILS_CPU_LEVELS="x86-64-v3;avx512+bf16;amx" >"$LOG"
+        -DSAILS_CPU_LEVELS="x86-64-v3;avx512+bf16;amx" -DSAILS_CPU_HERE=ON >"$LOG"
 }
 
 build_and_test() { # TEST: 0 green, 1 red, 2 does not build, 3 does not end

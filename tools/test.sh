@@ -4,13 +4,15 @@
 #   release   what users run; the tests on the CPU device and, label simt, on the simulated CUDA
 #             device; the CUDA plug-in compiled by nvcc for real GPUs
 #   asan      the tests under AddressSanitizer and UBSan; on the simulated device fewer shapes
-#   clang     every fuzzer for ten seconds; all but the tests is compiled for them, by Clang
+#   clang     every fuzzer for ten seconds; all but the tests is compiled for them, by Clang; of
+#             the CPU levels those that run here, as for asan
 #   mutants   a few faults of tests/mutants.txt, other ones at every commit
 #
 # --full adds what takes long and rarely tells more:
 #   asan      all shapes on the simulated device, and the planted world: the release has checked
 #             their values; another line or size for ASan to see is unlikely
-#   clang     the tests too, as its warnings are errors; each parser is fuzzed for a minute
+#   clang     the tests and all levels too, as its warnings are errors; each parser is fuzzed for a
+#             minute
 #   mutants   all of them
 #   slow      the tests with this label
 #   archive   what users unpack, in minimal Debians (tools/test_archive.sh); as root or with sudo
@@ -35,7 +37,10 @@ configure() {
     case $1 in
     release) cmake --preset release -DSAILS_CUDA=ON ;; # found or installed: it must compile
     asan) cmake --preset asan -DSAILS_TEST_BRIEF=$([ "$FULL" ] && echo OFF || echo ON) ;;
-    clang) cmake --preset clang -DSAILS_FUZZ_SECONDS=$([ "$FULL" ] && echo 60 || echo 10) ;;
+    clang)
+        cmake --preset clang -DSAILS_FUZZ_SECONDS=$([ "$FULL" ] && echo 60 || echo 10) \
+            -DSAILS_CPU_HERE=$([ "$FULL" ] && echo OFF || echo ON)
+        ;;
     *) cmake --preset "$1" ;;
     esac
 }
