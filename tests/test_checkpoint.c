@@ -9,7 +9,7 @@
 
 enum { STEPS = 24 };
 #define RUN                                                                               \
-    "train --model model --dtype f32 --max-length 128 --init lora-ga --batch 4 --rank 4 " \
+    "train --model model --dtype f32 --max-length 128 --init lora-ga --batch 2 --rank 4 " \
     "--data pairs.jsonl --steps 24 "
 #define SAVING RUN "--checkpoint-every 2 "
 #define SAVES "run/checkpoints"
@@ -159,6 +159,24 @@ static void test_kept(void) {
     expect_whole("the end");
 }
 
+/* pissa takes the adapter's start off the weights, which no checkpoint holds: it is taken off
+ * again.
+ */
+#define PISSA                                                                               \
+    "train --model model --dtype f32 --max-length 64 --init pissa --batch 2 --rank 2 --lr " \
+    "1e-2 --warmup 0 --data pairs.jsonl --steps 4 "
+
+static void test_pissa(void) {
+    forget("run");
+    program_must(PISSA "--out whole");
+    program_must(PISSA "--checkpoint-every 2 --out run");
+    CHECK(remove("run/adapter_model.safetensors") == 0, "run");
+    Ended e = program_run(PISSA "--checkpoint-every 2 --resume --out run");
+    EXPECT(e.code == 0 && strstr(e.err, "going on after step 2"), "pissa: exit %d: %s", e.code,
+           e.err);
+    expect_same_in("pissa", "adapter_model.safetensors", "run", "whole");
+}
+
 /* -------------------------------------------------------------------------------- refusals -- */
 
 static void flip(const char *path) {
@@ -231,6 +249,7 @@ int main(void) {
     test_early(SIGTERM, reads);
     test_killed();
     test_kept();
+    test_pissa();
     test_damaged();
     test_other_run();
     world_remove();

@@ -237,7 +237,8 @@ static void test_refused(void) {
                                               "--subspace basis", "--rank 4",
                                               "--alpha 8",        "--targets q",
                                               "--gain norm",      "--only-scored",
-                                              "--basis-scale 2",  "--freeze-basis"};
+                                              "--basis-scale 2",  "--freeze-basis",
+                                              "--redundancy 1"};
     char line[512];
     for (size_t i = 0; i < sizeof of_adapters / sizeof *of_adapters; i++) {
         char flag[32] = "", words[96];
