@@ -247,7 +247,7 @@ static void test_order(Exec *ex) {
 
 /* ---------------------------------------------------------------------- commands that run -- */
 
-extern const Command cmd_logprob, cmd_generate, cmd_score;
+extern const Command cmd_logprob, cmd_generate, cmd_score, cmd_moments, cmd_inputs;
 
 /* The adapter of a short training, with a product in layer 1 that overflows. */
 static void write_adapter(void) {
@@ -278,8 +278,8 @@ static void write_adapter(void) {
 static void expect_refused(const Command *c, const char *flags, const char *where) {
     Err err = {.text = ""};
     char line[2048];
-    snprintf(line, sizeof line, "--model %s --adapter %s --dtype f32 --out %s --json %s",
-             in_world("model"), in_world("adapter"), in_world("out"), flags);
+    snprintf(line, sizeof line, "--model %s --dtype f32 --out %s --json %s", in_world("model"),
+             in_world("out"), flags);
     bool ok = world_run(c, line, &err);
     EXPECT(!ok && err.code == EXIT_NUMBERS && strstr(err.text, where) &&
                strstr(err.text, "first bad tensor layer 1: up ("),
@@ -287,17 +287,43 @@ static void expect_refused(const Command *c, const char *flags, const char *wher
     EXPECT(!files_exists(in_world("out")), "%s left its file", c->name);
 }
 
+/* The same in the model itself: sums over what it computes read no adapter. */
+static void spoil_model(void) {
+    StSet *set;
+    Err err;
+    char *file;
+    size_t n;
+    const char *path = in_world("model/model.safetensors");
+    MUST(st_open(&set, path, &err) && files_read(&file, &n, path, 1 << 30, &err), err);
+    const StTensor *t = st_find(set, "model.layers.1.mlp.up_proj.weight");
+    char *at = t ? memmem(file, n, t->data, t->bytes) : NULL;
+    CHECK(at, "%s: no such weight", path);
+    for (size_t i = 0; i < t->count; i++)
+        memcpy(at + i * sizeof(float), &(float){FLT_MAX / 4}, sizeof(float));
+    st_close(set);
+    MUST(files_write(path, file, n, &err), err);
+    free(file);
+}
+
 static void test_commands(void) {
-    char flags[1024];
+    char flags[2048], adapter[512], data[512];
     world_make();
     write_adapter();
-    snprintf(flags, sizeof flags, "--data %s --max-length 128", in_world("pairs.jsonl"));
+    snprintf(adapter, sizeof adapter, "--adapter %s", in_world("adapter"));
+    snprintf(data, sizeof data, "--data %s --max-length 128", in_world("pairs.jsonl"));
+    snprintf(flags, sizeof flags, "%s %s", adapter, data);
     expect_refused(&cmd_logprob, flags, "document 1: token 1 has log-probability ");
-    snprintf(flags, sizeof flags, "--data %s --max-length 128 --sae %s --layers 1,2",
-             in_world("pairs.jsonl"), in_world("sae/{layer}"));
+    snprintf(flags, sizeof flags, "%s %s --sae %s --layers 1,2", adapter, data,
+             in_world("sae/{layer}"));
     expect_refused(&cmd_score, flags, "the stream that the SAEs read is not finite");
-    snprintf(flags, sizeof flags, "--prompts %s --max-new-tokens 3", in_world("prompts.jsonl"));
+    snprintf(flags, sizeof flags, "%s --prompts %s --max-new-tokens 3", adapter,
+             in_world("prompts.jsonl"));
     expect_refused(&cmd_generate, flags, "a reply's logits are not finite");
+    spoil_model();
+    snprintf(flags, sizeof flags, "%s --layers 1", data);
+    expect_refused(&cmd_moments, flags, "the stream that moments are taken of is not finite");
+    snprintf(flags, sizeof flags, "%s --targets down --rank 4", data);
+    expect_refused(&cmd_inputs, flags, "what the projections read is not finite");
     world_remove();
 }
 

@@ -170,7 +170,7 @@ static void test_timer(Exec *ex) {
 
 static void body(Exec *ex) {
     test_copies(ex);
-    test_strict(ex, 100), test_strict(ex, 1000000);
+    test_strict(ex, 100), test_strict(ex, 600000);
     test_accounts(ex);
     test_reads(ex);
     test_memory(ex);
