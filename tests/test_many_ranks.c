@@ -297,6 +297,40 @@ static void train_on(int ranks) {
     if (ranks > 1) expect_same_in(what, "adapter_model.safetensors", folder, "cuda1");
 }
 
+/* What else runs on devices, on data as small as shows anything: on two ranks as on one. */
+#define FEW MODEL_IS "--device cuda --data few.jsonl "
+static const struct {
+    const char *line, *out[3];
+} cuda_command[] = {
+    {"train " FEW "--method full --batch 4 --steps 1 --out %s/full", {"full/model.safetensors"}},
+    {"train " FEW "--method dpo --init lora --rank 2 --batch 4 --steps 2 --out %s/dpo",
+     {"dpo/adapter_model.safetensors"}},
+    {"score " FEW "--sae sae/{layer} --layers 1 --out %s/scores", {"scores"}},
+    {"generate --model model --dtype f32 --device cuda --prompts prompts.jsonl --max-new-tokens 2 "
+     "--temperature 1 --seed 9 --out %s/replies",
+     {"replies"}},
+    {"align few.yaml --device cuda --out %s/run",
+     {"run/scores.safetensors", "run/adapters/sails/adapter_model.safetensors",
+      "run/responses/sails.jsonl"}}};
+
+static void test_cuda_commands(void) {
+    write_text("few.yaml",
+               "model: {path: model, dtype: f32}\ndata: {path: few.jsonl, heldout: 0, max-length: "
+               "128}\nscore: {sae: 'sae/{layer}', layers: [1]}\nsubspace: {top-k: 2}\n"
+               "train: {methods: [sails], batch: 4, steps: 1, rank: 2}\n"
+               "generate: {prompts: prompts.jsonl, limit: 2, max-new-tokens: 2}\n");
+    CHECK(system("head -4 pairs.jsonl >few.jsonl && mkdir few1 few2") == 0, "few.jsonl");
+    for (size_t i = 0; i < sizeof cuda_command / sizeof *cuda_command; i++)
+        for (int ranks = 1; ranks <= 2; ranks++) {
+            char line[1024] = "SAILS ";
+            snprintf(line + 6, sizeof line - 6, cuda_command[i].line, ranks == 1 ? "few1" : "few2");
+            Ended e = ranks > 1 ? ranks_run(ranks, line) : program_run(line + 6);
+            EXPECT(e.code == 0, "%d ranks, %s: exit %d: %s", ranks, line, e.code, e.err);
+            for (int k = 0; k < 3 && ranks > 1 && cuda_command[i].out[k]; k++)
+                expect_same_in(line, cuda_command[i].out[k], "few2", "few1");
+        }
+}
+
 /* A rank that is lost in its moves, by the stand-in's faults: rank:call:kind. */
 static void test_lost(const char *fault, int code, const char *words) {
     char line[1024];
@@ -340,6 +374,7 @@ static void test_cuda(const char *more) {
     train_on(more ? 4 : 2);
     train_on(more ? 8 : 3);
     if (more) return;
+    if (!test_brief()) test_cuda_commands();
     test_late();
     test_lost("1:2:stops", EXIT_RANK, "stopped: rank 1 (");
     test_lost("1:2:error", EXIT_RANK, "transport: rank 1 (");
