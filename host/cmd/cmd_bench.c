@@ -5,8 +5,8 @@
 #include "host/bench/bench.h"
 #include "host/cli/command.h"
 #include "host/stage/machine.h"
+#include "host/stage/method.h"
 #include "host/stage/preference.h"
-#include "host/stage/tuned_model.h"
 #include "host/cli/print.h"
 
 /* What was measured where, so that a table explains itself; as comments in CSV. */
@@ -22,12 +22,14 @@ static void print_peaks(const Bench *b) {
 
 /* What --step trains, which is a LoRA unless --method says otherwise. */
 static bool check_method(const Args *a, Err *err) {
-    if (a->s.bench.step)
-        return tuned_model_settings(a, err) && preference_check(a, err) &&
-               settings_check_training_pack(&a->s, err);
+    const Settings *s = &a->s;
+    TrainedRow row = {(enum TrainMethod)s->train.method, START_LORA};
+    if (s->bench.step)
+        return method_flags(a, &row, 1, err) && preference_check(s, err) &&
+               settings_check_training_pack(s, err);
     if (a->source[args_find("train.method")] != FROM_DEFAULT)
         return err_set(err, EXIT_USAGE, "bench: --method is for --step");
-    return settings_check_packs(&a->s, err);
+    return settings_check_packs(s, err);
 }
 
 static bool check(const Args *a, Err *err) {
