@@ -28,18 +28,18 @@ static inline void ref_close(RefModel *r) {
     free(r->slope), free(r->weight), free(r->at);
 }
 
-/* Opened with the weights of a golden folder's file. */
-static inline void ref_read(RefModel *ref, const Golden *g) {
+/* Opened with the weights of a folder's file. */
+static inline void ref_read(RefModel *r, const Config *c, const char *folder) {
     StSet *set;
     Err err;
-    ref_open(ref, &g->m.c);
-    MUST(st_open_folder(&set, g->folder, "model", &err), err);
-    for (size_t i = 0; i < tensors_count(ref->c); i++) {
-        Tensor t = tensors_at(ref->c, i);
+    ref_open(r, c);
+    MUST(st_open_folder(&set, folder, "model", &err), err);
+    for (size_t i = 0; i < tensors_count(c); i++) {
+        Tensor t = tensors_at(c, i);
         const StTensor *from;
         MUST(st_need(set, &from, t.name, t.rank, t.dim, &err), err);
         double *w = golden_f64(from);
-        memcpy(ref->weight + ref->at[i], w, t.count * sizeof *w);
+        memcpy(r->weight + r->at[i], w, t.count * sizeof *w);
         free(w);
     }
     st_close(set);

@@ -218,13 +218,22 @@ static void test_methods(void) {
     strcat(line, " --pack-tokens 150");
     e = program_run(line);
     EXPECT(e.code == 2 && strstr(e.err, "twice --max-length"), "exit %d: %s", e.code, e.err);
+    snprintf(line, sizeof line,
+             "bench --step --csv --method dpo --weights all --model %s --data %s %s",
+             in_world("model"), in_world("pairs.jsonl"), common);
+    row_of(csv_of(line), "embed_bwd");
     snprintf(line, sizeof line, "bench --step --method full --rank 4 --model %s --data %s %s",
              in_world("model"), in_world("pairs.jsonl"), common);
     e = program_run(line);
     EXPECT(e.code == 2 && strstr(e.err, "--rank: it is for adapters"), "exit %d: %s", e.code,
            e.err);
-    e = program_run("bench --ops --method full");
-    EXPECT(e.code == 2 && strstr(e.err, "--method is for --step"), "exit %d: %s", e.code, e.err);
+    static const char *const of_a_step[] = {"--method full", "--weights all"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(line, sizeof line, "bench --ops %s", of_a_step[i]);
+        e = program_run(line);
+        EXPECT(e.code == 2 && strstr(e.err, "--weights are for --step"), "%s: exit %d: %s", line,
+               e.code, e.err);
+    }
 }
 
 static void test_score(void) {

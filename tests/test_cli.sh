@@ -344,6 +344,10 @@ for item in "weights *5.23 GB" "low halves *5.23 GB" "gradients *10.5 GB" "optim
 done
 "$sails" plan --shape 9b --gpu-memory 141 --method full --train.batch 1 >out 2>err
 [ $? -eq 4 ] && grep -q "the largest part is optimiser, 73.9 GB" err || fail "9b in full: $(cat err)"
+good plan --shape 2b --gpu-memory 141 --method dpo --weights all --train.batch 32
+for item in "low halves *5.23 GB  device" "log-probabilities of the reference *512 B  anonymous"; do
+    [ "$(grep -c "^$item" out)" -eq 1 ] || fail "dpo of all weights: expected '$item': $(cat out)"
+done
 bad 2 "--model is needed" plan --stage score --shape 9b --gpu-memory 80
 bad 2 "or --aligned and --unaligned" plan --stage score $common
 good plan --stage inputs $common --data chats.jsonl --rank 2 --ranks 3

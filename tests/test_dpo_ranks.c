@@ -1,7 +1,8 @@
 /* Training on pairs by the program: on 1, 2 and 3 ranks, and from any of its checkpoints on, the
- * same bytes, from no adapter and from one; with numbers that say so. */
+ * same bytes, from no adapter, from one, and of all weights; with numbers that say so. */
 #include "host/cli/command.h"
 
+#include <math.h>
 #include <signal.h>
 
 #include "tests/ranks.h"
@@ -10,10 +11,15 @@
 #define STEPS 6
 #define TRAIN                                                                                   \
     "train --model model --dtype f32 --max-length 64 --pack-tokens 128 --method dpo --batch 5 " \
-    "--data pairs.jsonl --eval-data few.jsonl --eval-every 3 --steps 6 --lr 1e-2 --seed 3 "
+    "--data pairs.jsonl --eval-data few.jsonl --eval-every 3 --steps 6 --seed 3 "
 #define SAVING "--checkpoint-every 1 --keep 9 "
 
-static const char *const start[] = {"--init lora --rank 4 ", "--init-adapter adapter "};
+static const struct Kind {
+    const char *from, *result;
+} kind[] = {{"--init lora --rank 4 --lr 1e-2 ", "adapter_model.safetensors"},
+            {"--init-adapter adapter --lr 1e-2 ", "adapter_model.safetensors"},
+            {"--weights all --lr 1e-3 ", "model.safetensors"}};
+static const struct Kind *now; /* of those behind the first the cases that differ most, alone */
 
 /* Without what tells of time and ranks. */
 static json_t *lasting(const char *line) {
@@ -54,7 +60,7 @@ static bool same_metrics(const char *folder, const char *other, int *facts) {
 
 static void expect_same_run(const char *what, const char *folder, const char *other) {
     int facts;
-    expect_same_in(what, "adapter_model.safetensors", folder, other);
+    expect_same_in(what, now->result, folder, other);
     EXPECT(same_metrics(folder, other, &facts), "%s: other metrics", what);
     EXPECT(facts == 4 * (STEPS + 2), "%s: %d numbers of rewards", what, facts);
 }
@@ -66,9 +72,22 @@ static void train_on(int ranks, const char *flags, const char *out) {
     EXPECT(e.code == 0, "%d ranks, %s: exit %d: %s", ranks, flags, e.code, e.err);
 }
 
-static void test_ranks(const char *from) {
+/* The first step is at the reference. */
+static void test_start(void) {
+    char line[4096];
+    FILE *f = fopen("straight/metrics.jsonl", "r");
+    CHECK(f && fgets(line, sizeof line, f), "no metrics");
+    fclose(f);
+    json_t *first = json_loads(line, 0, NULL);
+    double loss = json_number_value(json_object_get(first, "loss"));
+    EXPECT(fabs(loss - log(2)) <= 0x1p-50, "%s: the first loss is %.17g", now->from, loss);
+    json_decref(first);
+}
+
+static void test_ranks(void) {
+    const char *from = now->from;
     char what[64];
-    for (int ranks = 2; ranks <= (test_brief() ? 2 : 3); ranks++) {
+    for (int ranks = 2; ranks <= (test_brief() || now > kind ? 2 : 3); ranks++) {
         snprintf(what, sizeof what, "%s, %d ranks", from, ranks);
         forget("run");
         train_on(ranks, from, "run");
@@ -86,14 +105,15 @@ static void leave_at(int step) {
     CHECK(system(command) == 0, "%s", command);
 }
 
-static void test_resume(const char *from) {
+static void test_resume(void) {
+    const char *from = now->from;
     char flags[128], what[96];
     forget("saved");
     snprintf(flags, sizeof flags, "%s" SAVING, from);
     train_on(1, flags, "saved");
     expect_same_run("with checkpoints", "saved", "straight");
     snprintf(flags, sizeof flags, "%s" SAVING "--resume ", from);
-    for (int step = 2; step < STEPS; step += 3) {
+    for (int step = now > kind ? 5 : 2; step < STEPS; step += 3) {
         snprintf(what, sizeof what, "%s, from step %d", from, step);
         leave_at(step);
         train_on(step == 2 ? 1 : 2, flags, "run");
@@ -125,11 +145,12 @@ int main(void) {
     bad_world();
     test_stopped();
     CHECK(system("head -9 pairs.jsonl >few.jsonl") == 0, "few.jsonl");
-    for (size_t i = 0; i < sizeof start / sizeof *start; i++) {
+    for (now = kind; now < kind + sizeof kind / sizeof *kind; now++) {
         forget("straight");
-        train_on(1, start[i], "straight");
-        test_ranks(start[i]);
-        test_resume(start[i]);
+        train_on(1, now->from, "straight");
+        test_start();
+        test_ranks();
+        test_resume();
     }
     world_remove();
     return test_done("dpo_ranks");

@@ -137,7 +137,7 @@ static void test_reference(Exec *ex, const char *name) {
     RefModel ref;
     golden_open(&g, ex, name);
     golden_adapter(&g, &l, "adapter", false);
-    ref_read(&ref, &g);
+    ref_read(&ref, &g.m.c, g.folder);
     for (int k = 0; k < g.m.c.L * PROJ_COUNT; k++) {
         Factor f = factor_of(&l, &l.adapter[k]);
         merge(&f, ref.weight + ref_proj(&ref, k / PROJ_COUNT, (enum Proj)(k % PROJ_COUNT)), NULL);
@@ -168,7 +168,7 @@ static void test_reference(Exec *ex, const char *name) {
 static void test_gradients(Run *r) {
     if (r->g.m.ex->dtype != DTYPE_F32) return;
     RefModel ref;
-    ref_read(&ref, &r->g);
+    ref_read(&ref, &r->g.m.c, r->g.folder);
     double want = ref_of(&ref, &r->g), loss = batch(r, together);
     EXPECT(fabs(loss - want) <= LOSS * want, "%s: loss %.9g, %.9g", r->g.folder, loss, want);
     EXPECT(r->full.params.n == (int)tensors_count(ref.c), "%d tensors", r->full.params.n);
@@ -252,7 +252,7 @@ static void test_masters(Run *r) {
     float *block = mem_array(p->size, sizeof *block);
     size_t wrong = 0, far = 0;
     params_get(p, PARAM_MASTER, 0, p->size, block);
-    ref_read(&ref, &r->g);
+    ref_read(&ref, &r->g.m.c, r->g.folder);
     for (int i = 0; i < p->n; i++) {
         const Param *t = &p->param[i];
         double *copy = test_get_store(p->ex, t->copy, t->n);
@@ -338,7 +338,7 @@ static void ref_step(RefModel *ref, double *m, double *v, const Recipe *how, int
 
 static void ref_curve(double loss[STEPS], const Golden *g, const Recipe *how, int steps) {
     RefModel ref;
-    ref_read(&ref, g);
+    ref_read(&ref, &g->m.c, g->folder);
     double *m = mem_array(ref.n, sizeof *m), *v = mem_array(ref.n, sizeof *v);
     for (int i = 0; i < steps; i++) {
         loss[i] = ref_of(&ref, g);

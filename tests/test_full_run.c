@@ -278,17 +278,18 @@ static void test_rate(void) {
     } method[] = {{"--init lora", ", rate 0.0002\n", 2e-4},
                   {"--method full", ", rate 2e-05\n", 2e-5},
                   {"--method dpo --init lora", ", rate 1e-05\n", 1e-5},
-                  {"--method dpo --init lora --lr 2e-4", ", rate 0.0002\n", 2e-4}};
-    for (int i = 0; i < 4; i++) {
+                  {"--method dpo --init lora --lr 2e-4", ", rate 0.0002\n", 2e-4},
+                  {"--method dpo --weights all", ", rate 1e-06\n", 1e-6}};
+    for (size_t i = 0; i < sizeof method / sizeof *method; i++) {
         char line[512];
         snprintf(line, sizeof line,
                  "train --model model --dtype f32 --max-length 128 --data pairs.jsonl --batch 7 "
-                 "--steps 1 --warmup 0 %s --out rate%d",
+                 "--steps 1 --warmup 0 %s --out rate%zu",
                  method[i].flags, i);
         Ended e = program_run(line);
         EXPECT(e.code == 0 && strstr(e.out, method[i].said), "%s: exit %d: %s%s", line, e.code,
                e.out, e.err);
-        snprintf(line, sizeof line, "rate%d/metrics.jsonl", i);
+        snprintf(line, sizeof line, "rate%zu/metrics.jsonl", i);
         Buf text;
         CHECK(read_bytes(&text, line), "%s", line);
         json_t *record = json_loads(text.p, JSON_DISABLE_EOF_CHECK, NULL);

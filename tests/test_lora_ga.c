@@ -158,7 +158,7 @@ static void body(Exec *ex) {
     RefModel ref;
     if (ex->dtype != DTYPE_F32) return; /* bf16's rounding is no matter of this */
     golden_open(&g, ex, golden_models[0]);
-    ref_read(&ref, &g);
+    ref_read(&ref, &g.m.c, g.folder);
     ref_loss(&ref, g.token, g.label, g.n, GOLDEN_DOCS);
     test_factors(&g, &ref, GOLDEN_ROWS);
     int longest = 0; /* as short as packs can be */

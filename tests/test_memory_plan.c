@@ -11,6 +11,7 @@
 #include "host/stage/preference.h"
 #include "host/stage/train.h"
 #include "model/grad_tree.h"
+#include "tests/plan_items.h"
 #include "tests/world.h"
 
 extern const Command cmd_generate, cmd_score, cmd_subspace, cmd_train;
@@ -37,25 +38,6 @@ static void open_with(Opened *o, const Command *c, const char *flags) {
 static void close_it(Opened *o) {
     runtime_close(&o->r, true);
     args_free(&o->args);
-}
-
-static bool of_rank_0(const Plan *p, const char *name) {
-    for (int i = 0; i < p->n; i++)
-        if (strcmp(p->item[i].name, name) == 0) return p->item[i].root;
-    return false;
-}
-
-static double item(const Plan *p, const char *name) {
-    for (int i = 0; i < p->n; i++)
-        if (strcmp(p->item[i].name, name) == 0) return p->item[i].bytes;
-    return -1;
-}
-
-/* Blocks begin at multiples of 64 bytes; the plan counts elements. */
-static bool near(double planned, size_t real, int blocks) {
-    bool ok = planned <= (double)real && (double)real <= planned + 64.0 * blocks;
-    EXPECT(test_quiet || ok, "planned %.0f, allocated %zu", planned, real);
-    return ok;
 }
 
 /* Beside what no shape decides, a stage is planned with the workspace that its ops ask for. */

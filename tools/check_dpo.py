@@ -3,12 +3,13 @@
 
     python tools/check_dpo.py [sails]
 
-For each loss that `sails train` has: two steps of three over the same pairs, one of which is cut
-and one dropped. The first is at the reference, the second where AdamW at a high rate has led; its
-weights are taken from the checkpoint, so TRL is asked at the very same place. Without beta1 AdamW's
-mean is the gradient. The loss and what is told of a step must be TRL's to 1e-5 (of numbers below 1:
-in all), every gradient to 1e-5 of its norm, and to what PyTorch makes in float64, with the losses
-written down here from their papers, ours must be at most twice as far as TRL's. Exits 1 if not.
+For each loss that `sails train` has, of an adapter and of all weights: two steps of three over the
+same pairs, one of which is cut and one dropped. The first is at the reference, the second where
+AdamW at a high rate has led; its weights are taken from the checkpoint, so TRL is asked at the very
+same place. Without beta1 AdamW's mean is the gradient. The loss and what is told of a step must be
+TRL's to 1e-5 (of numbers below 1: in all), every gradient to 1e-5 of its norm, and to what PyTorch
+makes in float64, with the losses written down here from their papers, ours must be at most twice as
+far as TRL's (numbers: or by two roundings of each). Exits 1 if not.
 Needs torch, transformers, peft, trl."""
 import json
 import os
@@ -31,6 +32,7 @@ from make_golden_model import CASES, adapters, build
 TOKENIZER, MAX_LENGTH, BOUND = "tests/golden/tokenizer_small.json", 36, 1e-5
 KINDS = {"sigmoid": 0, "robust": 0.1, "exo_pair": 0.1, "ipo": 0, "sigmoid_norm": 0}
 BETA = 0.2
+RATES = {"adapter": "0.006", "all": "0.001"}  # by --weights
 PAIRS = [("How do I open a lock?", "I cannot help with a lock.", "Take two keys."),
          ("Hi", "No.", "Sure, and then turn it twice, slowly."),
          ("Tell me of bread.", "Bread is red. " * 20, "It is."),  # cut
@@ -64,16 +66,18 @@ def messages():
 
 # ------------------------------------------------------------------------------------------- ours
 
-def ours(sails, folder, kind, smoothing):
+def ours(sails, folder, weights, kind, smoothing):
     """Of each step what metrics.jsonl says and the gradients; the weights that the second one is
     at."""
-    out = os.path.join(folder, kind)
+    out = os.path.join(folder, weights + kind)
     command = [sails, "train", "--model", folder, "--data", os.path.join(folder, "pairs.jsonl"),
-               "--method", "dpo", "--init-adapter", os.path.join(folder, "adapter"), "--loss-type",
-               kind, "--beta", str(BETA), "--max-length", str(MAX_LENGTH), "--pack-tokens", "72",
-               "--batch", str(len(PAIRS) - 1), "--steps", "3", "--lr", "0.006", "--schedule",
+               "--method", "dpo", "--weights", weights, "--loss-type", kind, "--beta", str(BETA),
+               "--max-length", str(MAX_LENGTH), "--pack-tokens", "72", "--batch",
+               str(len(PAIRS) - 1), "--steps", "3", "--lr", RATES[weights], "--schedule",
                "constant", "--warmup", "0", "--clip", "0", "--beta1", "0", "--dtype", "f32",
                "--device", "cpu", "--checkpoint-every", "1", "--json", "--out", out]
+    if weights == "adapter":
+        command += ["--init-adapter", os.path.join(folder, "adapter")]
     if smoothing:
         command += ["--label-smoothing", str(smoothing)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -92,35 +96,42 @@ def part(state, kind):
 
 # ------------------------------------------------------------------------------------------ torch
 
-def start(folder, dtype):
+def start(folder, weights, dtype):
     base = load(folder, dtype)
+    if weights == "all":
+        return base
     return PeftModel.from_pretrained(base, os.path.join(folder, "adapter"),
                                      is_trainable=True).to(dtype)
 
 
-def move(model, weights):
+def trained(model):
+    """What is trained, by the names in files."""
+    return {name.replace(".default", ""): p for name, p in model.named_parameters()
+            if ".default" in name or not isinstance(model, PeftModel)}
+
+
+def move(model, place):
     with torch.no_grad():
-        for name, p in model.named_parameters():
-            if ".default" in name:
-                p.copy_(weights[name.replace(".default", "")].view_as(p))
+        for name, p in trained(model).items():
+            p.copy_(place[name].view_as(p))
 
 
 def grads_of(model):
-    return {name.replace(".default", ""): p.grad.double().flatten()
-            for name, p in model.named_parameters() if ".default" in name}
+    return {name: p.grad.double().flatten() for name, p in trained(model).items()}
 
 
-def theirs(folder, tok, kind, smoothing, weights):
+def theirs(folder, tok, weights, kind, smoothing, second):
     """TRL's, at both places."""
     config = DPOConfig(output_dir=os.path.join(folder, "trl"), loss_type=[kind], beta=BETA,
                        label_smoothing=smoothing, max_length=MAX_LENGTH, use_cpu=True, bf16=False,
                        gradient_checkpointing=False, report_to="none", disable_tqdm=True,
                        per_device_train_batch_size=len(PAIRS))
-    trainer = DPOTrainer(model=start(folder, torch.float32), args=config, processing_class=tok,
-                         train_dataset=Dataset.from_list(messages()))
+    trainer = DPOTrainer(model=start(folder, weights, torch.float32), args=config,
+                         ref_model=load(folder, torch.float32) if weights == "all" else None,
+                         processing_class=tok, train_dataset=Dataset.from_list(messages()))
     model, told, grads = trainer.model, [], []
     model.train()
-    for place in (None, weights):
+    for place in (None, second):
         if place:
             move(model, place)
         inputs = next(iter(trainer.get_train_dataloader()))
@@ -195,13 +206,13 @@ def told_of(loss, found, gains, docs):
     return {k: float(v) for k, v in told.items()}
 
 
-def exact(folder, tok, kind, smoothing, weights):
+def exact(folder, tok, weights, kind, smoothing, second):
     """The same in float64."""
     docs, told, grads = documents(tok), [], []
     with computing_in(torch.float64):
-        model = start(folder, torch.float64)
+        model = start(folder, weights, torch.float64)
         reference = [[side[0].item() for side in pair] for pair in measure(model, docs)]
-        for place in (None, weights):
+        for place in (None, second):
             if place:
                 move(model, place)
             found, losses, all_gains = measure(model, docs), [], []
@@ -235,22 +246,22 @@ def differences(got, want):
     return torch.tensor([(got[k] - want[k]) / max(1, abs(want[k])) for k in METRICS])
 
 
-def check(sails, folder, tok, kind, smoothing):
-    told, grads, weights = ours(sails, folder, kind, smoothing)
-    trl, trl_grads = theirs(folder, tok, kind, smoothing, weights)
-    true, true_grads = exact(folder, tok, kind, smoothing, weights)
+def check(sails, folder, tok, weights, kind, smoothing):
+    told, grads, second = ours(sails, folder, weights, kind, smoothing)
+    trl, trl_grads = theirs(folder, tok, weights, kind, smoothing, second)
+    true, true_grads = exact(folder, tok, weights, kind, smoothing, second)
     good = abs(true[1]["rewards/margins"]) > 0.1  # else the second place is the first
     for i in range(2):
         number = differences(told[i], trl[i]).abs().max().item()
         gradient = apart(grads[i], trl_grads[i])
         mine, other = rms(grads[i], true_grads[i]), rms(trl_grads[i], true_grads[i])
         far, trl_far = (differences(t[i], true[i]).norm().item() for t in (told, trl))
-        print(f"{kind:13s} step {i + 1}: loss {told[i]['loss']:.7f}, margin "
+        print(f"{weights:8s} {kind:13s} step {i + 1}: loss {told[i]['loss']:.7f}, margin "
               f"{told[i]['rewards/margins']:+.4f}; from TRL's: numbers {number:.1e}, gradients "
               f"{gradient:.1e}; from float64: numbers {far:.1e} (TRL {trl_far:.1e}), gradients "
               f"{mine:.1e} (TRL {other:.1e})")
         good = good and number <= BOUND and gradient <= BOUND and mine <= 2 * other
-        good = good and far <= 2 * trl_far
+        good = good and far <= max(2 * trl_far, 2 * 2.0**-24 * len(METRICS) ** 0.5)
     return good
 
 
@@ -259,7 +270,8 @@ def main():
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
         tok = make_model(folder)
-        good = [check(sails, folder, tok, kind, e) for kind, e in KINDS.items()]
+        good = [check(sails, folder, tok, weights, kind, e) for weights in RATES
+                for kind, e in KINDS.items()]
     sys.exit(0 if all(good) else 1)
 
 

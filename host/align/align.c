@@ -33,6 +33,7 @@ static Method method_named(const char *word) {
 static double rate_of(const Args *a, const Method *m) {
     Args own = *a; /* borrows what they own */
     own.s.train.method = (int)m->how;
+    own.s.train.weights = WEIGHTS_ADAPTER; /* of dpo */
     return method_rate(&own);
 }
 
@@ -94,7 +95,8 @@ static bool check_flags(const Align *w, Err *err) {
     for (int i = 0; i < w->methods.n; i++) {
         const Method *m = &w->methods.row[i];
         if (!method_trains(m)) continue;
-        row[n++] = (TrainedRow){m->how, m->start ? adapter_start_kind(m->start) : START_LORA};
+        row[n++] = m->start ? (TrainedRow){m->how, WEIGHTS_ADAPTER, adapter_start_kind(m->start)}
+                            : (TrainedRow){m->how, WEIGHTS_ALL, START_LORA};
     }
     return method_flags(w->args, row, n, err);
 }

@@ -32,6 +32,7 @@ static bool key_trained(Align *w, Stage *st, const Cell *c, Err *err) {
 Settings align_settings(const Align *w, const Method *m) {
     Settings s = *w->s;
     s.train.method = (int)m->how;
+    s.train.weights = WEIGHTS_ADAPTER; /* of dpo */
     if (m->start) s.train.init = (int)adapter_start_kind(m->start);
     if (m->how == METHOD_FULL) s.train.redundancy = 0; /* of adapters */
     return s;
@@ -106,11 +107,11 @@ static bool make_trained(Align *w, const Stage *st, const Cell *c, const char *f
 
 /* Settings of section train that do not act on what a row becomes here; what the rows of some kind
  * alone have. */
-#define NOT_TRAINING                                                                           \
-    "train.methods", "train.method", "train.loss-type", "train.beta", "train.label-smoothing", \
-        "train.init", "train.checkpoint-every", "train.checkpoint-minutes", "train.keep",      \
-        "train.resume", "train.eval-every", "train.rates", "train.lr", "train.seeds",          \
-        "train.validation"
+#define NOT_TRAINING                                                                   \
+    "train.methods", "train.method", "train.weights", "train.loss-type", "train.beta", \
+        "train.label-smoothing", "train.init", "train.checkpoint-every",               \
+        "train.checkpoint-minutes", "train.keep", "train.resume", "train.eval-every",  \
+        "train.rates", "train.lr", "train.seeds", "train.validation"
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
 #define OF_ADAPTERS "train.rank", "train.alpha", "train.targets", "train.redundancy", OF_A_BASIS
 

@@ -164,7 +164,7 @@ static bool run_steps(const Bench *b, const Dataset *d, Err *err) {
 
 /* With what is to be trained. */
 static bool open_model(Runtime *r, const Settings *s, int positions, Err *err) {
-    if (s->train.method == METHOD_FULL) return runtime_trained_model(r, s, positions, err);
+    if (settings_all_weights(s)) return runtime_trained_model(r, s, positions, err);
     return runtime_model(r, s, positions, err) && adapting_fresh(r, s, START_LORA, NULL, err);
 }
 

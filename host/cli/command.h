@@ -23,7 +23,8 @@ typedef struct Use {
     ONLY("train.warmup"), ONLY("train.schedule"), ONLY("train.clip"), ONLY("train.beta1"), \
     ONLY("train.beta2"), ONLY("train.eps"), ONLY("train.weight-decay"), ONLY("train.redundancy")
 #define USE_METHOD \
-    ONLY("train.method"), ONLY("train.loss-type"), ONLY("train.beta"), ONLY("train.label-smoothing")
+    ONLY("train.method"), ONLY("train.weights"), ONLY("train.loss-type"), ONLY("train.beta"), \
+    ONLY("train.label-smoothing")
 /* clang-format on */
 
 /* What may stand on the command line without a flag. */

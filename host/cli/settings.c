@@ -111,6 +111,11 @@ static int pack_tokens(const Settings *s, int longest) {
     return longest > ROWS ? longest : ROWS;
 }
 
+bool settings_all_weights(const Settings *s) {
+    return s->train.method == METHOD_FULL ||
+           (s->train.method == METHOD_DPO && s->train.weights == WEIGHTS_ALL);
+}
+
 static int longest_pair(const Settings *s) {
     return (s->train.method == METHOD_DPO ? 2 : 1) * s->data.max_length;
 }

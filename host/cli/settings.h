@@ -37,6 +37,8 @@ enum Side { SIDES(CHOICE_ENUM) };
 enum CountedTokens { COUNTED_TOKENS(CHOICE_ENUM) };
 #define TRAIN_METHODS(X) X(METHOD_LORA, "lora") X(METHOD_FULL, "full") X(METHOD_DPO, "dpo")
 enum TrainMethod { TRAIN_METHODS(CHOICE_ENUM) };
+#define TRAINED_WEIGHTS(X) X(WEIGHTS_ADAPTER, "adapter") X(WEIGHTS_ALL, "all") /* by dpo */
+enum TrainedWeights { TRAINED_WEIGHTS(CHOICE_ENUM) };
 #define JUDGES(X) X(JUDGE_REFUSAL, "refusal") X(JUDGE_FILE, "file")
 enum JudgeKind { JUDGES(CHOICE_ENUM) };
 #define PLAN_STAGES(X)            \
@@ -148,8 +150,10 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "rows of the table: each is trained, generates and is judged; full: all weights; dpo: lora on " \
       "pairs; else an adapter by its start") \
     X(train, CHOICE, method, "lora", 0, 0, CHOICES(TRAIN_METHODS), PLAIN, \
-      "lora: an adapter on the targets of documents; full: all weights of the model; dpo: an " \
-      "adapter on what pairs prefer") \
+      "lora: an adapter on the targets of documents; full: all weights of the model on them; " \
+      "dpo: an adapter, or all weights, on what pairs prefer") \
+    X(train, CHOICE, weights, "adapter", 0, 0, CHOICES(TRAINED_WEIGHTS), PLAIN, \
+      "dpo: what is trained, an adapter or all weights of the model") \
     X(train, CHOICE, loss_type, "sigmoid", 0, 0, CHOICES(PAIR_LOSSES), PLAIN, \
       "of a pair in dpo, as TRL names them") \
     X(train, REAL, beta, "0.1", 0.000001, 1000000, "", PLAIN, \
@@ -177,7 +181,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, REAL, epochs, "1", 0, 1000000, "passes", OURS, "over the data") \
     X(train, INT, steps, "0", 0, 2147483647, "steps", PLAIN, "in place of epochs when not 0") \
     X(train, REAL, lr, "2e-4", 0, 100, "", OURS, \
-      "peak learning rate; where none is given, 2e-5 for full and 1e-5 for dpo") \
+      "peak learning rate; where none is given, 2e-5 for full, 1e-5 for dpo and 1e-6 for all " \
+      "weights in dpo") \
     X(train, REAL, warmup, "0.03", 0, 1, "share", OURS, "of the steps, with a rising rate") \
     X(train, CHOICE, schedule, "cosine", 0, 0, CHOICES(SCHEDULES), OURS, \
       "learning rate after the warm-up") \
@@ -414,6 +419,9 @@ void setting_choice_name(const char *choices, int i, char name[SETTING_KEY]);
 /* Value as text, as a recipe would hold it; `text` needs SETTING_KEY bytes for numbers and
  * choices. Returns `text`, or the value's own text. */
 const char *setting_text(const Setting *s, const Settings *v, char text[SETTING_KEY]);
+
+/* Are all weights trained, and not an adapter? */
+bool settings_all_weights(const Settings *s);
 
 /* data.pack-tokens with its default filled in, and whether it can hold the longest document; the
  * same for training, where it may be a pair of them. */

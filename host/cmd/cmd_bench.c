@@ -20,15 +20,17 @@ static void print_peaks(const Bench *b) {
     printf("memory %.1f GB/s\n", 1e-9 * p->bytes);
 }
 
-/* What --step trains, which is a LoRA unless --method says otherwise. */
+/* What --step trains, which is a LoRA unless --method or --weights says otherwise. */
 static bool check_method(const Args *a, Err *err) {
     const Settings *s = &a->s;
-    TrainedRow row = {(enum TrainMethod)s->train.method, START_LORA};
+    TrainedRow row = method_row(s);
+    row.start = START_LORA;
     if (s->bench.step)
         return method_flags(a, &row, 1, err) && preference_check(s, err) &&
                settings_check_training_pack(s, err);
-    if (a->source[args_find("train.method")] != FROM_DEFAULT)
-        return err_set(err, EXIT_USAGE, "bench: --method is for --step");
+    if (a->source[args_find("train.method")] != FROM_DEFAULT ||
+        a->source[args_find("train.weights")] != FROM_DEFAULT)
+        return err_set(err, EXIT_USAGE, "bench: --method and --weights are for --step");
     return settings_check_packs(s, err);
 }
 
@@ -71,14 +73,31 @@ static bool run(const Args *a, Err *err) {
     return ok;
 }
 
-static const Use use[] = {ONLY("bench.*"),          ONLY("model.path"),  ONLY("model.tokenizer"),
-                          ONLY("model.device"),     ONLY("model.dtype"), ONLY("data.path"),
-                          ONLY("data.limit"),       ONLY("data.side"),   ONLY("data.max-length"),
-                          ONLY("data.pack-tokens"), ONLY("score.sae"),   ONLY("score.layers"),
-                          ONLY("score.tokens"),     ONLY("score.pool"),  ONLY("score.products"),
-                          ONLY("train.method"),     ONLY("train.rank"),  ONLY("train.alpha"),
-                          ONLY("train.targets"),    ONLY("train.batch"), ONLY("seed"),
-                          ONLY("threads"),          ONLY("deadline"),    ONLY("cpu"),
+static const Use use[] = {ONLY("bench.*"),
+                          ONLY("model.path"),
+                          ONLY("model.tokenizer"),
+                          ONLY("model.device"),
+                          ONLY("model.dtype"),
+                          ONLY("data.path"),
+                          ONLY("data.limit"),
+                          ONLY("data.side"),
+                          ONLY("data.max-length"),
+                          ONLY("data.pack-tokens"),
+                          ONLY("score.sae"),
+                          ONLY("score.layers"),
+                          ONLY("score.tokens"),
+                          ONLY("score.pool"),
+                          ONLY("score.products"),
+                          ONLY("train.method"),
+                          ONLY("train.weights"),
+                          ONLY("train.rank"),
+                          ONLY("train.alpha"),
+                          ONLY("train.targets"),
+                          ONLY("train.batch"),
+                          ONLY("seed"),
+                          ONLY("threads"),
+                          ONLY("deadline"),
+                          ONLY("cpu"),
                           {NULL, USE_OPTIONAL}};
 
 const Command cmd_bench = {
@@ -88,7 +107,8 @@ const Command cmd_bench = {
         "One of --ops, --step, --score and --derive. Times stand beside what the device's peaks\n"
         "allow for the bytes that must move and the FLOPs that must be done; the peaks are\n"
         "measured first. A step has --batch documents of --data, or pairs with --method dpo,\n"
-        "whose packs need --pack-tokens rows; a pass has --limit pairs. --model may be random\n"
+        "whose packs need --pack-tokens rows, and trains a LoRA, or all weights with\n"
+        "--method full or --weights all; a pass has --limit pairs. --model may be random\n"
         "(sails init): values do not matter.",
     .positional = POSITIONAL_NONE,
     .ranks = true,

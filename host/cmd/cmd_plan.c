@@ -173,7 +173,7 @@ static bool check(const Args *a, Err *err) {
     if (!train)
         return settings_check_packs(s, err) &&
                (s->plan.stage != STAGE_INPUTS || check_inputs(s, err));
-    TrainedRow row = {(enum TrainMethod)s->train.method, (enum StartKind)s->train.init};
+    TrainedRow row = method_row(s);
     return method_flags(a, &row, 1, err) && preference_check(s, err) &&
            settings_check_training_pack(s, err);
 }

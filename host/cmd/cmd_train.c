@@ -28,7 +28,7 @@ static bool is_free(const Settings *s, Err *err) {
     bool left = snapshot_count(saves) > 0;
     free(saves);
     if (s->train.resume) return left || checkpoints_missing(out, err);
-    return s->train.method != METHOD_FULL || model_files_refuse_existing(out, err);
+    return !settings_all_weights(s) || model_files_refuse_existing(out, err);
 }
 
 /* Locked before anything is looked at or swept: a run whose process cannot be seen from here may
@@ -56,7 +56,7 @@ static bool make_adapter(Runtime *r, const Settings *s, const Dataset *d, Err *e
 /* With what is to be trained. */
 static bool open_model(Runtime *r, const Settings *s, const Dataset *d, size_t positions,
                        Err *err) {
-    if (s->train.method == METHOD_FULL) return runtime_trained_model(r, s, (int)positions, err);
+    if (settings_all_weights(s)) return runtime_trained_model(r, s, (int)positions, err);
     return runtime_model(r, s, (int)positions, err) && make_adapter(r, s, d, err);
 }
 
@@ -142,7 +142,7 @@ static bool run(const Args *given, Err *err) {
     Dataset d = {0}, eval = {0};
     FolderLock lock = {0};
     if (train_saves(s)) interrupt_as_request();
-    TrainedRow row = {(enum TrainMethod)s->train.method, (enum StartKind)s->train.init};
+    TrainedRow row = method_row(s);
     bool ok = method_flags(a, &row, 1, err) && preference_check(s, err) &&
               adapting_check_method(s, err) && settings_check_training_pack(s, err) &&
               take_folder(&lock, s, a->comm, err) && runtime_device(&r, s, a->comm, err) &&
@@ -199,7 +199,9 @@ const Command cmd_train = {
         "the\n"
         "rejected reply's log-probabilities against those of a reference, which is the model "
         "without\n"
-        "an adapter, or with that of --init-adapter. A pair's prompt runs once.\n"
+        "an adapter, or with that of --init-adapter; with --weights all the model as it was. A "
+        "pair's\n"
+        "prompt runs once.\n"
         "With checkpoints a run survives: SIGTERM and SIGUSR1 save the state and exit with 7, and\n"
         "the same command with --resume goes on, after a kill too, to the same bytes.",
     .positional = POSITIONAL_RECIPE,

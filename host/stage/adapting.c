@@ -324,7 +324,7 @@ bool adapting_fresh_on(Runtime *r, const Settings *s, enum StartKind kind, const
 
 bool adapting_check_method(const Settings *s, Err *err) {
     enum StartKind kind = (enum StartKind)s->train.init;
-    return s->train.method != METHOD_DPO || *s->train.init_adapter ||
+    return s->train.method != METHOD_DPO || settings_all_weights(s) || *s->train.init_adapter ||
            !adapter_start_of_batch(kind) ||
            err_set(err, EXIT_USAGE,
                    "--init %s: it asks the documents of supervised fine-tuning; expected another "

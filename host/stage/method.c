@@ -33,8 +33,9 @@ static unsigned has_of_subspace(enum SubspaceKind kind, int rank) {
 static unsigned has(const Settings *s, TrainedRow row) {
     enum SubspaceKind kind = adapter_start[row.start].subspace;
     enum SubspaceSource source = subspace_source(kind);
-    if (row.how == METHOD_FULL) return 0;
-    unsigned all = HAS_ADAPTER | (row.how == METHOD_DPO ? HAS_PAIRS : 0);
+    unsigned all = row.how == METHOD_DPO ? HAS_PAIRS : 0;
+    if (row.weights == WEIGHTS_ALL) return all;
+    all |= HAS_ADAPTER;
     if (*s->train.init_adapter) return all;
     all |= HAS_START;
     if (source == SOURCE_NONE) return all;
@@ -58,6 +59,7 @@ static const Own own[] = {{"train.init", HAS_START},
                           {"train.basis-scale", HAS_SUBSPACE},
                           {"train.freeze-basis", HAS_SUBSPACE},
                           {"train.redundancy", HAS_ADAPTER},
+                          {"train.weights", HAS_PAIRS},
                           {"train.loss-type", HAS_PAIRS},
                           {"train.beta", HAS_PAIRS},
                           {"train.label-smoothing", HAS_PAIRS},
@@ -73,7 +75,9 @@ static const Own own[] = {{"train.init", HAS_START},
 static const char *reason(unsigned wanted, unsigned there) {
     if (wanted == HAS_PAIRS) return "--method dpo alone has it";
     if (!(there & HAS_ADAPTER))
-        return "it is for adapters, and --method full trains the weights themselves";
+        return there & HAS_PAIRS
+                   ? "it is for adapters, and --weights all trains the weights themselves"
+                   : "it is for adapters, and --method full trains the weights themselves";
     if (!(there & HAS_START)) return "it is for a new adapter, and --init-adapter names an old one";
     if (wanted == HAS_SUBSPACE || (wanted == HAS_STREAM && !(there & HAS_SUBSPACE)))
         return "it is for starts from a subspace";
@@ -82,6 +86,12 @@ static const char *reason(unsigned wanted, unsigned there) {
     if (wanted == HAS_MOMENTS) return "it is for starts without an SAE, from the corpora's moments";
     if (wanted == HAS_STATISTIC) return "it is for starts from the best features of an SAE";
     return "it is for starts from the span of so many features of an SAE";
+}
+
+TrainedRow method_row(const Settings *s) {
+    return (TrainedRow){(enum TrainMethod)s->train.method,
+                        settings_all_weights(s) ? WEIGHTS_ALL : WEIGHTS_ADAPTER,
+                        (enum StartKind)s->train.init};
 }
 
 bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err) {
@@ -99,6 +109,9 @@ bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err) {
 
 double method_rate(const Args *a) {
     static const double usual[] = {[METHOD_FULL] = 2e-5, [METHOD_DPO] = 1e-5};
+    static const double all_of_dpo = 1e-6;
+    enum TrainMethod method = (enum TrainMethod)a->s.train.method;
     bool given = a->source[args_find("train.lr")] != FROM_DEFAULT;
-    return given || a->s.train.method == METHOD_LORA ? a->s.train.lr : usual[a->s.train.method];
+    if (given || method == METHOD_LORA) return a->s.train.lr;
+    return method == METHOD_DPO && settings_all_weights(&a->s) ? all_of_dpo : usual[method];
 }

@@ -5,11 +5,15 @@
 
 #include "host/cli/args.h"
 
-/* What is trained: by train.method's choices, and how its adapter starts, where it has one. */
+/* What is trained: by train.method's choices, which weights, and how an adapter starts. */
 typedef struct TrainedRow {
     enum TrainMethod how;
-    enum StartKind start;
+    enum TrainedWeights weights;
+    enum StartKind start; /* where all weights are trained it says nothing */
 } TrainedRow;
+
+/* That of one run, by settings. */
+TrainedRow method_row(const Settings *s);
 
 /* Settings that none of the n rows would honour are refused by name
  * (EXIT_USAGE) where a flag gave them: who writes one for this run means something by it. Keys of a
@@ -23,9 +27,9 @@ bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err);
  *   lora  2e-4  the setting's default
  *   full  2e-5  as TRL's for supervised tuning: a weight is no sum of two factors of which one
  *               starts at zero, so a step of the same size changes the model far more
- *   dpo   1e-5  TRL's default is 1e-6 for all weights, and ten times that what it advises for
- *               adapters, which are what is trained here: the loss has its optimum at log-ratios of
- *               a few 1/beta, which larger steps pass, and both replies' probabilities fall */
+ *   dpo   1e-6  of all weights, TRL's default: the loss has its optimum at log-ratios of a few
+ *               1/beta, which larger steps pass, and both replies' probabilities fall
+ *         1e-5  of adapters: ten times that, as TRL advises for them */
 double method_rate(const Args *a);
 
 #endif

@@ -347,7 +347,7 @@ bool plan_base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training
     if (!plan_config(&b->c, s, err)) return false;
     if (!runtime_cpu(&b->cpu, s, err)) return false;
     code(p, b);
-    if (!training || s->train.method != METHOD_FULL) return adapter(b, s, training, err);
+    if (!training || !settings_all_weights(s)) return adapter(b, s, training, err);
     full_declare(&b->full, &b->cpu, &b->c);
     return true;
 }
@@ -376,11 +376,11 @@ static void moves(Plan *p, const Base *b, const Settings *s) {
 
 /* The reference is measured before the steps have their `later` bytes: what it takes more than
  * those. Returns its workspace. */
-static size_t reference(Plan *p, const Base *b, const TrainSetup *t, double later) {
-    const Lora *worn = t->reference_worn ? &b->lora : NULL;
+static size_t reference(Plan *p, Base *b, const TrainSetup *t, double later) {
+    const Lora *worn = t->reference_is_start ? plan_lora(b) : NULL;
     PackSize size = reference_pack_size(t);
     plan_add(p, "log-probabilities of the reference", PLAN_ANONYMOUS,
-             (double)reference_bytes(t, &b->lora.params));
+             (double)reference_bytes(t, trained(b)));
     plan_add(p, "activations of the reference", b->kind, inference_bytes(b, worn, size) - later);
     return pass_scratch(b, size, false);
 }
@@ -391,7 +391,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
               plan_weights(p, &b, s->model.path, (int)d->longest, b.c.L, d, err);
     if (ok) {
         TrainSetup t;
-        const CheckpointPlan saves = {0};
+        const CheckpointPlan saves = {.resume = s->train.resume};
         Examples eval = p->eval ? dataset_examples(p->eval) : (Examples){0};
         train_setup(&t, s, dataset_examples(d).n);
         t.doc = d->doc, t.shared = d->shared;

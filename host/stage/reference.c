@@ -25,31 +25,33 @@ static Examples pairs_seen(const TrainSetup *t, size_t **index) {
     return seen;
 }
 
-/* Exchanges the adapter with another one of its form. */
+/* Exchanges the masters with others, a piece at a time. */
 static void swap_masters(Params *p, float *other) {
-    size_t bytes = p->size * sizeof *other;
-    float *own = mem_array(p->size, sizeof *own);
-    exec_copy_out(p->ex, own, p->master, bytes);
-    exec_copy_in(p->ex, p->master, other, bytes);
-    exec_sync(p->ex);
+    enum { PIECE = 1 << 20 };
+    float *own = mem_array(PIECE, sizeof *own);
+    for (size_t i = 0; i < p->size; i += PIECE) {
+        size_t n = p->size - i < PIECE ? p->size - i : PIECE;
+        params_get(p, PARAM_MASTER, i, n, own);
+        params_set(p, PARAM_MASTER, i, n, other + i);
+        memcpy(other + i, own, n * sizeof *own);
+    }
     params_sync(p);
-    memcpy(other, own, bytes);
     free(own);
 }
 
-/* Can a checkpoint put another adapter in the place of the reference's? */
+/* Can a checkpoint put other masters in the place of the reference's? */
 static bool may_change(const TrainSetup *t) {
-    return t->reference_worn && t->checkpoints;
+    return t->reference_is_start && t->checkpoints && t->checkpoints->resume;
 }
 
 void reference_begin(Reference *r, const Model *m, const TrainSetup *t) {
-    const Params *p = &m->lora->params;
+    const Params *p = model_params(m);
     *r = (Reference){.train = mem_array(2 * t->n, sizeof *r->train),
                      .eval = mem_array(2 * t->neval, sizeof *r->eval)};
     CHECK(!t->index && !t->eval_index, "expected all pairs");
     if (!may_change(t)) return;
     r->start = mem_array(p->size, sizeof *r->start);
-    exec_copy_out(p->ex, r->start, p->master, p->size * sizeof *r->start);
+    params_get(p, PARAM_MASTER, 0, p->size, r->start);
 }
 
 void reference_free(Reference *r) {
@@ -59,18 +61,19 @@ void reference_free(Reference *r) {
 
 bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err) {
     Lora *worn = m->lora;
+    Params *trained = model_params(m);
     size_t *index;
     Examples seen = pairs_seen(t, &index), eval = train_eval_examples(t);
     NllHow how = {.pack_tokens = t->pack_tokens,
                   .progress = t->json || t->sink ? NULL : "reference",
                   .while_it = "while the reference was measured",
                   .again = t->checkpoints ? t->checkpoints->kept.again : NULL};
-    if (r->start) swap_masters(&worn->params, r->start);
-    if (!t->reference_worn) m->lora = NULL;
+    if (r->start) swap_masters(trained, r->start);
+    if (!t->reference_is_start) m->lora = NULL;
     bool ok = (seen.n == 0 || preference_logp(r->train, m, &seen, &how, err)) &&
               (eval.n == 0 || preference_logp(r->eval, m, &eval, &how, err));
     m->lora = worn;
-    if (r->start) swap_masters(&worn->params, r->start);
+    if (r->start) swap_masters(trained, r->start);
     free(r->start), r->start = NULL;
     free(index);
     return ok;
@@ -79,7 +82,7 @@ bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err) {
 /* ------------------------------------------------------------------------------- the plan -- */
 
 size_t reference_bytes(const TrainSetup *t, const Params *p) {
-    size_t masters = may_change(t) ? 2 * p->size * sizeof(float) : 0;
+    size_t masters = may_change(t) ? p->size * sizeof(float) : 0;
     return 2 * (t->n + t->neval) * sizeof(double) + masters;
 }
 

@@ -1,5 +1,6 @@
 /* reference.h - what the reference of a training run on pairs says of them: the model without an
- * adapter or, where training starts from one of a folder, with that.
+ * adapter or, where training starts from one of a folder, with that; where all weights are trained,
+ * the model that they start from.
  *
  * It is measured once, before the first step, and again by a run that is resumed: log-probabilities
  * have the same bits whatever pack or rank they come from. Only pairs that a step will see are
@@ -11,10 +12,11 @@
 
 typedef struct Reference {
     double *train, *eval; /* log p by the documents' numbers, of those that are asked for */
-    float *start;         /* masters that training starts from; NULL: they are the adapter's */
+    float *start;         /* masters that training starts from; NULL: the reference needs none, or
+                           * they are what is trained */
 } Reference;
 
-/* Before a checkpoint's adapter takes the place of the one that training starts from. */
+/* Before a checkpoint's masters take the place of those that training starts from. */
 void reference_begin(Reference *r, const Model *m, const TrainSetup *t);
 
 /* All ranks. */

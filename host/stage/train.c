@@ -37,7 +37,7 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                       .steps_per_epoch = (double)batch_steps(n, batch, 1),
                       .pack_tokens = settings_training_pack(s),
                       .pair_loss = preference_loss(s),
-                      .reference_worn = *s->train.init_adapter != 0,
+                      .reference_is_start = *s->train.init_adapter || settings_all_weights(s),
                       .seed = (uint64_t)s->run.seed,
                       .clip = s->train.clip,
                       .redundancy = s->train.redundancy,

@@ -14,10 +14,11 @@ typedef struct TrainSetup {
     const int *shared;   /* the documents are pairs (examples.h); NULL: they are not */
     const size_t *index; /* (n) which documents; NULL: the first n, as of pairs */
     size_t n;
-    PairLoss pair_loss;  /* of pairs */
-    bool reference_worn; /* their reference has the adapter that training starts from, else none */
-    int batch;           /* documents, or pairs, of a step */
-    int steps;           /* in all */
+    PairLoss pair_loss;      /* of pairs */
+    bool reference_is_start; /* their reference is what training starts from: the adapter of a
+                              * folder or all weights; else the model without an adapter */
+    int batch;               /* documents, or pairs, of a step */
+    int steps;               /* in all */
     double steps_per_epoch;
     int pack_tokens;
     uint64_t seed; /* of the order */
