@@ -85,6 +85,15 @@ void pair_facts_add(PairFacts *sum, const PairLoss *l, const Pair *p) {
     sum->margin += reward[CHOSEN] - reward[REJECTED];
 }
 
+void pair_facts_of_logits(PairFacts *sum, enum PairSide side, const LogitFacts *logits, int n) {
+    sum->labels[side] += n;
+    for (int i = 0; i < n; i++) {
+        sum->logit[side] += logits->mean[i];
+        sum->entropy += logits->entropy[i];
+        if (side == CHOSEN) sum->hits += logits->hit[i];
+    }
+}
+
 void pair_facts_join(PairFacts *sum, const PairFacts *more) {
     for (int s = 0; s < PAIR_SIDES; s++) {
         sum->reward[s] += more->reward[s], sum->logp[s] += more->logp[s];
@@ -157,10 +166,7 @@ void pair_facts_of_pack(PairFacts *sum, const PairObjective *o, const Pack *p, c
         pair_facts_add(sum, &o->loss, &pair);
     }
     for (int i = 0; i < p->nlabel && logits; i++) {
-        int side = p->label_doc[i] % PAIR_SIDES;
-        sum->labels[side]++;
-        sum->logit[side] += logits->mean[i];
-        sum->entropy += logits->entropy[i];
-        if (side == CHOSEN) sum->hits += logits->hit[i];
+        LogitFacts one = {logits->entropy + i, logits->mean + i, logits->hit + i};
+        pair_facts_of_logits(sum, (enum PairSide)(p->label_doc[i] % PAIR_SIDES), &one, 1);
     }
 }

@@ -57,6 +57,8 @@ typedef struct PairFacts {
     double hits; /* where the chosen reply's token is the first guess */
 } PairFacts;
 void pair_facts_add(PairFacts *sum, const PairLoss *l, const Pair *p);
+/* What the logits of n labels of one reply say. */
+void pair_facts_of_logits(PairFacts *sum, enum PairSide side, const LogitFacts *logits, int n);
 void pair_facts_join(PairFacts *sum, const PairFacts *more);
 PairFacts pair_facts_mean(const PairFacts *sum, double pairs);
 

@@ -6,10 +6,10 @@
 For each loss that `sails train` has, of an adapter and of all weights: two steps of three over the
 same pairs, one of which is cut and one dropped. The first is at the reference, the second where
 AdamW at a high rate has led; its weights are taken from the checkpoint, so TRL is asked at the very
-same place. Without beta1 AdamW's mean is the gradient. The loss and what is told of a step must be
-TRL's to 1e-5 (of numbers below 1: in all), every gradient to 1e-5 of its norm, and to what PyTorch
-makes in float64, with the losses written down here from their papers, ours must be at most twice as
-far as TRL's (numbers: or by two roundings of each). Exits 1 if not.
+same place. Without beta1 AdamW's mean is the gradient. What is told of a step, and of an evaluation
+behind the first, must be TRL's to 1e-5 (of numbers below 1: in all), every gradient to 1e-5 of its
+norm, and to what PyTorch makes in float64, with the losses written down here from their papers,
+ours must be at most twice as far as TRL's (numbers: or by two roundings of each). Exits 1 if not.
 Needs torch, transformers, peft, trl."""
 import json
 import os
@@ -67,25 +67,30 @@ def messages():
 # ------------------------------------------------------------------------------------------- ours
 
 def ours(sails, folder, weights, kind, smoothing):
-    """Of each step what metrics.jsonl says and the gradients; the weights that the second one is
-    at."""
+    """What metrics.jsonl says of each step, and of the evaluation between the two, which is of the
+    second one's weights; the gradients; those weights."""
     out = os.path.join(folder, weights + kind)
     command = [sails, "train", "--model", folder, "--data", os.path.join(folder, "pairs.jsonl"),
                "--method", "dpo", "--weights", weights, "--loss-type", kind, "--beta", str(BETA),
                "--max-length", str(MAX_LENGTH), "--pack-tokens", "72", "--batch",
                str(len(PAIRS) - 1), "--steps", "3", "--lr", RATES[weights], "--schedule",
                "constant", "--warmup", "0", "--clip", "0", "--beta1", "0", "--dtype", "f32",
-               "--device", "cpu", "--checkpoint-every", "1", "--json", "--out", out]
+               "--device", "cpu", "--checkpoint-every", "1", "--eval-data",
+               os.path.join(folder, "pairs.jsonl"), "--eval-every", "1", "--json", "--out", out]
     if weights == "adapter":
         command += ["--init-adapter", os.path.join(folder, "adapter")]
     if smoothing:
         command += ["--label-smoothing", str(smoothing)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with open(out + "/metrics.jsonl", encoding="utf-8") as f:
-        told = [json.loads(line) for line in f]
+        lines = [json.loads(line) for line in f]
+    told = [line for line in lines if "loss" in line]
+    evaluated = next({k[5:]: v for k, v in line.items() if k.startswith("eval_")}
+                     for line in lines if "eval_loss" in line)
+    told.append(dict(evaluated, num_tokens=told[1]["num_tokens"]))  # which TRL counts in training
     state = [load_file(f"{out}/checkpoints/step-{i:08d}/state.safetensors") for i in (1, 2)]
     grads = [part(s, "m") for s in state]
-    return told, grads, part(state[0], "master")
+    return [told[0], told[1], told[-1]], grads, part(state[0], "master")
 
 
 def part(state, kind):
@@ -251,6 +256,9 @@ def check(sails, folder, tok, weights, kind, smoothing):
     trl, trl_grads = theirs(folder, tok, weights, kind, smoothing, second)
     true, true_grads = exact(folder, tok, weights, kind, smoothing, second)
     good = abs(true[1]["rewards/margins"]) > 0.1  # else the second place is the first
+    evaluated = differences(told[2], trl[1]).abs().max().item()
+    print(f"{weights:8s} {kind:13s} evaluation: from TRL's: numbers {evaluated:.1e}")
+    good = good and evaluated <= BOUND
     for i in range(2):
         number = differences(told[i], trl[i]).abs().max().item()
         gradient = apart(grads[i], trl_grads[i])

@@ -21,9 +21,11 @@ typedef struct Writer {
 } Writer;
 
 /* One document: nll[t - 1] is that of token t. */
-static bool write_doc(void *context, size_t i, const float *nll, int n, Err *err) {
+static bool write_doc(void *context, size_t i, const float *nll, const LogitFacts *logits, int n,
+                      Err *err) {
     Writer *w = context;
     const Doc *d = &w->d->doc[i];
+    (void)logits;
     CHECK(n == d->n - 1, "expected %d log-probabilities, got %d", d->n - 1, n);
     json_t *tokens = json_array(), *logprobs = json_array(), *labels = json_array();
     double sum = 0;

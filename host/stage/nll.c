@@ -16,10 +16,18 @@ typedef struct Measure {
     Acts *acts;
     Pack pack;
     const Examples *e;
-    float *nll;
+    float *nll;   /* (kinds, labels of the pack) -log p and, where they are asked for, LogitFacts */
+    size_t kinds; /* 1, or 4 */
     nll_sink *sink;
     void *context;
 } Measure;
+
+/* From label `at` on of the `all` of a pack, whose numbers lie as in Measure; NULL: not asked for.
+ */
+static LogitFacts facts_of(const Measure *w, float *nll, size_t at, size_t all) {
+    if (w->kinds == 1) return (LogitFacts){NULL, NULL, NULL};
+    return (LogitFacts){nll + all + at, nll + 2 * all + at, nll + 3 * all + at};
+}
 
 /* False, with the tensor that was first, when a label of the pack has no finite probability. */
 static bool all_finite(const Measure *w, Err *err) {
@@ -65,21 +73,24 @@ static bool run_pack(Measure *w, size_t first, size_t end, Err *err) {
     if (interrupted(err)) return false;
     pack_clear(p);
     for (size_t i = first; i < end; i++) example_add(p, w->e, i);
+    LogitFacts to = facts_of(w, w->nll, 0, (size_t)p->nlabel);
+    acts_tell_facts(w->acts, &to);
     if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
     return true;
 }
 
 /* Hands on the documents of a pack that has run here or on another rank: so many bytes came. */
-static bool hand_on(const Measure *w, size_t first, size_t end, const float *nll, size_t bytes,
+static bool hand_on(const Measure *w, size_t first, size_t end, float *nll, size_t bytes,
                     Err *err) {
-    size_t docs = (size_t)examples_docs(w->e), left = bytes / sizeof *nll;
+    size_t docs = (size_t)examples_docs(w->e), all = bytes / sizeof *nll / w->kinds, at = 0;
     bool ok = true;
     for (size_t i = first * docs; i < end * docs && ok; i++) {
         size_t doc = example_first(w->e, i / docs) + i % docs;
         size_t n = (size_t)doc_labels(&w->e->doc[doc]);
-        CHECK(n <= left, "document %zu: %zu labels, %zu log-probabilities", doc, n, left);
-        ok = w->sink(w->context, doc, nll, (int)n, err);
-        nll += n, left -= n;
+        CHECK(n <= all - at, "document %zu: %zu labels, %zu log-probabilities", doc, n, all - at);
+        LogitFacts logits = facts_of(w, nll, at, all);
+        ok = w->sink(w->context, doc, nll + at, logits.mean ? &logits : NULL, (int)n, err);
+        at += n;
     }
     return ok;
 }
@@ -94,8 +105,8 @@ static bool run_round(Measure *w, const size_t *first, int packs, Err *err) {
     bool ok = rank >= packs || run_pack(w, first[rank], first[rank + 1], err);
     ok = ok && agree_all(comm, all_finite(w, err), err);
     if (ok)
-        comm_collect(comm, "log-probabilities", w->nll, (size_t)w->pack.nlabel * sizeof *w->nll,
-                     part, bytes);
+        comm_collect(comm, "log-probabilities", w->nll,
+                     w->kinds * (size_t)w->pack.nlabel * sizeof *w->nll, part, bytes);
     for (int r = 0; ok && comm_root(comm) && r < packs; r++)
         ok = hand_on(w, first[r], first[r + 1], part[r], bytes[r], err);
     for (int r = 0; comm_root(comm) && r < ranks; r++) free(part[r]);
@@ -112,12 +123,12 @@ static bool goes_on(const Measure *w, const NllHow *how, Err *err) {
 
 bool nll_docs(const Model *m, const Examples *e, const NllHow *how, nll_sink *sink, void *context,
               Err *err) {
-    Measure w = {.m = m, .e = e, .sink = sink, .context = context};
+    Measure w = {.m = m, .e = e, .kinds = how->logits ? 4 : 1, .sink = sink, .context = context};
     PackSize size = nll_pack_size(e, how->pack_tokens);
     size_t *first = mem_array(e->n + 1, sizeof *first), ranks = (size_t)comm_size(m->ex->comm);
     size_t packs = cut_into_packs(first, e, how->pack_tokens);
     w.acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_INFER);
-    w.nll = mem_array((size_t)size.labels, sizeof *w.nll);
+    w.nll = mem_array(w.kinds * (size_t)size.labels, sizeof *w.nll);
     pack_init(&w.pack, size.rows, size.segs, size.labels);
     Progress bar;
     progress_begin(&bar, how->progress, how->progress == NULL);
@@ -136,8 +147,9 @@ bool nll_docs(const Model *m, const Examples *e, const NllHow *how, nll_sink *si
     return ok;
 }
 
-static bool add_up(void *context, size_t doc, const float *nll, int n, Err *err) {
-    (void)doc, (void)err;
+static bool add_up(void *context, size_t doc, const float *nll, const LogitFacts *logits, int n,
+                   Err *err) {
+    (void)doc, (void)logits, (void)err;
     NllSum *s = context;
     for (int i = 0; i < n; i++) s->sum += nll[i];
     s->labels += (size_t)n;

@@ -5,13 +5,16 @@
 #include "host/stage/examples.h"
 #include "model/gemma2.h"
 
-/* -log p of the n labelled tokens of document number `doc`, in order; n may be 0. Called for each
- * document, in the order of the index; of several ranks on rank 0. */
-typedef bool nll_sink(void *context, size_t doc, const float *nll, int n, Err *err);
+/* -log p of the n labelled tokens of document number `doc`, in order, and what their logits say
+ * where that is asked for, else NULL; n may be 0. Called for each document, in the order of the
+ * index; of several ranks on rank 0. */
+typedef bool nll_sink(void *context, size_t doc, const float *nll, const LogitFacts *logits, int n,
+                      Err *err);
 
 typedef struct NllHow {
     int pack_tokens;      /* rows of a pack */
     const char *progress; /* names the bar; NULL: none */
+    bool logits;          /* what they say is asked for, too */
     /* What is said where a signal asks for a stop (wish_stop); NULL: it goes on to the end. */
     const char *while_it, *again;
 } NllHow;

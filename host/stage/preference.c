@@ -87,12 +87,20 @@ bool preference_of(Dataset *d, Tokenizer *t, const Dataset *from, const size_t *
 
 /* ------------------------------------------------------------------------------ measuring -- */
 
+typedef struct Sums {
+    double *logp;
+    PairFacts *facts;
+} Sums;
+
 /* nll_sink; added as the objective does. */
-static bool add_up(void *context, size_t doc, const float *nll, int n, Err *err) {
-    double *logp = context, sum = 0;
+static bool add_up(void *context, size_t doc, const float *nll, const LogitFacts *logits, int n,
+                   Err *err) {
+    Sums *s = context;
+    double sum = 0;
     (void)err;
     for (int i = 0; i < n; i++) sum -= nll[i];
-    logp[doc] = sum;
+    s->logp[doc] = sum;
+    if (logits) pair_facts_of_logits(s->facts, (enum PairSide)(doc % PAIR_SIDES), logits, n);
     return true;
 }
 
@@ -104,16 +112,17 @@ static size_t documents(const Examples *e) {
     return most;
 }
 
-bool preference_logp(double *logp, const Model *m, const Examples *pairs, const NllHow *how,
-                     Err *err) {
-    bool ok = nll_docs(m, pairs, how, add_up, logp, err);
+bool preference_logp(double *logp, PairFacts *facts, const Model *m, const Examples *pairs,
+                     const NllHow *how, Err *err) {
+    Sums sums = {logp, facts};
+    if (how->logits) *facts = (PairFacts){.accuracy = 0};
+    bool ok = nll_docs(m, pairs, how, add_up, &sums, err);
     if (ok) comm_broadcast(m->ex->comm, "log-probabilities", logp, documents(pairs) * sizeof *logp);
     return ok;
 }
 
-double preference_mean(PairFacts *mean, const PairLoss *loss, const Examples *pairs,
+double preference_mean(PairFacts *facts, const PairLoss *loss, const Examples *pairs,
                        const double *logp, const double *reference) {
-    PairFacts sum = {.accuracy = 0};
     double losses = 0;
     for (size_t i = 0; i < pairs->n; i++) {
         size_t c = example_first(pairs, i), r = c + 1;
@@ -121,9 +130,9 @@ double preference_mean(PairFacts *mean, const PairLoss *loss, const Examples *pa
                      {reference[c], reference[r]},
                      {doc_labels(&pairs->doc[c]), doc_labels(&pairs->doc[r])}};
         losses += pair_loss(loss, &pair).loss;
-        pair_facts_add(&sum, loss, &pair);
+        pair_facts_add(facts, loss, &pair);
     }
-    *mean = pair_facts_mean(&sum, (double)pairs->n);
+    *facts = pair_facts_mean(facts, (double)pairs->n);
     return losses / (double)pairs->n;
 }
 

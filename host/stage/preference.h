@@ -25,12 +25,13 @@ bool preference_of(Dataset *d, Tokenizer *t, const Dataset *from, const size_t *
                    const char *path, int max_length, Err *err);
 
 /* log p of the reply of each document, by its number (documents): the sum over its labels, on all
- * ranks. */
-bool preference_logp(double *logp, const Model *m, const Examples *pairs, const NllHow *how,
-                     Err *err);
+ * ranks. With how->logits `facts` gets sums of what those say, on rank 0; else it may be NULL. */
+bool preference_logp(double *logp, PairFacts *facts, const Model *m, const Examples *pairs,
+                     const NllHow *how, Err *err);
 
-/* The mean loss of pairs, and means of the rest; log-probabilities by the documents' numbers. */
-double preference_mean(PairFacts *mean, const PairLoss *loss, const Examples *pairs,
+/* The mean loss of pairs; log-probabilities by the documents' numbers. `facts`, sums of what logits
+ * say or zero, becomes the means of all. */
+double preference_mean(PairFacts *facts, const PairLoss *loss, const Examples *pairs,
                        const double *logp, const double *reference);
 
 /* The loss that is asked for. */

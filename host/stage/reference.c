@@ -70,8 +70,8 @@ bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err) {
                   .again = t->checkpoints ? t->checkpoints->kept.again : NULL};
     if (r->start) swap_masters(trained, r->start);
     if (!t->reference_is_start) m->lora = NULL;
-    bool ok = (seen.n == 0 || preference_logp(r->train, m, &seen, &how, err)) &&
-              (eval.n == 0 || preference_logp(r->eval, m, &eval, &how, err));
+    bool ok = (seen.n == 0 || preference_logp(r->train, NULL, m, &seen, &how, err)) &&
+              (eval.n == 0 || preference_logp(r->eval, NULL, m, &eval, &how, err));
     m->lora = worn;
     if (r->start) swap_masters(trained, r->start);
     free(r->start), r->start = NULL;

@@ -362,8 +362,8 @@ static bool loss_of_pairs(Loop *l, EvalMetrics *e, Err *err) {
     const TrainSetup *t = l->t;
     Examples pairs = train_eval_examples(t);
     double *logp = mem_array(2 * pairs.n, sizeof *logp);
-    const NllHow how = {.pack_tokens = t->pack_tokens};
-    bool ok = preference_logp(logp, l->m, &pairs, &how, err);
+    const NllHow how = {.pack_tokens = t->pack_tokens, .logits = true};
+    bool ok = preference_logp(logp, &e->facts, l->m, &pairs, &how, err);
     if (ok) e->loss = preference_mean(&e->facts, &t->pair_loss, &pairs, logp, l->reference.eval);
     for (size_t i = 0; i < pairs.n; i++) e->labels += (size_t)example_size(&pairs, i).labels;
     e->pairs = pairs.n;
