@@ -9,6 +9,8 @@
 #include "data/base/mem.h"
 #include "data/base/rng.h"
 #include "kernels/comm.h"
+#include "model/adapter_start_impl.h"
+#include "model/salora.h"
 
 static bool writes(enum Proj p) {
     return p == PROJ_O || p == PROJ_DOWN;
@@ -80,15 +82,26 @@ static bool check_inputs(const Config *c, const StartOptions *o, const Subspace 
     return true;
 }
 
+/* What a subspace is of, and what makes one. */
+static const char *const is_of[] = {"the stream", "what projections read",
+                                    "what projections write"};
+static const char *const made_by[] = {"sails subspace", "sails inputs", "sails inputs --preserve"};
+
+static enum BasisOf wanted(enum SubspaceKind kind) {
+    return kind == SUBSPACE_INPUTS    ? BASIS_OF_INPUTS
+           : kind == SUBSPACE_OUTPUTS ? BASIS_OF_OUTPUTS
+                                      : BASIS_OF_STREAM;
+}
+
 static bool check_subspace(const Config *c, const StartOptions *o, const Subspace *s, Err *err) {
-    bool inputs = adapter_start[o->kind].subspace == SUBSPACE_INPUTS;
+    enum BasisOf is = subspace_of(s), want = wanted(adapter_start[o->kind].subspace);
     bool ok =
-        subspace_of_inputs(s) == inputs ||
-        err_set(err, EXIT_INPUT, "a subspace of %s; --init %s takes one of %s",
-                inputs ? "the stream" : "what projections read", adapter_start[o->kind].name,
-                inputs ? "what projections read: sails inputs" : "the stream: sails subspace");
-    for (int i = 0; ok && i < s->n; i++) ok = check_basis(c, o, &s->basis[i], err);
-    ok = ok && (!inputs || check_inputs(c, o, s, err));
+        is == want || err_set(err, EXIT_INPUT, "a subspace of %s; --init %s takes one of %s: %s",
+                              is_of[is], adapter_start[o->kind].name, is_of[want], made_by[want]);
+    for (int i = 0; ok && want != BASIS_OF_OUTPUTS && i < s->n; i++)
+        ok = check_basis(c, o, &s->basis[i], err);
+    ok = ok && (want != BASIS_OF_INPUTS || check_inputs(c, o, s, err)) &&
+         (want != BASIS_OF_OUTPUTS || salora_check(c, o->target, s, err));
     return ok || (s->file ? err_prefix(err, "%s", s->file) : false);
 }
 
@@ -116,6 +129,15 @@ static bool check_fits(const Config *c, int R, int parts, enum Proj p, const cha
                    most, what, proj_name[p], out, in);
 }
 
+bool adapter_start_check_fits(const Config *c, const StartOptions *o, Err *err) {
+    char what[64];
+    snprintf(what, sizeof what, "--init %s", adapter_start[o->kind].name);
+    int parts = o->kind == START_LORA_GA ? 2 : 1; /* of the directions, R each */
+    for (enum Proj p = 0; p < PROJ_COUNT && adapter_start[o->kind].start; p++)
+        if (o->target[p] && !check_fits(c, o->rank, parts, p, what, err)) return false;
+    return true;
+}
+
 bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *o,
                          const Subspace *s, Err *err) {
     const AdapterStart *start = &adapter_start[o->kind];
@@ -123,6 +145,7 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
     snprintf(what, sizeof what, "--init %s", start->name);
     if (!adapter_start_check_rank(start, o->rank, what, err)) return false;
     if (o->freeze_basis && !adapter_start_check_freeze(start, what, err)) return false;
+    if (!adapter_start_check_fits(c, o, err)) return false;
     if (start->subspace && !check_subspace(c, o, s, err)) return false;
     lora_shape_init(shape, c);
     shape->rslora = o->rslora;
@@ -131,12 +154,9 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
         for (int p = 0; p < PROJ_COUNT; p++) {
             size_t i = (size_t)l * PROJ_COUNT + (size_t)p;
             if (!o->target[p]) continue;
-            int parts = o->kind == START_LORA_GA ? 2 : 1; /* of the directions, R each */
-            if (start->start && !check_fits(c, o->rank, parts, (enum Proj)p, what, err)) {
-                lora_shape_free(shape);
-                return false;
-            }
             shape->rank[i] = start->rank(o, s, l, (enum Proj)p);
+            if (start->subspace == SUBSPACE_OUTPUTS)
+                shape->keep[i] = salora_basis(s, l, (enum Proj)p, OUTPUT_KEPT)->R;
             shape->alpha[i] = o->alpha;
         }
     return true;
@@ -233,7 +253,7 @@ static bool sails_fill(Lora *l, const Model *m, const StartOptions *o, const Sub
 
 /* ---------------------------------------------------------------------------------- lora -- */
 
-static int lora_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p) {
+int lora_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p) {
     (void)s, (void)layer, (void)p;
     return o->rank;
 }
@@ -281,9 +301,9 @@ static bool eva_fill(Lora *l, const Model *m, const StartOptions *o, const Subsp
 
 /* ------------------------------------------------------------------- pissa and olora -- */
 
-double *start_weight(const Model *m, const Adapter *a, int layer, enum Proj p, int cols) {
+double *start_weight(const Model *m, int layer, enum Proj p, int cols) {
     Exec *ex = m->ex;
-    size_t in = (size_t)a->in, out = (size_t)a->out, n = in * out;
+    size_t in = (size_t)proj_in(&m->c, p), out = (size_t)proj_out(&m->c, p), n = in * out;
     float *wide = exec_alloc(ex, n * sizeof *wide, "a weight"), *host = mem_array(n, sizeof *host);
     double *W = mem_array(out * (size_t)cols, sizeof *W);
     store *w = exec_alloc(ex, n * dtype_size(ex->dtype), "a weight");
@@ -333,25 +353,36 @@ Factors start_factors(Exec *ex, const double *W, const Adapter *a) {
     return f;
 }
 
-static void pissa_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p) {
+void start_pissa(double *A, double *B, const Model *m, const Adapter *a, int layer, enum Proj p) {
     size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R;
-    double *W = start_weight(m, a, layer, p, a->in), *A = mem_array(R * in, sizeof *A);
-    double *B = mem_array(out * R, sizeof *B);
+    double *W = start_weight(m, layer, p, a->in);
     Factors f = start_factors(m->ex, W, a);
     for (size_t r = 0; r < R; r++) {
         double root = sqrt(f.s[r] / (double)a->scale);
         for (size_t i = 0; i < in; i++) A[r * in + i] = root * f.v[r * in + i];
         for (size_t o = 0; o < out; o++) B[o * R + r] = root * f.u[o * f.n + r];
     }
+    free(f.u), free(W);
+}
+
+static void pissa_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p,
+                          const Subspace *s) {
+    size_t R = (size_t)a->R;
+    double *A = mem_array(R * (size_t)a->in, sizeof *A);
+    double *B = mem_array((size_t)a->out * R, sizeof *B);
+    (void)s;
+    start_pissa(A, B, m, a, layer, p);
     start_put(l, a, A, B);
-    free(f.u), free(B), free(A), free(W);
+    free(B), free(A);
 }
 
 /* The first R columns of Q follow from those of W, and the first R rows of the triangle are their
  * products with W. */
-static void olora_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p) {
+static void olora_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p,
+                          const Subspace *s) {
     size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R;
-    double *W = start_weight(m, a, layer, p, a->in), *Q = start_weight(m, a, layer, p, a->R);
+    double *W = start_weight(m, layer, p, a->in), *Q = start_weight(m, layer, p, a->R);
+    (void)s;
     double *A = mem_array(R * in, sizeof *A);
     basis_orthonormalise(m->ex, Q, a->out, a->R);
     for (size_t o = 0; o < out; o++)
@@ -361,28 +392,26 @@ static void olora_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum P
     free(A), free(Q), free(W);
 }
 
-typedef void start_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p);
-/* A factorisation of every weight takes minutes: ranks show that they live, and signals end it. */
-static bool fill_each(Lora *l, const Model *m, start_adapter *fill, Err *err) {
+bool start_each(Lora *l, const Model *m, start_adapter *fill, const Subspace *s, Err *err) {
     for (int layer = 0; layer < m->c.L; layer++)
         for (enum Proj p = 0; p < PROJ_COUNT; p++) {
             if (interrupted(err)) return false;
             comm_beat(l->ex->comm);
-            if (lora_at(l, layer, p)->R > 0) fill(l, m, lora_at(l, layer, p), layer, p);
+            if (lora_at(l, layer, p)->R > 0) fill(l, m, lora_at(l, layer, p), layer, p, s);
         }
     return true;
 }
 
 static bool pissa_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                        Err *err) {
-    (void)o, (void)s;
-    return fill_each(l, m, pissa_adapter, err);
+    (void)o;
+    return start_each(l, m, pissa_adapter, s, err);
 }
 
 static bool olora_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                        Err *err) {
-    (void)o, (void)s;
-    return fill_each(l, m, olora_adapter, err);
+    (void)o;
+    return start_each(l, m, olora_adapter, s, err);
 }
 
 size_t pissa_scratch(Exec *ex, const Config *c, int R) {

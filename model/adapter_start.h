@@ -23,7 +23,9 @@
  *                    vary more, as `sails theory` contrasts them
  *   LANDMARKS        the aligned tokens' directions with the unaligned ones' spectrum
  * and of what the projections read of the training data (inputs.h):
- *   INPUTS           principal components, for each group of projections with one input */
+ *   INPUTS           principal components, for each group of projections with one input
+ * and of what they write of two corpora (salora.h):
+ *   OUTPUTS          the largest directions, for each projection */
 enum SubspaceKind {
     SUBSPACE_NONE,
     SUBSPACE_TOP,
@@ -34,19 +36,21 @@ enum SubspaceKind {
     SUBSPACE_PAIRS,
     SUBSPACE_COVARIANCE,
     SUBSPACE_LANDMARKS,
-    SUBSPACE_INPUTS
+    SUBSPACE_INPUTS,
+    SUBSPACE_OUTPUTS
 };
-enum SubspaceSource { SOURCE_NONE, SOURCE_SCORES, SOURCE_MOMENTS, SOURCE_INPUTS };
+enum SubspaceSource { SOURCE_NONE, SOURCE_SCORES, SOURCE_MOMENTS, SOURCE_INPUTS, SOURCE_OUTPUTS };
 static inline enum SubspaceSource subspace_source(enum SubspaceKind kind) {
     if (kind == SUBSPACE_NONE) return SOURCE_NONE;
     if (kind == SUBSPACE_INPUTS) return SOURCE_INPUTS;
+    if (kind == SUBSPACE_OUTPUTS) return SOURCE_OUTPUTS;
     return kind < SUBSPACE_MEAN ? SOURCE_SCORES : SOURCE_MOMENTS;
 }
 
 /* Is it the same whatever the seed, but for columns where there are not enough directions? Its
  * making is a pass over the training data, too, which is not to be made again for every seed. */
 static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
-    return subspace_source(kind) == SOURCE_INPUTS;
+    return subspace_source(kind) >= SOURCE_INPUTS;
 }
 
 /* X(value, name, what it does, the subspace, is the start taken off, rank rule, fill, workspace of
@@ -81,7 +85,9 @@ static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
     X(START_LANDMARKS, "landmarks", "sails with directions of aligned tokens, as long as unaligned", \
       SUBSPACE_LANDMARKS, false, sails_rank, sails_fill, sails_scratch) \
     X(START_EVA, "eva", "principal components of what the projections read", SUBSPACE_INPUTS, \
-      false, eva_rank, eva_fill, NULL)
+      false, eva_rank, eva_fill, NULL) \
+    X(START_SALORA, "salora", "pissa within the task's outputs, and those of safe replies stay", \
+      SUBSPACE_OUTPUTS, true, lora_rank, salora_fill, pissa_scratch)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
@@ -135,6 +141,10 @@ bool adapter_start_check_rank(const AdapterStart *start, int rank, const char *w
 /* Refuses to train only the factor that starts at zero where neither does. */
 bool adapter_start_check_freeze(const AdapterStart *start, const char *what, Err *err);
 
+/* Refuses a rank above what one of its targets has rows or columns, for a start that factorises
+ * them; above half of that for lora-ga. */
+bool adapter_start_check_fits(const Config *c, const StartOptions *o, Err *err);
+
 /* Ranks and alphas for lora_alloc. The subspace, where the start needs one, must fit the model:
  * refused are another width than its own, layers that it does not have, a rank asked for that
  * differs from the bases', bases of the stream where those of inputs are needed or the other way
@@ -152,17 +162,22 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *           off. So the authors' code has it; PEFT's multiplies B alone, and by S too. The largest
  *           entry of each column is positive. Refused: a gradient of less than 2 R directions.
  *   corda   with C the mean of x x^T over all tokens of the batch, divided by its mean diagonal,
- * and 0.01 on that: W C = U S V^T, and of the largest of S, corda-kpm's the smallest, B = U
- * sqrt(S/scale), A = sqrt(S/scale) V^T C^-1 = (S scale)^(-1/2) U^T W; taken off. PEFT's weighs
- * documents by their largest number, and C by how long they are. Refused: a W C of too few
- * directions sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v,
- * gate, up), with the basis U nearest to the layer below, whose stream enters; A = 0, B =
- * basis_scale U where it writes (o, down), with the nearest to the layer itself. Ties go down. A
- * basis with scales has its columns multiplied by them, last of all. Refused: with GAIN_NORM, a
- * norm gain of 0. So do all others that have a subspace, but for eva. eva     A = basis_scale U^T,
- * B = 0 everywhere, with the components U of the projection's own input; only_scored and gain say
- * nothing to it The largest entry of each row of an A that is taken off is positive;
- * adapter_start_shape refuses ranks above what the projections have rows and columns. */
+ *           and 0.01 on that: W C = U S V^T, and of the largest of S, corda-kpm's the smallest,
+ *           B = U sqrt(S/scale), A = sqrt(S/scale) V^T C^-1 = (S scale)^(-1/2) U^T W; taken off.
+ *           PEFT's weighs documents by their largest number, and C by how long they are. Refused:
+ *           a W C of too few directions
+ *   sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v, gate, up),
+ *           with the basis U nearest to the layer below, whose stream enters; A = 0,
+ *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.
+ *           Ties go down. A basis with scales has its columns multiplied by them, last of all.
+ *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace,
+ *           but for eva and salora.
+ *   eva     A = basis_scale U^T, B = 0 everywhere, with the components U of the projection's own
+ *           input; only_scored and gain say nothing to it
+ *   salora  A as pissa's, B = C V_t V_t^T U sqrt(S/scale), and C B for B from then on (salora.h);
+ *           taken off; only_scored, gain and basis_scale say nothing to it
+ * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses
+ * ranks above what the projections have rows and columns. */
 bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                         Err *err);
 

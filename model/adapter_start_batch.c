@@ -85,7 +85,7 @@ static double *times_moment(const double *W, const double *C, size_t out, size_t
 static bool corda_adapter(Lora *l, const Model *m, Adapter *a, int at, const double *C,
                           bool smallest) {
     size_t in = (size_t)a->in, out = (size_t)a->out, R = (size_t)a->R;
-    double *W = start_weight(m, a, at / PROJ_COUNT, (enum Proj)(at % PROJ_COUNT), a->in);
+    double *W = start_weight(m, at / PROJ_COUNT, (enum Proj)(at % PROJ_COUNT), a->in);
     double *M = times_moment(W, C, out, in), scale = (double)a->scale;
     double *A = mem_array(R * in, sizeof *A), *B = mem_array(out * R, sizeof *B);
     Factors f = start_factors(m->ex, M, a);

@@ -1,12 +1,12 @@
-/* adapter_start_impl.h - what the starts that are taken off share, and those of a batch; private to
- * adapter_start*.c. */
+/* adapter_start_impl.h - what the starts that are taken off share, and those of a batch or of
+ * outputs; private to adapter_start*.c and salora.c. */
 #ifndef SAILS_ADAPTER_START_IMPL_H
 #define SAILS_ADAPTER_START_IMPL_H
 
 #include "model/adapter_start.h"
 
-/* W (out,in), or its first `cols` columns, in double on the host; to be freed. */
-double *start_weight(const Model *m, const Adapter *a, int layer, enum Proj p, int cols);
+/* W (out,in) of a projection, or its first `cols` columns, in double on the host; to be freed. */
+double *start_weight(const Model *m, int layer, enum Proj p, int cols);
 
 /* 1, or -1 where the largest entry of n, one every `step`, is below 0. */
 double start_sign(const double *x, size_t n, size_t step);
@@ -22,11 +22,23 @@ typedef struct Factors {
 } Factors;
 Factors start_factors(Exec *ex, const double *W, const Adapter *a); /* W (out,in) */
 
+/* PiSSA's factors of W = U S V^T: A (R,in) = sqrt(S/scale) V^T and B (out,R) = U sqrt(S/scale), the
+ * largest of S alone. */
+void start_pissa(double *A, double *B, const Model *m, const Adapter *a, int layer, enum Proj p);
+
+/* Calls `fill` for every adapter. A factorisation of every weight takes minutes: ranks show that
+ * they live, and signals end it. */
+typedef void start_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum Proj p,
+                           const Subspace *s);
+bool start_each(Lora *l, const Model *m, start_adapter *fill, const Subspace *s, Err *err);
+
 /* Of any projection: which of them are targets is not asked. */
 size_t pissa_scratch(Exec *ex, const Config *c, int R);
 
-/* Fills of ADAPTER_STARTS, adapter_start_batch.c. */
+/* Rows of ADAPTER_STARTS: of all that have a rank of their own; adapter_start_batch.c; salora.c. */
+int lora_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p);
 bool lora_ga_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
 bool corda_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
+bool salora_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
 
 #endif

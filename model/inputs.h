@@ -1,6 +1,6 @@
 /* inputs.h - what projections read at the tokens that training predicts: first and second moments
  * for each layer and group of projections with one input, and their principal components, for the
- * start eva.
+ * start eva; salora.h makes directions of what is written from the same sums.
  *
  *   mean = sum x / n,   C = sum x x^T / n - mean mean^T
  *

@@ -3,12 +3,15 @@
 #ifndef SAILS_SUBSPACE_H
 #define SAILS_SUBSPACE_H
 
+#include <string.h>
+
 #include "data/base/err.h"
 #include "kernels/choices.h"
 #include "kernels/ops.h"
 
 typedef struct Basis {
-    const char *of;   /* NULL: the stream; else what a group of projections reads: its group_name */
+    const char *of;   /* NULL: the stream; what a group of projections reads: its group_name; or
+                         what one writes: an output_name (salora.h) */
     int layer, D, R;  /* R columns kept */
     int m;            /* columns that the variance threshold asked for; when m < R, columns m to
                          R-1 are random fill. 0: all of them */
@@ -26,7 +29,7 @@ typedef struct Basis {
 
 typedef struct Subspace {
     Basis *basis;
-    int n;      /* of the stream: a layer each, rising; else in order of layers and groups */
+    int n;      /* of the stream: a layer each, rising; else in order of layers and names */
     char *init; /* the name of the start that it is for; NULL: not known */
     char *made; /* from what and how, for people; NULL: "" */
     char *file; /* that it was read from, for messages; NULL: none */
@@ -113,16 +116,18 @@ int subspace_nearest(const Subspace *s, int layer);
 void subspace_free(Subspace *s);          /* accepts a zeroed Subspace */
 size_t subspace_bytes(const Subspace *s); /* of host memory */
 
-/* Are its bases what projections read? */
-static inline bool subspace_of_inputs(const Subspace *s) {
-    return s->n > 0 && s->basis[0].of;
+/* What its bases are of: names of outputs, and no others, have a dot. */
+enum BasisOf { BASIS_OF_STREAM, BASIS_OF_INPUTS, BASIS_OF_OUTPUTS };
+static inline enum BasisOf subspace_of(const Subspace *s) {
+    if (s->n == 0 || !s->basis[0].of) return BASIS_OF_STREAM;
+    return strchr(s->basis[0].of, '.') ? BASIS_OF_OUTPUTS : BASIS_OF_INPUTS;
 }
 
 /* safetensors: layer.N.basis, .variance, .features, .coverage, .captured; .scale where there is
  * one. A random basis has the first alone, another of no features the first two; the last two of
  * the five are not in files of sails before they were measured. What the projections of group G
- * read has layer.N.G.basis and so on. Loading checks shapes, that numbers are finite and columns
- * orthonormal (to 1e-6). */
+ * read has layer.N.G.basis and so on, what they write layer.N.q.kept.basis. Loading checks shapes,
+ * that numbers are finite and columns orthonormal (to 1e-6). */
 bool subspace_save(const Subspace *s, const char *path, Err *err);
 bool subspace_load(Subspace *s, const char *path, Err *err);
 

@@ -4,10 +4,23 @@
 
 #include "data/base/mem.h"
 #include "model/layer_list.h"
+#include "model/salora.h"
 #include "model/subspace.h"
 #include "model/tensors.h"
 
-static const char FORMAT[] = "sails subspace 1", INPUTS[] = "inputs"; /* of what projections read */
+static const char FORMAT[] = "sails subspace 1";
+
+/* What bases are of: the word in the file, none for the stream; and the names that a layer may have
+ * bases of. */
+typedef struct Names {
+    const char *word;
+    const char *const *name;
+    int n;
+} Names;
+static const char *const stream[] = {NULL};
+static const Names names[] = {[BASIS_OF_STREAM] = {NULL, stream, 1},
+                              [BASIS_OF_INPUTS] = {"inputs", group_name, GROUP_COUNT},
+                              [BASIS_OF_OUTPUTS] = {"outputs", output_name, OUTPUT_NAMES}};
 
 /* "basis", or "qkv.basis" of what a group of projections reads. */
 enum { WHAT = 32 };
@@ -64,7 +77,7 @@ bool subspace_save(const Subspace *s, const char *path, Err *err) {
     st_writer_meta(w, "format", FORMAT);
     st_writer_meta(w, "made", s->made ? s->made : "");
     if (s->init) st_writer_meta(w, "init", s->init);
-    if (subspace_of_inputs(s)) st_writer_meta(w, "of", INPUTS);
+    if (names[subspace_of(s)].word) st_writer_meta(w, "of", names[subspace_of(s)].word);
     layer_list_write(w, layer, n);
     free(layer);
     for (int i = 0; i < s->n; i++) declare(w, &s->basis[i]);
@@ -172,22 +185,29 @@ static bool load_basis(Basis *b, const StSet *set, const char *path, Err *err) {
     return load_scale(b, set, path, err) && (b->m == 0 || load_directions(b, set, path, err));
 }
 
-/* The bases of a layer: one of the stream, or one for each group that the file has. */
-static bool load_layer(Subspace *s, int layer, bool inputs, const StSet *set, const char *path,
+/* The bases of a layer: one of the stream, or one for each name that the file has. */
+static bool load_layer(Subspace *s, int layer, enum BasisOf of, const StSet *set, const char *path,
                        Err *err) {
     int before = s->n;
-    for (int g = 0; g < (inputs ? GROUP_COUNT : 1); g++) {
+    for (int i = 0; i < names[of].n; i++) {
         char key[LAYER_KEY];
         Basis *b = &s->basis[s->n];
-        *b = (Basis){.of = inputs ? group_name[g] : NULL, .layer = layer};
-        if (inputs && !st_find(set, key_of(key, b, "basis"))) continue;
+        *b = (Basis){.of = names[of].name[i], .layer = layer};
+        if (b->of && !st_find(set, key_of(key, b, "basis"))) continue;
         s->n++; /* what it has is to be freed, too, if it cannot be read */
         if (!load_basis(b, set, path, err)) return false;
-        if (!inputs && b->D != s->basis[0].D)
+        if (!b->of && b->D != s->basis[0].D)
             return err_set(err, EXIT_INPUT, "%s: expected bases of one width", path);
     }
-    return s->n > before ||
-           err_set(err, EXIT_INPUT, "%s: expected tensors layer.%d.GROUP.basis", path, layer);
+    return s->n > before || err_set(err, EXIT_INPUT, "%s: expected tensors layer.%d.%s.basis", path,
+                                    layer, of == BASIS_OF_INPUTS ? "GROUP" : "OUTPUT");
+}
+
+/* The words of a file. */
+static enum BasisOf kind_of(const char *word) {
+    enum BasisOf of = BASIS_OF_OUTPUTS;
+    while (of > BASIS_OF_STREAM && !(word && strcmp(word, names[of].word) == 0)) of--;
+    return of;
 }
 
 bool subspace_load(Subspace *s, const char *path, Err *err) {
@@ -197,20 +217,21 @@ bool subspace_load(Subspace *s, const char *path, Err *err) {
     if (!st_open(&set, path, err)) return false;
     const char *format = st_metadata(set, "format"), *made = st_metadata(set, "made");
     const char *of = st_metadata(set, "of"), *init = st_metadata(set, "init");
-    bool ok = format && strcmp(format, FORMAT) == 0, inputs = of && strcmp(of, INPUTS) == 0;
+    enum BasisOf kind = kind_of(of);
+    bool ok = format && strcmp(format, FORMAT) == 0;
     if (!ok) err_set(err, EXIT_INPUT, "%s: expected a subspace written by sails subspace", path);
     ok = ok && layer_list_read(&layer, &layers, set, path, err);
     if (ok) {
-        s->basis = mem_array((size_t)layers * GROUP_COUNT, sizeof *s->basis);
+        s->basis = mem_array((size_t)(layers * names[kind].n), sizeof *s->basis);
         s->made = mem_string(made ? made : "");
         s->init = init ? mem_string(init) : NULL; /* files of sails before it was told have none */
         s->file = mem_string(path);
     }
-    for (int i = 0; ok && i < layers; i++) ok = load_layer(s, layer[i], inputs, set, path, err);
+    for (int i = 0; ok && i < layers; i++) ok = load_layer(s, layer[i], kind, set, path, err);
     free(layer);
     st_close(set);
     if (ok) return true;
     subspace_free(s);
-    return err_remedy(err, inputs ? "make the file again with sails inputs"
-                                  : "make the file again with sails subspace");
+    return err_remedy(err, kind == BASIS_OF_STREAM ? "make the file again with sails subspace"
+                                                   : "make the file again with sails inputs");
 }

@@ -47,6 +47,7 @@ static inline const char *align(const char *flags) {
                                         "subspace-direct-covariance",
                                         "subspace-landmarks",
                                         "subspace-eva",
+                                        "subspace-salora",
                                         "generate-base",
                                         "eval-base",
                                         "perplexity-base",
@@ -63,6 +64,7 @@ static inline const char *align(const char *flags) {
                                         "train-direct-covariance",
                                         "train-landmarks",
                                         "train-eva",
+                                        "train-salora",
                                         "generate-sails",
                                         "eval-sails",
                                         "perplexity-sails"};

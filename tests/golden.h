@@ -82,6 +82,23 @@ static inline void golden_close(Golden *g) {
     st_close(g->ref);
 }
 
+/* A weight as the model holds it, from malloc. */
+static inline double *golden_weight(const Golden *g, int layer, enum Proj p) {
+    char module[MODULE_NAME], name[MODULE_NAME + 16];
+    StSet *file;
+    Err err;
+    MUST(st_open_folder(&file, g->folder, "model", &err), err);
+    proj_module(module, layer, p);
+    snprintf(name, sizeof name, "%s.weight", module);
+    const StTensor *t = st_find(file, name);
+    CHECK(t, "no tensor %s", name);
+    double *w = golden_f64(t);
+    for (size_t i = 0; g->m.ex->dtype != DTYPE_F32 && i < t->count; i++)
+        w[i] = bf16_to_f32(bf16_from_f32((float)w[i]));
+    st_close(file);
+    return w;
+}
+
 static inline void golden_adapter(Golden *g, Lora *l, const char *name, bool training) {
     char folder[192];
     snprintf(folder, sizeof folder, "%s/%s", g->folder, name);

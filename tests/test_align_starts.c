@@ -4,6 +4,7 @@
 
 #include "host/stage/adapting.h"
 #include "model/sae.h"
+#include "model/salora.h"
 #include "model/score.h"
 #include "model/stream.h"
 #include "model/subspace.h"
@@ -66,6 +67,28 @@ static void test_ranks(void) {
     buf_free(&before), buf_free(&after);
 }
 
+/* Nothing of [B, -B0] lies along what this projection keeps: each column's share is f32's rounding,
+ * of its elements and of the directions, as test_salora.c has it; and B differs from B0. */
+static void expect_kept(const Lora *l, const Subspace *s, int layer, enum Proj p) {
+    const Adapter *a = lora_at(l, layer, p);
+    const Basis *b = salora_basis(s, layer, p, OUTPUT_KEPT);
+    double *B = test_get_f32(l->ex, a->B->master, a->B->n), moved = 0;
+    for (int r = 0; r < a->R; r++) {
+        double norm = 0, most = 0;
+        for (int o = 0; o < a->out; o++) norm += B[o * a->R + r] * B[o * a->R + r];
+        for (int j = 0; j < b->R; j++) {
+            double dot = 0;
+            for (int o = 0; o < a->out; o++) dot += b->U[o * b->R + j] * B[o * a->R + r];
+            most = fmax(most, fabs(dot));
+        }
+        EXPECT(most <= (2 * b->R + 1) * 0x1p-24 * sqrt(norm), "%s: %g along what is kept",
+               a->B->name, most / sqrt(norm));
+    }
+    for (int o = 0; o < a->out; o++) moved = fmax(moved, fabs(B[o * a->R] + B[o * a->R + 4]));
+    EXPECT(a->R == 8 && moved > 0, "%s: rank %d, moved by %g", a->B->name, a->R, moved);
+    free(B);
+}
+
 /* What q, k and v, and o read, of each layer; made anew for other targets. */
 static void test_eva(void) {
     Subspace s;
@@ -91,6 +114,41 @@ static void test_one_for_all(void) {
                json_object_get(stages, "train-eva.0.01.seed1"),
            "the stages of two seeds");
     json_decref(manifest);
+}
+
+/* What q, k, v and o write, of replies that are to stay and of the data; made anew where it is to
+ * keep less. The trained adapter, twice the rank, moves nothing along what is kept. */
+static void test_salora(void) {
+    char flags[1024];
+    Subspace s;
+    Lora l;
+    Exec ex;
+    Config c;
+    Err err;
+    EXPECT(
+        strstr(align("--methods salora"), "error 2: inputs.preserve: the method salora needs it"),
+        "no preserved replies");
+    snprintf(flags, sizeof flags, "--methods salora --sae nowhere/{layer} --preserve %s",
+             in_world("pairs.jsonl"));
+    EXPECT(strstr(align(flags), "--preserve-rank 32: expected less than 32, the width that k_proj"),
+           "all directions are kept");
+    strcat(flags, " --preserve-rank 5");
+    same("salora", align(flags), "subspace-salora train-salora");
+    MUST(subspace_load(&s, in_world("run/subspaces/salora.safetensors"), &err), err);
+    EXPECT(s.n == 8 * WORLD_LAYERS && s.basis[0].R == 5 && s.init && !strcmp(s.init, "salora"),
+           "%d bases of %d directions", s.n, s.basis[0].R);
+    EXPECT(s.basis[1].R == 5 && memcmp(s.basis[0].U, s.basis[1].U, 5 * 64 * sizeof(double)) != 0,
+           "the task's outputs are those that are kept"); /* of fewer documents, some held out */
+    CHECK(!exec_open(&ex, DEVICE_CPU, DTYPE_F32), "no device");
+    MUST(config_load(&c, in_world("model"), &err), err);
+    MUST(lora_load(&l, &ex, &c, in_world("run/adapters/salora"), false, &err), err);
+    for (int i = 0; i < WORLD_LAYERS * 4; i++) expect_kept(&l, &s, i / 4, (enum Proj)(i % 4));
+    lora_free(&l);
+    config_free(&c);
+    exec_close(&ex);
+    subspace_free(&s);
+    flags[strlen(flags) - 1] = '4';
+    same("fewer directions", align(flags), "subspace-salora train-salora");
 }
 
 /* What is random in a subspace is drawn again for every seed of a grid. */
@@ -240,6 +298,7 @@ int main(void) {
     test_direct();
     test_eva();
     test_one_for_all();
+    test_salora();
     test_seeds();
     test_ranks();
     test_weighted();

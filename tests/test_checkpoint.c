@@ -177,6 +177,21 @@ static void test_pissa(void) {
     expect_same_in("pissa", "adapter_model.safetensors", "run", "whole");
 }
 
+/* Directions that training leaves alone, and what is taken off, are there again. */
+static void test_salora(void) {
+#define SALORA                                                                                  \
+    "train --model model --dtype f32 --max-length 128 --init salora --subspace outputs --rank " \
+    "4 --data pairs.jsonl --batch 4 --steps 4 --checkpoint-every 2 "
+    program_must(
+        "inputs --model model --dtype f32 --max-length 128 --data pairs.jsonl "
+        "--preserve pairs.jsonl --preserve-rank 4 --samples 20 --out outputs");
+    program_must(SALORA "--out keeps");
+    CHECK(rename("keeps/adapter_model.safetensors", "kept_adapter.safetensors") == 0, "no adapter");
+    Ended e = program_run(SALORA "--resume --out keeps");
+    EXPECT(e.code == 0 && strstr(e.err, "going on after step 2"), "exit %d: %s", e.code, e.err);
+    expect_same("salora", "keeps/adapter_model.safetensors", "kept_adapter.safetensors");
+}
+
 /* -------------------------------------------------------------------------------- refusals -- */
 
 static void flip(const char *path) {
@@ -250,6 +265,7 @@ int main(void) {
     test_killed();
     test_kept();
     test_pissa();
+    test_salora();
     test_damaged();
     test_other_run();
     world_remove();

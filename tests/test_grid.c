@@ -42,6 +42,7 @@ static void test_cells(void) {
     const Method base = {.name = "base"}, full = {"full", METHOD_FULL, NULL, 2e-5};
     const Method lora = {"lora", METHOD_LORA, &adapter_start[START_LORA], 3e-4};
     const Method eva = {"eva", METHOD_LORA, &adapter_start[START_EVA], 3e-4};
+    const Method salora = {"salora", METHOD_LORA, &adapter_start[START_SALORA], 3e-4};
     Grid g = {.rate = rate, .nrate = 2, .first_seed = 3, .seeds = 2};
     Cell c = grid_cell(&g, &lora, 1, 1, PART_TEST);
     EXPECT(strcmp(c.name, "lora.0.001.seed4") == 0 && strcmp(c.replies, c.name) == 0, "%s %s",
@@ -52,6 +53,7 @@ static void test_cells(void) {
     EXPECT(strcmp(c.name, "eva.0.001.seed4") == 0 && c.seed == 4, "%s", c.name);
     EXPECT(strcmp(c.subspace, "eva") == 0 && c.subspace_seed == 3, "%s", c.subspace);
     EXPECT(grid_subspaces(&g, &eva) == 1 && grid_subspaces(&g, &lora) == 2, "subspaces");
+    EXPECT(grid_subspaces(&g, &salora) == 1, "what salora keeps is not for all seeds");
     c = grid_cell(&g, &lora, 0, 0, PART_VALIDATION);
     EXPECT(strcmp(c.replies, "lora.0.0002.seed3.validation") == 0, "%s", c.replies);
     c = grid_cell(&g, &base, 0, 0, PART_TEST);

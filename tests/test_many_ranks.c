@@ -66,6 +66,12 @@ static const struct {
     {"inputs " MODEL_IS
      "--pack-tokens 128 --data all.jsonl --targets q,o,down --rank 4 --out %s/inputs",
      "inputs"},
+    {"inputs " MODEL_IS "--pack-tokens 128 --data pairs.jsonl --preserve all.jsonl --samples 20 "
+     "--targets q,o --preserve-rank 4 --out %s/outputs",
+     "outputs"},
+    {"train " MODEL_IS "--pack-tokens 128 --batch 7 --rank 4 --init salora --targets q,o "
+     "--data pairs.jsonl --steps 2 --subspace %s/outputs --out %s/kept",
+     "kept/adapter_model.safetensors"},
 };
 enum { COMMANDS = sizeof command / sizeof *command };
 

@@ -173,6 +173,9 @@ static void test_each_asked(Opened *o, const Dataset *d) {
                  train | ASKS(qr) | ASKS(svd));
     s.train.init = START_EVA;
     expect_asked("train, of inputs to come", asked(plan_train, &s, ex, d), train);
+    s.train.init = START_SALORA, s.inputs.preserve_rank = 4;
+    expect_asked("train, of outputs to come", asked(plan_train, &s, ex, d),
+                 train | ASKS(svd) | ASKS(project_out));
     s.train.init = START_SAILS;
     s.train.subspace = in_world("subspace");
     s.train.rank = 0;
@@ -188,6 +191,9 @@ static void test_each_asked(Opened *o, const Dataset *d) {
     expect_asked("moments", asked(plan_moments, &s, ex, d), pass | ASKS(gemm_grad));
     s.train.rank = 4;
     expect_asked("inputs", asked(plan_inputs, &s, ex, d),
+                 pass | ASKS(gemm_grad) | ASKS(svd) | ASKS(qr));
+    s.inputs.preserve = in_world("pairs.jsonl");
+    expect_asked("inputs, with what is preserved", asked(plan_inputs, &s, ex, d),
                  pass | ASKS(gemm_grad) | ASKS(svd) | ASKS(qr));
     s.score.products = SAE_FAST;
     expect_asked("score, fast", asked(plan_score, &s, ex, d), score | ASKS(sae_encode));

@@ -24,19 +24,6 @@ static Lora start(const Model *m, enum StartKind kind, bool rslora) {
     return l;
 }
 
-/* A weight as the model holds it. */
-static double *weight(const Golden *g, const StSet *file, int layer, enum Proj p) {
-    char module[MODULE_NAME], name[MODULE_NAME + 16];
-    proj_module(module, layer, p);
-    snprintf(name, sizeof name, "%s.weight", module);
-    const StTensor *t = st_find(file, name);
-    CHECK(t, "no tensor %s", name);
-    double *w = golden_f64(t);
-    for (size_t i = 0; g->m.ex->dtype != DTYPE_F32 && i < t->count; i++)
-        w[i] = bf16_to_f32(bf16_from_f32((float)w[i]));
-    return w;
-}
-
 /* y (out) = W x, or y (in) = W^T x. */
 static void times(double *y, const double *W, const double *x, int out, int in, bool transposed) {
     for (int i = 0; i < (transposed ? in : out); i++) y[i] = 0;
@@ -109,15 +96,12 @@ static int is_olora(const double *W, const double *A, const double *B, int out, 
 }
 
 static void test_factors(const Golden *g) {
-    Err err;
-    StSet *file;
-    MUST(st_open_folder(&file, g->folder, "model", &err), err);
     for (int turn = 0; turn < 3; turn++) {
         enum StartKind kind = turn < 2 ? START_PISSA : START_OLORA;
         Lora l = start(&g->m, kind, turn == 1);
         for (int i = 0; i < g->m.c.L * PROJ_COUNT; i++) {
             const Adapter *a = &l.adapter[i];
-            double *W = weight(g, file, i / PROJ_COUNT, (enum Proj)(i % PROJ_COUNT));
+            double *W = golden_weight(g, i / PROJ_COUNT, (enum Proj)(i % PROJ_COUNT));
             double *A = test_get_f32(l.ex, a->A->master, a->A->n);
             double *B = test_get_f32(l.ex, a->B->master, a->B->n);
             double *A0 = test_get_f32(l.ex, a->A0->master, a->A0->n);
@@ -137,7 +121,6 @@ static void test_factors(const Golden *g) {
         }
         lora_free(&l);
     }
-    st_close(file);
 }
 
 static float *logits(Model *m, Lora *l, const Pack *p) {

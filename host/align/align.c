@@ -56,6 +56,7 @@ static bool read_methods(Methods *m, const Args *a, Err *err) {
         m->scores = m->scores || source == SOURCE_SCORES;
         m->moments = m->moments || source == SOURCE_MOMENTS;
         m->inputs = m->inputs || source == SOURCE_INPUTS;
+        m->outputs = m->outputs || source == SOURCE_OUTPUTS;
         m->pairs = m->pairs || row->how == METHOD_DPO;
         m->models = m->models || row->how == METHOD_FULL;
     }
@@ -81,6 +82,10 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
     if (m->start->subspace == SUBSPACE_PAIRS && *s->score.aligned)
         return err_set(err, EXIT_USAGE,
                        "the method %s needs pairs; score.aligned and score.unaligned have none",
+                       m->name);
+    if (source == SOURCE_OUTPUTS && !*s->inputs.preserve)
+        return err_set(err, EXIT_USAGE,
+                       "inputs.preserve: the method %s needs it: harmful prompts with safe replies",
                        m->name);
     char what[64];
     snprintf(what, sizeof what, "the method %s", m->name);
@@ -126,11 +131,8 @@ static bool check_saes(const Align *w, int D, Err *err) {
 /* Ranks that a start which factorises the weights cannot have. */
 static bool check_ranks(const Methods *m, const Config *c, const Settings *s, Err *err) {
     for (int i = 0; i < m->n; i++) {
-        LoraShape shape;
         const AdapterStart *start = m->row[i].start;
-        if (!start || !start->start) continue;
-        if (!adapting_shape(&shape, c, s, adapter_start_kind(start), NULL, err)) return false;
-        lora_shape_free(&shape);
+        if (start && !adapting_check_fits(c, s, adapter_start_kind(start), err)) return false;
     }
     return true;
 }
@@ -146,8 +148,9 @@ static bool check(Align *w, Err *err) {
             return false;
     if ((*s->score.aligned != 0) != (*s->score.unaligned != 0))
         return err_set(err, EXIT_USAGE, "score.aligned and score.unaligned: both or neither");
-    const char *const path[] = {s->data.path,       s->data.text,        s->score.aligned,
-                                s->score.unaligned, s->generate.prompts, s->generate.benign};
+    const char *const path[] = {s->data.path,       s->data.text,       s->score.aligned,
+                                s->score.unaligned, s->inputs.preserve, s->generate.prompts,
+                                s->generate.benign};
     char hex[65];
     for (size_t i = 0; i < sizeof path / sizeof *path; i++)
         if (*path[i] && !run_hash(&w->run, hex, path[i], err)) return false;
@@ -156,7 +159,8 @@ static bool check(Align *w, Err *err) {
     bool ok = check_ranks(m, &c, s, err);
     if (m->scores || m->moments) ok = ok && layers_parse(&w->layers, s->score.layers, c.L, err);
     ok = ok && (!m->scores || check_saes(w, c.D, err)) && check_bases(w, 0, c.D, 0, err) &&
-         (!m->inputs || inputs_check(s, &c, "the method eva", err));
+         (!m->inputs || inputs_check(s, &c, "the method eva", err)) &&
+         (!m->outputs || inputs_check_outputs(s, &c, "the method salora", err));
     config_free(&c);
     return ok;
 }
@@ -401,6 +405,7 @@ bool align_run(const Args *a, Err *err) {
     dataset_free(&w.held_pairs);
     dataset_free(&w.pairs);
     dataset_free(&w.text);
+    dataset_free(&w.kept);
     dataset_free(&w.data);
     layers_free(&w.layers);
     run_close(&w.run);

@@ -143,7 +143,25 @@ static bool make_subspace(Align *w, const Cell *c, const char *from, const char 
 }
 
 static bool of_inputs(const Cell *c) {
-    return c->method->start->subspace == SUBSPACE_INPUTS;
+    return subspace_source(c->method->start->subspace) == SOURCE_INPUTS;
+}
+
+static bool of_outputs(const Cell *c) {
+    return subspace_source(c->method->start->subspace) == SOURCE_OUTPUTS;
+}
+
+static bool of_passes(const Cell *c) {
+    return of_inputs(c) || of_outputs(c);
+}
+
+/* Of what is written, and how many tokens that were. */
+static bool run_outputs(Subspace *to, int64_t *rows, Align *w, const Settings *s, Err *err) {
+    int64_t each[2];
+    Examples kept = dataset_examples(&w->kept);
+    const Examples task = {.doc = w->data.doc, .index = w->split.train, .n = w->split.ntrain};
+    if (!inputs_run_outputs(to, each, &w->r, s, &kept, &task, err)) return false;
+    *rows = each[0] + each[1];
+    return true;
 }
 
 /* All ranks; the result is rank 0's. */
@@ -153,8 +171,9 @@ static bool make_inputs(Align *w, const Cell *c, const char *path, json_t **resu
     int64_t rows;
     s.run.seed = c->subspace_seed;
     bool ok = align_base(w, err) &&
-              inputs_run(&subspace, &rows, &w->r, &s, w->data.doc, w->split.train, w->split.ntrain,
-                         err) &&
+              (of_outputs(c) ? run_outputs(&subspace, &rows, w, &s, err)
+                             : inputs_run(&subspace, &rows, &w->r, &s, w->data.doc, w->split.train,
+                                          w->split.ntrain, err)) &&
               ALONE(w, subspace_save(&subspace, path, err), err);
     if (ok && comm_root(w->r.ex.comm) && !s.run.json) adapting_print(stdout, &subspace);
     if (ok)
@@ -167,7 +186,12 @@ static bool make_inputs(Align *w, const Cell *c, const char *path, json_t **resu
 /* Features, and how they are chosen, are those of scores alone. */
 static bool key_source(Align *w, Stage *st, const Cell *c, Err *err) {
     if (direct(c)) return staging_output(w, st, "moments.safetensors", err);
-    if (of_inputs(c)) {
+    if (of_outputs(c)) {
+        stage_setting(st, w->s, "inputs.preserve-rank");
+        stage_setting(st, w->s, "inputs.samples");
+        if (!stage_file(st, &w->run, "preserve", w->s->inputs.preserve, err)) return false;
+    }
+    if (of_passes(c)) {
         stage_setting(st, w->s, "train.targets");
         return staging_model(w, st, err) && staging_data(w, st, err);
     }
@@ -185,12 +209,12 @@ bool align_subspace(Align *w, const Cell *c, json_t **result, Err *err) {
     const char *const *out = OUTPUTS(staging_named(name, SUBSPACE_FILE, c->subspace));
     bool ok = key_source(w, &st, c, err);
     bool kept = false;
-    ok = ok && staging_begin(w, &st, out, of_inputs(c) ? NEEDS_MODEL : NEEDS_NOTHING, &kept, err);
+    ok = ok && staging_begin(w, &st, out, of_passes(c) ? NEEDS_MODEL : NEEDS_NOTHING, &kept, err);
     if (ok && !kept) {
         json_t *made = NULL;
         const char *source = direct(c) ? "moments.safetensors" : "scores.safetensors";
         char *from = run_path(&w->run, source), *to = run_path(&w->run, out[0]);
-        ok = (of_inputs(c) ? make_inputs(w, c, to, &made, err)
+        ok = (of_passes(c) ? make_inputs(w, c, to, &made, err)
                            : ALONE(w, make_subspace(w, c, from, to, &made, err), err)) &&
              staging_finish(w, &st, out, made, err);
         free(to);

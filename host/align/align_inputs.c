@@ -30,6 +30,10 @@ static bool read_data(Align *w, Err *err) {
                                s->data.max_length, (size_t)s->data.limit, err))
         return false;
     if (!s->run.json) dataset_print_notes(stdout, "", &w->data);
+    if (w->methods.outputs &&
+        !dataset_load_training(&w->kept, w->r.tokenizer, s->inputs.preserve, SIDE_CHOSEN,
+                               s->data.max_length, (size_t)s->inputs.samples, err))
+        return false;
     bool text = *s->data.text;
     if (text && !dataset_load(&w->text, w->r.tokenizer, s->data.text, SIDE_CHOSEN,
                               s->data.max_length, (size_t)s->data.limit, err))
@@ -58,7 +62,7 @@ const Prompts *align_prompts(const Align *w, enum PromptPart part) {
 
 /* ------------------------------------------------------------------------------ the plan -- */
 
-enum { SCORE, MOMENTS, INPUTS, TRAIN, GENERATE, PERPLEXITY, PLANS };
+enum { SCORE, MOMENTS, INPUTS, OUTPUTS, TRAIN, GENERATE, PERPLEXITY, PLANS };
 
 /* There is no subspace yet to read a shape from: the most that it may ask. */
 static bool plan_method(Plan *p, Align *w, const Method *m, Err *err) {
@@ -71,24 +75,31 @@ static bool plan_method(Plan *p, Align *w, const Method *m, Err *err) {
     return plan_train(p, &s, &w->r.ex, pairs ? &w->pairs : &w->data, err);
 }
 
+static const Dataset *longer(const Dataset *a, const Dataset *b) {
+    return a->longest > b->longest ? a : b;
+}
+
 /* m: of what is trained. */
 static bool plan(Plan *p, Align *w, int which, const Method *m, Err *err) {
     Exec *ex = &w->r.ex;
-    const Settings *s = w->s;
-    GenOptions o = generating_options(s, &w->prompts);
+    Settings s = *w->s;
+    GenOptions o = generating_options(&s, &w->prompts);
     switch (which) {
         case SCORE:
-            return plan_score(p, s, ex, *s->score.aligned ? NULL : &w->data, err);
+            return plan_score(p, &s, ex, *s.score.aligned ? NULL : &w->data, err);
         case MOMENTS:
-            return plan_moments(p, s, ex, *s->score.aligned ? NULL : &w->data, err);
+            return plan_moments(p, &s, ex, *s.score.aligned ? NULL : &w->data, err);
         case INPUTS:
-            return plan_inputs(p, s, ex, &w->data, err);
+            s.inputs.preserve = "";
+            return plan_inputs(p, &s, ex, &w->data, err);
+        case OUTPUTS:
+            return plan_inputs(p, &s, ex, longer(&w->kept, &w->data), err);
         case TRAIN:
             return plan_method(p, w, m, err);
         case GENERATE:
-            return plan_generate(p, s, ex, &o, err);
+            return plan_generate(p, &s, ex, &o, err);
         default:
-            return plan_logprob(p, s, ex, *s->data.text ? &w->text : &w->data, err);
+            return plan_logprob(p, &s, ex, *s.data.text ? &w->text : &w->data, err);
     }
 }
 
@@ -111,10 +122,10 @@ static bool announce_models(Align *w, Err *err) {
 /* Every stage that the methods ask for, before the first of them: it would be a pity to find out
  * after hours of scoring that the training does not fit. */
 static bool fits(Align *w, Err *err) {
-    static const char *const name[PLANS] = {"score", "moments",  "inputs",
+    static const char *const name[PLANS] = {"score", "moments",  "inputs",    "outputs",
                                             "train", "generate", "perplexity"};
     const Methods *m = &w->methods;
-    const bool asked[PLANS] = {m->scores, m->moments, m->inputs, true, true, true};
+    const bool asked[PLANS] = {m->scores, m->moments, m->inputs, m->outputs, true, true, true};
     Plan open = {0};
     plan_measured(&open, "program, tokenizer, data and prompts");
     for (int i = 0; i < PLANS; i++)

@@ -29,8 +29,8 @@ static inline bool method_trains(const Method *m) {
 typedef struct Methods {
     Method row[3 + START_COUNT];
     int n;
-    bool scores, moments, inputs; /* is there a row that needs these */
-    bool pairs, models;           /* that learns from pairs; that writes whole models */
+    bool scores, moments, inputs, outputs; /* is there a row that needs these */
+    bool pairs, models;                    /* that learns from pairs; that writes whole models */
 } Methods;
 
 /* Which prompts: of the table, or those that a rate is chosen on. */
@@ -62,6 +62,7 @@ typedef struct Align {
     char tuned[64]; /* the run whose model is open in place of the base model; "": none */
     Layers layers;
     Dataset data; /* s->data.path */
+    Dataset kept; /* s->inputs.preserve, where a row needs it */
     Dataset text; /* s->data.text */
     Split split;
     Dataset pairs, held_pairs; /* the split's records as pairs, where a row learns from them */

@@ -4,7 +4,7 @@
  * Where there are several rates, a share of the prompts is put aside: on their replies the rate is
  * chosen, and the table is of the other prompts. A seed stands for all that is random in training
  * (the subspace's random columns and features, the adapter, the order of the documents); data and
- * prompts are split, landmarks drawn, and eva's components made, by the run's own. */
+ * prompts are split, landmarks drawn, and bases of eva and salora made, by the run's own. */
 #ifndef SAILS_GRID_H
 #define SAILS_GRID_H
 

@@ -128,6 +128,12 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(moments, TEXT, out, "", 0, 0, "file", PLAIN, "moments to write (safetensors)")
 
 #define SETTINGS_INPUTS(X) \
+    X(inputs, TEXT, preserve, "", 0, 0, "file", PLAIN, \
+      "for salora: harmful prompts with safe replies, whose outputs are to stay what they are") \
+    X(inputs, INT, preserve_rank, "32", 1, 4096, "directions", PLAIN, \
+      "salora: that each projection's outputs keep, and as many of the data's to start within") \
+    X(inputs, INT, samples, "128", 0, 2147483647, "documents", PLAIN, \
+      "salora: of either corpus that make them; 0: all") \
     X(inputs, TEXT, out, "", 0, 0, "file", PLAIN, "subspace to write (safetensors)")
 
 #define SETTINGS_SUBSPACE(X) \
@@ -164,7 +170,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "start of the adapter" ADAPTER_STARTS(START_ABOUT)) \
     X(train, TEXT, init_adapter, "", 0, 0, "folder", PLAIN, "start from this PEFT LoRA instead") \
     X(train, TEXT, subspace, "", 0, 0, "file", PLAIN, \
-      "subspace written by sails subspace, or by sails inputs for eva") \
+      "subspace written by sails subspace, or by sails inputs for eva and salora") \
     X(train, INT, rank, "16", 0, 4096, "auto|columns", OURS, \
       "of the adapters and of the basis; auto: what the variance asks for, layer by layer") \
     X(train, REAL, alpha, "32", 0.0001, 1000000, "", OURS, \

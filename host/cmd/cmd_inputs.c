@@ -1,4 +1,4 @@
-/* cmd_inputs.c - principal components of what the projections read. */
+/* cmd_inputs.c - principal components of what the projections read, or write. */
 #include <stdio.h>
 
 #include "host/cli/command.h"
@@ -17,17 +17,45 @@ static void report(const Subspace *subspace, int64_t rows, const Settings *s) {
         adapting_print(stdout, subspace);
 }
 
-static bool fits(Runtime *r, const Settings *s, const Dataset *d, Err *err) {
-    Plan p = {0};
-    plan_measured(&p, "program, tokenizer and data");
-    return plan_inputs(&p, s, &r->ex, d, err) && plan_fits(&p, &r->ex, err);
+/* What is read: the training data, and for salora what is to be preserved. */
+typedef struct Data {
+    Dataset task, kept;
+} Data;
+
+static bool load(Data *d, const Runtime *r, const Settings *s, Err *err) {
+    return dataset_load_training(&d->task, r->tokenizer, s->data.path, (enum Side)s->data.side,
+                                 s->data.max_length, (size_t)s->data.limit, err) &&
+           (!*s->inputs.preserve ||
+            dataset_load_training(&d->kept, r->tokenizer, s->inputs.preserve, SIDE_CHOSEN,
+                                  s->data.max_length, (size_t)s->inputs.samples, err));
 }
 
-static bool make(Runtime *r, const Dataset *d, const Settings *s, Err *err) {
+static const Dataset *longer(const Data *d) {
+    return d->kept.longest > d->task.longest ? &d->kept : &d->task;
+}
+
+static bool fits(Runtime *r, const Settings *s, const Data *d, Err *err) {
+    Plan p = {0};
+    plan_measured(&p, "program, tokenizer and data");
+    return plan_inputs(&p, s, &r->ex, longer(d), err) && plan_fits(&p, &r->ex, err);
+}
+
+/* Of what is read, or of what is written where something is to be preserved. */
+static bool bases(Subspace *to, int64_t *rows, Runtime *r, const Data *d, const Settings *s,
+                  Err *err) {
+    int64_t each[2];
+    if (!*s->inputs.preserve) return inputs_run(to, rows, r, s, d->task.doc, NULL, d->task.n, err);
+    Examples kept = dataset_examples(&d->kept), task = dataset_examples(&d->task);
+    if (!inputs_run_outputs(to, each, r, s, &kept, &task, err)) return false;
+    *rows = each[0] + each[1];
+    return true;
+}
+
+static bool make(Runtime *r, const Data *d, const Settings *s, Err *err) {
     Subspace subspace = {0};
     int64_t rows;
     bool root = comm_root(r->ex.comm);
-    bool ok = inputs_run(&subspace, &rows, r, s, d->doc, NULL, d->n, err) &&
+    bool ok = bases(&subspace, &rows, r, d, s, err) &&
               agree_root(r->ex.comm, !root || subspace_save(&subspace, s->inputs.out, err), err);
     if (ok && root) report(&subspace, rows, s);
     subspace_free(&subspace);
@@ -37,7 +65,8 @@ static bool make(Runtime *r, const Dataset *d, const Settings *s, Err *err) {
 static bool check(const Settings *s, Err *err) {
     Config c;
     if (!settings_check_packs(s, err) || !config_load(&c, s->model.path, err)) return false;
-    bool ok = inputs_check(s, &c, "--init eva", err);
+    bool ok = *s->inputs.preserve ? inputs_check_outputs(s, &c, "--init salora", err)
+                                  : inputs_check(s, &c, "--init eva", err);
     config_free(&c);
     return ok;
 }
@@ -45,13 +74,12 @@ static bool check(const Settings *s, Err *err) {
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
-    Dataset d = {0};
+    Data d = {0};
     bool ok = check(s, err) && runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
-              dataset_load_training(&d, r.tokenizer, s->data.path, (enum Side)s->data.side,
-                                    s->data.max_length, (size_t)s->data.limit, err) &&
-              fits(&r, s, &d, err) && runtime_model(&r, s, (int)d.longest, err) &&
-              make(&r, &d, s, err);
-    dataset_free(&d);
+              load(&d, &r, s, err) && fits(&r, s, &d, err) &&
+              runtime_model(&r, s, (int)longer(&d)->longest, err) && make(&r, &d, s, err);
+    dataset_free(&d.kept);
+    dataset_free(&d.task);
     runtime_close(&r, ok);
     return ok;
 }
@@ -66,6 +94,9 @@ static const Use use[] = {{"inputs.out", USE_NEEDED},
                           ONLY("data.side"),
                           ONLY("data.max-length"),
                           ONLY("data.pack-tokens"),
+                          ONLY("inputs.preserve"),
+                          ONLY("inputs.preserve-rank"),
+                          ONLY("inputs.samples"),
                           ONLY("train.rank"),
                           ONLY("train.targets"),
                           ONLY("seed"),
@@ -77,11 +108,14 @@ static const Use use[] = {{"inputs.out", USE_NEEDED},
 
 const Command cmd_inputs = {
     .name = "inputs",
-    .summary = "principal components of what the projections read, for the start eva",
+    .summary = "what the projections read, for the start eva, or write, for salora",
     .about =
         "One pass over the training data. For each layer, and each group of --targets that read\n"
         "the same (q, k and v do), the input's covariance over all tokens that training predicts,\n"
-        "and its first --rank components: `sails train --init eva --subspace FILE`.",
+        "and its first --rank components: `sails train --init eva --subspace FILE`.\n"
+        "With --preserve, for each projection the --preserve-rank largest directions of what it\n"
+        "writes, of the safe replies there and of the data: `sails train --init salora --subspace\n"
+        "FILE` starts within the latter and never touches the former.",
     .positional = POSITIONAL_RECIPE,
     .ranks = true,
     .use = use,

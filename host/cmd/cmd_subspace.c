@@ -13,7 +13,7 @@ static bool check_start(const Settings *s, const AdapterStart *start, Err *err) 
     if (!start->subspace)
         return err_set(err, EXIT_USAGE, "%s: has no subspace; expected a start that has one: sails",
                        what);
-    if (start->subspace == SUBSPACE_INPUTS)
+    if (subspace_source(start->subspace) >= SOURCE_INPUTS)
         return err_set(err, EXIT_USAGE, "%s: its subspace is made by sails inputs", what);
     bool direct = subspace_source(start->subspace) == SOURCE_MOMENTS;
     if (!*(direct ? s->subspace.moments : s->subspace.scores))

@@ -45,7 +45,7 @@ static bool make_adapter(Runtime *r, const Settings *s, const Dataset *d, Err *e
     if (start->subspace && !*s->train.subspace)
         return err_set(err, EXIT_USAGE,
                        "--init %s: --subspace is needed: a file written by sails %s", start->name,
-                       start->subspace == SUBSPACE_INPUTS ? "inputs" : "subspace");
+                       subspace_source(start->subspace) >= SOURCE_INPUTS ? "inputs" : "subspace");
     const Examples data = dataset_examples(d);
     bool ok = !start->subspace || adapting_load(&subspace, s, err);
     ok = ok && adapting_fresh_on(r, s, (enum StartKind)s->train.init, &subspace, &data, err);

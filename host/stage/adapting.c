@@ -41,7 +41,7 @@ BasisChoice adapting_choice(const Settings *s, enum SubspaceKind kind) {
 
 size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R) {
     int rows = adapting_choice(s, kind).features;
-    if (kind == SUBSPACE_INPUTS) return 0;
+    if (subspace_source(kind) >= SOURCE_INPUTS) return 0;
     if (subspace_source(kind) == SOURCE_MOMENTS) rows = kind == SUBSPACE_MEAN ? 1 : D;
     if (kind == SUBSPACE_LANDMARKS) rows = STREAM_LANDMARKS;
     return basis_scratch(ex, rows, D, R);
@@ -134,7 +134,7 @@ bool adapting_load(Subspace *to, const Settings *s, Err *err) {
     const char *path = s->train.subspace, *name = adapter_start[s->train.init].name;
     if (!subspace_load(to, path, err)) return false;
     if (!to->init || strcmp(to->init, name) == 0) return true;
-    bool inputs = adapter_start[s->train.init].subspace == SUBSPACE_INPUTS;
+    bool inputs = subspace_source(adapter_start[s->train.init].subspace) >= SOURCE_INPUTS;
     err_set(err, EXIT_USAGE,
             "%s: a subspace for --init %s, not %s; name that start, or make another by sails %s%s",
             path, to->init, name, inputs ? "inputs" : "subspace --init ", inputs ? "" : name);
@@ -287,6 +287,11 @@ bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum S
                     const Subspace *subspace, Err *err) {
     StartOptions o = options(s, kind);
     return adapter_start_shape(shape, c, &o, subspace, err);
+}
+
+bool adapting_check_fits(const Config *c, const Settings *s, enum StartKind kind, Err *err) {
+    StartOptions o = options(s, kind);
+    return adapter_start_check_fits(c, &o, err);
 }
 
 static bool fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,

@@ -56,6 +56,9 @@ json_t *adapting_describe(const Subspace *subspace);
 bool adapting_shape(LoraShape *shape, const Config *c, const Settings *s, enum StartKind kind,
                     const Subspace *subspace, Err *err);
 
+/* adapter_start_check_fits, which needs no subspace. */
+bool adapting_check_fits(const Config *c, const Settings *s, enum StartKind kind, Err *err);
+
 /* Gives r->model such an adapter, with gradients and moments. */
 bool adapting_fresh(Runtime *r, const Settings *s, enum StartKind kind, const Subspace *subspace,
                     Err *err);

@@ -1,4 +1,5 @@
-/* inputs.c - documents through the model in blocks, and the sums of what its projections read. */
+/* inputs.c - documents through the model in blocks, the sums of what its projections read, and
+ * bases of that or of what they write. */
 #include "host/stage/inputs.h"
 
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "host/stage/same_input.h"
 #include "host/stage/wish.h"
 #include "model/adapter_start.h"
+#include "model/salora.h"
 
 /* As scoring does it: sums are added up by blocks of documents, in their order, each from packs of
  * its own. Few enough that moving sums costs little, large enough for full packs; both follow from
@@ -21,13 +23,18 @@ static size_t block_documents(size_t n) {
     return each > LEAST ? each : LEAST;
 }
 
-InputGroups inputs_of(const Settings *s) {
-    bool target[PROJ_COUNT] = {false};
+static void read_targets(bool target[PROJ_COUNT], const Settings *s) {
+    for (int p = 0; p < PROJ_COUNT; p++) target[p] = false;
     for (int i = 0; i < list_count(s->train.targets); i++) {
         char item[8];
         list_item(s->train.targets, i, item, sizeof item);
         target[setting_choice(CHOICES(PROJECTIONS), item, strlen(item))] = true;
     }
+}
+
+InputGroups inputs_of(const Settings *s) {
+    bool target[PROJ_COUNT];
+    read_targets(target, s);
     return inputs_groups(target);
 }
 
@@ -46,6 +53,19 @@ bool inputs_check(const Settings *s, const Config *c, const char *what, Err *err
     return any || err_set(err, EXIT_USAGE, "--targets: expected at least one with %s", what);
 }
 
+bool inputs_check_outputs(const Settings *s, const Config *c, const char *what, Err *err) {
+    bool target[PROJ_COUNT], any = false;
+    read_targets(target, s);
+    for (enum Proj p = 0; p < PROJ_COUNT; p++) {
+        if (target[p] && s->inputs.preserve_rank >= proj_out(c, p))
+            return err_set(err, EXIT_USAGE,
+                           "--preserve-rank %d: expected less than %d, the width that %s writes",
+                           s->inputs.preserve_rank, proj_out(c, p), proj_name[p]);
+        any = any || target[p];
+    }
+    return any || err_set(err, EXIT_USAGE, "--targets: expected at least one with %s", what);
+}
+
 /* The largest sums of a layer and group, from here and on their way from elsewhere. */
 static size_t most_numbers(const Config *c, InputGroups groups) {
     size_t most = 0;
@@ -60,11 +80,27 @@ size_t inputs_part_bytes(const Config *c, InputGroups groups) {
     return most_numbers(c, groups) * sizeof(float);
 }
 
+BasisBytes inputs_making_bytes(const Settings *s, const Config *c, enum Dtype dtype) {
+    bool target[PROJ_COUNT];
+    read_targets(target, s);
+    return *s->inputs.preserve ? salora_bases_bytes(c, dtype, target, s->inputs.preserve_rank)
+                               : inputs_bases_bytes(c, inputs_groups(target), s->train.rank);
+}
+
+size_t inputs_making_scratch(Exec *ex, const Settings *s, const Config *c) {
+    bool target[PROJ_COUNT];
+    read_targets(target, s);
+    return *s->inputs.preserve ? salora_scratch(ex, c, target, s->inputs.preserve_rank)
+                               : inputs_bases_scratch(ex, c, inputs_groups(target), s->train.rank);
+}
+
 typedef struct Reading {
     Runtime *r;
     InputsRun *run;
     Inputs sums; /* rank 0's */
     InputGroups groups;
+    int pack_tokens;
+    bool json;
     float *one; /* (most_numbers) */
     Progress bar;
     const Doc *doc;
@@ -132,6 +168,33 @@ static bool run_rounds(Reading *w, Err *err) {
     return true;
 }
 
+/* All documents' sums, on rank 0. */
+static bool read_all(Reading *w, const char *what, Err *err) {
+    const Config *c = &w->r->model.c;
+    Comm *comm = w->r->ex.comm;
+    w->one = mem_array(most_numbers(c, w->groups), sizeof *w->one);
+    w->run = inputs_run_open(&w->r->model, w->groups, w->pack_tokens);
+    if (comm_root(comm)) inputs_init(&w->sums, c, w->groups);
+    comm_phase(comm, "inputs", 0, RANKS_APART);
+    progress_begin(&w->bar, "inputs", w->json);
+    const Examples read = {.doc = w->doc, .index = w->index, .n = w->n};
+    bool ok = same_docs(comm, what, &read, err) && run_rounds(w, err);
+    progress_end(&w->bar);
+    inputs_run_close(w->run); /* bases take memory of the device, too */
+    comm_phase(comm, "components of inputs", 0, 3 * RANKS_APART);
+    return ok;
+}
+
+static Reading reading(Runtime *r, const Settings *s, const Examples *data) {
+    return (Reading){.r = r,
+                     .groups = inputs_of(s),
+                     .pack_tokens = settings_pack_tokens(s),
+                     .json = s->run.json,
+                     .doc = data->doc,
+                     .index = data->index,
+                     .n = data->n};
+}
+
 static bool make_bases(Subspace *to, Reading *w, const Settings *s, Err *err) {
     char made[160];
     if (!inputs_bases(to, &w->r->ex, &w->sums, s->train.rank, (uint64_t)s->run.seed, err))
@@ -146,22 +209,51 @@ static bool make_bases(Subspace *to, Reading *w, const Settings *s, Err *err) {
 bool inputs_run(Subspace *to, int64_t *rows, Runtime *r, const Settings *s, const Doc *doc,
                 const size_t *index, size_t n, Err *err) {
     Comm *comm = r->ex.comm;
-    const Config *c = &r->model.c;
-    Reading w = {.r = r, .groups = inputs_of(s), .doc = doc, .index = index, .n = n};
+    const Examples data = {.doc = doc, .index = index, .n = n};
+    Reading w = reading(r, s, &data);
     *to = (Subspace){0};
-    w.one = mem_array(most_numbers(c, w.groups), sizeof *w.one);
-    w.run = inputs_run_open(&r->model, w.groups, settings_pack_tokens(s));
-    if (comm_root(comm)) inputs_init(&w.sums, c, w.groups);
-    comm_phase(comm, "inputs", 0, RANKS_APART);
-    progress_begin(&w.bar, "inputs", s->run.json);
-    const Examples read = {.doc = doc, .index = index, .n = n};
-    bool ok = same_docs(comm, "what was read as data", &read, err) && run_rounds(&w, err);
-    progress_end(&w.bar);
-    inputs_run_close(w.run); /* bases take memory of the device, too */
-    comm_phase(comm, "components of inputs", 0, 3 * RANKS_APART);
+    bool ok = read_all(&w, "what was read as data", err);
     ok = ok && agree_root(comm, !comm_root(comm) || make_bases(to, &w, s, err), err);
     if (ok) *rows = w.sums.rows;
     inputs_free(&w.sums);
     free(w.one);
     return ok;
+}
+
+static bool output_bases(Subspace *to, int64_t *rows, Runtime *r, const Settings *s,
+                         const Examples *data, enum OutputSide side, Err *err) {
+    static const char *const what[] = {"what was read to be preserved", "what was read as data"};
+    Comm *comm = r->ex.comm;
+    bool target[PROJ_COUNT];
+    Reading w = reading(r, s, data);
+    read_targets(target, s);
+    if (s->inputs.samples && (size_t)s->inputs.samples < w.n) w.n = (size_t)s->inputs.samples;
+    bool ok = read_all(&w, what[side], err);
+    ok = ok && agree_root(comm,
+                          !comm_root(comm) || salora_bases(to, &r->model, &w.sums, target, side,
+                                                           s->inputs.preserve_rank, err),
+                          err);
+    if (ok) *rows = w.sums.rows;
+    inputs_free(&w.sums);
+    free(w.one);
+    return ok;
+}
+
+bool inputs_run_outputs(Subspace *to, int64_t rows[2], Runtime *r, const Settings *s,
+                        const Examples *kept, const Examples *task, Err *err) {
+    char made[160];
+    bool target[PROJ_COUNT];
+    read_targets(target, s);
+    *to = (Subspace){0};
+    if (comm_root(r->ex.comm)) salora_places(to, &r->model.c, target);
+    if (!output_bases(to, &rows[OUTPUT_KEPT], r, s, kept, OUTPUT_KEPT, err) ||
+        !output_bases(to, &rows[OUTPUT_TASK], r, s, task, OUTPUT_TASK, err)) {
+        subspace_free(to);
+        return false;
+    }
+    snprintf(made, sizeof made, "salora: of %lld tokens that are kept and %lld, %d directions",
+             (long long)rows[OUTPUT_KEPT], (long long)rows[OUTPUT_TASK], s->inputs.preserve_rank);
+    to->init = mem_string(adapter_start[START_SALORA].name);
+    to->made = mem_string(made);
+    return true;
 }

@@ -13,7 +13,9 @@ enum Has {
     HAS_SCORES = 32,     /* .. which is made from scores */
     HAS_MOMENTS = 64,    /* .. or from moments */
     HAS_STATISTIC = 128, /* .. of the best features */
-    HAS_FEATURES = 256   /* .. of so many features as are asked for */
+    HAS_FEATURES = 256,  /* .. of so many features as are asked for */
+    HAS_COLUMNS = 512,   /* its bases are columns of the adapter */
+    HAS_OUTPUTS = 1024   /* .. or of outputs, of which some are kept */
 };
 
 /* What its subspace is made of (adapter_start.h). */
@@ -39,7 +41,8 @@ static unsigned has(const Settings *s, TrainedRow row) {
     if (*s->train.init_adapter) return all;
     all |= HAS_START;
     if (source == SOURCE_NONE) return all;
-    all |= HAS_SUBSPACE | (source == SOURCE_INPUTS ? 0 : HAS_STREAM);
+    all |= HAS_SUBSPACE | (source == SOURCE_OUTPUTS ? HAS_OUTPUTS : HAS_COLUMNS);
+    all |= source >= SOURCE_INPUTS ? 0 : HAS_STREAM;
     all |= source == SOURCE_SCORES ? HAS_SCORES : source == SOURCE_MOMENTS ? HAS_MOMENTS : 0;
     return all | has_of_subspace(kind, s->train.rank);
 }
@@ -48,6 +51,7 @@ typedef struct Own {
     const char *key;
     unsigned has;
 } Own;
+/* clang-format off */
 static const Own own[] = {{"train.init", HAS_START},
                           {"train.init-adapter", HAS_ADAPTER},
                           {"train.subspace", HAS_SUBSPACE},
@@ -56,13 +60,16 @@ static const Own own[] = {{"train.init", HAS_START},
                           {"train.targets", HAS_START},
                           {"train.gain", HAS_STREAM},
                           {"train.only-scored", HAS_STREAM},
-                          {"train.basis-scale", HAS_SUBSPACE},
+                          {"train.basis-scale", HAS_COLUMNS},
                           {"train.freeze-basis", HAS_SUBSPACE},
                           {"train.redundancy", HAS_ADAPTER},
                           {"train.weights", HAS_PAIRS},
                           {"train.loss-type", HAS_PAIRS},
                           {"train.beta", HAS_PAIRS},
                           {"train.label-smoothing", HAS_PAIRS},
+                          {"inputs.preserve", HAS_OUTPUTS},
+                          {"inputs.preserve-rank", HAS_OUTPUTS},
+                          {"inputs.samples", HAS_OUTPUTS},
                           {"subspace.scores", HAS_SCORES},
                           {"subspace.moments", HAS_MOMENTS},
                           {"subspace.by", HAS_STATISTIC},
@@ -70,6 +77,7 @@ static const Own own[] = {{"train.init", HAS_START},
                           {"subspace.variance", HAS_FEATURES},
                           {"subspace.center", HAS_FEATURES},
                           {"subspace.weight-rows", HAS_FEATURES}};
+/* clang-format on */
 
 /* Why no row takes it: the first thing that all of them lack. */
 static const char *reason(unsigned wanted, unsigned there) {
@@ -79,8 +87,10 @@ static const char *reason(unsigned wanted, unsigned there) {
                    ? "it is for adapters, and --weights all trains the weights themselves"
                    : "it is for adapters, and --method full trains the weights themselves";
     if (!(there & HAS_START)) return "it is for a new adapter, and --init-adapter names an old one";
-    if (wanted == HAS_SUBSPACE || (wanted == HAS_STREAM && !(there & HAS_SUBSPACE)))
+    if (wanted == HAS_OUTPUTS) return "it is for the start salora";
+    if (wanted == HAS_SUBSPACE || (wanted & (HAS_STREAM | HAS_COLUMNS) && !(there & HAS_SUBSPACE)))
         return "it is for starts from a subspace";
+    if (wanted == HAS_COLUMNS) return "salora's directions are no columns of the adapter";
     if (wanted == HAS_STREAM) return "it is for starts from directions of the stream";
     if (wanted == HAS_SCORES) return "it is for starts from features of an SAE";
     if (wanted == HAS_MOMENTS) return "it is for starts without an SAE, from the corpora's moments";

@@ -158,6 +158,11 @@ bool plan_weights(Plan *p, const Base *b, const char *folder, int positions, int
 
 /* ------------------------------------------------------------------- adapters, activations -- */
 
+static int kept_at_most(const Config *c, const Settings *s, enum Proj p) {
+    int asked = s->inputs.preserve_rank;
+    return asked < proj_out(c, p) ? asked : proj_out(c, p);
+}
+
 /* The form of the adapters; masters have memory only where they come from a folder. */
 static bool adapter(Base *b, const Settings *s, bool training, Err *err) {
     Lora *lora = &b->lora;
@@ -168,13 +173,16 @@ static bool adapter(Base *b, const Settings *s, bool training, Err *err) {
     if (!training) return true;
     Subspace subspace = {0};
     enum StartKind start = (enum StartKind)s->train.init;
-    if (adapter_start[start].subspace && !*s->train.subspace) start = START_LORA; /* of this rank */
+    bool to_come = adapter_start[start].subspace && !*s->train.subspace;
+    if (to_come) start = adapter_start[start].start ? START_PISSA : START_LORA; /* of this rank */
     if (adapter_start[start].subspace && !adapting_load(&subspace, s, err)) return false;
     b->bases = (double)subspace_bytes(&subspace);
     LoraShape shape;
     bool ok = adapting_shape(&shape, c, s, start, &subspace, err);
     subspace_free(&subspace);
     if (!ok) return false;
+    for (int i = 0; s->train.init == START_SALORA && to_come && i < c->L * PROJ_COUNT; i++)
+        if (shape.rank[i]) shape.keep[i] = kept_at_most(c, s, (enum Proj)(i % PROJ_COUNT));
     lora_declare(lora, cpu, c, &shape);
     lora_shape_free(&shape);
     return true;
@@ -187,6 +195,7 @@ void plan_adapter(Plan *p, const Base *b, bool training) {
     plan_add(p, "adapter gradients", b->kind, n * sizeof(float));
     plan_add(p, "optimiser", b->kind, 2 * n * sizeof(float));
     plan_add(p, "gradient norm", b->kind, (double)optim_bytes(&b->lora.params));
+    plan_add(p, "kept directions", b->kind, (double)params_kept_bytes(&b->lora.params));
     plan_add(p, "redundancy of adapters", b->kind,
              (double)redundancy_bytes(&b->lora, b->ex->dtype));
 }
@@ -422,6 +431,7 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         }
         if (t.shared) scratch = larger(scratch, reference(p, &b, &t, tree + acts));
         if (!is_full(&b)) scratch = larger(scratch, redundancy_scratch(ex, &b.lora));
+        scratch = larger(scratch, params_kept_scratch(ex, trained(&b)));
         plan_workspace(p, &b, scratch);
     }
     plan_base_close(&b);

@@ -100,12 +100,12 @@ static void inputs_sums(Plan *p, const Base *b, const Settings *s) {
     double run = (double)inputs_run_bytes(&b->c, groups, ex->dtype, rows);
     plan_add(p, "sums and activations", b->kind, run);
     /* Bases are made when the pass has let go of its memory. */
-    BasisBytes bases = inputs_bases_bytes(&b->c, groups, s->train.rank);
+    BasisBytes bases = inputs_making_bytes(s, &b->c, ex->dtype);
     plan_add_root(p, "bases", PLAN_ANONYMOUS, (double)bases.basis);
-    plan_add_root(p, "components of inputs", PLAN_ANONYMOUS,
+    plan_add_root(p, "making of bases", PLAN_ANONYMOUS,
                   (double)bases.host - plan_ranks(s, ex) * part);
-    plan_add_root(p, "factors of components", b->kind, (double)bases.device - run);
-    plan_workspace(p, b, larger(need, inputs_bases_scratch(ex, &b->c, groups, s->train.rank)));
+    plan_add_root(p, "factors of bases", b->kind, (double)bases.device - run);
+    plan_workspace(p, b, larger(need, inputs_making_scratch(ex, s, &b->c)));
 }
 
 bool plan_inputs(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err) {
