@@ -13,8 +13,14 @@ PEFT's needs the package attrs.
 
 PEFT's LoRA-GA scales another way than its authors, whom sails follows: of it the directions are
 compared, as spans of A's rows and of B's columns, with those of PEFT's gradient in double. They may
-be off by 2e-5 of its norm over the gaps beside them; how far PEFT's own are is printed. Exits 1 when
-a bound is broken."""
+be off by 2e-5 of its norm over the gaps beside them; how far PEFT's own are is printed.
+
+PEFT has no SaLoRA. Its folder must load and leave the base's logits alone in the same way, and of
+what each projection writes along the directions that it keeps, found here by torch in double from
+the outputs themselves, change nothing: 1e-5 of what it changes, and what sums in f32 over n tokens
+may turn these directions by, n 2^-24 of the largest eigenvalue over the gap behind the last.
+
+Exits 1 when a bound is broken."""
 import json
 import math
 import os
@@ -32,6 +38,7 @@ from transformers import Gemma2ForCausalLM
 
 MODEL, R, ALPHA = "tests/golden/model_a", 3, 6
 OF_BATCH = "lora-ga", "corda", "corda-kpm"  # of all four documents, then
+SAFE = (0, 2)  # documents that stand for safe replies
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
@@ -45,14 +52,14 @@ def logits(model, tokens):
         return model(tokens[None].long()).logits[0]
 
 
-def train(sails, scratch, init, lr):
+def train(sails, scratch, init, lr, *more):
     """An adapter folder after three steps at this rate."""
     out = os.path.join(scratch, f"{init}-{lr}")
     subprocess.run([sails, "train", "--model", MODEL, "--data", os.path.join(scratch, "data.jsonl"),
                     "--init", init, "--rank", str(R), "--alpha", str(ALPHA), "--lr", str(lr),
                     "--schedule", "constant", "--batch",
                     "4" if init in OF_BATCH else "2", "--steps", "3", "--max-length", "64",
-                    "--dtype", "f32", "--device", "cpu", "--json", "--out", out],
+                    "--dtype", "f32", "--device", "cpu", "--json", "--out", out, *more],
                    check=True, stdout=subprocess.DEVNULL)
     return out
 
@@ -180,6 +187,45 @@ def check(sails, scratch, docs, init):
     return change > 0.1 and all(e <= 1e-5 for e in errors.values())
 
 
+def outputs(documents):
+    """What each target writes at all tokens of these but the first, (tokens,out), in double."""
+    rows, model = {}, base_model().double()
+    for name, module in model.named_modules():
+        if name.split(".")[-1] in TARGETS:
+            module.register_forward_hook(
+                lambda m, x, y, name=name: rows.setdefault(name, []).append(y[0, 1:]))
+    for tokens in documents:
+        logits(model, tokens)
+    return {name: torch.cat(y) for name, y in rows.items()}
+
+
+def check_salora(sails, scratch, golden):
+    kept = os.path.join(scratch, "kept.safetensors")
+    data = [os.path.join(scratch, name) for name in ("data.jsonl", "safe.jsonl")]
+    subprocess.run([sails, "inputs", "--model", MODEL, "--data", data[0], "--preserve", data[1],
+                    "--preserve-rank", str(R), "--max-length", "64", "--dtype", "f32", "--device",
+                    "cpu", "--json", "--out", kept], check=True, stdout=subprocess.DEVNULL)
+    before, after = (train(sails, scratch, "salora", lr, "--subspace", kept) for lr in (0, 1e-3))
+    tokens, errors = golden["doc3.tokens"], {"kept": 0}
+    ref = logits(base_model(), tokens)
+    errors["base"] = (logits(PeftModel.from_pretrained(base_model(), before).eval(), tokens)
+                      - ref).abs().max().item()
+    moved, safe = halves(after), outputs([golden[f"doc{d}.tokens"] for d in SAFE])
+    for name, f in moved.items():
+        y = safe[name.removeprefix("base_model.model.")]
+        _, s, Vt = torch.linalg.svd(y, full_matrices=False)
+        (A, A0), (B, B0) = ((x.double() for x in f[k]) for k in "AB")
+        change = B @ A - B0 @ A0
+        turned = len(y) * 2.0**-24 * (s[0] ** 2 / (s[R - 1] ** 2 - s[R] ** 2)).item()
+        off = ((Vt[:R] @ change).norm() / change.norm()).item()
+        errors["kept"] = max(errors["kept"], off - turned)
+    change = (logits(PeftModel.from_pretrained(base_model(), after).eval(), tokens)
+              - ref).abs().max().item()
+    print(f"salora: base moves by {errors['base']:.1e}, what is kept by {errors['kept']:.1e} more than "
+          f"it may, of a change of {change:.1e}")
+    return change > 0.01 and all(e <= 1e-5 for e in errors.values())
+
+
 def main():
     sails = sys.argv[1] if len(sys.argv) > 1 else "build/sails"
     golden = load_file(os.path.join(MODEL, "golden.safetensors"))
@@ -188,7 +234,11 @@ def main():
             for d in range(4):
                 print(json.dumps({"tokens": golden[f"doc{d}.tokens"].tolist()}), file=f)
         docs = [golden[f"doc{d}.tokens"].long() for d in range(4)]
+        with open(os.path.join(scratch, "safe.jsonl"), "w", encoding="ascii") as f:
+            for d in SAFE:
+                print(json.dumps({"tokens": golden[f"doc{d}.tokens"].tolist()}), file=f)
         good = [check(sails, scratch, docs, init) for init in ("pissa", "olora", *OF_BATCH)]
+        good.append(check_salora(sails, scratch, golden))
     sys.exit(0 if all(good) else 1)
 
 
