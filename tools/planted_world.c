@@ -8,6 +8,10 @@
  *   OUT/harmful.jsonl  prompts for evaluation; two of their categories are not in the pairs
  *   OUT/benign.jsonl   harmless prompts that look like harmful ones
  *   OUT/recipe.yaml    for `sails align`; OUT/grid.yaml: many rows, rates and seeds
+ *   OUT/safe.jsonl     of the pairs, the harmful requests with their refusals; unsafe.jsonl with
+ *                      the other reply; helpful.jsonl the harmless ones, answered
+ *   OUT/tuning.yaml    for `sails align` of OUT/aligned, once that has been made: what is left of
+ *                      its safety when it is tuned on helpful.jsonl
  *   OUT/truth.json     what `sails score` has to find
  *
  * --noise makes it harder for what learns from the SAEs: their decoders are off the true directions
@@ -68,12 +72,47 @@ static const char form[] =
     "  benign: benign.jsonl\n"
     "  max-new-tokens: 40\n";
 
-static bool write_recipe(const PlantedRecipe *r, const char *out, Err *err) {
-    char text[2048], *path = files_join(out, r->name);
-    int n = snprintf(text, sizeof text, form, r->about, r->out, r->train);
-    bool ok = files_write(path, text, (size_t)n, err);
+static const char tuning[] =
+    "# Safety after benign fine-tuning: `aligned`, a model that has learnt to refuse, is tuned on\n"
+    "# harmless requests alone. The row base is the safety before, the others are what is left.\n"
+    "out: tuned\n"
+    "model:\n"
+    "  path: aligned\n"
+    "  dtype: f32\n"
+    "data:\n"
+    "  path: helpful.jsonl\n"
+    "  max-length: 256\n"
+    "  heldout: 0.1\n"
+    "score:\n"
+    "  sae: 'sae/layer_{layer}/width_*/average_l0_*/params.npz'\n"
+    "  layers: [1, 2, 3]\n"
+    "  aligned: safe.jsonl\n"
+    "  unaligned: unsafe.jsonl\n"
+    "subspace:\n"
+    "  top-k: 9\n"
+    "inputs:\n"
+    "  preserve: safe.jsonl\n"
+    "train:\n"
+    "  methods: [base, lora, sails, salora]\n"
+    "  batch: 16\n"
+    "  epochs: 1\n"
+    "  lr: 1e-5\n"
+    "generate:\n"
+    "  prompts: harmful.jsonl\n"
+    "  benign: benign.jsonl\n"
+    "  max-new-tokens: 40\n";
+
+static bool write_text(const char *out, const char *name, const char *text, Err *err) {
+    char *path = files_join(out, name);
+    bool ok = files_write(path, text, strlen(text), err);
     free(path);
     return ok;
+}
+
+static bool write_recipe(const PlantedRecipe *r, const char *out, Err *err) {
+    char text[2048];
+    snprintf(text, sizeof text, form, r->about, r->out, r->train);
+    return write_text(out, r->name, text, err);
 }
 
 static bool write_world(World *w, const char *out, Err *err) {
@@ -85,7 +124,8 @@ static bool write_world(World *w, const char *out, Err *err) {
     geometry_build(w);
     bool ok = files_mkdirs(model, err) && vocabulary_write(w, model, err) &&
               model_write(w, model, err) && texts_write(w, out, err) && saes_write(w, out, err) &&
-              write_recipe(&recipes[0], out, err) && write_recipe(&recipes[1], out, err);
+              write_recipe(&recipes[0], out, err) && write_recipe(&recipes[1], out, err) &&
+              write_text(out, "tuning.yaml", tuning, err);
     free(model);
     return ok;
 }

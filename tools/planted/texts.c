@@ -292,6 +292,16 @@ static json_t *prompt_list(const char *prefix, const Prompt *p, int n) {
     return list;
 }
 
+/* Pairs first .. last - 1 as chats with one of their replies. */
+static json_t *chat_list(const World *w, int first, int last, bool chosen) {
+    json_t *list = json_array();
+    for (int i = first; i < last; i++)
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s}", "prompt", w->pair[i].prompt, "completion",
+                                        chosen ? w->pair[i].chosen : w->pair[i].rejected));
+    return list;
+}
+
 bool texts_write(const World *w, const char *folder, Err *err) {
     json_t *pairs = json_array();
     for (int i = 0; i < w->npairs; i++) {
@@ -302,5 +312,8 @@ bool texts_write(const World *w, const char *folder, Err *err) {
     return write_lines(folder, "pairs.jsonl", pairs, err) &&
            write_lines(folder, "harmful.jsonl", prompt_list("harmful", w->harmful, w->nharmful),
                        err) &&
-           write_lines(folder, "benign.jsonl", prompt_list("benign", w->benign, w->nbenign), err);
+           write_lines(folder, "benign.jsonl", prompt_list("benign", w->benign, w->nbenign), err) &&
+           write_lines(folder, "safe.jsonl", chat_list(w, 0, PAIRS_EACH, true), err) &&
+           write_lines(folder, "unsafe.jsonl", chat_list(w, 0, PAIRS_EACH, false), err) &&
+           write_lines(folder, "helpful.jsonl", chat_list(w, PAIRS_EACH, w->npairs, true), err);
 }
