@@ -278,6 +278,7 @@ bool comm_machines(const Comm *c, CommGroup *machine, CommGroup *others) {
 }
 
 CommPart comm_part(CommGroup g, size_t n, int member) {
+    if (g.part) return g.part[member];
     size_t blocks = (n + BLOCK - 1) / BLOCK, size = (size_t)g.size;
     size_t each = (blocks + size - 1) / size * BLOCK, at = each * (size_t)member;
     if (at > n) at = n;
@@ -330,12 +331,12 @@ static bool own_part(const Comm *c, CommGroup g, size_t n) {
 
 /* Meets the others first, where the device does not by itself. Parts of a whole differ in size from
  * rank to rank: the call as all should make it is of the whole. */
-static void begin_moves(Comm *c, Exec *ex, CommGroup g, enum CommOp op, const char *what,
-                        size_t n) {
+static void begin_moves(Comm *c, Exec *ex, CommGroup g, enum CommOp op, enum Dtype type,
+                        const char *what, size_t n) {
     size_t all = g.whole ? g.whole : n;
     CHECK(!g.whole || own_part(c, g, n), "%zu elements are no part of %zu", n, g.whole);
     show(c, op, what);
-    begin(c, op, COMM_F32, what, all * sizeof(float));
+    begin(c, op, type == DTYPE_F32 ? COMM_F32 : COMM_BF16, what, all * dtype_size(type));
     if (!ex->device->join) arrive(c);
 }
 
@@ -346,7 +347,7 @@ void comm_exchange(Comm *c, Exec *ex, CommGroup g, const char *what, float *part
     CommPart own = comm_part(g, n, me);
     if (me < givers) exec_copy(ex, parts + (size_t)me * own.n, x + own.at, own.n * sizeof *parts);
     if (!c) return;
-    begin_moves(c, ex, g, COMM_EXCHANGE, what, n);
+    begin_moves(c, ex, g, COMM_EXCHANGE, DTYPE_F32, what, n);
     for (int i = 0; i < g.size; i++) {
         CommPart theirs = comm_part(g, n, i);
         if (i == me) continue;
@@ -357,18 +358,30 @@ void comm_exchange(Comm *c, Exec *ex, CommGroup g, const char *what, float *part
     move_between(c, ex, moves);
 }
 
-void comm_all_gather(Comm *c, Exec *ex, CommGroup g, const char *what, float *x, size_t n) {
+static void all_gather(Comm *c, Exec *ex, CommGroup g, const char *what, enum Dtype type, void *x,
+                       size_t n) {
     if (!c) return;
+    char *byte = x;
+    size_t size = dtype_size(type);
     int me = comm_member(c, g), moves = 0;
     CommPart own = comm_part(g, n, me);
-    begin_moves(c, ex, g, COMM_ALL_GATHER, what, n);
+    CHECK(own.n * size % sizeof(float) == 0, "%zu elements of %zu bytes", own.n, size);
+    begin_moves(c, ex, g, COMM_ALL_GATHER, type, what, n);
     for (int i = 0; i < g.size; i++) {
         CommPart theirs = comm_part(g, n, i);
         if (i != me)
-            c->move[moves++] = (Move){g.first + i * g.stride, x + own.at, own.n * sizeof *x,
-                                      x + theirs.at, theirs.n * sizeof *x};
+            c->move[moves++] = (Move){g.first + i * g.stride, byte + own.at * size, own.n * size,
+                                      byte + theirs.at * size, theirs.n * size};
     }
     move_between(c, ex, moves);
+}
+
+void comm_all_gather(Comm *c, Exec *ex, CommGroup g, const char *what, float *x, size_t n) {
+    all_gather(c, ex, g, what, DTYPE_F32, x, n);
+}
+
+void comm_all_gather_stores(Comm *c, Exec *ex, CommGroup g, const char *what, store *x, size_t n) {
+    all_gather(c, ex, g, what, ex->dtype, x, n);
 }
 
 void comm_arrived(Comm *c, Exec *ex) {

@@ -61,6 +61,7 @@ typedef struct CommGroup {
     int first, stride, size;
     size_t whole; /* elements, where this group moves this place's part (comm_part) of a machine's,
                    * and others at once move theirs; else 0 */
+    const struct CommPart *part; /* (size) what is whose, borrowed; NULL: as comm_part has it */
 } CommGroup;
 CommGroup comm_all(const Comm *c);
 int comm_member(const Comm *c, CommGroup g); /* which one this rank is */
@@ -70,7 +71,8 @@ int comm_member(const Comm *c, CommGroup g); /* which one this rank is */
  */
 bool comm_machines(const Comm *c, CommGroup *machine, CommGroup *others);
 
-/* n elements fall into one part per member, of whole blocks of 64; the last ones may be empty. */
+/* n elements fall into one part per member: those that the group names, which must follow each
+ * other, else parts of whole blocks of 64, of which the last ones may be empty. */
 typedef struct CommPart {
     size_t at, n;
 } CommPart;
@@ -86,6 +88,8 @@ void comm_exchange(Comm *c, Exec *ex, CommGroup g, const char *what, float *part
 
 /* x (n) in/out: this member's part in, all parts out. The same volume. */
 void comm_all_gather(Comm *c, Exec *ex, CommGroup g, const char *what, float *x, size_t n);
+/* The same of storage type; parts are whole multiples of 4 bytes. */
+void comm_all_gather_stores(Comm *c, Exec *ex, CommGroup g, const char *what, store *x, size_t n);
 
 void comm_arrived(Comm *c, Exec *ex);
 
@@ -117,9 +121,10 @@ void comm_part_devices(Comm *c, Exec *ex);
 enum CommOp { COMM_OPS(CHOICE_ENUM) };
 
 /* X(value, words): of what a call moves. */
-#define COMM_TYPES(X)      \
-    X(COMM_BYTES, "bytes") \
-    X(COMM_F32, "bytes of f32")
+#define COMM_TYPES(X)           \
+    X(COMM_BYTES, "bytes")      \
+    X(COMM_F32, "bytes of f32") \
+    X(COMM_BF16, "bytes of bf16")
 enum CommType { COMM_TYPES(CHOICE_ENUM) };
 
 /* One call, as every rank should make it. What is collected may differ in size, and the givers of

@@ -162,7 +162,7 @@ const char *ranks_join(Exec *ex, const char id[DEVICE_JOB_ID], const DeviceJob *
     return NULL;
 }
 
-/* All bytes are those of f32 arrays. */
+/* They move as f32, whatever they are: whole multiples of it. */
 void ranks_move(Exec *ex, struct Comm *c, const Move *move, int n) {
     CudaState *s = cuda_state(ex);
     CudaRanks *r = s->ranks;

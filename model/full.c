@@ -5,15 +5,44 @@
 
 #include "data/base/mem.h"
 
-void full_declare(Full *f, Exec *ex, const Config *c) {
-    size_t n = tensors_count(c);
+/* Elements of a layer. */
+static size_t layer_size(const Config *c) {
+    size_t n = 0;
+    for (size_t i = 0; i < tensors_count(c); i++) {
+        Tensor t = tensors_at(c, i);
+        if (t.layer == 0 && (t.kind == TENSOR_PROJ || t.kind == TENSOR_NORM)) n += t.count;
+    }
+    return n;
+}
+
+static bool same_section(const Tensor *a, const Tensor *b) {
+    bool layers = (a->kind == TENSOR_PROJ || a->kind == TENSOR_NORM) &&
+                  (b->kind == TENSOR_PROJ || b->kind == TENSOR_NORM);
+    return layers && a->layer == b->layer;
+}
+
+static void declare(Full *f, Exec *ex, const Config *c) {
+    size_t n = tensors_count(c), most = layer_size(c) + PARAM_BLOCK;
     *f = (Full){.layer = mem_array((size_t)c->L, sizeof *f->layer)};
     params_init(&f->params, ex, (int)n);
     for (size_t i = 0; i < n; i++) {
         Tensor t = tensors_at(c, i);
         Param *p = params_add(&f->params, PARAM_ALIGNED, t.dim[0], t.dim[1], "%s", t.name);
         p->undecayed = t.rank == 1;
+        Tensor next = tensors_at(c, i + 1 < n ? i + 1 : i);
+        if (i + 1 == n || !same_section(&t, &next)) params_section(&f->params, most);
     }
+}
+
+void full_declare(Full *f, Exec *ex, const Config *c, int ranks) {
+    declare(f, ex, c);
+    int most = 0;
+    size_t held = 0;
+    for (int r = 0; ranks > 1 && r < ranks; r++) {
+        params_share_out(&f->params, ranks, r);
+        if (f->params.held > held) held = f->params.held, most = r;
+    }
+    if (ranks > 1) params_share_out(&f->params, ranks, most);
 }
 
 static void place_gradient(Full *f, const Tensor *t, float *grad) {
@@ -34,7 +63,8 @@ static void place_gradient(Full *f, const Tensor *t, float *grad) {
 }
 
 void full_alloc(Full *f, Exec *ex, const Config *c) {
-    full_declare(f, ex, c);
+    declare(f, ex, c);
+    if (ex->comm) params_share_out(&f->params, comm_size(ex->comm), comm_rank(ex->comm));
     params_allocate_split(&f->params);
     for (int i = 0; i < f->params.n; i++) {
         Tensor t = tensors_at(c, (size_t)i);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "data/base/mem.h"
 #include "kernels/check.h"
 
 int grad_tree_levels(int most_packs) {
@@ -12,26 +13,49 @@ int grad_tree_levels(int most_packs) {
 }
 
 static void carve(GradTree *t) {
-    size_t ranks = (size_t)t->machine.size, others = (size_t)t->others.size;
+    size_t ranks = (size_t)t->machine.size, others = (size_t)t->share[0].group.size;
     bool behind = others > 1 && ranks == 0 && t->behind;
     for (int k = 0; k < t->levels; k++)
-        t->level[k] = arena_f32(&t->arena, "gradients of packs", t->part.n, 1);
-    if (others > 1) t->round = arena_f32(&t->arena, "gradients of ranks", others, t->part.n);
-    if (ranks) t->within = arena_f32(&t->arena, "of this machine's", ranks, t->machine_part.n);
+        t->level[k] = arena_f32(&t->arena, "gradients of packs", t->held, 1);
+    if (others > 1) t->round = arena_f32(&t->arena, "gradients of ranks", others, t->held);
+    if (ranks) t->within = arena_f32(&t->arena, "of this machine's", ranks, t->share[0].n);
     if (behind) t->outbox = arena_f32(&t->arena, "gradients on their way", t->params->size, 1);
 }
 
-/* Who adds what. Machines of 2^j ranks in a row first by themselves. */
-static void share_out(GradTree *t) {
+/* Who adds what: all of it is shared out at once, on several machines what one of them adds up ..
+ */
+static void share_all(GradTree *t, CommGroup all) {
     Comm *c = t->comm;
     size_t n = t->params->size;
-    t->others = comm_all(c);
-    t->machine_part = (CommPart){0, n};
-    if (comm_machines(c, &t->machine, &t->others)) {
-        t->machine_part = comm_part(t->machine, n, comm_member(c, t->machine));
-        t->others.whole = n;
+    TreeShare *s = t->share = mem_array(1, sizeof *s);
+    *s = (TreeShare){.group = all, .n = n};
+    if (comm_machines(c, &t->machine, &s->group)) {
+        CommPart ours = comm_part(t->machine, n, comm_member(c, t->machine));
+        s->at = ours.at, s->n = ours.n;
+        s->group.whole = n;
     }
-    t->part = comm_part(t->others, t->machine_part.n, comm_member(c, t->others));
+    s->own = comm_part(s->group, s->n, comm_member(c, s->group));
+    t->nshare = 1, t->held = s->own.n;
+}
+
+/* .. or section by section, as masters are. */
+static void share_sections(GradTree *t) {
+    const Params *p = t->params;
+    t->nshare = p->nsections, t->held = p->held;
+    t->share = mem_array((size_t)t->nshare, sizeof *t->share);
+    for (int i = 0; i < t->nshare; i++) {
+        const ParamSection *s = &p->section[i];
+        t->share[i] = (TreeShare){params_group(p, s), s->at, s->n, s->part[p->rank], s->held};
+    }
+}
+
+static void measure(GradTree *t, Exec *ex, CommGroup all) {
+    if (t->params->ranks)
+        share_sections(t);
+    else
+        share_all(t, all);
+    arena_init(&t->arena, ex, t->params->ex->dtype, "gradients of packs");
+    carve(t);
 }
 
 void grad_tree_init(GradTree *t, Params *p, int most_packs) {
@@ -39,9 +63,7 @@ void grad_tree_init(GradTree *t, Params *p, int most_packs) {
                     .comm = p->ex->comm,
                     .behind = comm_behind(p->ex),
                     .levels = grad_tree_levels(most_packs)};
-    share_out(t);
-    arena_init(&t->arena, p->ex, p->ex->dtype, "gradients of packs");
-    carve(t);
+    measure(t, p->ex, comm_all(t->comm));
     arena_place(&t->arena);
     carve(t);
 }
@@ -50,19 +72,16 @@ size_t grad_tree_bytes(Params *p, const Exec *ex, int ranks, int most_packs) {
     GradTree t = {.params = p,
                   .comm = ex->comm,
                   .behind = comm_behind(ex),
-                  .others = {.stride = 1, .size = ranks},
                   .levels = grad_tree_levels(most_packs)};
-    if (ex->comm)
-        share_out(&t);
-    else
-        t.part = comm_part(t.others, p->size, 0); /* the largest */
-    arena_init(&t.arena, NULL, p->ex->dtype, "gradients of packs");
-    carve(&t);
+    const CommGroup planned = {.stride = 1, .size = ranks}; /* rank 0's part is the largest */
+    measure(&t, NULL, ex->comm ? comm_all(ex->comm) : planned);
+    free(t.share);
     return t.arena.used;
 }
 
 void grad_tree_free(GradTree *t) {
     arena_free(&t->arena);
+    free(t->share);
     memset(t, 0, sizeof *t);
 }
 
@@ -71,18 +90,27 @@ static void add(GradTree *t, float *to, const float *more, size_t n) {
     if (n) ex->op->add(ex, to, more, n, 1);
 }
 
-static void add_leaf(GradTree *t, float *leaf) {
+/* Of all shares, leaf i of those that lie at `rows`. */
+static float *row_of(const TreeShare *s, float *rows, int i) {
+    return rows + (size_t)s->group.size * s->held + (size_t)i * s->own.n;
+}
+
+static void add_leaf(GradTree *t, float *rows, int i) {
     int k = 0;
-    for (; t->leaves >> k & 1; k++) add(t, leaf, t->level[k], t->part.n);
+    for (; t->leaves >> k & 1; k++) continue;
     CHECK(k < t->levels, "expected at most %u leaves before the last, got more", t->leaves);
-    exec_copy(t->params->ex, t->level[k], leaf, t->part.n * sizeof *leaf);
+    for (const TreeShare *s = t->share; s < t->share + t->nshare; s++) {
+        float *leaf = row_of(s, rows, i);
+        for (int j = 0; j < k; j++) add(t, leaf, t->level[j] + s->held, s->own.n);
+        exec_copy(t->params->ex, t->level[k] + s->held, leaf, s->own.n * sizeof *leaf);
+    }
     t->leaves++;
 }
 
 /* Adds the round that is on its way, if there is one. */
 static void settle(GradTree *t) {
     if (t->pending) comm_arrived(t->comm, t->params->ex);
-    for (int i = 0; i < t->pending; i++) add_leaf(t, t->round + (size_t)i * t->part.n);
+    for (int i = 0; i < t->pending; i++) add_leaf(t, t->round, i);
     t->pending = 0;
 }
 
@@ -90,7 +118,7 @@ static void settle(GradTree *t) {
  * pairs, and so on. */
 static const float *add_machine(GradTree *t, int packs) {
     Params *p = t->params;
-    size_t n = t->machine_part.n;
+    size_t n = t->share[0].n;
     comm_exchange(t->comm, p->ex, t->machine, "gradients", t->within, p->grad, p->size, packs);
     comm_arrived(t->comm, p->ex);
     for (int wide = 1; wide < packs; wide *= 2)
@@ -100,15 +128,18 @@ static const float *add_machine(GradTree *t, int packs) {
 }
 
 /* Sets the rows of a round on their way; returns how many there will be. */
-static int exchange(GradTree *t, const float *from, int packs) {
+static int exchange(GradTree *t, const float *grad, int packs) {
     Params *p = t->params;
     int rows = packs, ranks = t->machine.size;
+    const float *within = NULL;
     if (ranks) {
         int here = packs - t->machine.first;
-        from = add_machine(t, here < 0 ? 0 : here > ranks ? ranks : here);
+        within = add_machine(t, here < 0 ? 0 : here > ranks ? ranks : here);
         rows = (packs + ranks - 1) / ranks;
     }
-    comm_exchange(t->comm, p->ex, t->others, "gradients", t->round, from, t->machine_part.n, rows);
+    for (const TreeShare *s = t->share; s < t->share + t->nshare; s++)
+        comm_exchange(t->comm, p->ex, s->group, "gradients", row_of(s, t->round, 0),
+                      within ? within : grad + s->at, s->n, rows);
     return rows;
 }
 
@@ -120,24 +151,35 @@ void grad_tree_add(GradTree *t, int packs) {
     if (t->round)
         t->pending = exchange(t, t->outbox ? t->outbox : p->grad, packs);
     else
-        add_leaf(t, p->grad);
+        add_leaf(t, p->grad, 0);
     exec_zero(p->ex, p->grad, bytes);
+}
+
+static void gather(GradTree *t) {
+    Params *p = t->params;
+    for (const TreeShare *s = t->share; s < t->share + t->nshare; s++)
+        comm_all_gather(t->comm, p->ex, s->group, "gradients", p->grad + s->at, s->n);
+    if (t->machine.size) comm_all_gather(t->comm, p->ex, t->machine, "gradients", p->grad, p->size);
+    comm_arrived(t->comm, p->ex);
 }
 
 void grad_tree_finish(GradTree *t, int packs) {
     Params *p = t->params;
     settle(t);
     int rows = t->round ? exchange(t, p->grad, packs) : 1;
-    float *leaf = t->round ? t->round : p->grad, *last = leaf + (size_t)(rows - 1) * t->part.n;
+    float *leaf = t->round ? t->round : p->grad;
     if (t->round) comm_arrived(t->comm, p->ex);
-    for (int i = 0; i < rows - 1; i++) add_leaf(t, leaf + (size_t)i * t->part.n);
-    for (int k = 0; k < t->levels; k++)
-        if (t->leaves >> k & 1) add(t, last, t->level[k], t->part.n);
+    for (int i = 0; i < rows - 1; i++) add_leaf(t, leaf, i);
+    for (const TreeShare *s = t->share; s < t->share + t->nshare; s++) {
+        float *last = row_of(s, leaf, rows - 1);
+        for (int k = 0; k < t->levels; k++)
+            if (t->leaves >> k & 1) add(t, last, t->level[k] + s->held, s->own.n);
+        if (t->round) exec_copy(p->ex, p->grad + s->at + s->own.at, last, s->own.n * sizeof *last);
+    }
     t->leaves = 0;
-    if (!t->round) return;
-    float *sum = p->grad + t->machine_part.at;
-    exec_copy(p->ex, sum + t->part.at, last, t->part.n * sizeof *last);
-    comm_all_gather(t->comm, p->ex, t->others, "gradients", sum, t->machine_part.n);
-    if (t->machine.size) comm_all_gather(t->comm, p->ex, t->machine, "gradients", p->grad, p->size);
-    comm_arrived(t->comm, p->ex);
+    if (t->round && !p->ranks) gather(t);
+}
+
+void grad_tree_gather(GradTree *t) {
+    if (t->params->ranks) gather(t);
 }

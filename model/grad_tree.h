@@ -15,6 +15,9 @@
  * after the other. A binary counter walks the tree: level k, when occupied, holds the sum of 2^k
  * packs in a row. One rank is the same with one part.
  *
+ * Where ranks share the tensors out (params.h), each adds up its parts of every section, which are
+ * then all that it has of the sum.
+ *
  * On several machines the ranks of one are added first, where they are 2^j ranks in a row and so a
  * subtree: the counter then counts machines, and what crosses the network is a 2^j-th. A device
  * that moves bytes behind its work's back (comm.h) does so behind the next pack's. */
@@ -24,17 +27,26 @@
 #include "kernels/comm.h"
 #include "model/params.h"
 
+/* Elements of which each rank of a group adds up one part. */
+typedef struct TreeShare {
+    CommGroup group;
+    size_t at, n; /* of params->grad */
+    CommPart own; /* of that: this rank's part */
+    size_t held;  /* where it begins in a level, and its rows at group.size times that in `round` */
+} TreeShare;
+
 typedef struct GradTree {
-    Params *params;            /* borrowed; allocated with training */
-    Comm *comm;                /* params->ex's */
-    CommGroup machine, others; /* size of `machine` 0: not added first; of `others` 1: one rank */
-    CommPart machine_part;     /* of params->grad: what this rank adds up for its machine, or all */
-    CommPart part;             /* of that: what it adds up for all */
+    Params *params;    /* borrowed; allocated with training */
+    Comm *comm;        /* params->ex's */
+    CommGroup machine; /* whose ranks are added first; size 0: none are */
+    TreeShare *share;  /* (nshare) */
+    int nshare;
+    size_t held; /* elements of this rank's parts */
     Arena arena;
     float *outbox;    /* (size) gradients on their way; NULL: from params->grad or `within` */
-    float *within;    /* (ranks of a machine,machine_part.n) */
-    float *round;     /* (others,part.n) what they gave; NULL: params->grad is the only row */
-    float *level[32]; /* (part.n) each */
+    float *within;    /* (ranks of a machine, their part) */
+    float *round;     /* (ranks,held) what they gave; NULL: params->grad is the only row */
+    float *level[32]; /* (held) each */
     bool behind;      /* bytes move while ops work (comm.h) */
     int levels;
     unsigned leaves; /* added in this step: packs, or machines */
@@ -49,14 +61,18 @@ void grad_tree_free(GradTree *t); /* accepts a zeroed tree */
 int grad_tree_levels(int most_packs);
 
 /* Device bytes that grad_tree_init takes on this rank of ex's job, or, where ex has none yet, on
- * the first of so many of one machine. p need not be ex's. */
+ * the first of so many of one machine, or of those that p is shared out over. p need not be ex's.
+ */
 size_t grad_tree_bytes(Params *p, const Exec *ex, int ranks, int most_packs);
 
 /* Takes params->grad of the ranks below `packs` (1 for one rank), and zeroes it on all. */
 void grad_tree_add(GradTree *t, int packs);
 
-/* Takes the last ones: params->grad is the sum then, on all ranks, and the tree is ready for the
- * next step. */
+/* Takes the last ones: params->grad is the sum then, on all ranks, or in this rank's parts where
+ * tensors are shared out, and the tree is ready for the next step. */
 void grad_tree_finish(GradTree *t, int packs);
+
+/* Where each rank has its parts of the sum: all parts to all ranks, to be looked at. */
+void grad_tree_gather(GradTree *t);
 
 #endif

@@ -4,38 +4,40 @@
  *   optim_step(&o, norm, lr, max_norm);        masters, copies and moments move; gradients are zero
  *
  * Tensors that are not trained enter neither the norm nor the step. Weight decay lets those be that
- * their owner has marked (params.h). */
+ * their owner has marked (params.h). Where ranks share the tensors out, gradients are those of a
+ * rank's own parts, and both calls are all ranks'. */
 #ifndef SAILS_OPTIM_H
 #define SAILS_OPTIM_H
 
 #include "model/params.h"
 
-/* The norm is summed by blocks of so many elements, counted from the start of each tensor. */
-enum { OPTIM_BLOCK = 1 << 16 };
-
 /* Elements of the blocks that are updated alike, in one call. */
 typedef struct OptimRange {
     Span span;
+    size_t held; /* where they lie in a block of parts (params.h) */
     bool undecayed;
 } OptimRange;
 
 typedef struct Optim {
     Params *params;    /* borrowed; allocated with training */
-    OptimRange *range; /* (nrange) all that is trained */
+    OptimRange *range; /* (nrange) all that is trained, of what this rank has */
     int nrange;
-    Span *block;    /* (nblock) device: of all trained tensors, in their order */
+    Span *block;    /* (nblock) device: of the trained tensors that this rank has, in their order */
     double *square; /* (nblock) device: sums of squares */
-    double *host;   /* (nblock) the same */
     int nblock;
-    AdamW how; /* lr and step are set at each step */
-    int step;  /* updates done; a resumed run sets it */
+    int *place;   /* (nall) of all blocks, in their order: where in host its sum is */
+    double *host; /* (ranks, most) the sums of all ranks */
+    int nall, most;
+    size_t own; /* elements of this rank's blocks */
+    AdamW how;  /* lr and step are set at each step */
+    int step;   /* updates done; a resumed run sets it */
 } Optim;
 
 /* After it is final which tensors are trained. `how` gives betas, eps and weight decay. */
 void optim_init(Optim *o, Params *p, AdamW how);
 void optim_free(Optim *o); /* accepts a zeroed Optim */
 
-/* Device bytes that optim_init takes for the norm over trained tensors of these sizes. */
+/* Device bytes that optim_init takes for the norm over trained tensors of these sizes, at most. */
 size_t optim_bytes(const Params *p);
 
 /* Takes off the gradients what lies along the directions that tensors leave alone (params.h); then

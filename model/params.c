@@ -26,6 +26,8 @@ void params_free(Params *p) {
     arena_free(&p->grads);
     arena_free(&p->lows);
     arena_free(&p->weights);
+    for (int i = 0; i < p->nsections; i++) free(p->section[i].part);
+    free(p->section);
     free(p->param);
     memset(p, 0, sizeof *p);
 }
@@ -71,17 +73,72 @@ size_t params_kept_scratch(Exec *ex, const Params *p) {
     return most;
 }
 
+/* ------------------------------------------------------------------------------- sections -- */
+
+/* The first place from `at` on where a block of a tensor begins, or the end of all. */
+static size_t border(const Params *p, size_t at) {
+    for (const Param *t = p->param; t < p->param + p->n; t++) {
+        if (at <= t->at) return t->at;
+        if (at >= t->at + t->n) continue;
+        size_t next = (at - t->at + PARAM_BLOCK - 1) / PARAM_BLOCK * PARAM_BLOCK;
+        if (next < t->n) return t->at + next;
+    }
+    return aligned(p->size);
+}
+
+void params_section(Params *p, size_t most) {
+    const ParamSection *last = p->nsections ? &p->section[p->nsections - 1] : NULL;
+    size_t from = last ? last->at + last->n : 0, end = aligned(p->size), n = end - from;
+    size_t pieces = (n + most - 1) / most, room = (size_t)p->nsections;
+    p->section = realloc(p->section, (room + pieces) * sizeof *p->section);
+    CHECK(p->section, "out of memory");
+    for (size_t i = 1, at = from; i <= pieces; i++) {
+        size_t to = i < pieces ? border(p, from + n / pieces * i) : end;
+        p->section[p->nsections++] = (ParamSection){.at = at, .n = to - at};
+        at = to;
+    }
+}
+
+void params_share_out(Params *p, int ranks, int rank) {
+    p->ranks = ranks, p->rank = rank, p->held = 0;
+    for (ParamSection *s = p->section; s < p->section + p->nsections; s++) {
+        free(s->part);
+        s->part = mem_array((size_t)ranks, sizeof *s->part);
+        for (size_t r = 0, at = 0; r < (size_t)ranks; r++) {
+            size_t to = border(p, s->at + s->n * (r + 1) / (size_t)ranks) - s->at;
+            if (to > s->n || r + 1 == (size_t)ranks) to = s->n;
+            s->part[r] = (CommPart){at, to - at};
+            at = to;
+        }
+        s->held = p->held;
+        p->held += s->part[rank].n;
+    }
+}
+
+CommGroup params_group(const Params *p, const ParamSection *s) {
+    return (CommGroup){.stride = 1, .size = p->ranks, .part = s->part};
+}
+
+int params_owner(const ParamSection *s, size_t at, int ranks) {
+    int r = 0;
+    while (r + 1 < ranks && at >= s->part[r].at + s->part[r].n) r++;
+    return r;
+}
+
+/* --------------------------------------------------------------------------------- memory -- */
+
 static void carve(Params *p, bool training) {
     if (!p->split) p->master = arena_f32(&p->weights, "master", p->size, 1);
     p->copy = arena_store(&p->weights, "copy", p->size, 1);
     if (p->split && p->lows.dtype == DTYPE_BF16) {
-        p->low = arena_bytes(&p->lows, "low", p->size * sizeof *p->low);
+        p->low = arena_bytes(&p->lows, "low", p->held * sizeof *p->low);
         p->piece = arena_f32(&p->lows, "piece", PIECE, 1);
+        if (p->ranks) p->low_piece = arena_bytes(&p->lows, "low", PIECE * sizeof *p->low);
     }
     if (!training) return;
     p->grad = arena_f32(&p->grads, "grad", p->size, 1);
-    p->m = arena_f32(&p->moments, "m", p->size, 1);
-    p->v = arena_f32(&p->moments, "v", p->size, 1);
+    p->m = arena_f32(&p->moments, "m", p->held, 1);
+    p->v = arena_f32(&p->moments, "v", p->held, 1);
     carve_kept(&p->keeps, p);
 }
 
@@ -92,6 +149,7 @@ static void measure(Params *p, Exec *ex, enum Dtype dtype, bool training) {
         {"weights", "low halves", "gradients", "optimiser", "kept directions"}};
     Arena *arena[CLASSES] = {&p->weights, &p->lows, &p->grads, &p->moments, &p->keeps};
     p->size = aligned(p->size);
+    if (!p->ranks) p->held = p->size;
     for (int i = 0; i < CLASSES; i++) arena_init(arena[i], ex, dtype, name[p->split][i]);
     carve(p, training);
 }
@@ -106,7 +164,8 @@ static void allocate(Params *p, bool training) {
         if (p->master) t->master = p->master + t->at;
         t->copy = store_at(p->ex->dtype, p->copy, t->at);
         if (!training) continue;
-        t->grad = p->grad + t->at, t->m = p->m + t->at, t->v = p->v + t->at;
+        t->grad = p->grad + t->at;
+        if (!p->ranks) t->m = p->m + t->at, t->v = p->v + t->at;
         t->trained = true;
     }
 }
@@ -121,7 +180,7 @@ void params_allocate_split(Params *p) {
 }
 
 ParamBytes params_bytes_split(const Params *p, enum Dtype dtype) {
-    Params all = {.size = p->size, .split = true};
+    Params all = {.size = p->size, .split = true, .ranks = p->ranks, .held = p->held};
     measure(&all, NULL, dtype, true);
     return (ParamBytes){all.weights.used, all.lows.used, all.grads.used, all.moments.used};
 }
@@ -150,31 +209,113 @@ void params_project_masters(Params *p) {
         if (t->keep && t->trained) project(p, t, t->master);
 }
 
-/* Where a kind lies as f32; NULL: nowhere. */
-static float *block_of(const Params *p, enum ParamKind kind) {
+/* A block of f32 of this kind, of which `at` is the first element that is meant; NULL: the masters
+ * are in two halves. */
+static float *place_of(const Params *p, enum ParamKind kind, size_t at) {
     float *master = p->split && !p->low ? (float *)p->copy : p->master;
     float *const block[PARAM_KINDS] = {master, p->m, p->v};
-    return block[kind];
+    return block[kind] ? block[kind] + at : NULL;
 }
 
-void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host) {
-    const float *block = block_of(p, kind);
-    if (block) exec_copy_out(p->ex, host, block + at, n * sizeof *host);
-    for (size_t k; !block && n > 0; at += k, host += k, n -= k) {
+/* Elements of which `at` is the first, and `held` its place where only parts are kept. */
+static void get_held(const Params *p, enum ParamKind kind, size_t at, size_t held, size_t n,
+                     float *host) {
+    const float *from = place_of(p, kind, kind == PARAM_MASTER ? at : held);
+    if (from) exec_copy_out(p->ex, host, from, n * sizeof *host);
+    for (size_t k; !from && n > 0; at += k, held += k, host += k, n -= k) {
         k = n < PIECE ? n : PIECE;
-        p->ex->op->join(p->ex, p->piece, store_at(p->ex->dtype, p->copy, at), p->low + at, k);
+        p->ex->op->join(p->ex, p->piece, store_at(p->ex->dtype, p->copy, at), p->low + held, k);
         exec_copy_out(p->ex, host, p->piece, k * sizeof *host);
     }
 }
 
-void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host) {
-    float *block = block_of(p, kind);
-    if (block) exec_copy_in(p->ex, block + at, host, n * sizeof *host);
-    for (size_t k; !block && n > 0; at += k, host += k, n -= k) {
-        k = n < PIECE ? n : PIECE;
-        exec_copy_in(p->ex, p->piece, host, k * sizeof *host);
-        p->ex->op->split(p->ex, store_at(p->ex->dtype, p->copy, at), p->low + at, p->piece, k);
+/* What this rank has of the elements at .. at + n - 1 of a section, and where. */
+static CommPart own_of(const Params *p, const ParamSection *s, size_t at, size_t n, size_t *held) {
+    const CommPart *part = &s->part[p->rank];
+    size_t first = s->at + part->at, end = first + part->n;
+    size_t from = at > first ? at : first, to = at + n < end ? at + n : end;
+    *held = s->held + (from - first);
+    return from < to ? (CommPart){from, to - from} : (CommPart){at, 0};
+}
+
+/* Of one section, to rank 0: what the ranks have follows each other in their order. */
+static void collect(const Params *p, const ParamSection *s, enum ParamKind kind, size_t at,
+                    size_t n, float *host) {
+    size_t held;
+    CommPart own = own_of(p, s, at, n, &held);
+    float *mine = mem_array(own.n, sizeof *mine);
+    void **part = mem_array((size_t)p->ranks, sizeof *part);
+    size_t *bytes = mem_array((size_t)p->ranks, sizeof *bytes), done = 0;
+    if (own.n) get_held(p, kind, own.at, held, own.n, mine);
+    comm_collect(p->ex->comm, "what is trained", mine, own.n * sizeof *mine, part, bytes);
+    for (int r = 0; r < p->ranks && comm_root(p->ex->comm); r++) {
+        if (host) memcpy((char *)host + done, part[r], bytes[r]);
+        done += bytes[r];
+        free(part[r]);
     }
+    free(bytes), free(part), free(mine);
+}
+
+/* Where the piece of a section ends that begins at `at`. */
+static size_t piece_of(const ParamSection *s, size_t at, size_t n) {
+    size_t left = s->at + s->n - at, most = n < PIECE ? n : PIECE;
+    return left < most ? left : most;
+}
+
+void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host) {
+    if (!p->ranks) {
+        get_held(p, kind, at, at, n, host);
+        return;
+    }
+    for (const ParamSection *s = p->section; n > 0; s++)
+        for (size_t k; n > 0 && at < s->at + s->n; at += k, n -= k) {
+            k = piece_of(s, at, n);
+            collect(p, s, kind, at, k, host);
+            host = host ? host + k : NULL;
+        }
+}
+
+/* Masters in two halves: the upper ones are everybody's. */
+static void set_halves(Params *p, const ParamSection *s, size_t at, size_t n, const float *host) {
+    store *high = store_at(p->ex->dtype, p->copy, at);
+    int16_t *low = p->ranks ? p->low_piece : p->low + at;
+    exec_copy_in(p->ex, p->piece, host, n * sizeof *host);
+    p->ex->op->split(p->ex, high, low, p->piece, n);
+    if (!p->ranks) return;
+    size_t held;
+    CommPart own = own_of(p, s, at, n, &held);
+    if (own.n) exec_copy(p->ex, p->low + held, low + (own.at - at), own.n * sizeof *low);
+}
+
+static void set_piece(Params *p, const ParamSection *s, enum ParamKind kind, size_t at, size_t n,
+                      const float *host) {
+    float *to = place_of(p, kind, 0);
+    size_t held;
+    if (!to) {
+        set_halves(p, s, at, n, host);
+    } else if (kind == PARAM_MASTER || !p->ranks) {
+        exec_copy_in(p->ex, to + at, host, n * sizeof *host);
+    } else {
+        CommPart own = own_of(p, s, at, n, &held);
+        if (own.n) exec_copy_in(p->ex, to + held, host + (own.at - at), own.n * sizeof *host);
+    }
+}
+
+void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host) {
+    const ParamSection all = {.n = p->size}, *s = p->ranks ? p->section : &all;
+    for (; n > 0; s++)
+        for (size_t k; n > 0 && at < s->at + s->n; at += k, host += k, n -= k) {
+            k = piece_of(s, at, n);
+            set_piece(p, s, kind, at, k, host);
+        }
+}
+
+void params_gather(Params *p) {
+    Comm *comm = p->ex->comm;
+    for (const ParamSection *s = p->section; p->ranks && s < p->section + p->nsections; s++)
+        comm_all_gather_stores(comm, p->ex, params_group(p, s), "weights",
+                               store_at(p->ex->dtype, p->copy, s->at), s->n);
+    if (p->ranks) comm_arrived(comm, p->ex);
 }
 
 size_t params_elements(const Params *p) {

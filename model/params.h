@@ -17,11 +17,16 @@
  * A tensor may have to leave k directions V (k,rows) of its columns alone: it stands for C T with
  * C = I - V^T V, whatever T is, so that the gradient reaches T as C dT. Kept is C T itself:
  * gradients are projected before the step, masters after it. To both Adam's moments, which see
- * projected gradients alone, and decoupled decay that is the same, step by step, as to keep T. */
+ * projected gradients alone, and decoupled decay that is the same, step by step, as to keep T.
+ *
+ * Split masters may be shared out over ranks: the tensors then fall into sections, of each of which
+ * a rank holds one part, and what optimising needs (low halves, moments) it has for its parts
+ * alone, one behind another. Copies are on every rank. */
 #ifndef SAILS_PARAMS_H
 #define SAILS_PARAMS_H
 
 #include "data/base/arena.h"
+#include "kernels/comm.h"
 #include "kernels/ops.h"
 
 typedef struct Param {
@@ -33,20 +38,36 @@ typedef struct Param {
     int kept;                     /* directions that its columns leave alone; 0: none */
     float *keep;                  /* (kept,rows) these, orthonormal; NULL without training */
     float *master, *grad, *m, *v; /* (rows,cols); master NULL where masters are split, the last
-                                   * three without training */
+                                   * three without training, m and v where they are shared out */
     store *copy;                  /* (rows,cols) */
 } Param;
+
+/* The norm of gradients is summed by blocks of so many elements, counted from the start of each
+ * tensor; where ranks share tensors out, no block falls to two of them. */
+enum { PARAM_BLOCK = 1 << 16 };
+
+/* Tensors that are shared out together, or a part of one. */
+typedef struct ParamSection {
+    size_t at, n;   /* of each block of all tensors */
+    CommPart *part; /* (ranks) who has what of it */
+    size_t held;    /* where this rank's part begins in a block of parts */
+} ParamSection;
 
 typedef struct Params {
     Exec *ex;
     Param *param; /* (n), at fixed addresses from params_init on */
     int n, most;
-    size_t size;                  /* elements of a block */
-    float *master, *grad, *m, *v; /* as of a Param */
+    size_t size;           /* elements of a block */
+    ParamSection *section; /* (nsections) */
+    int nsections;
+    int ranks, rank;              /* that share them; 0: nobody does */
+    size_t held;                  /* elements of a block of this rank's parts; else `size` */
+    float *master, *grad, *m, *v; /* as of a Param; m, v (held) */
     store *copy;
     bool split;
-    int16_t *low; /* of split masters in bf16, what the copies lack; else NULL */
-    float *piece; /* with it: room for those that are being split or joined */
+    int16_t *low;       /* (held) of split masters in bf16, what the copies lack; else NULL */
+    float *piece;       /* with it: room for those that are being split or joined .. */
+    int16_t *low_piece; /* .. and for what the copies lack, where it is shared out */
     Arena weights, lows, grads, moments, keeps;
 } Params;
 
@@ -75,6 +96,18 @@ size_t params_kept_scratch(Exec *ex, const Params *p);
 /* Takes what lies along the directions off gradients, or masters. */
 void params_project_grads(Params *p);
 void params_project_masters(Params *p);
+/* Ends a section: of what was added since the last one, and of several, alike but for a block,
+ * where that is more than `most` elements. */
+void params_section(Params *p, size_t most);
+
+/* Sections, in which all tensors lie, are shared out over so many ranks: before there is memory. */
+void params_share_out(Params *p, int ranks, int rank);
+
+/* The ranks, and whose parts of this section are whose. */
+CommGroup params_group(const Params *p, const ParamSection *s);
+
+/* Which rank has this place of a section's block. */
+int params_owner(const ParamSection *s, size_t at, int ranks);
 
 /* Memory for all, zeroed. With training every tensor is marked as trained, until the owner decides
  * otherwise, and has gradients and moments. */
@@ -83,8 +116,9 @@ void params_allocate(Params *p, bool training);
 /* The same for training with split masters. */
 void params_allocate_split(Params *p);
 
-/* Device bytes of the blocks of tensors that are declared, by what params_allocate_split would take
- * on a device of that storage type: weights, what they lack, gradients, moments. */
+/* Device bytes of the blocks of tensors that are declared, and shared out or not, by what
+ * params_allocate_split would take on a device of that storage type: weights, what they lack,
+ * gradients, moments. */
 typedef struct ParamBytes {
     size_t weights, lows, grads, moments;
 } ParamBytes;
@@ -93,10 +127,15 @@ ParamBytes params_bytes_split(const Params *p, enum Dtype dtype);
 void params_sync(Params *p); /* copies from the masters */
 
 /* Elements at .. at + n - 1 of a block, to and from the host. Masters that are set and not split
- * reach their copies by params_sync. */
+ * reach their copies by params_sync. Where tensors are shared out, all ranks make the same calls:
+ * params_get brings the elements to rank 0 alone, host is not used on the others and may be NULL on
+ * all; params_set is given the same on all. */
 enum ParamKind { PARAM_MASTER, PARAM_M, PARAM_V, PARAM_KINDS };
 void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host);
 void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host);
+
+/* All copies to all ranks, each from the rank that has the master. */
+void params_gather(Params *p);
 
 size_t params_elements(const Params *p); /* of all tensors */
 size_t params_trained(const Params *p);  /* of those that are trained */

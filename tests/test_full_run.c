@@ -1,6 +1,6 @@
-/* Full fine-tuning as a command: the model that it leaves, the same on one, two and three ranks and
- * after kill -9, on another number of them too; masters that move where bf16 would stand still; and
- * what is refused. */
+/* Full fine-tuning as a command: the model that it leaves, the same on one, two and four ranks,
+ * which share its state out, and after kill -9, on another number of them too; masters that move
+ * where bf16 would stand still; and what is refused. */
 #include "host/cli/command.h"
 
 #include <math.h>
@@ -161,7 +161,7 @@ static void test_masters(void) {
 /* ------------------------------------------------------------------------ ranks, stopping -- */
 
 static void test_ranks(const char *dtype) {
-    for (int ranks = 1; ranks <= (test_brief() ? 2 : 3); ranks++) {
+    for (int ranks = 1; ranks <= (test_brief() ? 2 : 4); ranks *= 2) {
         char line[512], folder[32], what[64];
         snprintf(folder, sizeof folder, "%s%d", dtype, ranks);
         snprintf(line, sizeof line, TRAIN "--dtype %s --steps 3 --lr 1e-3 --out %s", dtype, folder);

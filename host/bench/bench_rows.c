@@ -87,11 +87,11 @@ static void geglu(OpsBench *o) {
 
 /* The blocks of one tensor's norm. */
 static int norm_blocks(OpsBench *o, Span **variable, size_t n) {
-    int blocks = (int)((n + OPTIM_BLOCK - 1) / OPTIM_BLOCK);
+    int blocks = (int)((n + PARAM_BLOCK - 1) / PARAM_BLOCK);
     Span *host = mem_array((size_t)blocks, sizeof *host);
     for (int i = 0; i < blocks; i++) {
-        size_t at = (size_t)i * OPTIM_BLOCK;
-        host[i] = (Span){at, n - at < OPTIM_BLOCK ? n - at : OPTIM_BLOCK};
+        size_t at = (size_t)i * PARAM_BLOCK;
+        host[i] = (Span){at, n - at < PARAM_BLOCK ? n - at : PARAM_BLOCK};
     }
     bench_copy(o, variable, host, (size_t)blocks * sizeof *host);
     free(host);

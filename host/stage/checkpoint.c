@@ -35,11 +35,15 @@ bool checkpoint_agree(const Params *p, const char *what, Err *err) {
     unsigned char digest[32];
     Sha256 s;
     float *piece = mem_array(PIECE, sizeof *piece);
+    size_t size = dtype_size(p->ex->dtype);
     sha256_init(&s);
     for (size_t i = 0; i < p->size; i += PIECE) {
         size_t n = piece_of(i, p->size);
-        params_get(p, PARAM_MASTER, i, n, piece);
-        sha256_add(&s, piece, n * sizeof *piece);
+        if (p->ranks) /* what all of them have */
+            exec_copy_out(p->ex, piece, store_at_const(p->ex->dtype, p->copy, i), n * size);
+        else
+            params_get(p, PARAM_MASTER, i, n, piece);
+        sha256_add(&s, piece, n * (p->ranks ? size : sizeof *piece));
         comm_beat(comm);
     }
     sha256_done(&s, digest);
@@ -47,12 +51,19 @@ bool checkpoint_agree(const Params *p, const char *what, Err *err) {
     return agree_same(comm, what, digest, sizeof digest, EXIT_RANK, err);
 }
 
+/* Made on rank 0, once. */
+static bool make_state(Checkpoint *c) {
+    if (!c->state && comm_root(c->params->ex->comm))
+        c->state = malloc(checkpoint_state_bytes(c->params));
+    return c->state != NULL;
+}
+
 bool checkpoint_copy_state(Checkpoint *c) {
     Params *p = c->params;
-    if (!c->state) c->state = malloc(checkpoint_state_bytes(p));
-    for (enum ParamKind kind = 0; c->state && kind < PARAM_KINDS; kind++)
-        params_get(p, kind, 0, p->size, c->state + (size_t)kind * p->size);
-    return c->state != NULL;
+    bool made = make_state(c);
+    for (enum ParamKind kind = 0; (made || p->ranks) && kind < PARAM_KINDS; kind++)
+        params_get(p, kind, 0, p->size, made ? c->state + (size_t)kind * p->size : NULL);
+    return made;
 }
 
 /* ------------------------------------------------------------------------------- writing -- */
@@ -147,15 +158,29 @@ static bool read_totals(RunTotals *t, const Snapshot *s, Err *err) {
 }
 
 /* The tensor's elements, all of them, as the file has them. */
-static void read_tensor(Params *p, enum ParamKind kind, const Param *t, const StTensor *from) {
+static void read_tensor(Checkpoint *c, enum ParamKind kind, const Param *t, const StTensor *from) {
+    Params *p = c->params;
     float *piece = mem_array(PIECE, sizeof *piece);
     for (size_t i = 0; i < t->n; i += PIECE) {
         size_t n = piece_of(i, t->n);
         st_read_f32(from, piece, i, n);
-        params_set(p, kind, t->at + i, n, piece);
+        if (p->ranks)
+            memcpy(c->state + (size_t)kind * p->size + t->at + i, piece, n * sizeof *piece);
+        else
+            params_set(p, kind, t->at + i, n, piece);
         st_release(from, i, n);
     }
     free(piece);
+}
+
+/* Room for the state of tensors that ranks share out. */
+static bool room_for_state(Checkpoint *c, Err *err) {
+    if (!c->params->ranks) return true;
+    if (!make_state(c))
+        return err_set(err, EXIT_MEMORY, "no memory for %zu bytes of a checkpoint's state",
+                       checkpoint_state_bytes(c->params));
+    memset(c->state, 0, checkpoint_state_bytes(c->params));
+    return true;
 }
 
 /* What is not stored is zero, as it was made. Nothing is changed unless all is there. */
@@ -163,6 +188,7 @@ static bool read_state(Checkpoint *c, const char *folder, Err *err) {
     Params *p = c->params;
     StSet *set = NULL;
     TensorName name;
+    if (!room_for_state(c, err)) return false;
     char *path = files_join(folder, file_name[0]);
     bool ok = st_open(&set, path, err);
     free(path);
@@ -173,7 +199,7 @@ static bool read_state(Checkpoint *c, const char *folder, Err *err) {
                 if (!stored(kind, t)) continue;
                 tensor_name(name, kind, t);
                 ok = st_need_type(set, &from, name, ST_F32, 1, &t->n, err);
-                if (ok && take) read_tensor(p, kind, t, from);
+                if (ok && take) read_tensor(c, kind, t, from);
             }
     if (ok) params_sync(p);
     st_close(set);

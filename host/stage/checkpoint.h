@@ -22,7 +22,8 @@ typedef struct Checkpoint {
     json_t *run;      /* borrowed: what a run that goes on must have in common with it */
     json_t *maker;    /* program, device ..: what should be the same, for equal bits */
     Params *params;   /* borrowed: names, shapes and places */
-    float *state;     /* (3, params->size): masters, moments; NULL: read from the device */
+    float *state;     /* (3, params->size): masters, moments; NULL: read from the device, which is
+                       * not for shared tensors */
     char *lines;      /* (nlines) of metrics.jsonl */
     size_t nlines;
 } Checkpoint;
@@ -31,17 +32,20 @@ void checkpoint_free(Checkpoint *c); /* accepts a zeroed one */
 /* Host bytes of a copy of the state. */
 size_t checkpoint_state_bytes(const Params *p);
 
-/* Have all ranks the same masters? If not, EXIT_RANK, on all. */
+/* Have all ranks the same masters, or weights where they share the masters out? If not, EXIT_RANK,
+ * on all. */
 bool checkpoint_agree(const Params *p, const char *what, Err *err);
 
-/* Copies the state from the device into c->state; false where there is no memory for it. */
+/* Copies the state from the device into c->state; false where there is no memory for it. Of shared
+ * tensors: on all ranks, into that of rank 0. */
 bool checkpoint_copy_state(Checkpoint *c);
 
 /* snapshot_write; touches no device where c->state is a copy, so that it may run beside training.
  */
 bool checkpoint_write(Checkpoint *c, const char *parent, Err *err);
 
-/* snapshot_read, into c (its run, maker and params are the caller's) and the device's tensors. */
+/* snapshot_read, into c (its run, maker and params are the caller's) and the device's tensors, or
+ * c->state alone where ranks share them out. */
 bool checkpoint_read(Checkpoint *c, bool *found, const char *parent, Err *err);
 
 #endif

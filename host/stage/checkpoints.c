@@ -94,10 +94,22 @@ static bool read_lines(Checkpoint *now, const Metrics *m, Err *err) {
 static bool save(Checkpoints *c, const Metrics *m, Err *err) {
     if (!finish(c, err) || !read_lines(&c->now, m, err)) return false;
     c->now.totals = m->totals;
-    if (!checkpoint_copy_state(&c->now))
+    if (checkpoint_copy_state(&c->now)) {
+        start(c);
+    } else if (c->now.params->ranks) {
+        c->ok = err_set(&c->err, EXIT_MEMORY, "no memory for %zu bytes of a copy of the state",
+                        checkpoint_state_bytes(c->now.params));
+        settle(c);
+    } else {
         fprintf(stderr, "sails: no memory for a copy of the state: training waits for the disk\n");
-    start(c);
+        start(c);
+    }
     return true;
+}
+
+/* The other ranks' part in it. */
+static void help(Checkpoints *c) {
+    if (c->now.params->ranks) checkpoint_copy_state(&c->now);
 }
 
 static bool due(const Checkpoints *c, size_t steps) {
@@ -124,7 +136,10 @@ bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish,
     bool root = comm_root(c->comm);
     if (wish->signal || wish->save) { /* of the step before, so no state is saved twice */
         if (!checkpoint_agree(c->now.params, "what is trained", err)) return false;
-        if (root && !save(c, m, err)) return false;
+        if (!root)
+            help(c);
+        else if (!save(c, m, err))
+            return false;
         c->last = clock_seconds();
     }
     if (!wish->signal) return true;
@@ -136,16 +151,19 @@ bool checkpoints_before_step(Checkpoints *c, const Metrics *m, const Wish *wish,
     return agree_root(c->comm, ok, err) && wish_stop(wish, after, c->plan.kept.again, err);
 }
 
-/* Rank 0's tensors to all, a piece at a time. */
-static void hand_out(Comm *comm, Params *p) {
+/* Rank 0's tensors to all, a piece at a time: its own, or of shared ones the state that it has
+ * read.
+ */
+static void hand_out(Comm *comm, Params *p, const float *state) {
     enum { PIECE = 1 << 20 };
     float *piece = mem_array(PIECE, sizeof *piece);
     for (enum ParamKind kind = 0; kind < PARAM_KINDS; kind++)
         for (size_t i = 0; i < p->size; i += PIECE) {
             size_t n = p->size - i < PIECE ? p->size - i : PIECE;
-            if (comm_root(comm)) params_get(p, kind, i, n, piece);
+            if (comm_root(comm) && !p->ranks) params_get(p, kind, i, n, piece);
+            if (state) memcpy(piece, state + (size_t)kind * p->size + i, n * sizeof *piece);
             comm_broadcast(comm, "a checkpoint's tensors", piece, n * sizeof *piece);
-            if (!comm_root(comm)) params_set(p, kind, i, n, piece);
+            if (!comm_root(comm) || p->ranks) params_set(p, kind, i, n, piece);
         }
     free(piece);
 }
@@ -184,7 +202,7 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
     comm_broadcast(c->comm, "is there a checkpoint", &found, sizeof found);
     if (!found) return true;
     comm_broadcast(c->comm, "totals", &c->now.totals, sizeof c->now.totals);
-    if (c->comm) hand_out(c->comm, c->now.params);
+    if (c->comm) hand_out(c->comm, c->now.params, c->now.params->ranks ? c->now.state : NULL);
     if (!root) params_sync(c->now.params);
     c->whole = c->now.totals.steps;
     return metrics_resume(m, &c->now.totals, c->now.lines, c->now.nlines, err);

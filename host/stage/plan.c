@@ -357,7 +357,7 @@ bool plan_base_open(Plan *p, Base *b, const Settings *s, Exec *ex, bool training
     if (!runtime_cpu(&b->cpu, s, err)) return false;
     code(p, b);
     if (!training || !settings_all_weights(s)) return adapter(b, s, training, err);
-    full_declare(&b->full, &b->cpu, &b->c);
+    full_declare(&b->full, &b->cpu, &b->c, plan_ranks(s, ex));
     return true;
 }
 
@@ -388,8 +388,9 @@ static void moves(Plan *p, const Base *b, const Settings *s) {
 static size_t reference(Plan *p, Base *b, const TrainSetup *t, double later) {
     const Lora *worn = t->reference_is_start ? plan_lora(b) : NULL;
     PackSize size = reference_pack_size(t);
-    plan_add(p, "log-probabilities of the reference", PLAN_ANONYMOUS,
-             (double)reference_bytes(t, trained(b)));
+    plan_add(p, "log-probabilities of the reference", PLAN_ANONYMOUS, (double)reference_bytes(t));
+    (trained(b)->ranks ? plan_add_root : plan_add)(p, "start, for the reference", PLAN_ANONYMOUS,
+                                                   (double)reference_start_bytes(t, trained(b)));
     plan_add(p, "activations of the reference", b->kind, inference_bytes(b, worn, size) - later);
     return pass_scratch(b, size, false);
 }

@@ -25,18 +25,21 @@ static Examples pairs_seen(const TrainSetup *t, size_t **index) {
     return seen;
 }
 
-/* Exchanges the masters with others, a piece at a time. */
+/* Exchanges the masters with others, a piece at a time. Where ranks share them out rank 0 alone has
+ * others, and hands them out. */
 static void swap_masters(Params *p, float *other) {
     enum { PIECE = 1 << 20 };
-    float *own = mem_array(PIECE, sizeof *own);
+    float *own = mem_array(PIECE, sizeof *own), *piece = mem_array(PIECE, sizeof *piece);
     for (size_t i = 0; i < p->size; i += PIECE) {
         size_t n = p->size - i < PIECE ? p->size - i : PIECE;
         params_get(p, PARAM_MASTER, i, n, own);
-        params_set(p, PARAM_MASTER, i, n, other + i);
-        memcpy(other + i, own, n * sizeof *own);
+        if (other) memcpy(piece, other + i, n * sizeof *piece);
+        if (p->ranks) comm_broadcast(p->ex->comm, "the reference", piece, n * sizeof *piece);
+        params_set(p, PARAM_MASTER, i, n, piece);
+        if (other) memcpy(other + i, own, n * sizeof *own);
     }
     params_sync(p);
-    free(own);
+    free(piece), free(own);
 }
 
 /* Can a checkpoint put other masters in the place of the reference's? */
@@ -50,7 +53,7 @@ void reference_begin(Reference *r, const Model *m, const TrainSetup *t) {
                      .eval = mem_array(2 * t->neval, sizeof *r->eval)};
     CHECK(!t->index && !t->eval_index, "expected all pairs");
     if (!may_change(t)) return;
-    r->start = mem_array(p->size, sizeof *r->start);
+    if (!p->ranks || comm_root(p->ex->comm)) r->start = mem_array(p->size, sizeof *r->start);
     params_get(p, PARAM_MASTER, 0, p->size, r->start);
 }
 
@@ -68,12 +71,12 @@ bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err) {
                   .progress = t->json || t->sink ? NULL : "reference",
                   .while_it = "while the reference was measured",
                   .again = t->checkpoints ? t->checkpoints->kept.again : NULL};
-    if (r->start) swap_masters(trained, r->start);
+    if (may_change(t)) swap_masters(trained, r->start);
     if (!t->reference_is_start) m->lora = NULL;
     bool ok = (seen.n == 0 || preference_logp(r->train, NULL, m, &seen, &how, err)) &&
               (eval.n == 0 || preference_logp(r->eval, NULL, m, &eval, &how, err));
     m->lora = worn;
-    if (r->start) swap_masters(trained, r->start);
+    if (may_change(t)) swap_masters(trained, r->start);
     free(r->start), r->start = NULL;
     free(index);
     return ok;
@@ -81,9 +84,12 @@ bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err) {
 
 /* ------------------------------------------------------------------------------- the plan -- */
 
-size_t reference_bytes(const TrainSetup *t, const Params *p) {
-    size_t masters = may_change(t) ? p->size * sizeof(float) : 0;
-    return 2 * (t->n + t->neval) * sizeof(double) + masters;
+size_t reference_bytes(const TrainSetup *t) {
+    return 2 * (t->n + t->neval) * sizeof(double);
+}
+
+size_t reference_start_bytes(const TrainSetup *t, const Params *p) {
+    return may_change(t) ? p->size * sizeof(float) : 0;
 }
 
 PackSize reference_pack_size(const TrainSetup *t) {

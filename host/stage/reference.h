@@ -13,7 +13,7 @@
 typedef struct Reference {
     double *train, *eval; /* log p by the documents' numbers, of those that are asked for */
     float *start;         /* masters that training starts from; NULL: the reference needs none, or
-                           * they are what is trained */
+                           * they are what is trained, or rank 0 has them for all */
 } Reference;
 
 /* Before a checkpoint's masters take the place of those that training starts from. */
@@ -23,8 +23,10 @@ void reference_begin(Reference *r, const Model *m, const TrainSetup *t);
 bool reference_measure(Reference *r, Model *m, const TrainSetup *t, Err *err);
 void reference_free(Reference *r); /* accepts a zeroed one */
 
-/* What it takes beside training: host bytes, and the largest pack that it runs. */
-size_t reference_bytes(const TrainSetup *t, const Params *p);
+/* What it takes beside training: host bytes, those of the start's masters, which rank 0 alone has
+ * where ranks share them out, and the largest pack that it runs. */
+size_t reference_bytes(const TrainSetup *t);
+size_t reference_start_bytes(const TrainSetup *t, const Params *p);
 PackSize reference_pack_size(const TrainSetup *t);
 
 #endif

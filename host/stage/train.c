@@ -315,6 +315,7 @@ static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     s->grad_norm = optim_norm(&l->optim);
     if (!isfinite(s->grad_norm)) {
         agree_to_fail(); /* all ranks have this norm */
+        grad_tree_gather(&l->tree);
         return went_bad(l, s, err);
     }
     s->learning_rate = schedule_lr(&t->schedule, step);
