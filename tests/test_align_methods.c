@@ -220,6 +220,11 @@ static void test_ranks(void) {
                                          "adapters/dpo/adapter_model.safetensors",
                                          "responses/full.jsonl", "responses/dpo.jsonl"};
     for (int i = 0; i < 5; i++) expect_same_in("two ranks", result[i], "two", "one");
+    setenv("SAILS_MACHINE_RANKS", "1", 1);
+    two = ranks_run(2, "SAILS " ALIGN "--methods full,dpo --out apart");
+    unsetenv("SAILS_MACHINE_RANKS");
+    EXPECT(two.code == EXIT_USAGE && strstr(two.err, "--method full: expected the ranks of one"),
+           "ranks apart: exit %d: %s", two.code, two.err);
 }
 
 /* Stopped within the training of all weights; the same command goes on. */

@@ -256,6 +256,27 @@ static void test_refused(void) {
     EXPECT(!files_exists("new/refused"), "a refusal has left something");
 }
 
+/* Two ranks, each on a node of its own: said once, before anything is read. */
+static void test_nodes(void) {
+    static const char *const how[] = {"--method full", "--method dpo --weights all"};
+    for (int i = 0; i < 2; i++) {
+        char first[512], line[512];
+        snprintf(line, sizeof line, "train --model model --data pairs.jsonl %s --out new/refused",
+                 how[i]);
+        setenv("SAILS_MACHINE_RANKS", "1", 1);
+        Ended e = on(2, line);
+        unsetenv("SAILS_MACHINE_RANKS");
+        int lines = ranks_lines(e.err, first, sizeof first);
+        EXPECT(e.code == EXIT_USAGE && lines == 1 &&
+                   strstr(first, i ? "--weights all: expected" : "--method full: expected") &&
+                   strstr(first,
+                          "the ranks of one node, got 2 ranks on several; start them on "
+                          "one, or train an adapter"),
+               "exit %d, %d lines: %s", e.code, lines, e.err);
+        EXPECT(!files_exists("new/refused"), "a refusal has left something");
+    }
+}
+
 /* A number of the file that is none is the file's fault, in either type. */
 static void test_bad_file(void) {
     CHECK(system("cp -r model bad && head -c 64 /dev/zero | tr '\\0' '\\377' | dd "
@@ -313,6 +334,7 @@ int main(void) {
     }
     test_resume();
     test_refused();
+    test_nodes();
     test_bad_file();
     test_rate();
     world_remove();

@@ -93,7 +93,7 @@ static bool check_method(const Method *m, const Settings *s, Err *err) {
            (!s->train.freeze_basis || adapter_start_check_freeze(m->start, what, err));
 }
 
-/* Of the command line: a flag that is for no row. */
+/* Of the command line: a flag that is for no row, and the ranks. */
 static bool check_flags(const Align *w, Err *err) {
     TrainedRow row[sizeof w->methods.row / sizeof *w->methods.row];
     int n = 0;
@@ -103,7 +103,7 @@ static bool check_flags(const Align *w, Err *err) {
         row[n++] = m->start ? (TrainedRow){m->how, WEIGHTS_ADAPTER, adapter_start_kind(m->start)}
                             : (TrainedRow){m->how, WEIGHTS_ALL, START_LORA};
     }
-    return method_flags(w->args, row, n, err);
+    return method_flags(w->args, row, n, err) && method_ranks(w->args, row, n, err);
 }
 
 /* What is asked of the bases of a layer, whose SAE has S features; 0: of those without an SAE. */

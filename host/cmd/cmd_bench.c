@@ -26,8 +26,8 @@ static bool check_method(const Args *a, Err *err) {
     TrainedRow row = method_row(s);
     row.start = START_LORA;
     if (s->bench.step)
-        return method_flags(a, &row, 1, err) && preference_check(s, err) &&
-               settings_check_training_pack(s, err);
+        return method_flags(a, &row, 1, err) && method_ranks(a, &row, 1, err) &&
+               preference_check(s, err) && settings_check_training_pack(s, err);
     if (a->source[args_find("train.method")] != FROM_DEFAULT ||
         a->source[args_find("train.weights")] != FROM_DEFAULT)
         return err_set(err, EXIT_USAGE, "bench: --method and --weights are for --step");

@@ -143,10 +143,10 @@ static bool run(const Args *given, Err *err) {
     FolderLock lock = {0};
     if (train_saves(s)) interrupt_as_request();
     TrainedRow row = method_row(s);
-    bool ok = method_flags(a, &row, 1, err) && preference_check(s, err) &&
-              adapting_check_method(s, err) && settings_check_training_pack(s, err) &&
-              take_folder(&lock, s, a->comm, err) && runtime_device(&r, s, a->comm, err) &&
-              runtime_ids(&r, s, err) &&
+    bool ok = method_flags(a, &row, 1, err) && method_ranks(a, &row, 1, err) &&
+              preference_check(s, err) && adapting_check_method(s, err) &&
+              settings_check_training_pack(s, err) && take_folder(&lock, s, a->comm, err) &&
+              runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
               training_load(&d, r.tokenizer, s, s->data.path, (size_t)s->data.limit, err) &&
               (!*s->train.eval_data ||
                training_load(&eval, r.tokenizer, s, s->train.eval_data, 0, err)) &&

@@ -2,6 +2,7 @@
 #include "host/stage/method.h"
 
 #include "host/cli/command.h"
+#include "kernels/comm.h"
 
 /* What a row may have that settings are for. */
 enum Has {
@@ -114,6 +115,19 @@ bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err) {
         command_flag(a->command, setting, flag);
         return err_set(err, EXIT_USAGE, "--%s: %s; leave it out", flag, reason(own[i].has, there));
     }
+    return true;
+}
+
+bool method_ranks(const Args *a, const TrainedRow *row, int n, Err *err) {
+    TransportSeat seat = comm_seat(a->comm);
+    if (seat.local_size == seat.size) return true;
+    for (int i = 0; i < n; i++)
+        if (row[i].weights == WEIGHTS_ALL)
+            return err_set(err, EXIT_USAGE,
+                           "%s: expected the ranks of one node, got %d ranks on several; start "
+                           "them on one, or train an adapter",
+                           row[i].how == METHOD_FULL ? "--method full" : "--weights all",
+                           seat.size);
     return true;
 }
 

@@ -22,6 +22,10 @@ TrainedRow method_row(const Settings *s);
  * It asks train.init-adapter, too, and what the starts' subspaces are made from. */
 bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err);
 
+/* All weights are for the ranks of one node (EXIT_USAGE): what these share out must be gathered
+ * again for every pass, which is not for a network. */
+bool method_ranks(const Args *a, const TrainedRow *row, int n, Err *err);
+
 /* The peak learning rate: train.lr where a flag or a recipe gives it, else by train.method
  *
  *   lora  2e-4  the setting's default
