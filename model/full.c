@@ -30,8 +30,12 @@ static void declare(Full *f, Exec *ex, const Config *c) {
         Param *p = params_add(&f->params, PARAM_ALIGNED, t.dim[0], t.dim[1], "%s", t.name);
         p->undecayed = t.rank == 1;
         Tensor next = tensors_at(c, i + 1 < n ? i + 1 : i);
-        if (i + 1 == n || !same_section(&t, &next)) params_section(&f->params, most);
+        if (i + 1 < n && same_section(&t, &next)) continue;
+        bool layer = t.kind == TENSOR_PROJ || t.kind == TENSOR_NORM;
+        params_section(&f->params, most, layer);
+        if (t.kind == TENSOR_EMBED) f->first_layer = f->params.nsections;
     }
+    f->layers = c->L;
 }
 
 void full_declare(Full *f, Exec *ex, const Config *c, int ranks) {
@@ -62,14 +66,30 @@ static void place_gradient(Full *f, const Tensor *t, float *grad) {
     }
 }
 
-void full_alloc(Full *f, Exec *ex, const Config *c) {
+void full_alloc(Full *f, Exec *ex, const Config *c, int ranks, int rank) {
     declare(f, ex, c);
-    if (ex->comm) params_share_out(&f->params, comm_size(ex->comm), comm_rank(ex->comm));
+    if (ranks) params_share_out(&f->params, ranks, rank);
     params_allocate_split(&f->params);
     for (int i = 0; i < f->params.n; i++) {
         Tensor t = tensors_at(c, (size_t)i);
-        place_gradient(f, &t, f->params.param[i].grad);
+        place_gradient(f, &t, params_gradient(&f->params, &f->params.param[i]));
     }
+}
+
+void full_tell(Full *f, full_through *through, void *context) {
+    f->through = through, f->context = context;
+}
+
+void full_begin(const Full *f, int layer) {
+    const Params *p = &f->params;
+    const ParamSection *s = &p->section[f->first_layer + layer];
+    if (p->ranks) exec_zero(p->ex, s->grad, s->n * sizeof *s->grad);
+}
+
+void full_end(const Full *f, int layer) {
+    int first = layer < 0 ? 0 : f->first_layer + layer;
+    int last = layer < 0 ? f->first_layer - 1 : first;
+    for (int i = last; f->through && i >= first; i--) f->through(f->context, i);
 }
 
 void full_free(Full *f) {

@@ -6,7 +6,8 @@
  * layer is a section, and so is what of the embedding is about as large.
  *
  * Several ranks share masters, moments and sums of gradients out (params.h), and all have all
- * weights. */
+ * weights. Of the gradient of a pack they then have two layers at a time, and that of the
+ * embedding: backward says when it is through with a section. */
 #ifndef SAILS_FULL_H
 #define SAILS_FULL_H
 
@@ -18,18 +19,34 @@ typedef struct LayerGradients { /* f32 */
     float *proj[PROJ_COUNT];    /* (out,in) */
 } LayerGradients;
 
+typedef void full_through(void *context, int section);
+
 typedef struct Full {
     Params params;
     float *embed, *final_norm; /* gradients: (V,D), (D) */
     LayerGradients *layer;     /* (L) */
+    int first_layer, layers;   /* sections: of layer 0, and how many there are of layers */
+    full_through *through;     /* who is told, of shared ones; NULL: nobody */
+    void *context;
 } Full;
 
 /* The tensors without memory, for a plan; ranks: that share them out, of which one of those that
  * have the most is meant. */
 void full_declare(Full *f, Exec *ex, const Config *c, int ranks);
 
-/* The same with memory, zero, all trained; weight decay lets norms be, as transformers has it. */
-void full_alloc(Full *f, Exec *ex, const Config *c);
+/* The same with memory, zero, all trained; weight decay lets norms be, as transformers has it. For
+ * one of so many ranks; 0: nothing is shared out. */
+void full_alloc(Full *f, Exec *ex, const Config *c, int ranks, int rank);
+
+/* From now on tell this one, once for each section of a backward pass and from the last to the
+ * first, when all of the pack's gradient is in ParamSection.grad. NULL: nobody. */
+void full_tell(Full *f, full_through *through, void *context);
+
+/* For backward. The gradient of a layer begins, at zero where it is shared out; a layer, the
+ * embedding (-1) or the final norm (L) has all of it. */
+void full_begin(const Full *f, int layer);
+void full_end(const Full *f, int layer);
+
 void full_free(Full *f); /* accepts a zeroed Full */
 
 #endif

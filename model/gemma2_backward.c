@@ -148,6 +148,8 @@ static void ffn_bwd(const Model *m, Acts *a, int l, Place lowest) {
                           w->norm[NORM_POST_FFN], next_norm, s->rm, next->rx, N, c->D);
     if (m->full) {
         op->rmsnorm_grad(ex, input_norm_grad(m, l + 1), a->dh, next->x, next->rx, N, c->D);
+        full_end(m->full, l + 1);
+        full_begin(m->full, l);
         op->rmsnorm_grad(ex, m->full->layer[l].norm[NORM_POST_FFN], last ? a->last_x : a->dx, s->m,
                          s->rm, N, c->D);
     }
@@ -219,18 +221,20 @@ static void embed_bwd(const Model *m, Acts *a) {
     const Config *c = &m->c;
     const LayerActs *s = &a->layer[0];
     op->rmsnorm_grad(ex, input_norm_grad(m, 0), a->dh, s->x, s->rx, a->N, c->D);
+    full_end(m->full, 0);
     op->rmsnorm_bwd(ex, a->dx, a->dh, s->x, m->layer[0].norm[NORM_INPUT], s->rx, a->N, c->D);
     op->embed_bwd(ex, m->full->embed, a->dx, a->token, a->by_token, a->N, c->D, c->V,
                   m->embed_scale);
+    full_end(m->full, -1);
 }
 
 static void show_gradient(const Acts *a, const Param *t, const char *name) {
     Placed g = {.type = ARENA_F32, .rows = t->rows, .cols = t->cols, .data = t->grad};
     snprintf(g.name, sizeof g.name, "grad: %.88s", name);
-    if (t->trained) a->watch(a->watch_context, &g, 0);
+    if (t->trained && t->grad) a->watch(a->watch_context, &g, 0);
 }
 
-/* Of this pack and those that were added before it. */
+/* Of this pack and those that were added before it; nothing of what ranks share out. */
 static void show_gradients(const Model *m, const Acts *a) {
     for (int i = 0; m->full && i < m->full->params.n; i++)
         show_gradient(a, &m->full->params.param[i], m->full->params.param[i].name);

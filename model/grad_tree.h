@@ -16,7 +16,12 @@
  * packs in a row. One rank is the same with one part.
  *
  * Where ranks share the tensors out (params.h), each adds up its parts of every section, which are
- * then all that it has of the sum.
+ * then all that it has of the sum. Of 2^j ranks a round is a subtree: its packs are added first,
+ * and the counter counts rounds, so that it needs no levels for what a round has. A section is on
+ * its way as soon as backward is through with it:
+ *
+ *   for each round of packs:  grad_tree_round(&t, n, last);  on ranks below n a backward pass that
+ *                             calls grad_tree_give;  grad_tree_add or grad_tree_finish
  *
  * On several machines the ranks of one are added first, where they are 2^j ranks in a row and so a
  * subtree: the counter then counts machines, and what crosses the network is a 2^j-th. A device
@@ -30,9 +35,9 @@
 /* Elements of which each rank of a group adds up one part. */
 typedef struct TreeShare {
     CommGroup group;
-    size_t at, n; /* of params->grad */
+    size_t at, n; /* of params->grad, or of all tensors */
     CommPart own; /* of that: this rank's part */
-    size_t held;  /* where it begins in a level, and its rows at group.size times that in `round` */
+    size_t held;  /* where it begins in a level, and in a sum that is shared out */
 } TreeShare;
 
 typedef struct GradTree {
@@ -43,14 +48,18 @@ typedef struct GradTree {
     int nshare;
     size_t held; /* elements of this rank's parts */
     Arena arena;
-    float *outbox;    /* (size) gradients on their way; NULL: from params->grad or `within` */
-    float *within;    /* (ranks of a machine, their part) */
-    float *round;     /* (ranks,held) what they gave; NULL: params->grad is the only row */
+    float *outbox; /* (size) gradients on their way; NULL: from params->grad or `within` */
+    float *within; /* (ranks of a machine, their part) */
+    float *round;  /* (ranks, largest own.n) what they gave; NULL: params->grad is the only row */
     float *level[32]; /* (held) each */
     bool behind;      /* bytes move while ops work (comm.h) */
     int levels;
     unsigned leaves; /* added in this step: packs, or machines */
-    int pending;     /* rows of `round` that are on their way */
+    int pending;     /* rows of `round` that are on their way .. */
+    int section;     /* .. of this section; -1: of none, or of all that is not shared out */
+    int next;        /* sections that this round is still to be given, of shared ones */
+    int packs;       /* of this round */
+    bool last;       /* it is the step's last one */
 } GradTree;
 
 /* For steps of at most so many packs. */
@@ -65,14 +74,22 @@ int grad_tree_levels(int most_packs);
  */
 size_t grad_tree_bytes(Params *p, const Exec *ex, int ranks, int most_packs);
 
-/* Takes params->grad of the ranks below `packs` (1 for one rank), and zeroes it on all. */
+/* Of these the levels', where p is shared out. */
+size_t grad_tree_level_bytes(const Params *p, int most_packs);
+
+/* A round of so many packs begins, the last one of a step or not: before its passes. Sums of
+ * gradients that are not in turn begin at zero. */
+void grad_tree_round(GradTree *t, int packs, bool last);
+
+/* full_through, of a GradTree: the section is on its way. In falling order. */
+void grad_tree_give(void *tree, int section);
+
+/* Takes params->grad of the ranks below `packs` (1 for one rank), and zeroes it on all. Of shared
+ * tensors: the sections that no backward pass has given, with zeros for gradients. */
 void grad_tree_add(GradTree *t, int packs);
 
 /* Takes the last ones: params->grad is the sum then, on all ranks, or in this rank's parts where
  * tensors are shared out, and the tree is ready for the next step. */
 void grad_tree_finish(GradTree *t, int packs);
-
-/* Where each rank has its parts of the sum: all parts to all ranks, to be looked at. */
-void grad_tree_gather(GradTree *t);
 
 #endif

@@ -9,13 +9,10 @@
 /* What of the range this rank has, section by section. */
 static void add_own(Optim *o, OptimRange all) {
     const Params *p = o->params;
-    size_t end = all.span.at + all.span.n;
     for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
-        size_t first = s->at + s->part[p->rank].at, last = first + s->part[p->rank].n;
-        size_t from = first > all.span.at ? first : all.span.at, to = last < end ? last : end;
-        if (from >= to) continue;
-        o->range[o->nrange++] =
-            (OptimRange){{from, to - from}, s->held + (from - first), all.undecayed};
+        size_t held;
+        CommPart own = params_own(p, s, all.span.at, all.span.n, &held);
+        if (own.n) o->range[o->nrange++] = (OptimRange){{own.at, own.n}, held, all.undecayed};
     }
 }
 
@@ -78,7 +75,10 @@ static void list_blocks(Optim *o, Span *own, Whose *whose, int *count) {
             int r = owner(p, &s, b.at);
             whose[o->nall++] = (Whose){r, count[r]++};
             if (count[r] > o->most) o->most = count[r];
-            if (r == p->rank) own[o->nblock++] = b, o->own += b.n;
+            if (r != p->rank) continue;
+            size_t held = b.at;
+            if (p->ranks) params_own(p, s, b.at, b.n, &held);
+            own[o->nblock++] = (Span){held, b.n}, o->own += b.n;
         }
 }
 
@@ -134,7 +134,7 @@ double optim_norm(Optim *o) {
 static void update(Params *p, const OptimRange *range, float coef, AdamW how) {
     Exec *ex = p->ex;
     size_t at = range->span.at, held = range->held, n = range->span.n;
-    float *m = p->m + held, *v = p->v + held, *g = p->grad + at;
+    float *m = p->m + held, *v = p->v + held, *g = p->grad + held;
     if (range->undecayed) how.weight_decay = 0;
     if (p->split)
         ex->op->adamw_split(ex, store_at(ex->dtype, p->copy, at), p->low ? p->low + held : NULL, m,
@@ -154,6 +154,6 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     params_project_masters(p);
     params_sync(p);
     params_gather(p);
-    exec_zero(p->ex, p->grad, p->size * sizeof *p->grad);
+    exec_zero(p->ex, p->grad, p->held * sizeof *p->grad);
     exec_range_pop(p->ex);
 }

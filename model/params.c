@@ -86,7 +86,7 @@ static size_t border(const Params *p, size_t at) {
     return aligned(p->size);
 }
 
-void params_section(Params *p, size_t most) {
+void params_section(Params *p, size_t most, bool in_turn) {
     const ParamSection *last = p->nsections ? &p->section[p->nsections - 1] : NULL;
     size_t from = last ? last->at + last->n : 0, end = aligned(p->size), n = end - from;
     size_t pieces = (n + most - 1) / most, room = (size_t)p->nsections;
@@ -94,7 +94,7 @@ void params_section(Params *p, size_t most) {
     CHECK(p->section, "out of memory");
     for (size_t i = 1, at = from; i <= pieces; i++) {
         size_t to = i < pieces ? border(p, from + n / pieces * i) : end;
-        p->section[p->nsections++] = (ParamSection){.at = at, .n = to - at};
+        p->section[p->nsections++] = (ParamSection){.at = at, .n = to - at, .in_turn = in_turn};
         at = to;
     }
 }
@@ -125,7 +125,40 @@ int params_owner(const ParamSection *s, size_t at, int ranks) {
     return r;
 }
 
+CommPart params_own(const Params *p, const ParamSection *s, size_t at, size_t n, size_t *held) {
+    const CommPart *part = &s->part[p->rank];
+    size_t first = s->at + part->at, end = first + part->n;
+    size_t from = at > first ? at : first, to = at + n < end ? at + n : end;
+    *held = s->held + (from - first);
+    return from < to ? (CommPart){from, to - from} : (CommPart){at, 0};
+}
+
+float *params_gradient(const Params *p, const Param *t) {
+    const ParamSection *s = p->section;
+    if (!p->ranks) return p->grad + t->at;
+    while (t->at >= s->at + s->n) s++;
+    return s->grad + (t->at - s->at);
+}
+
 /* --------------------------------------------------------------------------------- memory -- */
+
+/* Of one pack: sections in turn have two rooms between them, all others lie one behind another. */
+static void carve_pack(Params *p) {
+    size_t alone = 0, most = 0;
+    for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
+        if (!s->in_turn) alone += s->n;
+        if (s->in_turn && s->n > most) most = s->n;
+    }
+    float *turn[] = {arena_f32(&p->grads, "grad of a pack", most, 1),
+                     arena_f32(&p->grads, "grad of a pack", most, 1)};
+    float *next = arena_f32(&p->grads, "grad of a pack", alone, 1);
+    if (!next) return; /* measured */
+    for (int i = 0; i < p->nsections; i++) {
+        ParamSection *s = &p->section[i];
+        s->grad = s->in_turn ? turn[i % 2] : next;
+        if (!s->in_turn) next += s->n;
+    }
+}
 
 static void carve(Params *p, bool training) {
     if (!p->split) p->master = arena_f32(&p->weights, "master", p->size, 1);
@@ -136,7 +169,8 @@ static void carve(Params *p, bool training) {
         if (p->ranks) p->low_piece = arena_bytes(&p->lows, "low", PIECE * sizeof *p->low);
     }
     if (!training) return;
-    p->grad = arena_f32(&p->grads, "grad", p->size, 1);
+    p->grad = arena_f32(&p->grads, "grad", p->held, 1);
+    if (p->ranks) carve_pack(p);
     p->m = arena_f32(&p->moments, "m", p->held, 1);
     p->v = arena_f32(&p->moments, "v", p->held, 1);
     carve_kept(&p->keeps, p);
@@ -164,8 +198,7 @@ static void allocate(Params *p, bool training) {
         if (p->master) t->master = p->master + t->at;
         t->copy = store_at(p->ex->dtype, p->copy, t->at);
         if (!training) continue;
-        t->grad = p->grad + t->at;
-        if (!p->ranks) t->m = p->m + t->at, t->v = p->v + t->at;
+        if (!p->ranks) t->grad = p->grad + t->at, t->m = p->m + t->at, t->v = p->v + t->at;
         t->trained = true;
     }
 }
@@ -180,7 +213,12 @@ void params_allocate_split(Params *p) {
 }
 
 ParamBytes params_bytes_split(const Params *p, enum Dtype dtype) {
-    Params all = {.size = p->size, .split = true, .ranks = p->ranks, .held = p->held};
+    Params all = {.size = p->size,
+                  .section = p->section,
+                  .nsections = p->nsections,
+                  .split = true,
+                  .ranks = p->ranks,
+                  .held = p->held};
     measure(&all, NULL, dtype, true);
     return (ParamBytes){all.weights.used, all.lows.used, all.grads.used, all.moments.used};
 }
@@ -229,20 +267,11 @@ static void get_held(const Params *p, enum ParamKind kind, size_t at, size_t hel
     }
 }
 
-/* What this rank has of the elements at .. at + n - 1 of a section, and where. */
-static CommPart own_of(const Params *p, const ParamSection *s, size_t at, size_t n, size_t *held) {
-    const CommPart *part = &s->part[p->rank];
-    size_t first = s->at + part->at, end = first + part->n;
-    size_t from = at > first ? at : first, to = at + n < end ? at + n : end;
-    *held = s->held + (from - first);
-    return from < to ? (CommPart){from, to - from} : (CommPart){at, 0};
-}
-
 /* Of one section, to rank 0: what the ranks have follows each other in their order. */
 static void collect(const Params *p, const ParamSection *s, enum ParamKind kind, size_t at,
                     size_t n, float *host) {
     size_t held;
-    CommPart own = own_of(p, s, at, n, &held);
+    CommPart own = params_own(p, s, at, n, &held);
     float *mine = mem_array(own.n, sizeof *mine);
     void **part = mem_array((size_t)p->ranks, sizeof *part);
     size_t *bytes = mem_array((size_t)p->ranks, sizeof *bytes), done = 0;
@@ -283,7 +312,7 @@ static void set_halves(Params *p, const ParamSection *s, size_t at, size_t n, co
     p->ex->op->split(p->ex, high, low, p->piece, n);
     if (!p->ranks) return;
     size_t held;
-    CommPart own = own_of(p, s, at, n, &held);
+    CommPart own = params_own(p, s, at, n, &held);
     if (own.n) exec_copy(p->ex, p->low + held, low + (own.at - at), own.n * sizeof *low);
 }
 
@@ -296,7 +325,7 @@ static void set_piece(Params *p, const ParamSection *s, enum ParamKind kind, siz
     } else if (kind == PARAM_MASTER || !p->ranks) {
         exec_copy_in(p->ex, to + at, host, n * sizeof *host);
     } else {
-        CommPart own = own_of(p, s, at, n, &held);
+        CommPart own = params_own(p, s, at, n, &held);
         if (own.n) exec_copy_in(p->ex, to + held, host + (own.at - at), own.n * sizeof *host);
     }
 }

@@ -20,8 +20,9 @@
  * projected gradients alone, and decoupled decay that is the same, step by step, as to keep T.
  *
  * Split masters may be shared out over ranks: the tensors then fall into sections, of each of which
- * a rank holds one part, and what optimising needs (low halves, moments) it has for its parts
- * alone, one behind another. Copies are on every rank. */
+ * a rank holds one part, and what optimising needs (low halves, moments, the sum of gradients) it
+ * has for its parts alone, one behind another. Copies are on every rank. The gradient of one pack
+ * is where its section says: of those that come in turn, no more than two are there at a time. */
 #ifndef SAILS_PARAMS_H
 #define SAILS_PARAMS_H
 
@@ -38,7 +39,7 @@ typedef struct Param {
     int kept;                     /* directions that its columns leave alone; 0: none */
     float *keep;                  /* (kept,rows) these, orthonormal; NULL without training */
     float *master, *grad, *m, *v; /* (rows,cols); master NULL where masters are split, the last
-                                   * three without training, m and v where they are shared out */
+                                   * three without training, or where they are shared out */
     store *copy;                  /* (rows,cols) */
 } Param;
 
@@ -51,6 +52,8 @@ typedef struct ParamSection {
     size_t at, n;   /* of each block of all tensors */
     CommPart *part; /* (ranks) who has what of it */
     size_t held;    /* where this rank's part begins in a block of parts */
+    bool in_turn;   /* its gradient is done with before that of the section after the next begins */
+    float *grad;    /* (n) of one pack; NULL where it is not shared out */
 } ParamSection;
 
 typedef struct Params {
@@ -62,7 +65,7 @@ typedef struct Params {
     int nsections;
     int ranks, rank;              /* that share them; 0: nobody does */
     size_t held;                  /* elements of a block of this rank's parts; else `size` */
-    float *master, *grad, *m, *v; /* as of a Param; m, v (held) */
+    float *master, *grad, *m, *v; /* as of a Param; grad, m, v (held) */
     store *copy;
     bool split;
     int16_t *low;       /* (held) of split masters in bf16, what the copies lack; else NULL */
@@ -98,7 +101,7 @@ void params_project_grads(Params *p);
 void params_project_masters(Params *p);
 /* Ends a section: of what was added since the last one, and of several, alike but for a block,
  * where that is more than `most` elements. */
-void params_section(Params *p, size_t most);
+void params_section(Params *p, size_t most, bool in_turn);
 
 /* Sections, in which all tensors lie, are shared out over so many ranks: before there is memory. */
 void params_share_out(Params *p, int ranks, int rank);
@@ -108,6 +111,13 @@ CommGroup params_group(const Params *p, const ParamSection *s);
 
 /* Which rank has this place of a section's block. */
 int params_owner(const ParamSection *s, size_t at, int ranks);
+
+/* What of the elements at .. at + n - 1 is in this rank's part of the section, n 0: nothing; *held:
+ * where that lies in a block of parts. */
+CommPart params_own(const Params *p, const ParamSection *s, size_t at, size_t n, size_t *held);
+
+/* Where the gradient of a tensor is: of all packs, or of one where it is shared out. */
+float *params_gradient(const Params *p, const Param *t);
 
 /* Memory for all, zeroed. With training every tensor is marked as trained, until the owner decides
  * otherwise, and has gradients and moments. */

@@ -221,7 +221,8 @@ static bool open_checked(Model *m, const char *folder, int max_positions, Err *e
     list_all(m);
     if (!find_all(m, err)) return false;
     m->embed_scale = embed_scale(m);
-    if (m->full) full_alloc(m->full, m->ex, &m->c);
+    const Comm *comm = m->ex->comm;
+    if (m->full) full_alloc(m->full, m->ex, &m->c, comm ? comm_size(comm) : 0, comm_rank(comm));
     return load_all(m, err);
 }
 

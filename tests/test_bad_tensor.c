@@ -177,6 +177,31 @@ static void test_head(Exec *ex, enum ActsUse use) {
     run_close(&r);
 }
 
+/* A sum of gradients of which each rank has parts: in the order of backward, the first element. */
+static void test_shared_sum(Exec *ex) {
+    Run r;
+    Full full;
+    Err err;
+    const float bad[] = {1, NAN, INFINITY};
+    char part[192];
+    run_open(&r, ex, ACTS_TRAIN);
+    const Model good = r.g.m;
+    loss_of(&r, ACTS_TRAIN);
+    full_alloc(&full, ex, &good.c, 1, 0);
+    r.g.m.full = &full, r.g.m.lora = NULL;
+    const Params *p = &full.params;
+    const Param *low = &p->param[1], *high = &p->param[p->n / 2];
+    exec_copy_in(ex, p->grad + low->at, bad, sizeof bad);
+    exec_copy_in(ex, p->grad + high->at + 5, bad, sizeof bad);
+    snprintf(part, sizeof part, "tensor %s gradient, element 6;", high->name);
+    bad_tensor_find_together(&r.g.m, r.a, "step 1", &err);
+    EXPECT(strstr(err.text, part), "expected \"%s\" in: %s", part, err.text);
+    expect_named(&r, "and gradients are finite"); /* one rank alone does not look there */
+    r.g.m = good;
+    full_free(&full);
+    run_close(&r);
+}
+
 /* A position that only replies get to, token by token. */
 static void test_generated(Exec *ex) {
     enum { SLOTS = 2, PROMPT = 9, POSITION = 12 };
@@ -339,6 +364,7 @@ static void body(Exec *ex) {
     test_order(ex);
     if (!test_on_cpu(ex)) return;
     test_remedies(ex);
+    test_shared_sum(ex);
     test_generated(ex);
     test_document(ex);
     if (ex->dtype == DTYPE_F32) test_commands();

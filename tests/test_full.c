@@ -302,55 +302,6 @@ static void test_pieces(Exec *ex) {
     free(was), free(now);
 }
 
-/* ---------------------------------------------------------------------------------- shares -- */
-
-/* Is a block of the norm cut at this place of all tensors? */
-static bool inside_block(const Params *p, size_t at) {
-    for (const Param *t = p->param; t < p->param + p->n; t++)
-        if (at > t->at && at < t->at + t->n) return (at - t->at) % PARAM_BLOCK != 0;
-    return false;
-}
-
-/* Sections and parts lie one behind another, are all there is, cut no block, and are alike but for
- * a block each. */
-static void test_shares(Exec *ex, const Config *c, int ranks) {
-    Full f;
-    size_t most = 0, sum = 0;
-    for (int r = 0; r < ranks; r++) {
-        full_declare(&f, ex, c, 1);
-        Params *p = &f.params;
-        params_share_out(p, ranks, r);
-        size_t at = 0, held = 0;
-        for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
-            EXPECT(s->at == at && s->held == held, "a section at %zu, not %zu", s->at, at);
-            size_t part = 0;
-            for (int i = 0; i < ranks; i++) {
-                EXPECT(s->part[i].at == part, "a part at %zu, not %zu", s->part[i].at, part);
-                EXPECT(!inside_block(p, s->at + part), "%d ranks: a block is cut", ranks);
-                EXPECT(s->part[i].n <= s->n / (size_t)ranks + PARAM_BLOCK, "a part of %zu of %zu",
-                       s->part[i].n, s->n);
-                for (size_t k = part; k < part + s->part[i].n; k += 1000)
-                    EXPECT(params_owner(s, k, ranks) == i, "whose is %zu", k);
-                part += s->part[i].n;
-            }
-            EXPECT(part == s->n, "%zu of %zu are somebody's", part, s->n);
-            at += s->n, held += s->part[r].n;
-        }
-        EXPECT(at >= p->size && at < p->size + 16 && held == p->held, "%zu of %zu", at, p->size);
-        most = held > most ? held : most, sum += held;
-        full_free(&f);
-    }
-    full_declare(&f, ex, c, ranks);
-    EXPECT(ranks == 1 || f.params.held == most, "planned %zu, not %zu", f.params.held, most);
-    EXPECT(sum >= f.params.size, "%zu of %zu", sum, f.params.size);
-    full_free(&f);
-}
-
-static void test_sharing(Exec *ex) {
-    const Config c = {.L = 3, .D = 300, .F = 700, .V = 9000, .H = 2, .K = 1, .E = 100};
-    for (int ranks = 1; ranks <= 8; ranks++) test_shares(ex, &c, ranks);
-}
-
 /* ---------------------------------------------------------------------------------- curve -- */
 
 enum { STEPS = 20 };
@@ -448,7 +399,7 @@ static void test_curve(Run *r, bool slips) {
 }
 
 static void body(Exec *ex) {
-    if (test_on_cpu(ex)) test_pieces(ex), test_sharing(ex);
+    if (test_on_cpu(ex)) test_pieces(ex);
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         Run r;
         model = i;

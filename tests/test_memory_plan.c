@@ -376,7 +376,8 @@ static void test_full(const char *dtype) {
 }
 
 /* A card that is not here, on one rank and on four: these add up a quarter each, of four rows, and
- * what is on its way to the others lies apart. And a subspace, which is the host's. */
+ * what is on its way to the others lies apart, but of all weights, of which a section at a time is
+ * on its way and a round is one leaf. And a subspace, which is the host's. */
 static void test_card(void) {
     Args args;
     Runtime r = {0};
@@ -394,7 +395,8 @@ static void test_card(void) {
     MUST(planned_card_open(&r.ex, 1e9, DTYPE_BF16, &err) && runtime_tokenizer(&r, &s, &err) &&
              dataset_load(&d, r.tokenizer, s.data.path, SIDE_CHOSEN, 128, 0, &err),
          err);
-    Plan basis = {0}, one = {0}, four = {0};
+    Plan basis = {0}, wide = {0}, one = {0}, four = {0}, host = {0};
+    Exec cpu;
     Subspace subspace;
     MUST(
         plan_train(&basis, &s, &r.ex, &d, &err) && subspace_load(&subspace, s.train.subspace, &err),
@@ -414,10 +416,21 @@ static void test_card(void) {
     TrainSetup t;
     train_setup(&t, &s, d.n);
     t.doc = d.doc;
-    double levels = grad_tree_levels(train_size(&t).packs), all = item(&one, "gradients");
+    int packs = train_size(&t).packs;
+    double levels = grad_tree_levels(packs), all = item(&one, "gradients");
     near(levels * all, (size_t)item(&one, "gradients of packs"), (int)levels + 1);
-    double part = item(&four, "optimiser") / 2;
-    near((levels + 4) * part + all, (size_t)item(&four, "gradients of packs"), 64);
+    double rounds = grad_tree_levels((packs + 3) / 4), part = item(&four, "optimiser") / 2;
+    near(rounds * part, (size_t)item(&four, "gradients of packs"), 64);
+    CHECK(!exec_open(&cpu, DEVICE_CPU, DTYPE_BF16), "no device");
+    MUST(plan_train(&host, &s, &cpu, &d, &err), err);
+    exec_close(&cpu);
+    EXPECT(item(&four, "gradients of ranks") > 0 &&
+               item(&four, "gradients of ranks") == item(&host, "gradients of ranks"),
+           "%.0f of ranks", item(&four, "gradients of ranks"));
+    s.train.method = METHOD_LORA;
+    MUST(plan_train(&wide, &s, &r.ex, &d, &err), err);
+    all = item(&wide, "adapter gradients");
+    near((levels / 4 + 1 + 1) * all, (size_t)item(&wide, "gradients of packs"), 64);
     dataset_free(&d);
     runtime_close(&r, true);
     args_free(&args);

@@ -66,7 +66,7 @@ static void test_shared(int ranks) {
     Err err;
     char line[1024], *argv[64];
     int n = 0;
-    size_t lows = 0, moments = 0, rows = 0, sum = 0;
+    size_t lows = 0, moments = 0, grads = 0, rows = 0, sum = 0;
     snprintf(line, sizeof line,
              "--model %s --data %s --method full --dtype bf16 --batch 9 --max-length 128 "
              "--pack-tokens 128 --out none",
@@ -87,13 +87,12 @@ static void test_shared(int ranks) {
     for (int rank = 0; rank < ranks; rank++) {
         Full f;
         GradTree tree;
-        full_declare(&f, &r.ex, &c, 1);
-        params_share_out(&f.params, ranks, rank);
-        params_allocate_split(&f.params);
+        full_alloc(&f, &r.ex, &c, ranks, rank);
         size_t before = r.ex.bytes_now;
         grad_tree_init(&tree, &f.params, train_size(&t).packs);
         rows = fmax(rows, r.ex.bytes_now - before);
         lows = fmax(lows, f.params.lows.size), moments = fmax(moments, f.params.moments.size);
+        grads = fmax(grads, f.params.grads.size);
         sum += f.params.moments.size;
         EXPECT(f.params.moments.size <= 8 * (f.params.held + 32), "%zu bytes of moments",
                f.params.moments.size);
@@ -102,7 +101,8 @@ static void test_shared(int ranks) {
     }
     near(item(&p, "low halves"), lows, 0);
     near(item(&p, "optimiser"), moments, 0);
-    near(item(&p, "gradients of packs"), rows, 0);
+    near(item(&p, "gradients") + item(&p, "gradients of a pack"), grads, 0);
+    near(item(&p, "gradients of packs") + item(&p, "gradients of ranks"), rows, 2);
     double all = 8.0 * (double)tensors_parameters(&c);
     EXPECT(sum >= all && sum < 1.1 * all, "moments of %zu bytes on %d ranks together", sum, ranks);
     config_free(&c);

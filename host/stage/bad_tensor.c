@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "data/base/mem.h"
+
 /* Where the search looks next, and where it found something. */
 typedef struct Hunt {
     Exec *ex;
@@ -44,6 +46,47 @@ static bool bad_params(Hunt *h, const Params *p, bool gradients) {
     return false;
 }
 
+/* What a rank has found among its parts of the sum. */
+typedef struct BadSum {
+    int64_t tensor, at; /* -1: nothing */
+} BadSum;
+
+/* Of one tensor. */
+static int64_t bad_sum_of(Hunt *h, const Params *p, const Param *t) {
+    for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
+        size_t held;
+        CommPart own = params_own(p, s, t->at, t->n, &held);
+        if (own.n == 0) continue;
+        h->ex->op->find_bad_f32(h->ex, h->index, p->grad + held, own.n);
+        if (take(h, t->name)) return (int64_t)(own.at - t->at) + h->at;
+    }
+    return -1;
+}
+
+/* The first of all ranks, which make this call together; the same on all. */
+static BadSum bad_sum(Hunt *h, const Params *p) {
+    Comm *comm = h->ex->comm;
+    BadSum first = {-1, -1}, *all = mem_array((size_t)comm_size(comm), sizeof *all);
+    BadSum *own = &all[comm_rank(comm)];
+    *own = first;
+    for (int i = p->n - 1; i >= 0 && own->tensor < 0; i--) {
+        int64_t at = bad_sum_of(h, p, &p->param[i]);
+        if (at >= 0) *own = (BadSum){i, at};
+    }
+    comm_share(comm, "bad gradients", all, sizeof *all);
+    for (const BadSum *b = all; b < all + comm_size(comm); b++)
+        if (b->tensor > first.tensor || (b->tensor == first.tensor && b->at < first.at)) first = *b;
+    free(all);
+    return first;
+}
+
+static bool show_sum(Hunt *h, const Params *p, BadSum b) {
+    if (b.tensor < 0) return false;
+    snprintf(h->name, sizeof h->name, "%s gradient", p->param[b.tensor].name);
+    h->at = b.at;
+    return true;
+}
+
 /* model_watch. */
 static void look(void *context, const Placed *t, int first) {
     Hunt *h = context;
@@ -80,12 +123,15 @@ static const char *remedy(const Model *m) {
     return "try --dtype f32 or another checkpoint";
 }
 
-bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err) {
+enum Hunters { ALONE, TOGETHER };
+static bool find(const Model *m, Acts *a, enum Hunters who, const char *where, Err *err) {
     Hunt h = {.ex = m->ex, .index = exec_alloc(m->ex, sizeof *h.index, "find_bad")};
     const Params *p = model_params(m), none = {.n = 0};
     if (!p) p = &none;
+    BadSum sum = {-1, -1};
+    if (who == TOGETHER && p->ranks) sum = bad_sum(&h, p);
     bool found = bad_weights(&h, m) || bad_params(&h, p, false) || bad_activations(&h, m, a) ||
-                 bad_params(&h, p, true);
+                 bad_params(&h, p, true) || show_sum(&h, p, sum);
     exec_free(m->ex, h.index);
     if (h.found)
         return err_set(err, EXIT_NUMBERS,
@@ -104,4 +150,12 @@ bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err) {
                    "%s: weights, adapters, activations of the last pass and gradients are finite, "
                    "so backward overflowed in between; try --dtype f32",
                    where);
+}
+
+bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err) {
+    return find(m, a, ALONE, where, err);
+}
+
+bool bad_tensor_find_together(const Model *m, Acts *a, const char *where, Err *err) {
+    return find(m, a, TOGETHER, where, err);
 }

@@ -205,7 +205,9 @@ static void full_bytes(Plan *p, const Base *b) {
     ParamBytes n = params_bytes_split(&b->full.params, b->ex->dtype);
     plan_add(p, "weights", b->kind, (double)n.weights);
     plan_add(p, "low halves", b->kind, (double)n.lows);
-    plan_add(p, "gradients", b->kind, (double)n.grads);
+    size_t sums = b->full.params.ranks ? b->full.params.held * sizeof(float) : n.grads;
+    plan_add(p, "gradients", b->kind, (double)sums);
+    plan_add(p, "gradients of a pack", b->kind, (double)(n.grads - sums));
     plan_add(p, "optimiser", b->kind, (double)n.moments);
     plan_add(p, "gradient norm", b->kind, (double)optim_bytes(&b->full.params));
 }
@@ -419,7 +421,11 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         double tree = (double)grad_tree_bytes(trained(&b), ex, plan_ranks(s, ex), most.packs);
         double acts = (double)acts_bytes(&b.c, plan_lora(&b), ex->dtype, size.rows, size.segs,
                                          size.labels, ACTS_TRAIN);
-        plan_add(p, "gradients of packs", b.kind, tree);
+        double levels = is_full(&b) && b.full.params.ranks
+                            ? (double)grad_tree_level_bytes(trained(&b), most.packs)
+                            : tree;
+        plan_add(p, "gradients of packs", b.kind, levels);
+        plan_add(p, "gradients of ranks", b.kind, tree - levels);
         moves(p, &b, s);
         plan_add(p, "activations", b.kind, acts);
         plan_add(p, "subspace", PLAN_ANONYMOUS, /* until the adapters have it */

@@ -175,6 +175,7 @@ static void loop_init(Loop *l) {
     optim_init(&l->optim, model_params(m), t->adamw);
     if (m->lora) redundancy_init(&l->redundancy, m->lora);
     grad_tree_init(&l->tree, model_params(m), most.packs);
+    if (m->full) full_tell(m->full, model_params(m)->ranks ? grad_tree_give : NULL, &l->tree);
     l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
     pack_init(&l->pack, size.rows, size.segs, size.labels);
     l->number = mem_array((size_t)t->batch, sizeof *l->number);
@@ -198,6 +199,7 @@ static void loop_free(Loop *l) {
     free(l->number);
     pack_free(&l->pack);
     acts_destroy(l->acts);
+    if (l->m->full) full_tell(l->m->full, NULL, NULL);
     grad_tree_free(&l->tree);
     redundancy_free(&l->redundancy);
     optim_free(&l->optim);
@@ -224,7 +226,8 @@ static bool went_bad(Loop *l, const StepMetrics *s, Err *err) {
     char where[96], norm[48] = "";
     if (isfinite(s->loss)) snprintf(norm, sizeof norm, ", gradient norm %g", s->grad_norm);
     snprintf(where, sizeof where, "step %d: loss %g%s", s->step, s->loss, norm);
-    return bad_tensor_find(l->m, l->acts, where, err);
+    return (isfinite(s->loss) ? bad_tensor_find_together : bad_tensor_find)(l->m, l->acts, where,
+                                                                            err);
 }
 
 /* This rank's pack of a round, if it has one, and the round's gradients into the tree. Where a loss
@@ -236,6 +239,7 @@ static void run_round(Loop *l, int round, int packs, int ndocs, const StepMetric
     Objective objective =
         l->t->shared ? objective_pairs(&l->pairs, ndocs) : objective_sft((double)s->labels);
     exec_range_push(l->m->ex, "microbatch %d", p + 1);
+    grad_tree_round(&l->tree, givers, first + ranks >= packs);
     if (p < packs) {
         own[round] = l->bad ? (PackNews){.loss = 0} : run_pack(l, ndocs, p, &objective);
         l->bad = l->bad || !isfinite(own[round].loss);
@@ -315,7 +319,6 @@ static bool run_step(Loop *l, int step, StepMetrics *s, Err *err) {
     s->grad_norm = optim_norm(&l->optim);
     if (!isfinite(s->grad_norm)) {
         agree_to_fail(); /* all ranks have this norm */
-        grad_tree_gather(&l->tree);
         return went_bad(l, s, err);
     }
     s->learning_rate = schedule_lr(&t->schedule, step);
