@@ -12,7 +12,7 @@
 static const size_t head_bytes = (size_t)384 << 20;
 
 int acts_chunk(const Config *c, enum Dtype dtype, int max_labels, enum ActsUse use) {
-    bool copy = use == ACTS_TRAIN && dtype != DTYPE_F32; /* of the gradient, in storage type */
+    bool copy = use != ACTS_INFER && dtype != DTYPE_F32; /* of the gradient, in storage type */
     size_t row = (size_t)c->V * (sizeof(float) + (copy ? dtype_size(dtype) : 0));
     size_t n = head_bytes / row;
     if (n < 16) n = 16;
@@ -28,7 +28,7 @@ static const char *const xa_name[GROUP_COUNT] = {[GROUP_QKV] = "xa(q,k,v)",
 /* A layer whose tensors above attention have n rows. */
 static void carve_layer(Acts *a, LayerActs *s, const Config *c, size_t n) {
     Arena *r = &a->arena;
-    bool train = a->use == ACTS_TRAIN;
+    bool train = a->use != ACTS_INFER;
     size_t N = (size_t)a->max_rows, D = (size_t)c->D, F = (size_t)c->F;
     size_t HE = (size_t)c->H * (size_t)c->E, KE = (size_t)c->K * (size_t)c->E;
     s->x = arena_store(r, "x", N, D);
@@ -54,10 +54,32 @@ static void carve_layer(Acts *a, LayerActs *s, const Config *c, size_t n) {
     arena_also(r, "g", train ? a->g : s->gate);
 }
 
+/* A layer that works where the first one does. */
+static void share_layer(Acts *a, LayerActs *s, const Config *c) {
+    Arena *r = &a->arena;
+    size_t N = (size_t)a->max_rows;
+    *s = a->layer[0];
+    if (a->use == ACTS_INFER) return;
+    s->x = arena_store(r, "x", N, (size_t)c->D);
+    s->rx = arena_f32(r, "rx", N, 1);
+    const struct {
+        const char *name;
+        const void *data;
+    } also[] = {{"q", s->q},       {"k", s->k},       {"v", s->v},   {"o", s->o},
+                {"lse", s->lse},   {"p", s->p},       {"rp", s->rp}, {"x2", s->x2},
+                {"rx2", s->rx2},   {"gate", s->gate}, {"up", s->up}, {"m", s->m},
+                {"rm", s->rm},     {"h", a->h},       {"h2", a->h},  {"rope(q)", s->q},
+                {"rope(k)", s->k}, {"g", a->g}};
+    for (size_t i = 0; i < sizeof also / sizeof *also; i++)
+        arena_also(r, also[i].name, also[i].data);
+    for (int g = 0; g < GROUP_COUNT; g++)
+        if (a->max_R[g] > 0) arena_also(r, xa_name[g], s->xa[g]);
+}
+
 /* What follows the layers, and the rows that the last of them goes on with. */
 static void carve_final(Acts *a, const Config *c, size_t n) {
     Arena *r = &a->arena;
-    bool train = a->use == ACTS_TRAIN;
+    bool train = a->use != ACTS_INFER;
     LayerActs *last = &a->layer[c->L], *first = &a->layer[0];
     size_t HE = (size_t)c->H * (size_t)c->E;
     arena_scope(r, "last layer");
@@ -85,7 +107,7 @@ static void carve_head(Acts *a, const Config *c) {
     a->logits = arena_f32(r, "logits", rows, V);
     a->drawn = arena_i32(r, "drawn", rows, 1);
     a->one = arena_store(r, "one", 1, 1);
-    if (a->use == ACTS_TRAIN)
+    if (a->use != ACTS_INFER)
         a->dlogits =
             r->dtype == DTYPE_F32 ? (store *)a->logits : arena_store(r, "dlogits", rows, V);
 }
@@ -116,7 +138,7 @@ static void carve_starts(Acts *a, const Config *c) {
 
 static void carve(Acts *a, const Config *c) {
     Arena *r = &a->arena;
-    bool train = a->use == ACTS_TRAIN;
+    bool train = a->use != ACTS_INFER;
     size_t N = (size_t)a->max_rows, n = (size_t)a->max_last;
     arena_scope(r, "pack");
     a->token = arena_i32(r, "tokens", N, 1);
@@ -129,10 +151,10 @@ static void carve(Acts *a, const Config *c) {
     if (train) a->g = arena_store(r, "g", N, (size_t)c->F);
     for (int l = 0; l < c->L; l++) {
         arena_scope(r, "layer %d", l);
-        if (train || l == 0)
-            carve_layer(a, &a->layer[l], c, l + 1 < c->L ? N : n);
+        if (a->use == ACTS_TRAIN || l == 0)
+            carve_layer(a, &a->layer[l], c, l + 1 < c->L || a->use == ACTS_RECOMPUTE ? N : n);
         else
-            a->layer[l] = a->layer[0];
+            share_layer(a, &a->layer[l], c);
     }
     carve_final(a, c, n);
     arena_scope(r, "head");
@@ -164,7 +186,7 @@ static Acts blank(int max_rows, int max_segs, int max_labels, enum ActsUse use) 
     return (Acts){.max_rows = max_rows,
                   .max_segs = max_segs,
                   .max_labels = max_labels > 0 ? max_labels : 1,
-                  .max_last = use == ACTS_TRAIN && max_labels < max_rows ? max_labels : max_rows,
+                  .max_last = use != ACTS_INFER && max_labels < max_rows ? max_labels : max_rows,
                   .use = use};
 }
 
@@ -264,7 +286,7 @@ static void show_each(const Acts *a, const char *at, const char *scope, const ch
 /* In ACTS_INFER all layers lie where the first one does. */
 static void show_layer(const Acts *a, int layer, const char *names, int rows, int cols) {
     char at[24], scope[24];
-    snprintf(at, sizeof at, "layer %d", a->use == ACTS_TRAIN ? layer : 0);
+    snprintf(at, sizeof at, "layer %d", a->use == ACTS_INFER ? 0 : layer);
     snprintf(scope, sizeof scope, "layer %d", layer);
     show_each(a, at, scope, names, 0, rows, cols);
 }

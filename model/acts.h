@@ -6,7 +6,8 @@
 #include "model/linear.h"
 
 /* One layer's tensors under the names of the equations in gemma2_forward.c. With ACTS_TRAIN each
- * layer has its own; with ACTS_INFER all layers share them and x, x2 are one buffer. */
+ * layer has its own, with ACTS_RECOMPUTE its own x and rx; with ACTS_INFER all layers share them
+ * and x, x2 are one buffer. */
 typedef struct LayerActs {
     store *x, *x2, *p, *m;     /* (N,D) stream in, stream between, sub-layer outputs */
     float *rx, *rp, *rx2, *rm; /* (N) rstd of the four */
@@ -43,7 +44,7 @@ struct Acts {
     /* The rows that the last layer goes on with above its attention, in this order: `last`, or all
      * N. Its tensors from p on, the final x and h have nlast rows then. */
     bool picked;
-    int nlast, max_last; /* max_last: ACTS_TRAIN keeps no more than max_labels */
+    int nlast, max_last; /* max_last: in training no more than max_labels */
     int32_t *last;       /* (max_last) */
     store *last_x;       /* (max_last,D) their residual stream; its gradient in backward */
     store *last_o;       /* (max_last,H*E) their o; likewise */
@@ -71,7 +72,7 @@ struct Acts {
     int32_t *seen;                   /* (max_rows) */
     int64_t *host_order;             /* (max_rows) */
 
-    /* Gradients, ACTS_TRAIN only; dh also receives the head's. */
+    /* Gradients, in training only; dh also receives the head's. */
     store *dx, *dp, *dh;
     store *dq, *dk, *dv, *d_o, *dxa;
 
@@ -106,6 +107,9 @@ void acts_show_xa(const Acts *a, int layer, enum Group g, int rows, int R);
  * caller's to set. */
 void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
                  void *context);
+
+/* Makes again what the pass has made in a layer, from its input, which is still there. */
+void acts_layer_again(const Model *m, Acts *a, int layer, const Segment *host_seg);
 
 /* token[i] = drawn from the capped logits of the last layer's row i.
  *   token (n) device; u (n) device, NULL: greedy. */

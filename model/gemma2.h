@@ -70,9 +70,10 @@ void model_sample(const Model *m, unsigned char digest[32]);
 /* The weight that is this tensor of the checkpoint. */
 const store *model_weight(const Model *m, const Tensor *t);
 
-/* What a pass keeps. ACTS_INFER reuses one layer's buffers; ACTS_TRAIN keeps what backward needs.
- */
-enum ActsUse { ACTS_INFER, ACTS_TRAIN };
+/* What a pass keeps. ACTS_INFER reuses one layer's buffers; ACTS_TRAIN keeps what backward needs;
+ * ACTS_RECOMPUTE of each layer its input alone, from which backward makes the rest again, with the
+ * same bits. */
+enum ActsUse { ACTS_INFER, ACTS_TRAIN, ACTS_RECOMPUTE };
 typedef struct Acts Acts;
 
 /* Room for packs of up to the given sizes, with the adapters that m has now: m->lora may later be
@@ -121,7 +122,7 @@ void model_nll(const Model *m, Acts *a, const Pack *pack, float *nll);
 
 /* The same, and the gradient of the objective's loss over this pack for model_backward. Returns the
  * loss. The gradients of all packs of a global batch, which share its denominator, add up to the
- * gradient of its loss. ACTS_TRAIN only. */
+ * gradient of its loss. Not with ACTS_INFER. */
 double model_loss(const Model *m, Acts *a, const Pack *pack, const Objective *o, float *nll);
 
 /* Shown a tensor of a pass by name, as soon as it is whole and for the length of the call: its rows

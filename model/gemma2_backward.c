@@ -203,6 +203,7 @@ static void attn_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, Pl
 static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, Place lowest) {
     Exec *ex = m->ex;
     exec_range_push(ex, "layer %02d", l);
+    if (a->use == ACTS_RECOMPUTE && l + 1 < m->c.L) acts_layer_again(m, a, l, host_seg);
     exec_range_push(ex, "ffn");
     ffn_bwd(m, a, l, lowest);
     exec_range_pop(ex);
@@ -250,7 +251,7 @@ static void show_gradients(const Model *m, const Acts *a) {
 }
 
 void model_backward(const Model *m, Acts *a, const Pack *pack) {
-    CHECK(a->use == ACTS_TRAIN && a->complete && a->nlabel == pack->nlabel,
+    CHECK(a->use != ACTS_INFER && a->complete && a->nlabel == pack->nlabel,
           "expected model_loss of this pack, once, with activations for training");
     a->complete = false; /* gate and up become their own gradients */
     if (a->nlabel == 0) return;

@@ -64,52 +64,61 @@ static void attention_fwd(const Model *m, const Acts *a, int l, const Segment *h
     acts_show_layer(a, l, a->N, a->decoding ? "o" : "lse o");
 }
 
-void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
-                 void *context) {
+/* Layer l, from its x and h to the next one's. Returns the rows that it goes on with. */
+static int layer_fwd(const Model *m, Acts *a, int l, const Segment *host_seg) {
     Exec *ex = m->ex;
     const struct Ops *op = ex->op;
     const Config *c = &m->c;
     int N = a->N, D = c->D;
+    const LayerActs *s = &a->layer[l], *next = s + 1;
+    const LayerWeights *w = &m->layer[l];
+    const store *next_norm = l + 1 < c->L ? m->layer[l + 1].norm[NORM_INPUT] : m->final_norm;
+
+    exec_range_push(ex, "attn");
+    acts_show_layer(a, l, N, "x rx h");
+    group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h, N);
+    acts_show_layer(a, l, N, "q k v");
+    attention_fwd(m, a, l, host_seg);
+    const store *x = s->x, *o = s->o;
+    if (l + 1 == a->layers && a->picked) { /* nobody attends to what other rows become now */
+        N = a->nlast;
+        op->gather_rows(ex, a->last_x, s->x, a->last, N, D), x = a->last_x;
+        op->gather_rows(ex, a->last_o, s->o, a->last, N, c->H * c->E), o = a->last_o;
+    }
+    group_fwd(m, a, l, GROUP_O, &s->p, o, N);
+    op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->norm[NORM_POST_ATTN],
+                          w->norm[NORM_PRE_FFN], N, D, c->eps);
+    acts_show_layer(a, l, N, "p rp x2 rx2 h2");
+    exec_range_pop(ex);
+    exec_range_push(ex, "ffn");
+    group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h, N);
+    acts_show_layer(a, l, N, "gate up");
+    op->geglu_fwd(ex, a->g, s->gate, s->up, (size_t)N * (size_t)c->F);
+    acts_show_layer(a, l, N, "g");
+    group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g, N);
+    acts_show_layer(a, l, N, "m");
+    op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m, w->norm[NORM_POST_FFN],
+                          next_norm, N, D, c->eps);
+    acts_show_layer(a, l, N, "rm");
+    exec_range_pop(ex);
+    return N;
+}
+
+void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
+                 void *context) {
+    Exec *ex = m->ex;
+    const Config *c = &m->c;
     const LayerActs *s = a->layer;
+    int N = a->N;
     a->layers = layers, a->complete = layers == c->L;
 
     exec_range_push(ex, "forward");
-    op->embed_fwd(ex, s->x, m->embed, a->token, N, D, c->V, m->embed_scale);
-    op->rmsnorm_fwd(ex, a->h, s->rx, s->x, m->layer[0].norm[NORM_INPUT], N, D, c->eps);
-    for (int l = 0; l < layers; l++, s++) {
-        const LayerWeights *w = &m->layer[l];
-        const LayerActs *next = s + 1;
-        const store *next_norm = l + 1 < c->L ? m->layer[l + 1].norm[NORM_INPUT] : m->final_norm;
-
+    ex->op->embed_fwd(ex, s->x, m->embed, a->token, N, c->D, c->V, m->embed_scale);
+    ex->op->rmsnorm_fwd(ex, a->h, s->rx, s->x, m->layer[0].norm[NORM_INPUT], N, c->D, c->eps);
+    for (int l = 0; l < layers; l++) {
         exec_range_push(ex, "layer %02d", l);
-        exec_range_push(ex, "attn");
-        acts_show_layer(a, l, N, "x rx h");
-        group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h, N);
-        acts_show_layer(a, l, N, "q k v");
-        attention_fwd(m, a, l, host_seg);
-        const store *x = s->x, *o = s->o;
-        if (l + 1 == layers && a->picked) { /* nobody attends to what other rows become now */
-            N = a->nlast;
-            op->gather_rows(ex, a->last_x, s->x, a->last, N, D), x = a->last_x;
-            op->gather_rows(ex, a->last_o, s->o, a->last, N, c->H * c->E), o = a->last_o;
-        }
-        group_fwd(m, a, l, GROUP_O, &s->p, o, N);
-        op->residual_norm_fwd(ex, s->x2, a->h, s->rp, s->rx2, x, s->p, w->norm[NORM_POST_ATTN],
-                              w->norm[NORM_PRE_FFN], N, D, c->eps);
-        acts_show_layer(a, l, N, "p rp x2 rx2 h2");
-        exec_range_pop(ex);
-        exec_range_push(ex, "ffn");
-        group_fwd(m, a, l, GROUP_FFN, (store *[]){s->gate, s->up}, a->h, N);
-        acts_show_layer(a, l, N, "gate up");
-        op->geglu_fwd(ex, a->g, s->gate, s->up, (size_t)N * (size_t)c->F);
-        acts_show_layer(a, l, N, "g");
-        group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g, N);
-        acts_show_layer(a, l, N, "m");
-        op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m,
-                              w->norm[NORM_POST_FFN], next_norm, N, D, c->eps);
-        acts_show_layer(a, l, N, "rm");
-        exec_range_pop(ex);
-        if (tap) tap(context, l, next->x, N);
+        N = layer_fwd(m, a, l, host_seg);
+        if (tap) tap(context, l, a->layer[l + 1].x, N);
         exec_range_pop(ex);
     }
     if (a->complete)
@@ -117,6 +126,20 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
     else
         acts_show_layer(a, layers, N, "x rx h");
     exec_range_pop(ex);
+}
+
+/* Not shown: that was done when it was made first. */
+void acts_layer_again(const Model *m, Acts *a, int layer, const Segment *host_seg) {
+    const Config *c = &m->c;
+    const LayerActs *s = &a->layer[layer];
+    model_watch *watch = a->watch;
+    a->watch = NULL;
+    exec_range_push(m->ex, "again");
+    m->ex->op->rmsnorm_fwd(m->ex, a->h, s->rx, s->x, m->layer[layer].norm[NORM_INPUT], a->N, c->D,
+                           c->eps);
+    layer_fwd(m, a, layer, host_seg);
+    exec_range_pop(m->ex);
+    a->watch = watch;
 }
 
 /* A token or position out of range would read foreign memory in an op; the host can still see it.
@@ -154,7 +177,7 @@ static void put_pack(const Model *m, Acts *a, const Pack *pack) {
     exec_copy_in(m->ex, a->token, pack->token, rows);
     exec_copy_in(m->ex, a->pos, pack->pos, rows);
     exec_copy_in(m->ex, a->seg, pack->seg, (size_t)pack->nseg * sizeof *pack->seg);
-    if (m->full && a->use == ACTS_TRAIN) put_order(m, a, pack);
+    if (m->full && a->use != ACTS_INFER) put_order(m, a, pack);
     a->watch = m->dump ? dump_pass(m->dump) : NULL, a->watch_context = m->dump;
     acts_show(a, "pack", 0, a->N, "tokens positions");
     acts_show(a, "pack", 0, a->nseg, "segments");

@@ -124,7 +124,7 @@ void model_nll(const Model *m, Acts *a, const Pack *pack, float *nll) {
 }
 
 double model_loss(const Model *m, Acts *a, const Pack *pack, const Objective *o, float *nll) {
-    CHECK(a->use == ACTS_TRAIN, "expected activations for training");
+    CHECK(a->use != ACTS_INFER, "expected activations for training");
     int distinct = label_rows_fwd(m, a, pack), last = (a->nlabel - 1) / a->chunk * a->chunk;
     exec_range_push(m->ex, "head");
     if (o->ahead) put_weights(a, o, pack, NULL);

@@ -336,7 +336,20 @@ has "--pack-tokens 512: 22.0 packs, 92 %"
 good plan --shape 9b --gpu-memory 80 --ranks 8 --train.batch 128 --length 500 --json
 has '"packs":32.0,"most_packs":32,"efficiency":1.0'
 "$sails" plan --shape 9b --gpu-memory 20 >out 2>err
-[ $? -eq 4 ] && grep -qF "of the GPU's memory are needed" err || fail "a card of 20 GB: $(cat err)"
+[ $? -eq 4 ] && grep -qF "of the GPU's memory are needed" err && grep -qF "give --recompute, or" err ||
+    fail "a card of 20 GB: $(cat err)"
+"$sails" plan --shape 9b --gpu-memory 20 --recompute >out 2>err
+[ $? -eq 4 ] && ! grep -qF "give --recompute" err || fail "a card of 20 GB, recomputing: $(cat err)"
+long="--method full --train.batch 2 --length 8192 --max-length 8192 --pack-tokens 8192"
+good plan --shape 2b --gpu-memory 80 $long
+has "gradients of packs                    10.5 GB  device"
+good plan --shape 9b --gpu-memory 80 --ranks 8 --method full --train.batch 128 --length 500
+for item in "weights *18.5 GB" "low halves *2.3[0-9] GB" "gradients *4.6[0-9] GB" \
+    "gradients of a pack *5.2[0-9] GB" "optimiser *9.2[0-9] GB" "gradients of packs *9.2[0-9] GB" \
+    "gradients of ranks *79[0-9] MB" "gradient norm *[0-9.]* kB" "activations *[0-9.]* GB"; do
+    [ "$(grep -c "^$item  device" out)" -eq 1 ] || fail "9b in full: expected '$item': $(cat out)"
+done
+good plan --shape 9b --gpu-memory 80 --ranks 8 ${long/batch 2/batch 8} --recompute
 good plan --shape 2b --gpu-memory 141 --method full --train.batch 32
 for item in "weights *5.23 GB" "low halves *5.23 GB" "gradients *10.5 GB" "optimiser *20.9 GB" \
     "gradients of packs *20.9 GB"; do

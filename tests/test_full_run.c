@@ -174,6 +174,12 @@ static void test_ranks(const char *dtype) {
     }
 }
 
+/* The same bytes where backward makes activations again. */
+static void test_recomputing(void) {
+    program_must(TRAIN "--dtype bf16 --steps 3 --lr 1e-3 --recompute --out again");
+    expect_same_in("--recompute", "model.safetensors", "again", "bf161");
+}
+
 /* Starts a run that saves, and sends a signal once it has said that `step` is done. */
 static Ended stopped_after(int ranks, int step, int signal_number) {
     static char out[1 << 16];
@@ -326,6 +332,7 @@ int main(void) {
     CHECK(chdir(world) == 0 && mkdir("new", 0777) == 0, "%s", world);
     test_result("bf16", ST_BF16, "bfloat16");
     test_ranks("bf16");
+    test_recomputing();
     if (!test_brief()) {
         test_result("f32", ST_F32, "float32");
         test_still();

@@ -21,7 +21,8 @@ typedef struct Use {
     ONLY("train.freeze-basis"), ONLY("train.gain"), ONLY("train.basis-scale"), \
     ONLY("train.batch"), ONLY("train.epochs"), ONLY("train.steps"), ONLY("train.lr"), \
     ONLY("train.warmup"), ONLY("train.schedule"), ONLY("train.clip"), ONLY("train.beta1"), \
-    ONLY("train.beta2"), ONLY("train.eps"), ONLY("train.weight-decay"), ONLY("train.redundancy")
+    ONLY("train.beta2"), ONLY("train.eps"), ONLY("train.weight-decay"), ONLY("train.redundancy"), \
+    ONLY("train.recompute")
 #define USE_METHOD \
     ONLY("train.method"), ONLY("train.weights"), ONLY("train.loss-type"), ONLY("train.beta"), \
     ONLY("train.label-smoothing")

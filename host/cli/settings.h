@@ -213,6 +213,9 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "that each row is trained from, the first being `seed`: means, intervals, paired tests") \
     X(train, REAL, validation, "0.25", 0.01, 0.9, "share", OURS, \
       "of the prompts, put aside where a rate is to be chosen; the table is of the others") \
+    X(train, FLAG, recompute, "false", 0, 0, "", DISPLAY, \
+      "keep of each layer its input alone and make the rest again in backward: less memory, a third" \
+      " more work, the same bytes") \
     X(train, FLAG, resume, "false", 0, 0, "", DISPLAY, \
       "go on from the newest checkpoint in OUT/checkpoints, if there is one") \
     X(train, TEXT, out, "", 0, 0, "folder", PLAIN, \

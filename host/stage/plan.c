@@ -68,9 +68,10 @@ static bool fits(const Plan *p, enum PlanKind kind, double more, double limit, E
     return err_set(
         err, EXIT_MEMORY,
         "does not fit: %s more %sare needed, %s are available; the largest part is %s, %s; "
-        "see sails plan, or lower --pack-tokens, --max-length or --batch",
+        "see sails plan, %slower --pack-tokens, --max-length or --batch",
         print_bytes(need, more), kind == PLAN_DEVICE ? "of the GPU's memory " : "",
-        print_bytes(have, limit), largest->name, print_bytes(most, largest->bytes));
+        print_bytes(have, limit), largest->name, print_bytes(most, largest->bytes),
+        p->keeps_all ? "give --recompute, or " : "or ");
 }
 
 bool plan_fits(const Plan *p, Exec *ex, Err *err) {
@@ -420,7 +421,8 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
                           (double)checkpoint_state_bytes(trained(&b)));
         double tree = (double)grad_tree_bytes(trained(&b), ex, plan_ranks(s, ex), most.packs);
         double acts = (double)acts_bytes(&b.c, plan_lora(&b), ex->dtype, size.rows, size.segs,
-                                         size.labels, ACTS_TRAIN);
+                                         size.labels, t.recompute ? ACTS_RECOMPUTE : ACTS_TRAIN);
+        p->keeps_all = !t.recompute;
         double levels = is_full(&b) && b.full.params.ranks
                             ? (double)grad_tree_level_bytes(trained(&b), most.packs)
                             : tree;

@@ -35,6 +35,7 @@ typedef struct PlanItem {
 typedef struct Plan {
     PlanItem item[PLAN_ITEMS];
     int n;
+    bool keeps_all;      /* a training that --recompute would make smaller */
     const Dataset *eval; /* borrowed: on which plan_train's run measures its loss; NULL: none */
     double seen[PLAN_DEVICE]; /* of this process by kind, at the last plan_measured */
 } Plan;

@@ -36,6 +36,7 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                       .steps = (int)steps,
                       .steps_per_epoch = (double)batch_steps(n, batch, 1),
                       .pack_tokens = settings_training_pack(s),
+                      .recompute = s->train.recompute,
                       .pair_loss = preference_loss(s),
                       .reference_is_start = *s->train.init_adapter || settings_all_weights(s),
                       .seed = (uint64_t)s->run.seed,
@@ -176,7 +177,8 @@ static void loop_init(Loop *l) {
     if (m->lora) redundancy_init(&l->redundancy, m->lora);
     grad_tree_init(&l->tree, model_params(m), most.packs);
     if (m->full) full_tell(m->full, model_params(m)->ranks ? grad_tree_give : NULL, &l->tree);
-    l->acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_TRAIN);
+    l->acts = acts_create(m, size.rows, size.segs, size.labels,
+                          t->recompute ? ACTS_RECOMPUTE : ACTS_TRAIN);
     pack_init(&l->pack, size.rows, size.segs, size.labels);
     l->number = mem_array((size_t)t->batch, sizeof *l->number);
     l->length = mem_array((size_t)t->batch, sizeof *l->length);

@@ -21,7 +21,8 @@ typedef struct TrainSetup {
     int steps;               /* in all */
     double steps_per_epoch;
     int pack_tokens;
-    uint64_t seed; /* of the order */
+    bool recompute; /* activations (ACTS_RECOMPUTE) */
+    uint64_t seed;  /* of the order */
     Schedule schedule;
     double clip;                       /* 0: none */
     AdamW adamw;                       /* betas, eps, weight decay */
