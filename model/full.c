@@ -80,6 +80,14 @@ void full_tell(Full *f, full_through *through, void *context) {
     f->through = through, f->context = context;
 }
 
+void full_ahead(Full *f, int layer) {
+    if (layer >= 0 && layer < f->layers) params_ahead(&f->params, f->first_layer + layer);
+}
+
+void full_need(Full *f, int layer) {
+    params_need(&f->params, f->first_layer + layer);
+}
+
 void full_begin(const Full *f, int layer) {
     const Params *p = &f->params;
     const ParamSection *s = &p->section[f->first_layer + layer];

@@ -5,9 +5,9 @@
  * weights. One for each tensor of the checkpoint, in the order of tensors.h and under its name. A
  * layer is a section, and so is what of the embedding is about as large.
  *
- * Several ranks share masters, moments and sums of gradients out (params.h), and all have all
- * weights. Of the gradient of a pack they then have two layers at a time, and that of the
- * embedding: backward says when it is through with a section. */
+ * Several ranks share all of it out (params.h). Of the weights, and of the gradient of a pack, a
+ * rank then has two layers at a time and the embedding: passes say which they need, on all ranks
+ * alike, and backward says when it is through with a section. */
 #ifndef SAILS_FULL_H
 #define SAILS_FULL_H
 
@@ -41,6 +41,10 @@ void full_alloc(Full *f, Exec *ex, const Config *c, int ranks, int rank);
 /* From now on tell this one, once for each section of a backward pass and from the last to the
  * first, when all of the pack's gradient is in ParamSection.grad. NULL: nobody. */
 void full_tell(Full *f, full_through *through, void *context);
+
+/* For passes: this layer's weights soon, if there is such a layer; and now. */
+void full_ahead(Full *f, int layer);
+void full_need(Full *f, int layer);
 
 /* For backward. The gradient of a layer begins, at zero where it is shared out; a layer, the
  * embedding (-1) or the final norm (L) has all of it. */

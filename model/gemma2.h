@@ -142,6 +142,12 @@ void model_again_head(const Model *m, Acts *a, model_watch *watch, void *context
  * embedding. After model_loss of the same pack, once: it uses up what forward saved. */
 void model_backward(const Model *m, Acts *a, const Pack *pack);
 
+/* What a rank must call in place of a pass of all layers, and of its backward pass, while others
+ * that share all weights out with it have one: it gathers their layers with them, and its own
+ * gradients are zero. Else nothing. */
+void model_idle_forward(const Model *m);
+void model_idle_backward(const Model *m);
+
 /* Capped logits (n,V) f32 of the given rows, to host memory. After model_forward of all layers. */
 void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *logits);
 

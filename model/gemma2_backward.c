@@ -150,6 +150,7 @@ static void ffn_bwd(const Model *m, Acts *a, int l, Place lowest) {
         op->rmsnorm_grad(ex, input_norm_grad(m, l + 1), a->dh, next->x, next->rx, N, c->D);
         full_end(m->full, l + 1);
         full_begin(m->full, l);
+        full_ahead(m->full, l - 1);
         op->rmsnorm_grad(ex, m->full->layer[l].norm[NORM_POST_FFN], last ? a->last_x : a->dx, s->m,
                          s->rm, N, c->D);
     }
@@ -203,6 +204,7 @@ static void attn_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, Pl
 static void layer_bwd(const Model *m, Acts *a, int l, const Segment *host_seg, Place lowest) {
     Exec *ex = m->ex;
     exec_range_push(ex, "layer %02d", l);
+    if (m->full) full_need(m->full, l);
     if (a->use == ACTS_RECOMPUTE && l + 1 < m->c.L) acts_layer_again(m, a, l, host_seg);
     exec_range_push(ex, "ffn");
     ffn_bwd(m, a, l, lowest);
@@ -263,4 +265,14 @@ void model_backward(const Model *m, Acts *a, const Pack *pack) {
     if (m->full) embed_bwd(m, a);
     if (a->watch) show_gradients(m, a);
     exec_range_pop(m->ex);
+}
+
+void model_idle_backward(const Model *m) {
+    for (int l = m->c.L - 1; m->full && l >= 0; l--) {
+        full_need(m->full, l);
+        full_end(m->full, l + 1);
+        full_begin(m->full, l);
+        full_ahead(m->full, l - 1);
+    }
+    for (int last = 0; m->full && last >= -1; last--) full_end(m->full, last);
 }

@@ -74,6 +74,7 @@ static int layer_fwd(const Model *m, Acts *a, int l, const Segment *host_seg) {
     const LayerWeights *w = &m->layer[l];
     const store *next_norm = l + 1 < c->L ? m->layer[l + 1].norm[NORM_INPUT] : m->final_norm;
 
+    if (m->full) full_ahead(m->full, l + 1);
     exec_range_push(ex, "attn");
     acts_show_layer(a, l, N, "x rx h");
     group_fwd(m, a, l, GROUP_QKV, (store *[]){s->q, s->k, s->v}, a->h, N);
@@ -97,6 +98,7 @@ static int layer_fwd(const Model *m, Acts *a, int l, const Segment *host_seg) {
     acts_show_layer(a, l, N, "g");
     group_fwd(m, a, l, GROUP_DOWN, &s->m, a->g, N);
     acts_show_layer(a, l, N, "m");
+    if (m->full && l + 1 < c->L) full_need(m->full, l + 1); /* for its norm */
     op->residual_norm_fwd(ex, next->x, a->h, s->rm, next->rx, s->x2, s->m, w->norm[NORM_POST_FFN],
                           next_norm, N, D, c->eps);
     acts_show_layer(a, l, N, "rm");
@@ -113,6 +115,7 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
     a->layers = layers, a->complete = layers == c->L;
 
     exec_range_push(ex, "forward");
+    if (m->full) full_need(m->full, 0);
     ex->op->embed_fwd(ex, s->x, m->embed, a->token, N, c->D, c->V, m->embed_scale);
     ex->op->rmsnorm_fwd(ex, a->h, s->rx, s->x, m->layer[0].norm[NORM_INPUT], N, c->D, c->eps);
     for (int l = 0; l < layers; l++) {
@@ -126,6 +129,14 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
     else
         acts_show_layer(a, layers, N, "x rx h");
     exec_range_pop(ex);
+}
+
+void model_idle_forward(const Model *m) {
+    if (m->full) full_need(m->full, 0);
+    for (int l = 0; m->full && l < m->c.L; l++) {
+        full_ahead(m->full, l + 1);
+        if (l + 1 < m->c.L) full_need(m->full, l + 1);
+    }
 }
 
 /* Not shown: that was done when it was made first. */

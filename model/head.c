@@ -171,6 +171,10 @@ void model_logits(const Model *m, Acts *a, const int32_t *row, int n, float *log
 }
 
 void model_again(const Model *m, Acts *a, model_watch *watch, void *context) {
+    if (a->layers == 0) { /* no pass has been */
+        model_idle_forward(m);
+        return;
+    }
     Segment *seg = mem_array((size_t)a->nseg, sizeof *seg);
     exec_copy_out(a->ex, seg, a->seg, (size_t)a->nseg * sizeof *seg);
     a->watch = watch, a->watch_context = context;

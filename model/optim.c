@@ -133,14 +133,14 @@ double optim_norm(Optim *o) {
 
 static void update(Params *p, const OptimRange *range, float coef, AdamW how) {
     Exec *ex = p->ex;
-    size_t at = range->span.at, held = range->held, n = range->span.n;
+    size_t held = range->held, n = range->span.n;
     float *m = p->m + held, *v = p->v + held, *g = p->grad + held;
     if (range->undecayed) how.weight_decay = 0;
     if (p->split)
-        ex->op->adamw_split(ex, store_at(ex->dtype, p->copy, at), p->low ? p->low + held : NULL, m,
-                            v, g, n, coef, how);
+        ex->op->adamw_split(ex, store_at(ex->dtype, p->copy, held), p->low ? p->low + held : NULL,
+                            m, v, g, n, coef, how);
     else
-        ex->op->adamw(ex, p->master + at, m, v, g, n, coef, how);
+        ex->op->adamw(ex, p->master + held, m, v, g, n, coef, how);
 }
 
 void optim_step(Optim *o, double norm, double lr, double max_norm) {
@@ -153,7 +153,7 @@ void optim_step(Optim *o, double norm, double lr, double max_norm) {
     for (int i = 0; i < o->nrange; i++) update(p, &o->range[i], (float)fmin(coef, 1), how);
     params_project_masters(p);
     params_sync(p);
-    params_gather(p);
+    params_renew(p);
     exec_zero(p->ex, p->grad, p->held * sizeof *p->grad);
     exec_range_pop(p->ex);
 }

@@ -142,31 +142,63 @@ float *params_gradient(const Params *p, const Param *t) {
 
 /* --------------------------------------------------------------------------------- memory -- */
 
-/* Of one pack: sections in turn have two rooms between them, all others lie one behind another. */
-static void carve_pack(Params *p) {
-    size_t alone = 0, most = 0;
+/* Elements of the largest section in turn, and of all others. */
+static void room_sizes(const Params *p, size_t *turn, size_t *alone) {
+    *turn = *alone = 0;
     for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
-        if (!s->in_turn) alone += s->n;
-        if (s->in_turn && s->n > most) most = s->n;
+        if (!s->in_turn) *alone += s->n;
+        if (s->in_turn && s->n > *turn) *turn = s->n;
     }
-    float *turn[] = {arena_f32(&p->grads, "grad of a pack", most, 1),
-                     arena_f32(&p->grads, "grad of a pack", most, 1)};
+}
+
+/* Sections in turn have two rooms between them, all others lie one behind another. */
+static void carve_gathered(Params *p) {
+    size_t turn, alone;
+    enum Dtype dtype = p->weights.dtype;
+    room_sizes(p, &turn, &alone);
+    store *room[] = {arena_store(&p->weights, "gathered", turn, 1),
+                     arena_store(&p->weights, "gathered", turn, 1)};
+    store *next = arena_store(&p->weights, "gathered", alone, 1);
+    if (!next) return; /* measured */
+    for (int i = 0; i < p->nsections; i++) {
+        ParamSection *s = &p->section[i];
+        s->weights = s->in_turn ? room[i % 2] : next;
+        if (!s->in_turn) next = store_at(dtype, next, s->n);
+    }
+}
+
+/* The same of one pack's gradient. */
+static void carve_pack(Params *p) {
+    size_t turn, alone;
+    room_sizes(p, &turn, &alone);
+    float *room[] = {arena_f32(&p->grads, "grad of a pack", turn, 1),
+                     arena_f32(&p->grads, "grad of a pack", turn, 1)};
     float *next = arena_f32(&p->grads, "grad of a pack", alone, 1);
     if (!next) return; /* measured */
     for (int i = 0; i < p->nsections; i++) {
         ParamSection *s = &p->section[i];
-        s->grad = s->in_turn ? turn[i % 2] : next;
+        s->grad = s->in_turn ? room[i % 2] : next;
         if (!s->in_turn) next += s->n;
     }
 }
 
+/* Where the weights of a tensor are when its section is there. */
+static store *gathered(const Params *p, const Param *t) {
+    const ParamSection *s = p->section;
+    if (!p->ranks) return store_at(p->ex->dtype, p->copy, t->at);
+    while (t->at >= s->at + s->n) s++;
+    return store_at(p->ex->dtype, s->weights, t->at - s->at);
+}
+
 static void carve(Params *p, bool training) {
     if (!p->split) p->master = arena_f32(&p->weights, "master", p->size, 1);
-    p->copy = arena_store(&p->weights, "copy", p->size, 1);
+    p->copy = arena_store(&p->weights, "copy", p->held, 1);
+    if (p->ranks) carve_gathered(p);
     if (p->split && p->lows.dtype == DTYPE_BF16) {
         p->low = arena_bytes(&p->lows, "low", p->held * sizeof *p->low);
         p->piece = arena_f32(&p->lows, "piece", PIECE, 1);
         if (p->ranks) p->low_piece = arena_bytes(&p->lows, "low", PIECE * sizeof *p->low);
+        if (p->ranks) p->high_piece = arena_store(&p->lows, "high", PIECE, 1);
     }
     if (!training) return;
     p->grad = arena_f32(&p->grads, "grad", p->held, 1);
@@ -196,7 +228,7 @@ static void allocate(Params *p, bool training) {
     for (int i = 0; i < CLASSES; i++) exec_zero(p->ex, arena[i]->base, arena[i]->size);
     for (Param *t = p->param; t < p->param + p->n; t++) {
         if (p->master) t->master = p->master + t->at;
-        t->copy = store_at(p->ex->dtype, p->copy, t->at);
+        t->copy = gathered(p, t);
         if (!training) continue;
         if (!p->ranks) t->grad = p->grad + t->at, t->m = p->m + t->at, t->v = p->v + t->at;
         t->trained = true;
@@ -209,6 +241,7 @@ void params_allocate(Params *p, bool training) {
 
 void params_allocate_split(Params *p) {
     p->split = true;
+    p->there[0] = p->there[1] = -1;
     allocate(p, true);
 }
 
@@ -247,22 +280,20 @@ void params_project_masters(Params *p) {
         if (t->keep && t->trained) project(p, t, t->master);
 }
 
-/* A block of f32 of this kind, of which `at` is the first element that is meant; NULL: the masters
- * are in two halves. */
-static float *place_of(const Params *p, enum ParamKind kind, size_t at) {
+/* Where a kind lies as f32; NULL: nowhere. */
+static float *block_of(const Params *p, enum ParamKind kind) {
     float *master = p->split && !p->low ? (float *)p->copy : p->master;
     float *const block[PARAM_KINDS] = {master, p->m, p->v};
-    return block[kind] ? block[kind] + at : NULL;
+    return block[kind];
 }
 
-/* Elements of which `at` is the first, and `held` its place where only parts are kept. */
-static void get_held(const Params *p, enum ParamKind kind, size_t at, size_t held, size_t n,
-                     float *host) {
-    const float *from = place_of(p, kind, kind == PARAM_MASTER ? at : held);
-    if (from) exec_copy_out(p->ex, host, from, n * sizeof *host);
-    for (size_t k; !from && n > 0; at += k, held += k, host += k, n -= k) {
+/* Elements of a block of which this rank has all, or of one of its parts. */
+static void get_held(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host) {
+    const float *block = block_of(p, kind);
+    if (block) exec_copy_out(p->ex, host, block + at, n * sizeof *host);
+    for (size_t k; !block && n > 0; at += k, host += k, n -= k) {
         k = n < PIECE ? n : PIECE;
-        p->ex->op->join(p->ex, p->piece, store_at(p->ex->dtype, p->copy, at), p->low + held, k);
+        p->ex->op->join(p->ex, p->piece, store_at(p->ex->dtype, p->copy, at), p->low + at, k);
         exec_copy_out(p->ex, host, p->piece, k * sizeof *host);
     }
 }
@@ -275,7 +306,7 @@ static void collect(const Params *p, const ParamSection *s, enum ParamKind kind,
     float *mine = mem_array(own.n, sizeof *mine);
     void **part = mem_array((size_t)p->ranks, sizeof *part);
     size_t *bytes = mem_array((size_t)p->ranks, sizeof *bytes), done = 0;
-    if (own.n) get_held(p, kind, own.at, held, own.n, mine);
+    if (own.n) get_held(p, kind, held, own.n, mine);
     comm_collect(p->ex->comm, "what is trained", mine, own.n * sizeof *mine, part, bytes);
     for (int r = 0; r < p->ranks && comm_root(p->ex->comm); r++) {
         if (host) memcpy((char *)host + done, part[r], bytes[r]);
@@ -293,7 +324,7 @@ static size_t piece_of(const ParamSection *s, size_t at, size_t n) {
 
 void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host) {
     if (!p->ranks) {
-        get_held(p, kind, at, at, n, host);
+        get_held(p, kind, at, n, host);
         return;
     }
     for (const ParamSection *s = p->section; n > 0; s++)
@@ -304,30 +335,32 @@ void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float
         }
 }
 
-/* Masters in two halves: the upper ones are everybody's. */
+/* Masters in two halves, of which this rank may keep only a part. */
 static void set_halves(Params *p, const ParamSection *s, size_t at, size_t n, const float *host) {
-    store *high = store_at(p->ex->dtype, p->copy, at);
-    int16_t *low = p->ranks ? p->low_piece : p->low + at;
-    exec_copy_in(p->ex, p->piece, host, n * sizeof *host);
-    p->ex->op->split(p->ex, high, low, p->piece, n);
-    if (!p->ranks) return;
+    Exec *ex = p->ex;
+    exec_copy_in(ex, p->piece, host, n * sizeof *host);
+    if (!p->ranks) {
+        ex->op->split(ex, store_at(ex->dtype, p->copy, at), p->low + at, p->piece, n);
+        return;
+    }
     size_t held;
     CommPart own = params_own(p, s, at, n, &held);
-    if (own.n) exec_copy(p->ex, p->low + held, low + (own.at - at), own.n * sizeof *low);
+    ex->op->split(ex, p->high_piece, p->low_piece, p->piece, n);
+    if (own.n == 0) return;
+    exec_copy(ex, store_at(ex->dtype, p->copy, held),
+              store_at(ex->dtype, p->high_piece, own.at - at), own.n * dtype_size(ex->dtype));
+    exec_copy(ex, p->low + held, p->low_piece + (own.at - at), own.n * sizeof *p->low);
 }
 
 static void set_piece(Params *p, const ParamSection *s, enum ParamKind kind, size_t at, size_t n,
                       const float *host) {
-    float *to = place_of(p, kind, 0);
-    size_t held;
-    if (!to) {
+    float *to = block_of(p, kind);
+    size_t held = at;
+    CommPart own = p->ranks ? params_own(p, s, at, n, &held) : (CommPart){at, n};
+    if (!to)
         set_halves(p, s, at, n, host);
-    } else if (kind == PARAM_MASTER || !p->ranks) {
-        exec_copy_in(p->ex, to + at, host, n * sizeof *host);
-    } else {
-        CommPart own = params_own(p, s, at, n, &held);
-        if (own.n) exec_copy_in(p->ex, to + held, host + (own.at - at), own.n * sizeof *host);
-    }
+    else if (own.n)
+        exec_copy_in(p->ex, to + held, host + (own.at - at), own.n * sizeof *host);
 }
 
 void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host) {
@@ -339,12 +372,34 @@ void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float
         }
 }
 
-void params_gather(Params *p) {
-    Comm *comm = p->ex->comm;
-    for (const ParamSection *s = p->section; p->ranks && s < p->section + p->nsections; s++)
-        comm_all_gather_stores(comm, p->ex, params_group(p, s), "weights",
-                               store_at(p->ex->dtype, p->copy, s->at), s->n);
-    if (p->ranks) comm_arrived(comm, p->ex);
+/* From the ranks that have parts of it; under way when it returns. */
+static void gather(Params *p, const ParamSection *s) {
+    Exec *ex = p->ex;
+    const CommPart *own = &s->part[p->rank];
+    if (own->n)
+        exec_copy(ex, store_at(ex->dtype, s->weights, own->at),
+                  store_at(ex->dtype, p->copy, s->held), own->n * dtype_size(ex->dtype));
+    comm_all_gather_stores(ex->comm, ex, params_group(p, s), "weights", s->weights, s->n);
+}
+
+void params_renew(Params *p) {
+    if (!p->ranks) return;
+    for (const ParamSection *s = p->section; s < p->section + p->nsections; s++)
+        if (!s->in_turn) gather(p, s);
+    comm_arrived(p->ex->comm, p->ex);
+    p->there[0] = p->there[1] = -1, p->flying = false;
+}
+
+void params_ahead(Params *p, int section) {
+    if (!p->ranks || p->there[section % 2] == section) return;
+    gather(p, &p->section[section]);
+    p->there[section % 2] = section, p->flying = true;
+}
+
+void params_need(Params *p, int section) {
+    params_ahead(p, section);
+    if (p->flying) comm_arrived(p->ex->comm, p->ex);
+    p->flying = false;
 }
 
 size_t params_elements(const Params *p) {

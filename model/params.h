@@ -20,9 +20,9 @@
  * projected gradients alone, and decoupled decay that is the same, step by step, as to keep T.
  *
  * Split masters may be shared out over ranks: the tensors then fall into sections, of each of which
- * a rank holds one part, and what optimising needs (low halves, moments, the sum of gradients) it
- * has for its parts alone, one behind another. Copies are on every rank. The gradient of one pack
- * is where its section says: of those that come in turn, no more than two are there at a time. */
+ * a rank holds one part, one behind another: of copies, low halves, moments, the sum of gradients.
+ * What products read, and the gradient of one pack, is where its section says: of those that come
+ * in turn, no more than two are there at a time. */
 #ifndef SAILS_PARAMS_H
 #define SAILS_PARAMS_H
 
@@ -40,7 +40,7 @@ typedef struct Param {
     float *keep;                  /* (kept,rows) these, orthonormal; NULL without training */
     float *master, *grad, *m, *v; /* (rows,cols); master NULL where masters are split, the last
                                    * three without training, or where they are shared out */
-    store *copy;                  /* (rows,cols) */
+    store *copy;                  /* (rows,cols), while its section is there */
 } Param;
 
 /* The norm of gradients is summed by blocks of so many elements, counted from the start of each
@@ -53,7 +53,8 @@ typedef struct ParamSection {
     CommPart *part; /* (ranks) who has what of it */
     size_t held;    /* where this rank's part begins in a block of parts */
     bool in_turn;   /* its gradient is done with before that of the section after the next begins */
-    float *grad;    /* (n) of one pack; NULL where it is not shared out */
+    store *weights; /* (n) gathered; NULL where it is not shared out */
+    float *grad;    /* (n) of one pack; likewise */
 } ParamSection;
 
 typedef struct Params {
@@ -65,12 +66,15 @@ typedef struct Params {
     int nsections;
     int ranks, rank;              /* that share them; 0: nobody does */
     size_t held;                  /* elements of a block of this rank's parts; else `size` */
-    float *master, *grad, *m, *v; /* as of a Param; grad, m, v (held) */
+    float *master, *grad, *m, *v; /* as of a Param; grad, m, v, copy (held) */
     store *copy;
     bool split;
     int16_t *low;       /* (held) of split masters in bf16, what the copies lack; else NULL */
     float *piece;       /* with it: room for those that are being split or joined .. */
-    int16_t *low_piece; /* .. and for what the copies lack, where it is shared out */
+    int16_t *low_piece; /* .. and for what the copies lack, where it is shared out .. */
+    store *high_piece;  /* .. and for them */
+    int there[2];       /* sections in turn that are in their two rooms; -1: none is */
+    bool flying;        /* one of them is on its way */
     Arena weights, lows, grads, moments, keeps;
 } Params;
 
@@ -144,8 +148,14 @@ enum ParamKind { PARAM_MASTER, PARAM_M, PARAM_V, PARAM_KINDS };
 void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float *host);
 void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host);
 
-/* All copies to all ranks, each from the rank that has the master. */
-void params_gather(Params *p);
+/* Masters have changed: what is gathered of sections in turn is of no use any more, and the others
+ * are gathered again. On all ranks. */
+void params_renew(Params *p);
+
+/* All ranks, in the same order: a section in turn is to be there, in place of that before the one
+ * before it, of which nothing is needed any more: soon, and for ops that are called from now on. */
+void params_ahead(Params *p, int section);
+void params_need(Params *p, int section);
 
 size_t params_elements(const Params *p); /* of all tensors */
 size_t params_trained(const Params *p);  /* of those that are trained */

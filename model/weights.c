@@ -198,6 +198,7 @@ static bool load_all(Model *m, Err *err) {
             ok = load(m, w->t, (store *)(uintptr_t)model_weight(m, &w->tensor), &stage, err);
     }
     free(stage.wide), free(stage.narrow);
+    if (ok && m->full) params_renew(&m->full->params);
     if (ok)
         m->ex->op->rope_table(m->ex, m->cos, m->sin, m->c.max_positions, m->c.E, m->c.rope_theta);
     return ok;

@@ -344,7 +344,7 @@ long="--method full --train.batch 2 --length 8192 --max-length 8192 --pack-token
 good plan --shape 2b --gpu-memory 80 $long
 has "gradients of packs                    10.5 GB  device"
 good plan --shape 9b --gpu-memory 80 --ranks 8 --method full --train.batch 128 --length 500
-for item in "weights *18.5 GB" "low halves *2.3[0-9] GB" "gradients *4.6[0-9] GB" \
+for item in "weights *2.3[0-9] GB" "gathered weights *2.6[0-9] GB" "low halves *2.3[0-9] GB" "gradients *4.6[0-9] GB" \
     "gradients of a pack *5.2[0-9] GB" "optimiser *9.2[0-9] GB" "gradients of packs *9.2[0-9] GB" \
     "gradients of ranks *79[0-9] MB" "gradient norm *[0-9.]* kB" "activations *[0-9.]* GB"; do
     [ "$(grep -c "^$item  device" out)" -eq 1 ] || fail "9b in full: expected '$item': $(cat out)"

@@ -180,6 +180,15 @@ static void test_recomputing(void) {
     expect_same_in("--recompute", "model.safetensors", "again", "bf161");
 }
 
+/* Packs that not every rank has, in steps and in the loss on other documents. */
+static void test_together(void) {
+    Ended e = on(2, TRAIN
+                 "--dtype bf16 --steps 3 --lr 1e-3 --eval-data pairs.jsonl --eval-every 2 "
+                 "--deadline 60 --out with_eval");
+    EXPECT(e.code == 0, "with --eval-data: exit %d: %s", e.code, e.err);
+    expect_same_in("--eval-data on two ranks", "model.safetensors", "with_eval", "bf161");
+}
+
 /* Starts a run that saves, and sends a signal once it has said that `step` is done. */
 static Ended stopped_after(int ranks, int step, int signal_number) {
     static char out[1 << 16];
@@ -283,7 +292,8 @@ static void test_nodes(void) {
     }
 }
 
-/* A number of the file that is none is the file's fault, in either type. */
+/* A number of the file that is none is the file's fault, in either type, and where all ranks look
+ * for it. */
 static void test_bad_file(void) {
     CHECK(system("cp -r model bad && head -c 64 /dev/zero | tr '\\0' '\\377' | dd "
                  "of=bad/model.safetensors bs=1 seek=100000 conv=notrunc status=none") == 0,
@@ -295,6 +305,14 @@ static void test_bad_file(void) {
                  wide ? "f32" : "bf16");
         refused(EXIT_NUMBERS, line, "in bad/model.safetensors; use another checkpoint");
     }
+    char first[512];
+    Ended e = on(2,
+                 "train --model bad --method full --data pairs.jsonl --dtype f32 --deadline 60 "
+                 "--out new/refused");
+    int lines = ranks_lines(e.err, first, sizeof first);
+    EXPECT(e.code == EXIT_NUMBERS && lines == 1 &&
+               strstr(first, "in bad/model.safetensors; use another checkpoint"),
+           "two ranks: exit %d, %d lines: %s", e.code, lines, e.err);
 }
 
 /* Without --lr each method has a rate of its own, which is said before the first step. */
@@ -333,6 +351,7 @@ int main(void) {
     test_result("bf16", ST_BF16, "bfloat16");
     test_ranks("bf16");
     test_recomputing();
+    test_together();
     if (!test_brief()) {
         test_result("f32", ST_F32, "float32");
         test_still();

@@ -66,7 +66,7 @@ static void test_shared(int ranks) {
     Err err;
     char line[1024], *argv[64];
     int n = 0;
-    size_t lows = 0, moments = 0, grads = 0, rows = 0, sum = 0;
+    size_t weights = 0, lows = 0, moments = 0, grads = 0, rows = 0, sum = 0;
     snprintf(line, sizeof line,
              "--model %s --data %s --method full --dtype bf16 --batch 9 --max-length 128 "
              "--pack-tokens 128 --out none",
@@ -92,13 +92,14 @@ static void test_shared(int ranks) {
         grad_tree_init(&tree, &f.params, train_size(&t).packs);
         rows = fmax(rows, r.ex.bytes_now - before);
         lows = fmax(lows, f.params.lows.size), moments = fmax(moments, f.params.moments.size);
-        grads = fmax(grads, f.params.grads.size);
+        grads = fmax(grads, f.params.grads.size), weights = fmax(weights, f.params.weights.size);
         sum += f.params.moments.size;
         EXPECT(f.params.moments.size <= 8 * (f.params.held + 32), "%zu bytes of moments",
                f.params.moments.size);
         grad_tree_free(&tree);
         full_free(&f);
     }
+    near(item(&p, "weights") + item(&p, "gathered weights"), weights, 0);
     near(item(&p, "low halves"), lows, 0);
     near(item(&p, "optimiser"), moments, 0);
     near(item(&p, "gradients") + item(&p, "gradients of a pack"), grads, 0);

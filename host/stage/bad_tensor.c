@@ -46,44 +46,54 @@ static bool bad_params(Hunt *h, const Params *p, bool gradients) {
     return false;
 }
 
-/* What a rank has found among its parts of the sum. */
-typedef struct BadSum {
+/* What a rank has found among its parts. */
+typedef struct BadPart {
     int64_t tensor, at; /* -1: nothing */
-} BadSum;
+} BadPart;
 
-/* Of one tensor. */
-static int64_t bad_sum_of(Hunt *h, const Params *p, const Param *t) {
+/* In one tensor: the element, or -1. */
+static int64_t bad_part_of(Hunt *h, const Params *p, const Param *t, bool gradients) {
     for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
         size_t held;
         CommPart own = params_own(p, s, t->at, t->n, &held);
         if (own.n == 0) continue;
-        h->ex->op->find_bad_f32(h->ex, h->index, p->grad + held, own.n);
+        if (gradients)
+            h->ex->op->find_bad_f32(h->ex, h->index, p->grad + held, own.n);
+        else
+            h->ex->op->find_bad(h->ex, h->index, store_at_const(h->ex->dtype, p->copy, held),
+                                own.n);
         if (take(h, t->name)) return (int64_t)(own.at - t->at) + h->at;
     }
     return -1;
 }
 
-/* The first of all ranks, which make this call together; the same on all. */
-static BadSum bad_sum(Hunt *h, const Params *p) {
-    Comm *comm = h->ex->comm;
-    BadSum first = {-1, -1}, *all = mem_array((size_t)comm_size(comm), sizeof *all);
-    BadSum *own = &all[comm_rank(comm)];
-    *own = first;
-    for (int i = p->n - 1; i >= 0 && own->tensor < 0; i--) {
-        int64_t at = bad_sum_of(h, p, &p->param[i]);
-        if (at >= 0) *own = (BadSum){i, at};
-    }
-    comm_share(comm, "bad gradients", all, sizeof *all);
-    for (const BadSum *b = all; b < all + comm_size(comm); b++)
-        if (b->tensor > first.tensor || (b->tensor == first.tensor && b->at < first.at)) first = *b;
-    free(all);
-    return first;
+/* Is a before b? Gradients are in the order of backward. */
+static bool before(BadPart a, BadPart b, bool gradients) {
+    if (a.tensor < 0 || b.tensor < 0) return a.tensor >= 0;
+    if (a.tensor != b.tensor) return gradients ? a.tensor > b.tensor : a.tensor < b.tensor;
+    return a.at < b.at;
 }
 
-static bool show_sum(Hunt *h, const Params *p, BadSum b) {
-    if (b.tensor < 0) return false;
-    snprintf(h->name, sizeof h->name, "%s gradient", p->param[b.tensor].name);
-    h->at = b.at;
+/* Of what ranks share out the first of all of them, which make this call together; the same on all.
+ */
+static bool bad_parts(Hunt *h, const Params *p, bool gradients) {
+    Comm *comm = h->ex->comm;
+    BadPart first = {-1, -1}, *all = mem_array((size_t)comm_size(comm), sizeof *all);
+    BadPart *own = &all[comm_rank(comm)];
+    *own = first;
+    for (int i = 0; i < p->n && own->tensor < 0; i++) {
+        int tensor = gradients ? p->n - 1 - i : i;
+        int64_t at = bad_part_of(h, p, &p->param[tensor], gradients);
+        if (at >= 0) *own = (BadPart){tensor, at};
+    }
+    comm_share(comm, "bad parts", all, sizeof *all);
+    for (const BadPart *b = all; b < all + comm_size(comm); b++)
+        if (before(*b, first, gradients)) first = *b;
+    free(all);
+    if (first.tensor < 0) return false;
+    snprintf(h->name, sizeof h->name, "%s%s", p->param[first.tensor].name,
+             gradients ? " gradient" : "");
+    h->at = first.at;
     return true;
 }
 
@@ -116,6 +126,26 @@ static const char *file_of(const Hunt *h, const Model *m) {
     return t && !isfinite(x) ? t->file : NULL;
 }
 
+/* The same of all ranks together, of the first of them that finds something. */
+static bool bad_activations_of_all(Hunt *h, const Model *m, Acts *a) {
+    Comm *comm = h->ex->comm;
+    Hunt *all = mem_array((size_t)comm_size(comm), sizeof *all), *own = &all[comm_rank(comm)];
+    bad_activations(h, m, a);
+    *own = *h;
+    comm_share(comm, "bad activations", all, sizeof *all);
+    for (int r = comm_size(comm) - 1; r >= 0; r--) {
+        if (!all[r].found) continue;
+        *h = all[r];
+        h->ex = own->ex, h->index = own->index;
+    }
+    free(all);
+    return h->found;
+}
+
+static bool bad_together(Hunt *h, const Model *m, Acts *a, const Params *p) {
+    return bad_parts(h, p, false) || bad_activations_of_all(h, m, a) || bad_parts(h, p, true);
+}
+
 /* Of numbers that overflowed: what can be made smaller. */
 static const char *remedy(const Model *m) {
     if (m->full) return "try a lower --lr or --dtype f32";
@@ -128,10 +158,13 @@ static bool find(const Model *m, Acts *a, enum Hunters who, const char *where, E
     Hunt h = {.ex = m->ex, .index = exec_alloc(m->ex, sizeof *h.index, "find_bad")};
     const Params *p = model_params(m), none = {.n = 0};
     if (!p) p = &none;
-    BadSum sum = {-1, -1};
-    if (who == TOGETHER && p->ranks) sum = bad_sum(&h, p);
-    bool found = bad_weights(&h, m) || bad_params(&h, p, false) || bad_activations(&h, m, a) ||
-                 bad_params(&h, p, true) || show_sum(&h, p, sum);
+    if (who == ALONE && p->ranks) { /* the others' parts are out of sight */
+        exec_free(m->ex, h.index);
+        return err_set(err, EXIT_NUMBERS, "%s; try a lower --lr or --dtype f32", where);
+    }
+    bool found = p->ranks ? bad_together(&h, m, a, p)
+                          : bad_weights(&h, m) || bad_params(&h, p, false) ||
+                                bad_activations(&h, m, a) || bad_params(&h, p, true);
     exec_free(m->ex, h.index);
     if (h.found)
         return err_set(err, EXIT_NUMBERS,

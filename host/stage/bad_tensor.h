@@ -11,8 +11,8 @@
  * (model_again), since layers share buffers and backward writes over what forward left. */
 bool bad_tensor_find(const Model *m, Acts *a, const char *where, Err *err);
 
-/* The same where all ranks have seen it, and all search: then also of sums of gradients that they
- * share out. */
+/* The same where all ranks have seen it, and all search: of tensors that they share out all parts,
+ * and every rank's activations. One rank alone does not search there. */
 bool bad_tensor_find_together(const Model *m, Acts *a, const char *where, Err *err);
 
 #endif

@@ -31,19 +31,15 @@ static size_t piece_of(size_t at, size_t n) {
 
 bool checkpoint_agree(const Params *p, const char *what, Err *err) {
     Comm *comm = p->ex->comm;
-    if (!comm) return true;
+    if (!comm || p->ranks) return true; /* each has its own part alone */
     unsigned char digest[32];
     Sha256 s;
     float *piece = mem_array(PIECE, sizeof *piece);
-    size_t size = dtype_size(p->ex->dtype);
     sha256_init(&s);
     for (size_t i = 0; i < p->size; i += PIECE) {
         size_t n = piece_of(i, p->size);
-        if (p->ranks) /* what all of them have */
-            exec_copy_out(p->ex, piece, store_at_const(p->ex->dtype, p->copy, i), n * size);
-        else
-            params_get(p, PARAM_MASTER, i, n, piece);
-        sha256_add(&s, piece, n * (p->ranks ? size : sizeof *piece));
+        params_get(p, PARAM_MASTER, i, n, piece);
+        sha256_add(&s, piece, n * sizeof *piece);
         comm_beat(comm);
     }
     sha256_done(&s, digest);

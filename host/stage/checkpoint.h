@@ -32,8 +32,7 @@ void checkpoint_free(Checkpoint *c); /* accepts a zeroed one */
 /* Host bytes of a copy of the state. */
 size_t checkpoint_state_bytes(const Params *p);
 
-/* Have all ranks the same masters, or weights where they share the masters out? If not, EXIT_RANK,
- * on all. */
+/* Have all ranks the same masters, unless they share them out? If not, EXIT_RANK, on all. */
 bool checkpoint_agree(const Params *p, const char *what, Err *err);
 
 /* Copies the state from the device into c->state; false where there is no memory for it. Of shared

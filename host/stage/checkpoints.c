@@ -204,6 +204,7 @@ static bool resume(Checkpoints *c, Metrics *m, Err *err) {
     comm_broadcast(c->comm, "totals", &c->now.totals, sizeof c->now.totals);
     if (c->comm) hand_out(c->comm, c->now.params, c->now.params->ranks ? c->now.state : NULL);
     if (!root) params_sync(c->now.params);
+    params_renew(c->now.params);
     c->whole = c->now.totals.steps;
     return metrics_resume(m, &c->now.totals, c->now.lines, c->now.nlines, err);
 }

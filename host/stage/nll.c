@@ -75,7 +75,10 @@ static bool run_pack(Measure *w, size_t first, size_t end, Err *err) {
     for (size_t i = first; i < end; i++) example_add(p, w->e, i);
     LogitFacts to = facts_of(w, w->nll, 0, (size_t)p->nlabel);
     acts_tell_facts(w->acts, &to);
-    if (p->nlabel > 0) model_nll(w->m, w->acts, p, w->nll);
+    if (p->nlabel > 0)
+        model_nll(w->m, w->acts, p, w->nll);
+    else
+        model_idle_forward(w->m);
     return true;
 }
 
@@ -102,6 +105,7 @@ static bool run_round(Measure *w, const size_t *first, int packs, Err *err) {
     void **part = mem_array((size_t)ranks, sizeof *part);
     size_t *bytes = mem_array((size_t)ranks, sizeof *bytes);
     pack_clear(&w->pack);
+    if (rank >= packs) model_idle_forward(w->m);
     bool ok = rank >= packs || run_pack(w, first[rank], first[rank + 1], err);
     ok = ok && agree_all(comm, all_finite(w, err), err);
     if (ok)

@@ -204,9 +204,12 @@ void plan_adapter(Plan *p, const Base *b, bool training) {
 /* All weights, as they are trained. */
 static void full_bytes(Plan *p, const Base *b) {
     ParamBytes n = params_bytes_split(&b->full.params, b->ex->dtype);
-    plan_add(p, "weights", b->kind, (double)n.weights);
+    const Params *all = &b->full.params;
+    size_t held = all->ranks ? all->held * dtype_size(b->ex->dtype) : n.weights;
+    plan_add(p, "weights", b->kind, (double)held);
+    plan_add(p, "gathered weights", b->kind, (double)(n.weights - held));
     plan_add(p, "low halves", b->kind, (double)n.lows);
-    size_t sums = b->full.params.ranks ? b->full.params.held * sizeof(float) : n.grads;
+    size_t sums = all->ranks ? all->held * sizeof(float) : n.grads;
     plan_add(p, "gradients", b->kind, (double)sums);
     plan_add(p, "gradients of a pack", b->kind, (double)(n.grads - sums));
     plan_add(p, "optimiser", b->kind, (double)n.moments);

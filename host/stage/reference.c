@@ -39,6 +39,7 @@ static void swap_masters(Params *p, float *other) {
         if (other) memcpy(other + i, own, n * sizeof *own);
     }
     params_sync(p);
+    params_renew(p);
     free(piece), free(own);
 }
 

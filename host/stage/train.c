@@ -207,29 +207,37 @@ static void loop_free(Loop *l) {
     optim_free(&l->optim);
 }
 
-/* Forward and backward of one pack, and its part of the batch's loss. Where that is not finite
- * there is no backward. */
+/* Forward and backward of one pack, and its part of the batch's loss; which -1: of none. Where that
+ * is not finite there is no backward. */
 static PackNews run_pack(Loop *l, int examples, int which, const Objective *o) {
     Examples data = train_examples(l->t);
     PackNews news = {.loss = 0};
     pack_clear(&l->pack);
     for (int i = 0; i < examples; i++)
         if (l->pack_of[i] == which) example_add(&l->pack, &data, (size_t)l->number[i]);
-    if (l->pack.nlabel == 0) return news; /* nothing to learn from */
-    news.loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
-    if (isfinite(news.loss)) model_backward(l->m, l->acts, &l->pack);
+    bool learns = l->pack.nlabel > 0;
+    if (learns)
+        news.loss = model_loss(l->m, l->acts, &l->pack, o, l->nll);
+    else
+        model_idle_forward(l->m);
+    if (learns && isfinite(news.loss))
+        model_backward(l->m, l->acts, &l->pack);
+    else
+        model_idle_backward(l->m);
+    if (!learns) return news;
     if (l->t->shared) pair_facts_of_pack(&news.facts, &l->pairs, &l->pack, l->nll, &l->logits);
     news.flops = flops_pack(&l->m->c, l->m->lora, &l->pack);
     return news;
 }
 
-/* The gradient has a norm where the loss is finite. */
+/* The gradient has a norm where the loss is finite. All ranks are here, but for a loss that one
+ * alone can look for. */
 static bool went_bad(Loop *l, const StepMetrics *s, Err *err) {
     char where[96], norm[48] = "";
     if (isfinite(s->loss)) snprintf(norm, sizeof norm, ", gradient norm %g", s->grad_norm);
     snprintf(where, sizeof where, "step %d: loss %g%s", s->step, s->loss, norm);
-    return (isfinite(s->loss) ? bad_tensor_find_together : bad_tensor_find)(l->m, l->acts, where,
-                                                                            err);
+    bool all = isfinite(s->loss) || model_params(l->m)->ranks;
+    return (all ? bad_tensor_find_together : bad_tensor_find)(l->m, l->acts, where, err);
 }
 
 /* This rank's pack of a round, if it has one, and the round's gradients into the tree. Where a loss
@@ -242,11 +250,10 @@ static void run_round(Loop *l, int round, int packs, int ndocs, const StepMetric
         l->t->shared ? objective_pairs(&l->pairs, ndocs) : objective_sft((double)s->labels);
     exec_range_push(l->m->ex, "microbatch %d", p + 1);
     grad_tree_round(&l->tree, givers, first + ranks >= packs);
-    if (p < packs) {
-        own[round] = l->bad ? (PackNews){.loss = 0} : run_pack(l, ndocs, p, &objective);
-        l->bad = l->bad || !isfinite(own[round].loss);
-        comm_beat(l->comm);
-    }
+    PackNews news = run_pack(l, ndocs, p < packs && !l->bad ? p : -1, &objective);
+    if (p < packs) own[round] = news;
+    l->bad = l->bad || !isfinite(news.loss);
+    comm_beat(l->comm);
     (first + ranks < packs ? grad_tree_add : grad_tree_finish)(&l->tree, givers);
     exec_range_pop(l->m->ex);
 }
@@ -302,9 +309,10 @@ static bool run_batch(Loop *l, int step, StepMetrics *s, Err *err) {
 }
 
 /* All ranks know it: they end together, when rank 0's save is there, with what was found where a
- * pack went bad; or everywhere, where finite losses have an infinite sum. */
+ * pack went bad, on all ranks where they share weights out; or everywhere, where finite losses have
+ * an infinite sum. */
 static bool loss_went_bad(Loop *l, const StepMetrics *s, Err *err) {
-    bool ok = !l->bad || went_bad(l, s, err);
+    bool ok = (!l->bad && !model_params(l->m)->ranks) || went_bad(l, s, err);
     if (!agree_all(l->comm, ok, err)) return false;
     agree_to_fail();
     return went_bad(l, s, err);
@@ -479,5 +487,6 @@ bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *fold
         ok = train_and_save(result, m, t, folder, base_model, &trained, err);
     else
         ok = trained = train(result, m, t, err);
+    if (!comm_root(comm) && trained && m->full) tuned_model_help(m);
     return trained && agree_root(comm, ok, err);
 }
