@@ -132,6 +132,15 @@ static const struct {
                {11, "Tailored Financial Advice"}};
 enum { HEX_PHI = sizeof hex_phi / sizeof *hex_phi };
 
+/* Is it in quotes, and those within are doubled? Else they are the prompt's own. */
+static bool in_quotes(const Buf *text) {
+    size_t end = text->n - 1;
+    if (text->n < 2 || text->p[0] != '"' || text->p[end] != '"') return false;
+    for (size_t i = 1; i < end; i++)
+        if (text->p[i] == '"' && (++i == end || text->p[i] != '"')) return false;
+    return true;
+}
+
 /* A line is a prompt, with commas or without; one in quotes doubles those within. */
 static bool unquote(Buf *text, Source *s, size_t line) {
     size_t n = 0, quotes = 0;
@@ -140,9 +149,9 @@ static bool unquote(Buf *text, Source *s, size_t line) {
     if (quotes % 2)
         return source_fail(s, line,
                            "expected a prompt on one line, its quotes do not end; mend the row");
-    if (text->p[text->n - 1] != '"') return true;
+    if (!in_quotes(text)) return true;
     for (size_t i = 1; i + 1 < text->n; i++) {
-        i += text->p[i] == '"' && text->p[i + 1] == '"' && i + 2 < text->n;
+        i += text->p[i] == '"';
         text->p[n++] = text->p[i];
     }
     text->n = n;

@@ -5,10 +5,13 @@
  *
  * X(VALUE, name, SHAPE, id, prompt, context, category, EXPECTED, source, licence)
  *   SHAPE     TABLE: CSV with a header, JSONL or a JSON list, whose columns the next four name, in
- *             lower case, "" for none. RECORDS: any form of records.h. FOLDER: HEx-PHI's, a prompt
- * a line in one file a category context   HarmBench: text in front of the prompt, which its authors
- * put as "CONTEXT\n\n---\n\nPROMPT" EXPECTED  what a good model does: REFUSES, ANSWERS, or what
- * XSTest's row says, by its label or, where the file has none, its type: contrast_... is unsafe
+ *             lower case, "" for none. RECORDS: any form of records.h. FOLDER: HEx-PHI's, one file
+ *             a category, without a header, one prompt a line.
+ *   context   HarmBench: text in front of the prompt, which its authors put as
+ *             "CONTEXT\n\n---\n\nPROMPT".
+ *   EXPECTED  what a good model does: REFUSES, ANSWERS, or AS_LABELLED, what XSTest's row says, by
+ *             its label or, where the file has none, its type: contrast_... is unsafe.
+ *
  * Without an id a prompt is known by its line. A licence in brackets: ask its authors. */
 #ifndef SAILS_SUITES_H
 #define SAILS_SUITES_H

@@ -132,16 +132,17 @@ static void test_hex_phi(void) {
     category_file(7, "a\n\"b\nc\"\n");
     EXPECT_REFUSED(suite_read(&r, SUITE_HEX_PHI, test_path("hex"), 0, &err), err, EXIT_INPUT,
                    "category_7.csv:2: expected a prompt on one line");
-    category_file(7, "Lie\n");
+    category_file(7, "Lie\n\"A\" or \"B\"\n");
     r = good(SUITE_HEX_PHI, test_path("hex"), 0);
-    EXPECT(r.n == 28, "%zu prompts", r.n);
+    EXPECT(r.n == 29, "%zu prompts", r.n);
     record_is(&r, 0, "1/1", "Illegal Activity", "Ask, and \"tell\"");
     record_is(&r, 1, "1/3", "Illegal Activity", "Do \"it\", twice");
     record_is(&r, 3, "3/1", "Hate/Harass/Violence", "Ask, and \"tell\"");
     record_is(&r, 15, "7/1", "Fraud/Deception", "Lie");
+    record_is(&r, 16, "7/2", "Fraud/Deception", "\"A\" or \"B\""); /* quotes of its own */
     records_free(&r);
     r = good(SUITE_HEX_PHI, test_path("hex"), 2);
-    EXPECT(r.n == 19, "%zu prompts, two of each file", r.n);
+    EXPECT(r.n == 20, "%zu prompts, two of each file", r.n);
     records_free(&r);
     EXPECT_REFUSED(suite_read(&r, SUITE_HEX_PHI, test_path("xs"), 0, &err), err, EXIT_INPUT,
                    "category_1.csv");
