@@ -82,6 +82,7 @@ static const struct {
     {2, SUBSPACE "--moments moments", "--moments: it is for starts without an SAE"},
     {2, SUBSPACE "--init random-features --by t", "--by: it is for starts from the best features"},
     {2, SUBSPACE "--init sails-span --top-k 4", "--top-k: it is for starts from the span of so"},
+    {2, SUBSPACE "--init sails-span --rank 0 --variance 0.9", "that may leave some of it out"},
     {2, ALIGN "--methods lora,pissa --gain norm", "--gain: it is for starts from a subspace"},
     {2, ALIGN "--methods lora,direct-mean --subspace.top-k 4",
      "--subspace.top-k: it is for starts from the span of so many features"},

@@ -15,19 +15,20 @@ enum Has {
     HAS_MOMENTS = 64,    /* .. or from moments */
     HAS_STATISTIC = 128, /* .. of the best features */
     HAS_FEATURES = 256,  /* .. of so many features as are asked for */
-    HAS_COLUMNS = 512,   /* its bases are columns of the adapter */
-    HAS_OUTPUTS = 1024   /* .. or of outputs, of which some are kept */
+    HAS_PART = 512,      /* .. of a part of what these span */
+    HAS_COLUMNS = 1024,  /* its bases are columns of the adapter */
+    HAS_OUTPUTS = 2048   /* .. or of outputs, of which some are kept */
 };
 
 /* What its subspace is made of (adapter_start.h). */
 static unsigned has_of_subspace(enum SubspaceKind kind, int rank) {
     switch (kind) {
         case SUBSPACE_TOP:
-            return HAS_STATISTIC | HAS_FEATURES;
+            return HAS_STATISTIC | HAS_FEATURES | HAS_PART;
         case SUBSPACE_SPAN: /* as many as columns */
             return HAS_STATISTIC | (rank ? 0 : HAS_FEATURES);
         case SUBSPACE_RANDOM_FEATURES:
-            return HAS_FEATURES;
+            return HAS_FEATURES | HAS_PART;
         default:
             return 0;
     }
@@ -75,9 +76,9 @@ static const Own own[] = {{"train.init", HAS_START},
                           {"subspace.moments", HAS_MOMENTS},
                           {"subspace.by", HAS_STATISTIC},
                           {"subspace.top-k", HAS_FEATURES},
-                          {"subspace.variance", HAS_FEATURES},
-                          {"subspace.center", HAS_FEATURES},
-                          {"subspace.weight-rows", HAS_FEATURES}};
+                          {"subspace.variance", HAS_PART},
+                          {"subspace.center", HAS_PART},
+                          {"subspace.weight-rows", HAS_PART}};
 /* clang-format on */
 
 /* Why no row takes it: the first thing that all of them lack. */
@@ -96,6 +97,9 @@ static const char *reason(unsigned wanted, unsigned there) {
     if (wanted == HAS_SCORES) return "it is for starts from features of an SAE";
     if (wanted == HAS_MOMENTS) return "it is for starts without an SAE, from the corpora's moments";
     if (wanted == HAS_STATISTIC) return "it is for starts from the best features of an SAE";
+    if (wanted == HAS_PART)
+        return "it is for starts from the span of so many features of an SAE that may leave some"
+               " of it out";
     return "it is for starts from the span of so many features of an SAE";
 }
 
