@@ -366,6 +366,9 @@ bad 2 "or --aligned and --unaligned" plan --stage score $common
 good plan --stage inputs $common --data chats.jsonl --rank 2 --ranks 3
 has "moments of inputs"
 has ", rank 0"
+good plan --stage inputs $common --data chats.jsonl --rank 2 --ranks 3 --json
+has '"rank_0_alone":true'
+has '"rank_0_alone":false'
 bad 2 "plan: --data is needed" plan --stage inputs $common
 bad 2 "expected at most" plan --stage inputs $common --data chats.jsonl --rank 4000
 bad 2 "--sae and --layers are needed for score" plan --stage score $common --data chats.jsonl

@@ -35,8 +35,9 @@ static void report(const Plan *p, const Settings *s, Exec *ex, const Dataset *do
         json_t *items = json_array();
         for (int i = 0; i < p->n; i++)
             json_array_append_new(
-                items, json_pack("{s:s, s:s, s:f}", "name", p->item[i].name, "kind",
-                                 plan_kind_name[p->item[i].kind], "bytes", p->item[i].bytes));
+                items, json_pack("{s:s, s:s, s:f, s:b}", "name", p->item[i].name, "kind",
+                                 plan_kind_name[p->item[i].kind], "bytes", p->item[i].bytes,
+                                 "rank_0_alone", p->item[i].root));
         json_t *result =
             json_pack("{s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "items", items, "anonymous", anonymous,
                       "file", file, "total", anonymous + file, "available", limit, "device", device,
