@@ -76,8 +76,9 @@ void align_model_drop(Align *w, const Cell *c) {
     char *folder = path_of(w, c, "models/%s");
     if (!read_note(&files, w, c, &ignored)) files = NULL;
     json_object_foreach (files, role, hash) {
-        char *file = files_join(folder, strchr(role, '/') + 1);
-        if (strstr(role, ".safetensors")) files_remove_tree(file);
+        const char *slash = strchr(role, '/'); /* a note that was written over may have none */
+        char *file = files_join(folder, slash ? slash + 1 : "");
+        if (slash && strstr(slash, ".safetensors")) files_remove_tree(file);
         free(file);
     }
     json_decref(files);
