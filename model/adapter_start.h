@@ -1,7 +1,7 @@
 /* adapter_start.h - how adapters start: a table with a row for each way. All leave W as it is:
  * one of the two factors is zero, or the start is taken off again (lora.h).
  *
- * Another way is a line in ADAPTER_STARTS and a function for its row in adapter_start.c: options,
+ * Another way is a line in ADAPTER_STARTS and a function for its row in adapter_start*.c: options,
  * help, plan, align and train read the table. */
 #ifndef SAILS_ADAPTER_START_H
 #define SAILS_ADAPTER_START_H
@@ -165,7 +165,7 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *           and 0.01 on that: W C = U S V^T, and of the largest of S, corda-kpm's the smallest,
  *           B = U sqrt(S/scale), A = sqrt(S/scale) V^T C^-1 = (S scale)^(-1/2) U^T W; taken off.
  *           PEFT's weighs documents by their largest number, and C by how long they are. Refused:
- *           a W C of too few directions
+ *           a W C of too few directions; with corda-kpm, of any less than W has rows or columns.
  *   sails   A = basis_scale U^T, B = 0 where the projection reads the stream (q, k, v, gate, up),
  *           with the basis U nearest to the layer below, whose stream enters; A = 0,
  *           B = basis_scale U where it writes (o, down), with the nearest to the layer itself.
