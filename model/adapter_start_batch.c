@@ -122,9 +122,9 @@ static bool corda_group(Lora *l, const Model *m, InputsRun *run, int layer, enum
         ok = !interrupted(err) &&
              (corda_adapter(l, m, &l->adapter[at], at, C, smallest) ||
               err_set(err, EXIT_INPUT,
-                      "layer %d, %s: the weight has too few directions for --rank %d; use a lower "
-                      "--rank",
-                      layer, proj_name[p], l->adapter[at].R));
+                      "layer %d, %s: the weight has too few directions for --rank %d; use %s",
+                      layer, proj_name[p], l->adapter[at].R,
+                      smallest ? "--init corda, which takes the largest" : "a lower --rank"));
     }
     free(C), free(sums);
     return ok;

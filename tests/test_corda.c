@@ -145,12 +145,46 @@ static void test_factors(Golden *g, enum StartKind kind) {
     st_close(file);
 }
 
+/* A weight of no directions. Where the smallest are asked for no lower rank has them. */
+static void test_refused(Golden *g) {
+    static const char *const remedy[] = {"--rank 2; use a lower --rank",
+                                         "--rank 2; use --init corda"};
+    Exec *ex = g->m.ex;
+    const store **at = &g->m.layer[1].proj[PROJ_K], *own = *at;
+    size_t bytes = (size_t)proj_out(&g->m.c, PROJ_K) * (size_t)g->m.c.D * dtype_size(ex->dtype);
+    store *zero = exec_alloc(ex, bytes, "a weight of zeros");
+    Batch batch;
+    Err err;
+    batch_of(&batch, g);
+    exec_zero(ex, zero, bytes);
+    *at = zero;
+    for (int smallest = 0; smallest < 2; smallest++) {
+        StartOptions o = {.kind = smallest ? START_CORDA_KPM : START_CORDA,
+                          .rank = R,
+                          .alpha = R,
+                          .target = {[PROJ_K] = true},
+                          .batch = &batch.b};
+        LoraShape shape;
+        Lora l;
+        MUST(adapter_start_shape(&shape, &g->m.c, &o, NULL, &err), err);
+        lora_alloc(&l, ex, &g->m.c, &shape, true);
+        lora_shape_free(&shape);
+        EXPECT_REFUSED(adapter_start_fill(&l, &g->m, &o, NULL, &err), err, EXIT_INPUT,
+                       remedy[smallest]);
+        EXPECT(strstr(err.text, "layer 1, k: "), "not which weight: %s", err.text);
+        lora_free(&l);
+    }
+    *at = own;
+    exec_free(ex, zero);
+}
+
 static void body(Exec *ex) {
     Golden g;
     if (ex->dtype != DTYPE_F32) return; /* bf16's rounding is no matter of this */
     golden_open(&g, ex, golden_models[0]);
     test_factors(&g, START_CORDA);
     test_factors(&g, START_CORDA_KPM);
+    test_refused(&g);
     golden_close(&g);
 }
 
