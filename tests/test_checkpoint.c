@@ -159,9 +159,7 @@ static void test_kept(void) {
     expect_whole("the end");
 }
 
-/* pissa takes the adapter's start off the weights, which no checkpoint holds: it is taken off
- * again.
- */
+/* pissa's start is taken off again, at every step: a checkpoint holds it beside what is trained. */
 #define PISSA                                                                               \
     "train --model model --dtype f32 --max-length 64 --init pissa --batch 2 --rank 2 --lr " \
     "1e-2 --warmup 0 --data pairs.jsonl --steps 4 "
