@@ -46,6 +46,7 @@ static const struct {
      "with --init olora neither does"},
     {2, TRAIN MODEL "--init lora-ga --method dpo", "expected another start with --method dpo"},
     {2, TRAIN MODEL "--init corda --method dpo", "expected another start with --method dpo"},
+    {2, "plan --init corda --method dpo " MODEL, "expected another start with --method dpo"},
     {2, ALIGN "--methods sails,olora --freeze-basis", "with the method olora neither does"},
     {2, TRAIN MODEL "--init lora --pack-tokens 64", "--pack-tokens"},
     {2, TRAIN MODEL, "--subspace is needed"},

@@ -5,6 +5,7 @@
 #include "data/base/mem.h"
 
 #include "host/cli/command.h"
+#include "host/stage/adapting.h"
 #include "host/stage/generating.h"
 #include "host/stage/inputs.h"
 #include "host/stage/machine.h"
@@ -176,7 +177,7 @@ static bool check(const Args *a, Err *err) {
                (s->plan.stage != STAGE_INPUTS || check_inputs(s, err));
     TrainedRow row = method_row(s);
     return method_flags(a, &row, 1, err) && preference_check(s, err) &&
-           settings_check_training_pack(s, err);
+           adapting_check_method(s, err) && settings_check_training_pack(s, err);
 }
 
 static bool run(const Args *a, Err *err) {
