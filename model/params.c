@@ -385,8 +385,7 @@ static void gather(Params *p, const ParamSection *s) {
 void params_renew(Params *p) {
     if (!p->ranks) return;
     for (const ParamSection *s = p->section; s < p->section + p->nsections; s++)
-        if (!s->in_turn) gather(p, s);
-    comm_arrived(p->ex->comm, p->ex);
+        if (!s->in_turn) gather(p, s), comm_arrived(p->ex->comm, p->ex);
     p->there[0] = p->there[1] = -1, p->flying = false;
 }
 
