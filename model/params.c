@@ -197,8 +197,6 @@ static void carve(Params *p, bool training) {
     if (p->split && p->lows.dtype == DTYPE_BF16) {
         p->low = arena_bytes(&p->lows, "low", p->held * sizeof *p->low);
         p->piece = arena_f32(&p->lows, "piece", PIECE, 1);
-        if (p->ranks) p->low_piece = arena_bytes(&p->lows, "low", PIECE * sizeof *p->low);
-        if (p->ranks) p->high_piece = arena_store(&p->lows, "high", PIECE, 1);
     }
     if (!training) return;
     p->grad = arena_f32(&p->grads, "grad", p->held, 1);
@@ -335,32 +333,25 @@ void params_get(const Params *p, enum ParamKind kind, size_t at, size_t n, float
         }
 }
 
-/* Masters in two halves, of which this rank may keep only a part. */
-static void set_halves(Params *p, const ParamSection *s, size_t at, size_t n, const float *host) {
+/* Masters in two halves, to where they are held. */
+static void set_halves(Params *p, size_t held, size_t n, const float *host) {
     Exec *ex = p->ex;
     exec_copy_in(ex, p->piece, host, n * sizeof *host);
-    if (!p->ranks) {
-        ex->op->split(ex, store_at(ex->dtype, p->copy, at), p->low + at, p->piece, n);
-        return;
-    }
-    size_t held;
-    CommPart own = params_own(p, s, at, n, &held);
-    ex->op->split(ex, p->high_piece, p->low_piece, p->piece, n);
-    if (own.n == 0) return;
-    exec_copy(ex, store_at(ex->dtype, p->copy, held),
-              store_at(ex->dtype, p->high_piece, own.at - at), own.n * dtype_size(ex->dtype));
-    exec_copy(ex, p->low + held, p->low_piece + (own.at - at), own.n * sizeof *p->low);
+    ex->op->split(ex, store_at(ex->dtype, p->copy, held), p->low + held, p->piece, n);
 }
 
+/* Of which this rank may keep only a part. */
 static void set_piece(Params *p, const ParamSection *s, enum ParamKind kind, size_t at, size_t n,
                       const float *host) {
     float *to = block_of(p, kind);
     size_t held = at;
     CommPart own = p->ranks ? params_own(p, s, at, n, &held) : (CommPart){at, n};
-    if (!to)
-        set_halves(p, s, at, n, host);
-    else if (own.n)
-        exec_copy_in(p->ex, to + held, host + (own.at - at), own.n * sizeof *host);
+    const float *from = host + (own.at - at);
+    if (own.n == 0) return;
+    if (to)
+        exec_copy_in(p->ex, to + held, from, own.n * sizeof *from);
+    else
+        set_halves(p, held, own.n, from);
 }
 
 void params_set(Params *p, enum ParamKind kind, size_t at, size_t n, const float *host) {

@@ -69,12 +69,10 @@ typedef struct Params {
     float *master, *grad, *m, *v; /* as of a Param; grad, m, v, copy (held) */
     store *copy;
     bool split;
-    int16_t *low;       /* (held) of split masters in bf16, what the copies lack; else NULL */
-    float *piece;       /* with it: room for those that are being split or joined .. */
-    int16_t *low_piece; /* .. and for what the copies lack, where it is shared out .. */
-    store *high_piece;  /* .. and for them */
-    int there[2];       /* sections in turn that are in their two rooms; -1: none is */
-    bool flying;        /* one of them is on its way */
+    int16_t *low; /* (held) of split masters in bf16, what the copies lack; else NULL */
+    float *piece; /* with it: room for those that are being split or joined */
+    int there[2]; /* sections in turn that are in their two rooms; -1: none is */
+    bool flying;  /* one of them is on its way */
     Arena weights, lows, grads, moments, keeps;
 } Params;
 
