@@ -47,12 +47,6 @@ static size_t count_blocks(const Params *p) {
     return blocks;
 }
 
-/* Blocks of a shared tensor fall to ranks by its elements, but for one at each end of a part. */
-size_t optim_bytes(const Params *p) {
-    size_t blocks = count_blocks(p), ranks = p->ranks ? (size_t)p->ranks : 1;
-    return (blocks + ranks - 1) / ranks * (sizeof(Span) + sizeof(double));
-}
-
 /* A block is a rank's, and the how manieth of its own. */
 typedef struct Whose {
     int rank, number;
@@ -63,6 +57,14 @@ static int owner(const Params *p, const ParamSection **s, size_t at) {
     if (!p->ranks) return 0;
     while (at >= (*s)->at + (*s)->n) ++*s;
     return params_owner(*s, at - (*s)->at, p->ranks);
+}
+
+size_t optim_bytes(const Params *p) {
+    const ParamSection *s = p->section;
+    size_t own = 0;
+    for (const Param *t = p->param; t < p->param + p->n; t++)
+        for (size_t i = 0; i < t->n; i += PARAM_BLOCK) own += owner(p, &s, t->at + i) == p->rank;
+    return own * (sizeof(Span) + sizeof(double));
 }
 
 /* Fills own with this rank's blocks, whose with everybody's, and the counts. */

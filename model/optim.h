@@ -37,7 +37,8 @@ typedef struct Optim {
 void optim_init(Optim *o, Params *p, AdamW how);
 void optim_free(Optim *o); /* accepts a zeroed Optim */
 
-/* Device bytes that optim_init takes for the norm over trained tensors of these sizes, at most. */
+/* Device bytes that optim_init takes for the norm over trained tensors of these sizes, at most; of
+ * shared ones, on the rank that they are declared for. */
 size_t optim_bytes(const Params *p);
 
 /* Takes off the gradients what lies along the directions that tensors leave alone (params.h); then

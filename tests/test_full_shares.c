@@ -1,6 +1,7 @@
 /* What ranks share out of all weights: whose is what; and gradients that exist two layers at a
  * time, whose sum has the bits of that of whole ones. */
 #include "model/grad_tree.h"
+#include "model/optim.h"
 #include "tests/golden.h"
 
 /* Is a block of the norm cut at this place of all tensors? */
@@ -14,11 +15,13 @@ static bool inside_block(const Params *p, size_t at) {
  * a block each. */
 static void test_shares(Exec *ex, const Config *c, int ranks) {
     Full f;
-    size_t most = 0, sum = 0;
+    size_t most = 0, sum = 0, norms = 0, all_norms = 0;
     for (int r = 0; r < ranks; r++) {
         full_declare(&f, ex, c, 1);
         Params *p = &f.params;
+        all_norms = optim_bytes(p);
         params_share_out(p, ranks, r);
+        norms += optim_bytes(p);
         size_t at = 0, held = 0;
         for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
             EXPECT(s->at == at && s->held == held, "a section at %zu, not %zu", s->at, at);
@@ -39,6 +42,7 @@ static void test_shares(Exec *ex, const Config *c, int ranks) {
         most = held > most ? held : most, sum += held;
         full_free(&f);
     }
+    EXPECT(norms == all_norms, "%zu bytes for norms on %d ranks, not %zu", norms, ranks, all_norms);
     full_declare(&f, ex, c, ranks);
     EXPECT(ranks == 1 || f.params.held == most, "planned %zu, not %zu", f.params.held, most);
     EXPECT(sum >= f.params.size, "%zu of %zu", sum, f.params.size);
