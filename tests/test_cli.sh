@@ -350,6 +350,13 @@ for item in "weights *2.3[0-9] GB" "gathered weights *2.6[0-9] GB" "low halves *
     [ "$(grep -c "^$item  device" out)" -eq 1 ] || fail "9b in full: expected '$item': $(cat out)"
 done
 good plan --shape 9b --gpu-memory 80 --ranks 8 ${long/batch 2/batch 8} --recompute
+for weights in "--method full" "--method dpo --weights all"; do # 8 fit, and 16 adapters
+    good plan --shape 2b --gpu-memory 80 --ranks 8 $weights
+    "$sails" plan --shape 2b --gpu-memory 80 --ranks 16 $weights >out 2>err
+    [ $? -eq 4 ] && grep -q "^optimiser" out && grep -qF -- "does not fit: ${weights#*dpo } shares" err ||
+        fail "$weights on two machines: $(cat err)"
+done
+good plan --shape 2b --gpu-memory 80 --ranks 16
 good plan --shape 2b --gpu-memory 141 --method full --train.batch 32
 for item in "weights *5.23 GB" "low halves *5.23 GB" "gradients *10.5 GB" "optimiser *20.9 GB" \
     "gradients of packs *20.9 GB"; do

@@ -180,6 +180,17 @@ static bool check(const Args *a, Err *err) {
            adapting_check_method(s, err) && settings_check_training_pack(s, err);
 }
 
+/* As training will have it, of machines that are not here (method_ranks). */
+static bool fits_machine(const Settings *s, Err *err) {
+    bool shares = s->plan.stage == STAGE_TRAIN && settings_all_weights(s);
+    if (!shares || s->plan.ranks <= PLAN_MACHINE) return true;
+    return err_set(err, EXIT_MEMORY,
+                   "does not fit: %s shares its weights among the ranks of one machine, taken to "
+                   "have %d, got --ranks %d; plan for at most %d, or for an adapter",
+                   s->train.method == METHOD_FULL ? "--method full" : "--weights all", PLAN_MACHINE,
+                   s->plan.ranks, PLAN_MACHINE);
+}
+
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
@@ -193,7 +204,7 @@ static bool run(const Args *a, Err *err) {
     if (ok) plan_measured(&p, "tokenizer");
     ok = ok && (prompts ? plan_generation(&p, &r, s, err) : plan_over_data(&p, &d, &r, s, err));
     if (ok) report(&p, s, &r.ex, prompts ? NULL : &d);
-    ok = ok && plan_fits(&p, &r.ex, err);
+    ok = ok && fits_machine(s, err) && plan_fits(&p, &r.ex, err);
     dataset_free(&d);
     runtime_close(&r, ok);
     return ok;
@@ -242,7 +253,8 @@ const Command cmd_plan = {
         "Takes the flags of the stage that --stage names, but for --out. Two of the stages have a\n"
         "--batch and a --limit: write --train.batch or --generate.batch. Exit code 4 when it does\n"
         "not fit. Neither card, weights nor data need be here: --gpu-memory 80 --shape 9b; with\n"
-        "--ranks it says how well the packs of a step fill them.",
+        "--ranks it says how well the packs of a step fill them. Machines are taken to have eight\n"
+        "of them, and all weights are trained on one machine alone: with more ranks, exit code 4.",
     .positional = POSITIONAL_RECIPE,
     .use = use,
     .run = run,

@@ -378,12 +378,10 @@ int plan_ranks(const Settings *s, const Exec *ex) {
     return ex->comm ? comm_size(ex->comm) : s->plan.ranks;
 }
 
-/* Of the library that moves between the ranks of one machine; those that are not here yet are
- * taken to be on machines of eight. */
+/* Of the library that moves between the ranks of one machine. */
 static void moves(Plan *p, const Base *b, const Settings *s) {
-    enum { USUAL = 8 };
     const Comm *comm = b->ex->comm;
-    int ranks = plan_ranks(s, b->ex), near = ranks < USUAL ? ranks : USUAL;
+    int ranks = plan_ranks(s, b->ex), near = ranks < PLAN_MACHINE ? ranks : PLAN_MACHINE;
     if (comm) near = comm_seat(comm).local_size;
     plan_add(p, "moves between ranks, estimated", b->kind,
              (double)(near - 1) * (double)exec_lazy_peer(b->ex));

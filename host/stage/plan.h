@@ -55,7 +55,8 @@ bool plan_generate(Plan *p, const Settings *s, Exec *ex, const GenOptions *o, Er
 /* The model's, or that of --shape where there is none. */
 bool plan_config(Config *c, const Settings *s, Err *err);
 
-/* Of the job, or those that a plan is made for. */
+/* Of the job, or those that a plan is made for, which are taken to be on machines of eight. */
+enum { PLAN_MACHINE = 8 };
 int plan_ranks(const Settings *s, const Exec *ex);
 
 double plan_total(const Plan *p, enum PlanKind kind); /* of rank 0 */
