@@ -108,6 +108,10 @@ static const struct {
      "inputs --data pairs.jsonl --out new/inputs " MODEL
      "--preserve pairs.jsonl --set train.targets=",
      "--targets: expected at least one with --init salora"},
+    {2, "inputs --data pairs.jsonl --out new/inputs " MODEL "--preserve-rank 4",
+     "--preserve-rank: it is for --preserve"},
+    {2, "inputs --data pairs.jsonl --out new/inputs " MODEL "--samples 4",
+     "--samples: it is for --preserve"},
     {2, ALIGN "--methods salora", "inputs.preserve: the method salora needs it"},
     {2, ALIGN "--methods lora --preserve-rank 4", "--preserve-rank: it is for the start salora"},
     {2, ALIGN "--methods lora,salora --basis-scale 2", "--basis-scale: salora's directions are no"},

@@ -62,9 +62,25 @@ static bool make(Runtime *r, const Data *d, const Settings *s, Err *err) {
     return ok;
 }
 
-static bool check(const Settings *s, Err *err) {
+/* Flags that say nothing without --preserve; keys of a recipe stand, as in method_flags. */
+static bool check_flags(const Args *a, Err *err) {
+    static const char *const key[] = {"inputs.preserve-rank", "inputs.samples"};
+    for (size_t i = 0; i < sizeof key / sizeof *key; i++) {
+        int setting = args_find(key[i]);
+        char flag[SETTING_KEY];
+        if (*a->s.inputs.preserve || a->source[setting] != FROM_FLAG) continue;
+        command_flag(a->command, setting, flag);
+        return err_set(err, EXIT_USAGE, "--%s: it is for --preserve; leave it out", flag);
+    }
+    return true;
+}
+
+static bool check(const Args *a, Err *err) {
+    const Settings *s = &a->s;
     Config c;
-    if (!settings_check_packs(s, err) || !config_load(&c, s->model.path, err)) return false;
+    if (!check_flags(a, err) || !settings_check_packs(s, err) ||
+        !config_load(&c, s->model.path, err))
+        return false;
     bool ok = *s->inputs.preserve ? inputs_check_outputs(s, &c, "--init salora", err)
                                   : inputs_check(s, &c, "--init eva", err);
     config_free(&c);
@@ -75,7 +91,7 @@ static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Runtime r = {0};
     Data d = {0};
-    bool ok = check(s, err) && runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
+    bool ok = check(a, err) && runtime_device(&r, s, a->comm, err) && runtime_ids(&r, s, err) &&
               load(&d, &r, s, err) && fits(&r, s, &d, err) &&
               runtime_model(&r, s, (int)longer(&d)->longest, err) && make(&r, &d, s, err);
     dataset_free(&d.kept);
