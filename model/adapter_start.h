@@ -86,7 +86,7 @@ static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
       SUBSPACE_LANDMARKS, false, sails_rank, sails_fill, sails_scratch) \
     X(START_EVA, "eva", "principal components of what the projections read", SUBSPACE_INPUTS, \
       false, eva_rank, eva_fill, NULL) \
-    X(START_SALORA, "salora", "pissa within the task's outputs, and those of safe replies stay", \
+    X(START_SALORA, "salora", "pissa within the task's outputs, adding none to those of safe replies", \
       SUBSPACE_OUTPUTS, true, lora_rank, salora_fill, pissa_scratch)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };

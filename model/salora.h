@@ -1,11 +1,12 @@
-/* salora.h - SaLoRA (2501.01765): outputs that safe replies to harmful prompts have stay what they
- * are.
+/* salora.h - SaLoRA (2501.01765): nothing is added in the main directions of the outputs that safe
+ * replies to harmful prompts have.
  *
  *   y = W x + scale (C B A - C B0 A0) x,   C = I - V_s V_s^T
  *
  * V_s: the first left singular vectors of W X_s, X_s being what the projection reads at the tokens
- * of safe replies to harmful prompts; so whatever A and B become, V_s^T (y - W x) = 0. The start is
- * within what the task itself writes, V_t of W X_t in the same way: with W = U S V^T,
+ * of safe replies to harmful prompts; so whatever A and B become, V_s^T (y - W x) = 0 of any x,
+ * which itself moves with the layers below. The start is within what the task itself writes, V_t of
+ * W X_t in the same way: with W = U S V^T,
  *
  *   A0 = sqrt(S/scale) V^T,  B0 = V_t V_t^T U sqrt(S/scale),   the largest of S alone.
  *

@@ -167,6 +167,11 @@ static void test_suite(void) {
     EXPECT_REFUSED(evaluate(&e, test_path("third"), &a.s, &err), err, EXIT_INPUT, "id 3: ");
     set(&a, "eval.versus", test_path("xs"));
     EXPECT_REFUSED(evaluate(&e, test_path("second"), &a.s, &err), err, EXIT_INPUT, "");
+    static const char twice[] =
+        "{\"responses\": [{\"id\": \"a\", \"score\": 1}, {\"id\": \"a\", \"score\": 5}]}";
+    set(&a, "eval.versus", test_file("twice.json", twice, strlen(twice)));
+    EXPECT_REFUSED(evaluate(&e, test_path("second"), &a.s, &err), err, EXIT_INPUT,
+                   "\"a\" is there twice");
     set(&a, "eval.versus", test_file("empty.json", "{}", 2));
     EXPECT_REFUSED(evaluate(&e, test_path("second"), &a.s, &err), err, EXIT_INPUT,
                    "expected a judgement with its responses");

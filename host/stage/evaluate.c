@@ -260,17 +260,24 @@ static bool read_other(json_t **by_id, const char *path, Err *err) {
     if (!files_read_json(&whole, path, MOST_BYTES, err)) return false;
     json_t *responses = json_object_get(whole, "responses");
     bool ok = json_is_array(responses);
+    const char *twice = NULL;
     *by_id = json_object();
     json_array_foreach (responses, i, one) {
         const char *id = json_string_value(json_object_get(one, "id"));
         ok = ok && id && json_is_number(json_object_get(one, "score"));
+        if (ok && json_object_get(*by_id, id)) twice = id;
         if (ok) json_object_set(*by_id, id, one);
     }
+    if (!ok)
+        err_set(err, EXIT_INPUT,
+                "%s: expected a judgement with its responses; write it with sails eval --out",
+                path);
+    else if (twice)
+        ok = err_set(err, EXIT_INPUT,
+                     "%s: responses: \"%.64s\" is there twice; write it with sails eval --out",
+                     path, twice);
     json_decref(whole);
-    return ok || err_set(err, EXIT_INPUT,
-                         "%s: expected a judgement with its responses; write it with sails eval "
-                         "--out",
-                         path);
+    return ok;
 }
 
 bool evaluate(Evaluation *e, const char *responses, const Settings *s, Err *err) {
