@@ -254,21 +254,24 @@ static const char *another_value(const Setting *s, const char *key, char text[SE
  * is seen apart from the others. */
 static void test_every_setting_counts(void) {
     if (test_brief()) return; /* forty times the lines that other tests have run */
-    static const char *const without_effect[] = {"threads",
-                                                 "json",
-                                                 "deadline",
-                                                 "generate.batch",
-                                                 "model.device",
-                                                 "model.dtype",
-                                                 "train.eval-every",
-                                                 "train.checkpoint-every",
-                                                 "train.checkpoint-minutes",
-                                                 "train.keep",
-                                                 "train.loss-type", /* of dpo: test_align_methods */
-                                                 "train.beta",
-                                                 "train.label-smoothing",
-                                                 "train.seeds", /* of a grid: test_grid */
-                                                 "train.validation"};
+    static const char *const without_effect[] = {
+        "threads",
+        "json",
+        "deadline",
+        "generate.batch",
+        "model.device",
+        "model.dtype",
+        "train.eval-every",
+        "train.checkpoint-every",
+        "train.checkpoint-minutes",
+        "train.keep",
+        "train.loss-type", /* of dpo: test_align_methods */
+        "train.beta",
+        "train.label-smoothing",
+        "inputs.preserve-rank", /* of salora: test_align_starts */
+        "inputs.samples",
+        "train.seeds", /* of a grid: test_grid */
+        "train.validation"};
     char flags[4096] = "--methods sails";
     write_recipe("8", ", steps: 1"); /* as little as possible: it is run some forty times */
     align(flags);
