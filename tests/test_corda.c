@@ -171,7 +171,7 @@ static void test_refused(Golden *g) {
         lora_shape_free(&shape);
         EXPECT_REFUSED(adapter_start_fill(&l, &g->m, &o, NULL, &err), err, EXIT_INPUT,
                        remedy[smallest]);
-        EXPECT(strstr(err.text, "layer 1, k: "), "not which weight: %s", err.text);
+        EXPECT(strstr(err.text, "layer 1, k_proj: "), "not which weight: %s", err.text);
         lora_free(&l);
     }
     *at = own;
