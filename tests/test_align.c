@@ -265,6 +265,7 @@ static void test_every_setting_counts(void) {
         "train.checkpoint-every",
         "train.checkpoint-minutes",
         "train.keep",
+        "train.recompute", /* the same bytes: test_recompute */
         "train.loss-type", /* of dpo: test_align_methods */
         "train.beta",
         "train.label-smoothing",
