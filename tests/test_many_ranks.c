@@ -418,6 +418,21 @@ static void test_bench(int ranks, int machines) {
            "%d machines, %.4f MB between them, of %.4f", shown, crossing, formula);
 }
 
+/* The same of all weights, which two ranks share: what is gathered, too. */
+static void test_bench_full(void) {
+    double sent = 0, sums = 0, weights = 0;
+    Ended e = ranks_run(2, "SAILS bench --step --runs 1 --method full " MODEL_IS
+                           "--pack-tokens 128 --batch 7 --data pairs.jsonl");
+    const char *at = strstr(e.out, "rank 0 sent ");
+    EXPECT(
+        e.code == 0 && at &&
+            sscanf(at, "rank 0 sent %lf MB a step; gradients by the formula %lf MB, weights %lf MB",
+                   &sent, &sums, &weights) == 3,
+        "bench of all weights: exit %d: %s%s", e.code, e.out, e.err);
+    EXPECT(weights > 0 && fabs(sent - sums - weights) < 0.01 * sent,
+           "sent %.4f MB, the formulas %.4f and %.4f", sent, sums, weights);
+}
+
 int main(void) {
     bad_world();
     CHECK(
@@ -440,7 +455,7 @@ int main(void) {
     if (!more) test_bad_ranks();
     if (!more) test_other_input();
     if (!more) test_launchers();
-    if (!more && !test_brief()) test_bench(2, 1), test_bench(4, 2);
+    if (!more && !test_brief()) test_bench(2, 1), test_bench(4, 2), test_bench_full();
     world_remove();
     return test_done("many_ranks");
 }

@@ -116,6 +116,38 @@ static void step_done(void *context, const StepMetrics *s) {
  * a rank sends (N - 1) / N, for each round that it has a pack in, and once more. Where machines add
  * by themselves first, it is as much: of M machines of m ranks (m - 1) / m stays within one, and
  * (M - 1) / (m M) goes to others. */
+/* What a rank sends by the formulas, in elements: of gradients what others keep, of weights its
+ * part to each of them. Those that are always there are gathered once a step; of L layers those
+ * from the third on in each forward, in the first one all, and in each backward all but the last
+ * two: two are still in their rooms (params.h). */
+static void shared_out(double *sums, double *weights, const Params *p, double rounds) {
+    int L = 0, layer = 0;
+    *sums = *weights = 0;
+    for (int i = 0; i < p->nsections; i++) L += p->section[i].in_turn;
+    for (const ParamSection *s = p->section; s < p->section + p->nsections; s++) {
+        double own = (double)s->part[p->rank].n, times = 1;
+        if (s->in_turn) {
+            times = (layer < 2 ? 1 : rounds) + (layer < L - 2 ? rounds : 0);
+            layer++;
+        }
+        *sums += rounds * ((double)s->n - own);
+        *weights += times * own * (p->ranks - 1);
+    }
+}
+
+static void print_formula(const Passes *p, double rounds) {
+    const Exec *ex = &p->b->r->ex;
+    const Params *params = model_params(&p->b->r->model);
+    int ranks = comm_size(ex->comm);
+    double sums = (rounds + 1) * (double)params->size * (ranks - 1) / ranks, weights = 0;
+    if (params->ranks) shared_out(&sums, &weights, params, rounds);
+    say(p->b, "rank 0 sent %.3f MB a step; gradients by the formula %.3f MB",
+        1e-6 * (double)p->last.sent, 1e-6 * sizeof(float) * sums);
+    if (params->ranks)
+        say(p->b, ", weights %.3f MB", 1e-6 * (double)dtype_size(ex->dtype) * weights);
+    say(p->b, "\n");
+}
+
 static void print_ranks(const Passes *p, const TrainSetup *t) {
     const Runtime *r = p->b->r;
     int ranks = comm_size(r->ex.comm), packs = train_packs(t, 0), runs = p->b->s->bench.runs;
@@ -129,8 +161,7 @@ static void print_ranks(const Passes *p, const TrainSetup *t) {
         "%.1f ms of exposed communication (%.1f %%)\n",
         ranks, packs, 1e3 * (step - waited - carried), 1e3 * waited, 100 * waited / step,
         1e3 * carried, 100 * carried / step);
-    say(p->b, "rank 0 sent %.3f MB a step; gradients by the formula %.3f MB\n",
-        1e-6 * (double)p->last.sent, 1e-6 * ways * all * (ranks - 1) / ranks);
+    print_formula(p, ways - 1);
     say(p->b, "%llu calls a step; their signatures take %.4f ms of it\n",
         (unsigned long long)p->last.calls, 1e3 * p->last.signing);
     if (comm_machines(r->ex.comm, &machine, &others))
