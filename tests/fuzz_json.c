@@ -1,5 +1,6 @@
 /* Fuzzing of the JSON files beside the weights. The first byte chooses which one the rest is:
- * c config.json, a adapter_config.json, s an SAE's cfg.json, i an index of shards, r responses. */
+ * c config.json, a adapter_config.json, s an SAE's cfg.json, i an index of shards, r responses,
+ * v a judgement that is compared with. */
 #include <stdlib.h>
 
 #include "data/base/files.h"
@@ -15,8 +16,9 @@
 /* The readers take a folder: in it, each name that they look for leads to the file in memory. */
 static const char *const LINK[] = {"config.json", "adapter_config.json", "cfg.json",
                                    "model.safetensors.index.json"};
-static const char *const SHARD[] = {"a.safetensors", "b.safetensors", "sae_weights.safetensors"};
-enum { LINKS = 4, SHARDS = 3, D = 2, S = 3 };
+static const char *const SHARD[] = {"a.safetensors", "b.safetensors", "sae_weights.safetensors",
+                                    "responses.jsonl"};
+enum { LINKS = 4, SHARDS = 4, D = 2, S = 3 };
 
 static FuzzFile file;
 static char folder[] = "/tmp/sails-fuzz-XXXXXX";
@@ -67,6 +69,11 @@ static void open_once(void) {
     write_tensors(SHARD[0], (const char *[]){"a"}, 1, one);
     write_tensors(SHARD[1], (const char *[]){"b"}, 1, one);
     write_tensors(SHARD[2], sae, 5, sae_dim);
+    char *path = in_folder(SHARD[3]);
+    FILE *f = fopen(path, "w");
+    CHECK(f && fputs("{\"id\": \"1\", \"response\": \"I cannot.\"}\n", f) >= 0, "%s", path);
+    CHECK(fclose(f) == 0, "%s", path);
+    free(path);
 }
 
 static void fuzz_config(void) {
@@ -122,26 +129,33 @@ static void fuzz_index(void) {
     st_close(set);
 }
 
-static void fuzz_responses(void) {
-    Settings s = {.eval = {.benign_categories = "benign,b"}};
+static void evaluated(const char *responses, const char *versus) {
+    Settings s = {.eval = {.benign_categories = "benign,b", .prompts = "", .versus = versus}};
     Evaluation e = {0};
     Err err;
-    if (evaluate(&e, file.path, &s, &err))
+    if (evaluate(&e, responses, &s, &err))
         CHECK(e.harmful.n + e.benign > 0 && e.empty <= e.harmful.n + e.benign, "no response");
     else
         fuzz_refused(&err, EXIT_INPUT, file.path);
     evaluation_free(&e);
 }
 
+static void fuzz_responses(void) {
+    evaluated(file.path, "");
+}
+
+static void fuzz_judgement(void) {
+    char *responses = in_folder(SHARD[3]);
+    evaluated(responses, file.path);
+    free(responses);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct {
         char first;
         void (*fuzz)(void);
-    } kind[] = {{'c', fuzz_config},
-                {'a', fuzz_adapter},
-                {'s', fuzz_sae},
-                {'i', fuzz_index},
-                {'r', fuzz_responses}};
+    } kind[] = {{'c', fuzz_config}, {'a', fuzz_adapter},   {'s', fuzz_sae},
+                {'i', fuzz_index},  {'r', fuzz_responses}, {'v', fuzz_judgement}};
     if (!file.path[0]) open_once();
     if (size == 0) return 0;
     fuzz_file_set(&file, NULL, 0, data + 1, size - 1);
