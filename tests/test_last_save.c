@@ -88,8 +88,7 @@ static bool run(const Args *a, enum Fault which, Comm *comm, Err *err) {
 
 static int rank_body(enum Fault which) {
     extern const Command cmd_train;
-    char text[1024], *argv[64];
-    int n = 0;
+    char text[1024];
     Args a;
     Job job;
     Err err = {0};
@@ -99,8 +98,7 @@ static int rank_body(enum Fault which) {
              "--model %s --data %s --out none --init lora --rank 4 --batch 5 --lr 5e-3 --steps 6 "
              "--dtype f32 --max-length 128 --pack-tokens 128",
              in_world("model"), in_world("pairs.jsonl"));
-    for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
-    MUST(args_parse(&a, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&a, &cmd_train, text, &err), err);
     job_begin(&job);
     bool ok = job_join(&job, &a, &err) && run(&a, which, job.comm, &err);
     args_free(&a);

@@ -23,12 +23,10 @@ typedef struct Opened {
 
 static void open_with(Opened *o, const Command *c, const char *flags) {
     Err err;
-    char line[2048], *argv[64];
-    int n = 0;
+    char line[2048];
     *o = (Opened){0};
     snprintf(line, sizeof line, "--model %s --dtype f32 %s", in_world("model"), flags);
-    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
-    MUST(args_parse(&o->args, c, n, argv, &err), err);
+    MUST(world_args(&o->args, c, line, &err), err);
     const Settings *s = &o->args.s;
     MUST(runtime_device(&o->r, s, NULL, &err) && runtime_tokenizer(&o->r, s, &err) &&
              runtime_model(&o->r, s, 0, &err),
@@ -321,14 +319,12 @@ static void test_full(const char *dtype) {
     Dataset d;
     Plan p = {0};
     Err err;
-    char line[1024], *argv[64];
-    int n = 0;
+    char line[1024];
     snprintf(line, sizeof line,
              "--model %s --data %s --method full --dtype %s --batch 9 --max-length 128 "
              "--pack-tokens 128 --checkpoint-every 1 --out none",
              in_world("model"), in_world("pairs.jsonl"), dtype);
-    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
-    MUST(args_parse(&args, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&args, &cmd_train, line, &err), err);
     const Settings *s = &args.s;
     MUST(runtime_device(&r, s, NULL, &err) && runtime_tokenizer(&r, s, &err) &&
              dataset_load(&d, r.tokenizer, s->data.path, SIDE_CHOSEN, 128, 0, &err) &&
@@ -383,14 +379,12 @@ static void test_card(void) {
     Runtime r = {0};
     Dataset d;
     Err err;
-    char line[1024], *argv[64];
-    int n = 0;
+    char line[1024];
     snprintf(line, sizeof line,
              "--model %s --data %s --dtype bf16 --batch 9 --max-length 128 --rank 0 "
              "--subspace %s --pack-tokens 128 --out none",
              in_world("model"), in_world("pairs.jsonl"), in_world("subspace"));
-    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
-    MUST(args_parse(&args, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&args, &cmd_train, line, &err), err);
     Settings s = args.s;
     MUST(planned_card_open(&r.ex, 1e9, DTYPE_BF16, &err) && runtime_tokenizer(&r, &s, &err) &&
              dataset_load(&d, r.tokenizer, s.data.path, SIDE_CHOSEN, 128, 0, &err),

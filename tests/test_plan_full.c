@@ -24,14 +24,12 @@ static void test_full_pairs(void) {
     Runtime r = {0};
     Dataset d;
     Err err;
-    char line[1024], *argv[64];
-    int n = 0;
+    char line[1024];
     snprintf(line, sizeof line,
              "--model %s --data %s --method dpo --weights all --dtype bf16 --batch 9 --max-length "
              "128 --out none --resume",
              in_world("model"), in_world("pairs.jsonl"));
-    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
-    MUST(args_parse(&args, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&args, &cmd_train, line, &err), err);
     Settings *s = &args.s;
     MUST(runtime_device(&r, s, NULL, &err) && runtime_tokenizer(&r, s, &err) &&
              preference_load(&d, r.tokenizer, s->data.path, 128, 0, &err),
@@ -64,15 +62,13 @@ static void test_shared(int ranks) {
     Dataset d;
     Plan p = {0};
     Err err;
-    char line[1024], *argv[64];
-    int n = 0;
+    char line[1024];
     size_t weights = 0, lows = 0, moments = 0, grads = 0, rows = 0, sum = 0;
     snprintf(line, sizeof line,
              "--model %s --data %s --method full --dtype bf16 --batch 9 --max-length 128 "
              "--pack-tokens 128 --out none",
              in_world("model"), in_world("pairs.jsonl"));
-    for (char *w = strtok(line, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
-    MUST(args_parse(&args, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&args, &cmd_train, line, &err), err);
     args.s.plan.ranks = ranks;
     const Settings *s = &args.s;
     MUST(runtime_device(&r, s, NULL, &err) && runtime_tokenizer(&r, s, &err) &&

@@ -241,8 +241,7 @@ static bool run(const Args *a, Comm *comm, Err *err) {
 
 static int rank_body(void) {
     extern const Command cmd_train;
-    char text[1024], *argv[64];
-    int n = 0;
+    char text[1024];
     Args a;
     Comm *comm;
     Err err = {0};
@@ -252,8 +251,7 @@ static int rank_body(void) {
              "--model %s --data %s --out none --init lora --rank 4 --targets down --json "
              "--dtype f32 --max-length 128 --pack-tokens 128",
              in_world("model"), in_world("pairs.jsonl"));
-    for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
-    MUST(args_parse(&a, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&a, &cmd_train, text, &err), err);
     const char *why = comm_open(&comm);
     CHECK(!why && comm_size(comm) == 2, "%s", why ? why : "not two ranks");
     comm_watch(comm, &(CommWatch){.begin = on_call});

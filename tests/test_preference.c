@@ -26,15 +26,13 @@ typedef struct Bench {
 static void bench_open(Bench *b, const char *flags) {
     extern const Command cmd_train;
     Err err;
-    char text[1024], *argv[64];
-    int n = 0;
+    char text[1024];
     snprintf(text, sizeof text,
              "--model %s --data %s --out none --method dpo --rank 4 --batch %d --max-length 128 "
              "--dtype f32 --json " RATE "%s",
              in_world("model"), in_world("pairs.jsonl"), BATCH, flags);
-    for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
     *b = (Bench){0};
-    MUST(args_parse(&b->args, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&b->args, &cmd_train, text, &err), err);
     const Settings *s = &b->args.s;
     MUST(runtime_device(&b->r, s, NULL, &err) && runtime_tokenizer(&b->r, s, &err) &&
              runtime_model(&b->r, s, 0, &err) &&

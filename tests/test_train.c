@@ -26,15 +26,12 @@ static void bench_open(Bench *b, const char *flags) {
     extern const Command cmd_train;
     Err err;
     char text[1024];
-    char *argv[64];
-    int n = 0;
     snprintf(text, sizeof text,
              "--model %s --data %s --out none --init lora --rank 4 --batch 7 --lr 5e-3 --steps %d "
              "--dtype f32 --json %s",
              in_world("model"), in_world("pairs.jsonl"), STEPS, flags);
-    for (char *w = strtok(text, " "); w && n < 64; w = strtok(NULL, " ")) argv[n++] = w;
     *b = (Bench){0};
-    MUST(args_parse(&b->args, &cmd_train, n, argv, &err), err);
+    MUST(world_args(&b->args, &cmd_train, text, &err), err);
     const Settings *s = &b->args.s;
     MUST(runtime_device(&b->r, s, NULL, &err) && runtime_tokenizer(&b->r, s, &err) &&
              runtime_model(&b->r, s, 0, &err) && adapting_fresh(&b->r, s, START_LORA, NULL, &err) &&

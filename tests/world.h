@@ -33,15 +33,20 @@ __attribute__((format(printf, 1, 2))) static inline const char *in_world(const c
     return p;
 }
 
+/* What the words of a line say, split at spaces in place: they must live as long as *a. */
+static inline bool world_args(Args *a, const Command *c, char *line, Err *err) {
+    char *argv[256];
+    int n = 0;
+    for (char *w = strtok(line, " "); w && n < 256; w = strtok(NULL, " ")) argv[n++] = w;
+    return args_parse(a, c, n, argv, err);
+}
+
 /* Runs a command in this process, its words split at spaces. */
 static inline bool world_run(const Command *c, const char *line, Err *err) {
     char text[8192];
-    char *argv[256];
-    int n = 0;
     snprintf(text, sizeof text, "%s", line);
-    for (char *w = strtok(text, " "); w && n < 256; w = strtok(NULL, " ")) argv[n++] = w;
     Args a;
-    if (!args_parse(&a, c, n, argv, err)) return false;
+    if (!world_args(&a, c, text, err)) return false;
     bool ok = c->run(&a, err);
     args_free(&a);
     return ok;
