@@ -77,13 +77,13 @@ static void note_moments(const json_t *call, int at) {
     }
 }
 
-/* The file that the line names, of a job whose ranks have made `all` calls of the plug-in. */
+/* The file that the line names; NULL: it names none, or there is none. */
 static json_t *dump_of(const char *line) {
     char path[128];
     json_t *dump = NULL;
     Err err;
     const char *at = strstr(line, "--dumps ");
-    if (at && sscanf(at, "--dumps %127s", path) == 1)
+    if (at && sscanf(at, "--dumps %127s", path) == 1 && files_exists(path))
         MUST(files_read_json(&dump, path, (size_t)1 << 30, &err), err);
     if (dump) remove(path);
     return dump;
@@ -107,7 +107,7 @@ typedef struct Cause {
     const char *name;
     int code;
     const char *words;
-    bool must; /* it is said; else the launcher may be faster */
+    bool must; /* all is said and written; else the launcher may be faster, at any moment */
 } Cause;
 
 enum { KILLED, STOPPED, LATE, LEFT, EXITED, FAILED, CAUSES };
@@ -199,10 +199,10 @@ static void expect_end(const char *what, const Ended *e, int code, double took) 
     if (getenv("SAILS_TEST_SAY")) printf("%s: %.1f s: exit %d: %s\n", what, took, e->code, e->err);
 }
 
-/* Who has said that it is done is not looked for: it leaves, and is missing. */
+/* Who has said that it is done is not looked for: it goes, however it does, and is missing. */
 static const char *words_for(const Cause *c, const Moment *m) {
-    bool leaves = c == &cause[LEFT] || c == &cause[EXITED];
-    return leaves && m == &moment[END] ? cause[LATE].words : c->words;
+    bool goes = c == &cause[KILLED] || c == &cause[LEFT] || c == &cause[EXITED];
+    return goes && m == &moment[END] ? cause[LATE].words : c->words;
 }
 
 /* Returns the dump, if there is one. */
@@ -213,12 +213,13 @@ static json_t *befall(const Cause *c, const Moment *m, const char *when, double 
     ranks_end_mpi_alone(c == &cause[LEFT]);
     Ended e = run_ranks(fault, took);
     int n = ranks_lines(e.err, line, sizeof line);
+    bool first = !c->must && n > 0 && e.code == EXIT_RANK; /* before the launcher */
     if (launcher_hangs)
         printf("%s: all ranks have ended, mpirun hangs\n", what);
     else
-        expect_end(what, &e, c->code, *took);
+        expect_end(what, &e, first ? EXIT_RANK : c->code, *took);
     EXPECT(n == 1 ? strstr(line, words_for(c, m)) != NULL : n == 0 && !c->must,
-           "%s: %d lines of ours: %s", what, n, e.err);
+           "%s: %d lines of ours: %s%s", what, n, line, n > 1 ? e.err : "");
     return n == 1 ? dump_of(line) : NULL;
 }
 
