@@ -60,7 +60,7 @@ END
                   if (by_flops > least) least = by_flops
                   printf "| %s | %s | %.1f | %.0f | %.2f | %.1f | %.0f %% |\n", op, shape[op], us[op],
                       gb[op], gf[op] / 1000, least, 100 * least / us[op]
-              } }' - "$OUT/ops.csv" | sort -t '|' -k 4 -n -r | head -n 16
+              } }' - "$OUT/ops.csv" | sort -t '|' -k 4 -n -r | head -n 24
 }
 
 # A step by op: t(L) = a + b L through 4 and 8 layers, at 42; beside what --derive expects there.
