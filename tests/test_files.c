@@ -277,6 +277,30 @@ static void test_json_without_memory(void) {
     free(text);
 }
 
+/* A hole reads as zeros, what comes behind it lies behind it, and one at the end is counted. */
+static void test_hole(void) {
+    enum { HOLE = 1 << 20 };
+    OutFile *f;
+    Err err;
+    struct stat st;
+    char *data;
+    size_t n;
+    bool ok = files_create(&f, test_path("hole"), &err) && files_put(f, "ab", 2, &err) &&
+              files_hole(f, HOLE, &err) && files_put(f, "c", 1, &err) && files_hole(f, HOLE, &err);
+    EXPECT(ok && files_commit(f, &err), "%s", err.text);
+    CHECK(stat(test_path("hole"), &st) == 0, "stat");
+    EXPECT(st.st_size == 2 * HOLE + 3, "%lld bytes", (long long)st.st_size);
+    EXPECT(st.st_blocks * 512 < HOLE, "%lld blocks", (long long)st.st_blocks);
+    EXPECT(files_read(&data, &n, test_path("hole"), 4 * HOLE, &err), "%s", err.text);
+    EXPECT(n == 2 * HOLE + 3 && memcmp(data, "ab", 2) == 0 && data[HOLE + 2] == 'c', "%zu", n);
+    for (size_t i = 2; i < n; i++)
+        if (i != HOLE + 2) EXPECT(data[i] == 0, "%zu: %d", i, data[i]);
+    free(data);
+    EXPECT(files_create(&f, "/dev/null", &err), "%s", err.text);
+    EXPECT_REFUSED(files_hole(f, 1, &err), err, EXIT_INPUT, "/dev/null: cannot write");
+    files_abandon(f);
+}
+
 static void test_sha256(void) {
     char hex[65];
     Err err;
@@ -297,6 +321,7 @@ int main(void) {
     test_read();
     test_json();
     test_json_without_memory();
+    test_hole();
     test_sha256();
     return test_done("test_files");
 }

@@ -118,6 +118,14 @@ bool files_put(OutFile *f, const void *data, size_t n, Err *err) {
     return n == 0 || fwrite(data, 1, n, f->stream) == n || files_failed(err, f->path, "write");
 }
 
+bool files_hole(OutFile *f, size_t n, Err *err) {
+    int fd = fileno(f->stream);
+    off_t at = fflush(f->stream) == 0 ? lseek(fd, 0, SEEK_CUR) : -1;
+    bool ok =
+        at >= 0 && ftruncate(fd, at + (off_t)n) == 0 && fseeko(f->stream, (off_t)n, SEEK_CUR) == 0;
+    return ok || files_failed(err, f->path, "write");
+}
+
 bool files_no_hub_id(const char *path, Err *err) {
     size_t owner = strcspn(path, "/");
     bool id = owner > 0 && path[0] != '.' && path[0] != '~' && path[owner] == '/' &&

@@ -15,6 +15,8 @@ typedef struct OutFile OutFile;
 bool files_create(OutFile **f, const char *path, Err *err);
 FILE *files_stream(OutFile *f);
 bool files_put(OutFile *f, const void *data, size_t n, Err *err); /* fwrite that says what failed */
+bool files_hole(OutFile *f, size_t n,
+                Err *err);               /* n zeros that take no room, where disks have holes */
 bool files_commit(OutFile *f, Err *err); /* frees f, also on failure; checks every write error */
 void files_abandon(OutFile *f);          /* removes the temporary; NULL is allowed */
 

@@ -92,7 +92,8 @@ void st_writer_meta(StWriter *w, const char *key, const char *value); /* bytes t
                                                                          (paths) become '?' */
 void st_writer_tensor(StWriter *w, const char *name, enum StType type, int rank, const size_t *dim);
 bool st_writer_data(StWriter *w, const void *bytes, size_t n, Err *err); /* any piece size */
-bool st_writer_finish(StWriter *w, Err *err); /* frees w, also on failure */
-void st_writer_abort(StWriter *w);            /* removes the temporary file and frees w */
+bool st_writer_hole(StWriter *w, size_t n, Err *err); /* zeros in its place (files_hole) */
+bool st_writer_finish(StWriter *w, Err *err);         /* frees w, also on failure */
+void st_writer_abort(StWriter *w);                    /* removes the temporary file and frees w */
 
 #endif

@@ -79,12 +79,21 @@ static bool write_header(StWriter *w, Err *err) {
     return w->streaming;
 }
 
-bool st_writer_data(StWriter *w, const void *bytes, size_t n, Err *err) {
+/* n more bytes of data are to come. */
+static bool take(StWriter *w, size_t n, Err *err) {
     if (!w->streaming && !write_header(w, err)) return false;
     CHECK(n <= w->declared - w->written, "expected at most %zu bytes of data, got %zu more",
           w->declared, n);
     w->written += n;
-    return files_put(w->file, bytes, n, err);
+    return true;
+}
+
+bool st_writer_data(StWriter *w, const void *bytes, size_t n, Err *err) {
+    return take(w, n, err) && files_put(w->file, bytes, n, err);
+}
+
+bool st_writer_hole(StWriter *w, size_t n, Err *err) {
+    return take(w, n, err) && files_hole(w->file, n, err);
 }
 
 static void release(StWriter *w) {

@@ -293,6 +293,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(init, REAL, norm_std, "0.05", 0, 10, "", PLAIN, "of the norms' offsets") \
     X(init, CHOICE, dtype, "bf16", 0, 0, CHOICES(DTYPES), PLAIN, "of the file") \
     X(init, REAL, shard, "5", 0.00001, 1000, "GB", PLAIN, "largest file") \
+    X(init, FLAG, sparse, "false", 0, 0, "", PLAIN, \
+      "zeros that take no room on the disk, for plans and checks of a model that is not here") \
     X(init, TEXT, out, "", 0, 0, "folder", PLAIN, "model to write")
 
 #define SETTINGS_THEORY(X) \

@@ -159,8 +159,14 @@ static void report(const Settings *s, const Config *c) {
         return;
     }
     char size[PRINT_ROOM];
-    printf("%s: %.0f random parameters, %s in %s, %d layers of width %d\n", s->init.out, parameters,
-           print_bytes(size, bytes), dtype_name((enum Dtype)s->init.dtype), c->L, c->D);
+    printf("%s: %.0f %s parameters, %s in %s, %d layers of width %d\n", s->init.out, parameters,
+           s->init.sparse ? "absent" : "random", print_bytes(size, bytes),
+           dtype_name((enum Dtype)s->init.dtype), c->L, c->D);
+}
+
+static bool absent_tensor(void *context, const OutTensor *t, StWriter *w, Err *err) {
+    (void)context;
+    return st_writer_hole(w, t->tensor.count * st_type_size(t->type), err);
 }
 
 static bool write_tensors(const Settings *s, const Config *c, const char *folder, Err *err) {
@@ -168,8 +174,8 @@ static bool write_tensors(const Settings *s, const Config *c, const char *folder
     OutTensor *t = model_files_tensors(c, s->init.dtype == DTYPE_BF16 ? ST_BF16 : ST_F32, &n);
     Noise noise = {(uint64_t)s->run.seed, s->init.std, s->init.norm_std,
                    mem_array(CHUNK, sizeof(float)), mem_array(CHUNK, sizeof(bf16))};
-    bool ok =
-        model_files_write(folder, t, n, (size_t)(s->init.shard * 1e9), random_tensor, &noise, err);
+    bool ok = model_files_write(folder, t, n, (size_t)(s->init.shard * 1e9),
+                                s->init.sparse ? absent_tensor : random_tensor, &noise, err);
     free(noise.value);
     free(noise.rounded);
     free(t);
