@@ -60,6 +60,9 @@ void model_close(Model *m); /* accepts a zeroed Model */
 bool model_open_trained(Model *m, Full *full, Exec *ex, const char *folder, int max_positions,
                         Err *err);
 
+/* What model_open would refuse of a folder, by its files' headers alone: nothing is loaded. */
+bool model_check(const char *folder, Err *err);
+
 /* What is trained: all weights, or adapters; NULL: nothing is. */
 Params *model_params(const Model *m);
 /* SHA-256 of a sample of the checkpoint, as it lies in its files: of each tensor name, type and at

@@ -95,7 +95,6 @@ static bool find_all(Model *m, Err *err) {
         Weight *w = &m->weight[i];
         const Tensor *t = &w->tensor;
         if (!st_need(m->file, &w->t, t->name, t->rank, t->dim, err)) return false;
-        w->mapped = !m->full && st_stores(w->t, m->ex->dtype) && exec_reads(m->ex, w->t->data);
     }
     for (size_t i = 0; i < st_count(m->file); i++) {
         const StTensor *t = st_at(m->file, i);
@@ -110,6 +109,21 @@ static bool find_all(Model *m, Err *err) {
                            t->file, t->name, m->c.L);
     }
     return check_head(m, err);
+}
+
+bool model_check(const char *folder, Err *err) {
+    Model m = {.ex = NULL};
+    bool ok = config_load(&m.c, folder, err) && st_open_folder(&m.file, folder, "model", err);
+    if (ok) list_all(&m);
+    ok = ok && find_all(&m, err);
+    model_close(&m);
+    return ok;
+}
+
+/* Which tensors are used where they lie. */
+static void choose_mapped(Model *m) {
+    for (Weight *w = m->weight; w < m->weight + m->nweight; w++)
+        w->mapped = !m->full && st_stores(w->t, m->ex->dtype) && exec_reads(m->ex, w->t->data);
 }
 
 /* What a tensor in the arena comes through, if it is not stored as ops want it. */
@@ -221,6 +235,7 @@ static bool open_checked(Model *m, const char *folder, int max_positions, Err *e
     if (!st_open_folder(&m->file, folder, "model", err)) return false;
     list_all(m);
     if (!find_all(m, err)) return false;
+    choose_mapped(m);
     m->embed_scale = embed_scale(m);
     const Comm *comm = m->ex->comm;
     if (m->full) full_alloc(m->full, m->ex, &m->c, comm ? comm_size(comm) : 0, comm_rank(comm));

@@ -13,6 +13,7 @@
 #include "host/stage/chat_template.h"
 #include "host/stage/inputs.h"
 #include "host/stage/method.h"
+#include "host/stage/planned_card.h"
 #include "host/stage/preference.h"
 #include "host/cli/json_lines.h"
 #include "host/cli/print.h"
@@ -386,7 +387,8 @@ bool align_run(const Args *a, Err *err) {
     Align w = {.args = a, .s = &a->s};
     interrupt_as_request();
     bool ok = read_methods(&w.methods, a, err) && grid_read(&w.grid, &a->s, err) &&
-              check_flags(&w, err) && runtime_device(&w.r, &a->s, a->comm, err) &&
+              check_flags(&w, err) && align_check_flags(a, err) &&
+              (a->s.run.check ? planned_device : runtime_device)(&w.r, &a->s, a->comm, err) &&
               agree_root(a->comm, run_open(&w.run, a, exec_plugin(&w.r.ex), err), err) &&
               check(&w, err);
     if (ok) {
@@ -396,7 +398,7 @@ bool align_run(const Args *a, Err *err) {
         if (other) json_object_set_new(w.run.manifest, "other_chat_template", json_string(other));
         free(other);
     }
-    ok = ok && run_stages(&w, err);
+    ok = ok && (a->s.run.check ? align_check : run_stages)(&w, err);
     grid_free(&w.grid);
     prompts_part_free(&w.validation);
     prompts_part_free(&w.test);

@@ -119,9 +119,7 @@ static bool announce_models(Align *w, Err *err) {
     return true;
 }
 
-/* Every stage that the methods ask for, before the first of them: it would be a pity to find out
- * after hours of scoring that the training does not fit. */
-static bool fits(Align *w, Err *err) {
+bool align_each_plan(Align *w, align_plan_use *use, void *context, Err *err) {
     static const char *const name[PLANS] = {"score", "moments",  "inputs",    "outputs",
                                             "train", "generate", "perplexity"};
     const Methods *m = &w->methods;
@@ -133,14 +131,29 @@ static bool fits(Align *w, Err *err) {
             const Method *row = &m->row[k];
             Plan p = open;
             if (asked[i] && (i != TRAIN || method_trains(row)) &&
-                !(plan(&p, w, i, row, err) && plan_fits(&p, &w->r.ex, err)))
-                return err_prefix(err, "%s", name[i]);
+                !(plan(&p, w, i, row, err) &&
+                  use(context, w, name[i], i == TRAIN ? row : NULL, &p, err)))
+                return err_prefix(err, "%s%s%s", name[i], i == TRAIN ? " " : "",
+                                  i == TRAIN ? row->name : "");
         }
-    return !m->models || announce_models(w, err);
+    return true;
+}
+
+static bool fits(void *context, Align *w, const char *stage, const Method *row, const Plan *p,
+                 Err *err) {
+    (void)context, (void)stage, (void)row;
+    return plan_fits(p, &w->r.ex, err);
+}
+
+bool align_fits(Align *w, Err *err) {
+    return align_each_plan(w, fits, NULL, err) && (!w->methods.models || announce_models(w, err));
+}
+
+bool align_read_inputs(Align *w, Err *err) {
+    return runtime_tokenizer(&w->r, w->s, err) && read_data(w, err) && read_prompts(w, err);
 }
 
 bool align_need_model(Align *w, Err *err) {
     if (w->r.tokenizer) return true;
-    return runtime_tokenizer(&w->r, w->s, err) && read_data(w, err) && read_prompts(w, err) &&
-           fits(w, err) && align_base(w, err);
+    return align_read_inputs(w, err) && align_fits(w, err) && align_base(w, err);
 }

@@ -13,7 +13,6 @@
 #include "host/stage/generating.h"
 #include "host/stage/nll.h"
 #include "host/stage/same_input.h"
-#include "host/stage/train.h"
 
 static bool key_trained(Align *w, Stage *st, const Cell *c, Err *err) {
     char name[160];
@@ -59,7 +58,7 @@ static bool fresh_model(Align *w, const Settings *s, const Cell *c, const char *
 }
 
 /* What is trained on, and what the loss is measured on. */
-static void set_up(TrainSetup *t, const Align *w, const Settings *s) {
+void align_train_setup(TrainSetup *t, const Align *w, const Settings *s) {
     bool pairs = s->train.method == METHOD_DPO;
     train_setup(t, s, pairs ? w->pairs.n / 2 : w->split.ntrain);
     t->doc = pairs ? w->pairs.doc : w->data.doc;
@@ -81,7 +80,7 @@ static bool make_trained(Align *w, const Stage *st, const Cell *c, const char *f
     TrainResult r;
     s.train.lr = c->lr, s.run.seed = c->seed;
     if (!(full ? fresh_model(w, &s, c, folder, err) : fresh_adapter(w, &s, c, err))) return false;
-    set_up(&t, w, &s);
+    align_train_setup(&t, w, &s);
     double percent;
     size_t trainable = adapting_trainable(&w->r.model, &percent);
     CheckpointPlan plan = {.steps = s.train.checkpoint_every,

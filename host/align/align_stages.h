@@ -8,8 +8,10 @@
 #include "host/stage/dataset.h"
 #include "host/stage/generating.h"
 #include "host/stage/layers.h"
+#include "host/stage/plan.h"
 #include "host/align/run_folder.h"
 #include "host/stage/runtime.h"
+#include "host/stage/train.h"
 #include "model/adapter_start.h"
 
 /* A row of the table: the base model, or what is trained from it. */
@@ -74,10 +76,30 @@ typedef struct Align {
  * already: fine. */
 bool align_need_model(Align *w, Err *err);
 
+/* The first part of that: tokenizer, data and prompts. */
+bool align_read_inputs(Align *w, Err *err);
+
 const Prompts *align_prompts(const Align *w, enum PromptPart part);
 
-/* The settings by which a method trains. */
+/* The memory of each stage that the methods ask for, in order: "score", "moments", "inputs",
+ * "outputs", "train" of each row that is trained, "generate", "perplexity". Stops where `use` gives
+ * false. Inputs are read. row: of "train" alone. */
+typedef bool align_plan_use(void *context, Align *w, const char *stage, const Method *row,
+                            const Plan *p, Err *err);
+bool align_each_plan(Align *w, align_plan_use *use, void *context, Err *err);
+
+/* Refuses what does not fit (EXIT_MEMORY): it would be a pity to find out after hours of scoring
+ * that the training does not. */
+bool align_fits(Align *w, Err *err);
+
+/* In place of the stages: what they need and take (align_check.c). Flags that are for this alone
+ * are refused without --check. */
+bool align_check_flags(const Args *a, Err *err);
+bool align_check(Align *w, Err *err);
+
+/* The settings by which a method trains, and what it trains on. */
 Settings align_settings(const Align *w, const Method *m);
+void align_train_setup(TrainSetup *t, const Align *w, const Settings *s);
 
 /* Opens the base model, if it is not open, without an adapter. */
 bool align_base(Align *w, Err *err);

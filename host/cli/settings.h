@@ -77,6 +77,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "worker threads; auto: one per processor") \
     X(run, CHOICE, cpu, "auto", 0, 0, "auto" CPU_LEVELS(CHOICE_WORD), PLAIN, \
       "instructions that the CPU device may use; auto: the best that this processor has") \
+    X(run, FLAG, check, "false", 0, 0, "", DISPLAY, \
+      "read all inputs, of models and SAEs the headers, plan every stage, say what it takes, and stop") \
     X(run, REAL, deadline, "0", 0, 1000000, "seconds", DISPLAY, \
       "that ranks wait for one that shows no life; 0: by what they are doing") \
     X(run, FLAG, json, "false", 0, 0, "", DISPLAY, "results as JSON on stdout, one object a line")
@@ -266,9 +268,9 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 #define SETTINGS_PLAN(X) \
     X(plan, CHOICE, stage, "train", 0, 0, CHOICES(PLAN_STAGES), PLAIN, \
       "what is going to run") \
-    X(plan, INT, ranks, "1", 1, 65536, "ranks", PLAIN, \
+    X(plan, INT, ranks, "1", 1, 65536, "ranks", DISPLAY, \
       "that will share it; the memory is that of rank 0, which has the most") \
-    X(plan, REAL, gpu_memory, "0", 0, 100000, "GB", PLAIN, \
+    X(plan, REAL, gpu_memory, "0", 0, 100000, "GB", DISPLAY, \
       "plan for a GPU with so much, which need not be here; 0: for --device") \
     X(plan, CHOICE, shape, "none", 0, 0, "none" PRESETS(CHOICE_WORD), PLAIN, \
       "of the model, where there is no --model") \

@@ -8,6 +8,9 @@ static const Use use[] = {{"out", USE_NEEDED},
                           {"generate.prompts", USE_NEEDED},
                           ONLY("seed"),
                           ONLY("threads"),
+                          ONLY("check"),
+                          ONLY("plan.ranks"),
+                          ONLY("plan.gpu-memory"),
                           ONLY("deadline"),
                           ONLY("cpu"),
                           ONLY("json"),
@@ -61,7 +64,8 @@ const Command cmd_align = {
     .summary = "the whole method: score, subspace, train, generate, eval, one table",
     .about =
         "Everything lands in the run folder that `out` names. Run again, it keeps each stage\n"
-        "whose inputs have not changed, nor this program, and makes the others.",
+        "whose inputs have not changed, nor this program, and makes the others. With --check it\n"
+        "stops before the first; neither GPU nor ranks need be here: --gpu-memory 80 --ranks 8.",
     .positional = POSITIONAL_RECIPE_NEEDED,
     .whole_recipe = true,
     .ranks = true,

@@ -150,13 +150,6 @@ static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, E
     return plan_of[s->plan.stage](p, s, &r->ex, d, err);
 }
 
-/* A card that is not here, or the device that would run it. */
-static bool open_device(Runtime *r, const Settings *s, Err *err) {
-    if (!(s->plan.gpu_memory > 0)) return runtime_device(r, s, NULL, err);
-    enum Dtype dtype = s->model.dtype ? (enum Dtype)(s->model.dtype - 1) : DTYPE_BF16;
-    return planned_card_open(&r->ex, 1e9 * s->plan.gpu_memory, dtype, err);
-}
-
 static bool check_inputs(const Settings *s, Err *err) {
     Config c;
     if (!config_load(&c, s->model.path, err)) return false;
@@ -198,7 +191,7 @@ static bool run(const Args *a, Err *err) {
     Dataset d = {0};
     bool prompts = s->plan.stage == STAGE_GENERATE;
     bool reads = *s->model.path || *s->model.tokenizer;
-    bool ok = check(a, err) && open_device(&r, s, err);
+    bool ok = check(a, err) && planned_device(&r, s, NULL, err);
     if (ok) plan_measured(&p, "program and libraries");
     ok = ok && (!reads || (prompts ? runtime_tokenizer : runtime_ids)(&r, s, err));
     if (ok) plan_measured(&p, "tokenizer");

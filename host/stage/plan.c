@@ -11,6 +11,7 @@
 #include "host/stage/machine.h"
 #include "host/stage/nll.h"
 #include "host/stage/plan_base.h"
+#include "host/stage/planned_card.h"
 #include "host/stage/reference.h"
 #include "host/cli/print.h"
 #include "host/stage/train.h"
@@ -80,7 +81,7 @@ bool plan_fits(const Plan *p, Exec *ex, Err *err) {
     MemoryUse use = machine_memory_use();
     size_t available, all;
     double limit = m.limit > 0 && m.limit < m.available ? m.limit : m.available;
-    if (limit > 0) {
+    if (limit > 0 && !planned_card(ex)) { /* nor need its machine be here */
         TransportSeat seat = comm_seat(ex->comm);
         double root = of_root(p, PLAN_ANONYMOUS), here = seat.leader == 0 ? root : 0;
         double more = plan_total(p, PLAN_ANONYMOUS) - root - use.anonymous;

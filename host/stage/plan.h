@@ -62,7 +62,8 @@ int plan_ranks(const Settings *s, const Exec *ex);
 double plan_total(const Plan *p, enum PlanKind kind); /* of rank 0 */
 
 /* EXIT_MEMORY when the anonymous memory that this machine's ranks need together is more than it, or
- * the container, has left, or the device's memory of this one more than ex has. */
+ * the container, has left, or the device's memory of this one more than ex has. Of a card that is
+ * not here (planned_card.h) that one alone: neither is its machine. */
 bool plan_fits(const Plan *p, Exec *ex, Err *err);
 
 #endif

@@ -36,3 +36,13 @@ bool planned_card_open(Exec *ex, double bytes, enum Dtype dtype, Err *err) {
     ex->device = &card;
     return true;
 }
+
+bool planned_card(const Exec *ex) {
+    return ex->device == &card;
+}
+
+bool planned_device(Runtime *r, const Settings *s, Comm *comm, Err *err) {
+    if (!(s->plan.gpu_memory > 0)) return runtime_device(r, s, comm, err);
+    enum Dtype dtype = s->model.dtype ? (enum Dtype)(s->model.dtype - 1) : DTYPE_BF16;
+    return planned_card_open(&r->ex, 1e9 * s->plan.gpu_memory, dtype, err);
+}

@@ -3,10 +3,16 @@
 #ifndef SAILS_PLANNED_CARD_H
 #define SAILS_PLANNED_CARD_H
 
-#include "data/base/err.h"
-#include "kernels/exec.h"
+#include "host/stage/runtime.h"
 
 /* With so many bytes of memory. One at a time. */
 bool planned_card_open(Exec *ex, double bytes, enum Dtype dtype, Err *err);
+
+/* Is it one? */
+bool planned_card(const Exec *ex);
+
+/* The device that a plan is for: a card of --gpu-memory, or what would run it here, with the job's
+ * other ranks (runtime_device). */
+bool planned_device(Runtime *r, const Settings *s, Comm *comm, Err *err);
 
 #endif
