@@ -80,7 +80,7 @@ build_and_test() { # TEST: 0 green, 1 red, 2 does not build, 3 does not end
     case $1 in
     test_planted | test_planted_align) targets+=(planted_world) ;; # which writes what they read
     test_cluster) targets=(sails sails_mpi) ;;
-    test_align_check) targets=(sails planted_world sparse_saes) ;;
+    test_align_check | test_reproduce) targets=(sails planted_world sparse_saes) ;;
     *_shuffled) targets=("${1%_shuffled}") ;; # the same test, threads in another order
     *) [ ! -e "$ROOT/tests/$1.sh" ] || targets=(sails) ;;          # a script that runs the program
     esac
