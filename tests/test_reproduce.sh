@@ -132,7 +132,7 @@ score:
 subspace:
   top-k: 9
 train:
-  methods: [base, lora, sails]
+  methods: [base, sails, lora]
   batch: 16
   steps: 1
   seeds: 2
@@ -177,6 +177,8 @@ grep -qE '^\| sails \| 0\.0 \(0\.0 to 0\.0\) \| 100\.0 .* \| - \| 5\.00 \(5\.00 
     fail "no row of sails: $(cat $table)"
 grep -qE '^\| it \| 0\.0 \| ' $table || fail "no row of the tuned model: $(cat $table)"
 has "max-length 128;" $table
+[ "$(sed -n 's/^| \(base\|lora\|sails\|it\) |.*/\1/p' $table | paste -sd ' ')" = 'base sails lora it' ] ||
+    fail "rows in another order than the recipe's: $(cat $table)"
 cp $table before
 rm launched
 run 0 # nothing is made again
