@@ -11,6 +11,8 @@
  * Each stage is skipped when its outputs are there and its inputs have not changed (run_folder.h).
  * All inputs are read, and every stage is planned, before the first one that must be made.
  *
+ * With `check` it says what all of that needs and takes, and does none of it (align_check.c).
+ *
  *   scores.safetensors  moments.safetensors  subspaces/METHOD.safetensors  adapters/METHOD/
  *   models/METHOD/ of full, whose weights stay for the best rate alone (align_models.c)
  *   responses/METHOD.jsonl  eval/METHOD.json  metrics.jsonl (the steps of all methods)
