@@ -2,6 +2,9 @@
 #include "data/base/statistics.h"
 
 #include <math.h>
+#include <stdlib.h>
+
+#include "data/base/mem.h"
 
 /* The quantile of the normal distribution at 0.975. */
 static const double NORMAL = 1.959963984540054;
@@ -96,4 +99,34 @@ double statistics_paired(const double *a, const double *b, size_t n) {
 double statistics_mcnemar(size_t first, size_t second) {
     double n = (double)(first + second), k = (double)(first < second ? first : second);
     return fmin(1, 2 * beta_share(0.5, n - k, k + 1));
+}
+
+/* 1 - disagreement seen / disagreement by chance; `most` is what one case may weigh. */
+static double kappa(const size_t *of_a, const size_t *of_b, int kinds, double n, double seen,
+                    int most) {
+    double chance = 0;
+    for (int i = 0; i < kinds; i++)
+        for (int j = 0; j < kinds; j++) {
+            int apart = abs(i - j);
+            chance += (apart < most ? apart : most) * (double)of_a[i] * (double)of_b[j] / n;
+        }
+    return chance > 0 ? 1 - seen / chance : NAN;
+}
+
+Raters statistics_raters(const int *a, const int *b, size_t n, int kinds) {
+    Raters r = {.n = n};
+    size_t *of_a = mem_array((size_t)kinds, sizeof *of_a);
+    size_t *of_b = mem_array((size_t)kinds, sizeof *of_b);
+    double apart = 0;
+    for (size_t i = 0; i < n; i++) {
+        CHECK(a[i] >= 0 && a[i] < kinds && b[i] >= 0 && b[i] < kinds, "case %zu: %d and %d of %d",
+              i, a[i], b[i], kinds);
+        of_a[a[i]]++, of_b[b[i]]++;
+        r.same += a[i] == b[i];
+        apart += abs(a[i] - b[i]);
+    }
+    r.kappa = kappa(of_a, of_b, kinds, (double)n, (double)(n - r.same), 1);
+    r.weighted = kappa(of_a, of_b, kinds, (double)n, apart, kinds);
+    free(of_a), free(of_b);
+    return r;
 }

@@ -28,6 +28,17 @@ double statistics_paired(const double *a, const double *b, size_t n);
  * the second's. 1 when there is none. */
 double statistics_mcnemar(size_t first, size_t second);
 
+/* How far two raters agree on n cases, labels 0 .. kinds - 1: the cases on which they do, and
+ * Cohen's kappa, the share of agreement beyond what their own frequencies would give by chance
+ * (Educ. Psychol. Meas. 20, 1960). `weighted` counts a disagreement by how many kinds it spans
+ * (linear weights; Psychol. Bull. 70, 1968), for kinds that have an order. NaN where both raters
+ * know one and the same kind alone, and for no cases. */
+typedef struct Raters {
+    size_t n, same;
+    double kappa, weighted;
+} Raters;
+Raters statistics_raters(const int *a, const int *b, size_t n, int kinds);
+
 /* P(T <= t) of Student's t with v > 0 degrees of freedom: to 1e-12 for v up to 1000, then to some
  * 1e-16 v log v, as its logarithms of factorials cancel. */
 double statistics_student(double t, double v);
