@@ -22,11 +22,12 @@ layer_of() {
     local below='model/ data/ kernels/'
     case $1 in
     tests/* | bench/* | tools/*) echo "tests/ bench/ tools/ host/ $below" ;;
-    host/main.c | host/cmd/*) echo "host/cmd/ host/bench/ host/align/ host/theory/ host/stage/ host/cli/ $below" ;;
+    host/main.c | host/cmd/*) echo "host/cmd/ host/bench/ host/align/ host/theory/ host/stage/ host/judge/ host/cli/ $below" ;;
     host/bench/*) echo "host/bench/ host/stage/ host/cli/ $below" ;;
     host/theory/*) echo "host/theory/ host/cli/ $below" ;;
     host/align/*) echo "host/align/ host/stage/ host/cli/ $below" ;;
-    host/stage/*) echo "host/stage/ host/cli/ $below" ;;
+    host/stage/*) echo "host/stage/ host/judge/ host/cli/ $below" ;;
+    host/judge/*) echo "host/judge/ host/cli/ $below" ;;
     host/cli/*) echo "host/cli/ $below" ;;
     model/*) echo "$below" ;;
     data/base/*) echo 'data/base/ kernels/' ;;
