@@ -41,6 +41,13 @@ enum TrainMethod { TRAIN_METHODS(CHOICE_ENUM) };
 enum TrainedWeights { TRAINED_WEIGHTS(CHOICE_ENUM) };
 #define JUDGES(X) X(JUDGE_REFUSAL, "refusal") X(JUDGE_FILE, "file")
 enum JudgeKind { JUDGES(CHOICE_ENUM) };
+#define JUDGE_DIALECTS(X)                              \
+    X(DIALECT_SCHEMA, "schema")                       \
+    X(DIALECT_SCHEMA_COMPLETION, "schema-completion") \
+    X(DIALECT_TOP_SCHEMA, "top-schema")               \
+    X(DIALECT_PLAIN, "plain")                         \
+    X(DIALECT_PLAIN_COMPLETION, "plain-completion")
+enum JudgeDialect { JUDGE_DIALECTS(CHOICE_ENUM) DIALECT_COUNT };
 #define PLAN_STAGES(X)            \
     X(STAGE_SCORE, "score")       \
     X(STAGE_MOMENTS, "moments")   \
