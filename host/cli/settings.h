@@ -253,6 +253,29 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "deterministic rules, or scores 1..5 read from a file") \
     X(eval, TEXT, judgements, "", 0, 0, "file", PLAIN, \
       "for judge file: JSONL {\"id\",\"score\"}, ids as in the responses") \
+    X(eval, TEXT, judge_url, "", 0, 0, "address", PLAIN, \
+      "of a server that speaks OpenAI's chat completions, such as https://api.openai.com/v1") \
+    X(eval, TEXT, judge_model, "", 0, 0, "name", PLAIN, "of the judging model, as the server has it") \
+    X(eval, TEXT, judge_key_env, "OPENAI_API_KEY", 0, 0, "variable", PLAIN, \
+      "of the environment that holds the server's key; it is written nowhere") \
+    X(eval, FLAG, judge_plain_http, "false", 0, 0, "", PLAIN, \
+      "send the key to another machine without TLS") \
+    X(eval, TEXT, judge_ca, "", 0, 0, "path", PLAIN, \
+      "certificates to trust, a file or folder; else SSL_CERT_FILE, SSL_CERT_DIR, the system's") \
+    X(eval, CHOICE, judge_dialect, "auto", 0, 0, "auto" JUDGE_DIALECTS(CHOICE_WORD), PLAIN, \
+      "of the server; auto: the first that answers a trial request") \
+    X(eval, INT, judge_max_tokens, "1024", 16, 1048576, "tokens", OURS, \
+      "of one verdict; models that think need more") \
+    X(eval, INT, judge_concurrency, "8", 1, 1024, "requests", PLAIN, "at a time") \
+    X(eval, REAL, judge_timeout, "120", 0.01, 86400, "seconds", PLAIN, "for one answer") \
+    X(eval, INT, judge_tries, "6", 1, 100, "requests", PLAIN, \
+      "for one response, where the server is busy or broken") \
+    X(eval, REAL, judge_price_in, "0", 0, 1000000, "USD", PLAIN, "for a million tokens asked") \
+    X(eval, REAL, judge_price_out, "0", 0, 1000000, "USD", PLAIN, "for a million tokens answered") \
+    X(eval, REAL, judge_budget, "0", 0, 1000000000, "USD", PLAIN, \
+      "no request begins when so much is spent; 0: no limit") \
+    X(eval, TEXT, judge_cache, "", 0, 0, "path", PLAIN, \
+      "JSONL of all verdicts so far, read and added to; else beside what is written") \
     X(eval, LIST, benign_categories, "", 0, 0, "", PLAIN, \
       "categories (up to the first '/') beside \"benign\" whose prompts should be answered") \
     X(eval, CHOICE, suite, "none", 0, 0, "none" SUITES(CHOICE_WORD), PLAIN, \
@@ -422,7 +445,7 @@ bool setting_top_level(const Setting *s);
 
 const Setting *setting_find(const char *key); /* "train.rank", "seed"; it must be there */
 
-/* What a setting does with the file or folder that it names: one called `out` is written. */
+/* What a setting does with the file or folder that it names: `out` and a batch are written. */
 enum SettingRole { ROLE_NONE, ROLE_INPUT, ROLE_OUTPUT };
 enum SettingRole setting_role(const Setting *s);
 
