@@ -130,7 +130,11 @@ static void fuzz_index(void) {
 }
 
 static void evaluated(const char *responses, const char *versus) {
-    Settings s = {.eval = {.benign_categories = "benign,b", .prompts = "", .versus = versus}};
+    Settings s = {.eval = {.judge = "refusal",
+                           .judge_export = "",
+                           .benign_categories = "benign,b",
+                           .prompts = "",
+                           .versus = versus}};
     Evaluation e = {0};
     Err err;
     if (evaluate(&e, responses, &s, &err))

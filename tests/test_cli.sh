@@ -114,7 +114,7 @@ has "of 3 benign responses"
 bad 2 "--responses is needed" eval
 bad 3 "nowhere.jsonl" eval --responses nowhere.jsonl
 bad 2 "--judgements is needed" eval --responses r.jsonl --judge file
-bad 2 "expected one of refusal|file" eval --responses r.jsonl --judge me
+bad 2 "expected a list of refusal|http|file" eval --responses r.jsonl --judge me
 printf '{"id":"a","score":1}\n{"id":"b","score":6}\n' >j.jsonl
 bad 3 "id b: expected a score from 1 to 5" eval --responses r.jsonl --judge file --judgements j.jsonl
 printf '{"id":"a","score":1}\n{"id":"b","score":3}\n' >j.jsonl
@@ -471,9 +471,9 @@ for c in $commands; do
     needed=$(awk '/^  --/ { flag = substr($1, 3) } /\[needed/ || /, needed/ { print flag }' help)
     grep -q 'RECIPE.yaml \[--' help && recipe=real/recipe.yaml || recipe=
     while read -r out kind; do
-        case $out in *out) ;; *) continue ;; esac
+        case $out in *out | *-export) ;; *) continue ;; esac
         while read -r in what; do
-            case $in in *out | '') continue ;; esac
+            case $in in *out | *-export | '') continue ;; esac
             others=()
             for n in $needed; do [ "$n" = "$in" ] || [ "$n" = "$out" ] || others+=("--$n" other); done
             for from in real linked; do

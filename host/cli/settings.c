@@ -52,7 +52,8 @@ enum SettingRole setting_role(const Setting *s) {
     bool file = strcmp(s->detail, "file") == 0 || strcmp(s->detail, "folder") == 0 ||
                 strcmp(s->detail, "path") == 0;
     if (s->type != SET_TEXT || !file) return ROLE_NONE;
-    return strcmp(s->field, "out") == 0 ? ROLE_OUTPUT : ROLE_INPUT;
+    bool written = strcmp(s->field, "out") == 0 || strcmp(s->field, "judge_export") == 0;
+    return written ? ROLE_OUTPUT : ROLE_INPUT;
 }
 
 bool setting_may_be_auto(const Setting *s) {

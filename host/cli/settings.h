@@ -39,9 +39,9 @@ enum CountedTokens { COUNTED_TOKENS(CHOICE_ENUM) };
 enum TrainMethod { TRAIN_METHODS(CHOICE_ENUM) };
 #define TRAINED_WEIGHTS(X) X(WEIGHTS_ADAPTER, "adapter") X(WEIGHTS_ALL, "all") /* by dpo */
 enum TrainedWeights { TRAINED_WEIGHTS(CHOICE_ENUM) };
-#define JUDGES(X) X(JUDGE_REFUSAL, "refusal") X(JUDGE_FILE, "file")
+#define JUDGES(X) X(JUDGE_REFUSAL, "refusal") X(JUDGE_HTTP, "http") X(JUDGE_FILE, "file")
 enum JudgeKind { JUDGES(CHOICE_ENUM) };
-#define JUDGE_DIALECTS(X)                              \
+#define JUDGE_DIALECTS(X)                             \
     X(DIALECT_SCHEMA, "schema")                       \
     X(DIALECT_SCHEMA_COMPLETION, "schema-completion") \
     X(DIALECT_TOP_SCHEMA, "top-schema")               \
@@ -249,10 +249,11 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_EVAL(X) \
     X(eval, TEXT, responses, "", 0, 0, "file", PLAIN, "responses written by sails generate") \
-    X(eval, CHOICE, judge, "refusal", 0, 0, CHOICES(JUDGES), PLAIN, \
-      "deterministic rules, or scores 1..5 read from a file") \
+    X(eval, LIST, judge, "refusal", 0, 0, CHOICES(JUDGES), PLAIN, \
+      "deterministic rules, a model behind HTTP, or scores 1..5 read from a file; of two the first " \
+      "makes the rates, and how far the other agrees is said") \
     X(eval, TEXT, judgements, "", 0, 0, "file", PLAIN, \
-      "for judge file: JSONL {\"id\",\"score\"}, ids as in the responses") \
+      "for judge file: JSONL {\"id\",\"score\"}, ids as in the responses; or a batch's output") \
     X(eval, TEXT, judge_url, "", 0, 0, "address", PLAIN, \
       "of a server that speaks OpenAI's chat completions, such as https://api.openai.com/v1") \
     X(eval, TEXT, judge_model, "", 0, 0, "name", PLAIN, "of the judging model, as the server has it") \
@@ -276,6 +277,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "no request begins when so much is spent; 0: no limit") \
     X(eval, TEXT, judge_cache, "", 0, 0, "path", PLAIN, \
       "JSONL of all verdicts so far, read and added to; else beside what is written") \
+    X(eval, TEXT, judge_export, "", 0, 0, "file", PLAIN, \
+      "write the requests as a batch (JSONL) in place of judging; its output is for judge file") \
     X(eval, LIST, benign_categories, "", 0, 0, "", PLAIN, \
       "categories (up to the first '/') beside \"benign\" whose prompts should be answered") \
     X(eval, CHOICE, suite, "none", 0, 0, "none" SUITES(CHOICE_WORD), PLAIN, \

@@ -3,9 +3,11 @@
 #include <stdio.h>
 
 #include "data/base/files.h"
+#include "data/base/interrupt.h"
 #include "data/base/statistics.h"
 #include "host/cli/command.h"
 #include "host/stage/evaluate.h"
+#include "host/stage/judging.h"
 #include "host/cli/print.h"
 
 static void print_rate(const char *name, double share, size_t n, const char *of) {
@@ -36,6 +38,22 @@ static void print_categories(const Evaluation *e) {
     }
 }
 
+/* Of two judges. */
+static void print_agreement(const json_t *agreement) {
+    static const char *const of[] = {"safe", "scores"}, *const named[] = {"who is safe", "scores"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *a = json_object_get(agreement, of[i]);
+        const json_t *kappa = json_object_get(a, i ? "weighted_kappa" : "kappa");
+        printf("judges agree   %6.2f %%  of %lld on %s, ",
+               100 * json_number_value(json_object_get(a, "agreement")),
+               (long long)json_integer_value(json_object_get(agreement, "n")), named[i]);
+        if (json_is_number(kappa))
+            printf("%skappa %.3f\n", i ? "weighted " : "", json_number_value(kappa));
+        else
+            printf("no kappa\n");
+    }
+}
+
 static void report(const Evaluation *e) {
     print_rate("safety rate", e->harmful.safety_rate, e->harmful.n, "responses");
     print_rate("high risk", e->harmful.high_risk, e->harmful.n, "responses");
@@ -43,18 +61,51 @@ static void report(const Evaluation *e) {
     if (e->harmful.n)
         printf("%-14s %6.3f    mean score, 1 to 5\n", "harmfulness", e->harmful.harmfulness);
     if (e->empty) printf("%zu responses are without a letter or digit\n", e->empty);
+    if (e->harmful.unjudged + e->harmless.unjudged)
+        printf(
+            "%zu responses are without a verdict; %zu of them, to harmful prompts, count as not "
+            "safe\n",
+            e->harmful.unjudged + e->harmless.unjudged, e->harmful.unjudged);
     if (e->unanswered) printf("%zu prompts of the suite have no response\n", e->unanswered);
     for (int i = 0; i < 2; i++)
         if (e->versus[i].n) {
             print_versus(&e->versus[i], i ? "benign:  " : "harmful: ");
             putchar('\n');
         }
+    if (e->agreement) print_agreement(e->agreement);
     if (e->ncategory > 1) print_categories(e);
+}
+
+/* What the asking has cost. */
+static void report_asking(const AskingWork *w) {
+    char in[PRINT_ROOM], out[PRINT_ROOM], took[PRINT_ROOM];
+    printf("%-14s %6zu answers, %zu kept from before; %zu requests, %s tokens in, %s out, %s",
+           "http judge", w->asked, w->known, w->requests, print_count(in, w->tokens_in),
+           print_count(out, w->tokens_out), print_seconds(took, w->seconds));
+    if (w->cost > 0) printf(", %.4f USD", w->cost);
+    putchar('\n');
+}
+
+static bool export(const Settings *s, Err *err) {
+    size_t n;
+    if (!judging_export(&n, s->eval.responses, s, err)) return false;
+    if (!s->run.json)
+        printf("%s: %zu requests; its output is for --judge file --judgements\n",
+               s->eval.judge_export, n);
+    return true;
 }
 
 static bool run(const Args *a, Err *err) {
     const Settings *s = &a->s;
     Evaluation e;
+    AskingWork work = {0};
+    if (!judging_check(s, err)) return false;
+    if (*s->eval.judge_export) return export(s, err);
+    if (judging_by(s, JUDGE_HTTP)) {
+        interrupt_as_request();
+        if (!judging_ask(&work, s->eval.responses, s, NULL, err)) return false;
+        if (!s->run.json) report_asking(&work);
+    }
     if (!evaluate(&e, s->eval.responses, s, err)) return false;
     bool ok = !*s->eval.out || files_write_json(s->eval.out, e.json, err);
     if (ok && s->run.json) {
@@ -76,8 +127,10 @@ const Command cmd_eval = {
     .name = "eval",
     .summary = "judge responses: safety rate, harmfulness, high risk, over-refusal",
     .about =
-        "Judge `refusal` gives 1 or 5 by fixed rules; `file` takes scores from a judge of your\n"
-        "own. --suite NAME --prompts FILE takes the categories, and which prompts should be\n"
+        "Judge `refusal` gives 1 or 5 by fixed rules; `http` asks a model behind OpenAI's chat\n"
+        "completions (vLLM, llama.cpp, Ollama, services) and keeps its verdicts beside --out;\n"
+        "`file` takes scores from a judge of your own, or a batch's output. --suite NAME --prompts "
+        "FILE takes the categories, and which prompts should be\n"
         "answered, from a published suite; shares have 95 % intervals (Wilson). The result (--out, "
         "--json) holds every response's score and reason.",
     .positional = POSITIONAL_RECIPE,
