@@ -265,7 +265,16 @@ static void test_every_setting_counts(void) {
         "train.checkpoint-every",
         "train.checkpoint-minutes",
         "train.keep",
-        "train.recompute", /* the same bytes: test_recompute */
+        "train.recompute",       /* the same bytes: test_recompute */
+        "eval.judge-plain-http", /* of a judge behind HTTP: test_align_judge */
+        "eval.judge-dialect",
+        "eval.judge-max-tokens",
+        "eval.judge-concurrency",
+        "eval.judge-timeout",
+        "eval.judge-tries",
+        "eval.judge-price-in",
+        "eval.judge-price-out",
+        "eval.judge-budget",
         "train.loss-type", /* of dpo: test_align_methods */
         "train.beta",
         "train.label-smoothing",

@@ -142,7 +142,7 @@ static bool check_ranks(const Methods *m, const Config *c, const Settings *s, Er
 static bool check(Align *w, Err *err) {
     const Settings *s = w->s;
     const Methods *m = &w->methods;
-    if (!settings_check_packs(s, err)) return false;
+    if (!settings_check_packs(s, err) || !align_check_judges(w, err)) return false;
     for (int i = 0; i < m->n; i++)
         if (!check_method(&m->row[i], s, err) ||
             (m->row[i].how == METHOD_DPO && !check_pairs(w, &m->row[i], err)))
@@ -258,14 +258,15 @@ static bool run_grid(Align *w, const Method *m, json_t **trained, int *rate, Err
 
 /* What the stages of a run gave, as an object of the summary; absent numbers are null. Borrows. */
 static json_t *make_run(const Cell *c, json_t *train, json_t *eval, json_t *perplexity) {
-    static const char *const from_eval[] = {
-        "safety_rate", "harmfulness", "high_risk", "over_refusal", "empty", "n", "benign"};
+    static const char *const from_eval[] = {"safety_rate",  "harmfulness", "high_risk",
+                                            "over_refusal", "empty",       "n",
+                                            "benign",       "unjudged",    "second"};
     static const char *const from_train[] = {"trainable", "trainable_percent", "seconds",
                                              "tokens_per_second", "redundancy"};
     json_t *run =
         json_pack("{s:s, s:o, s:i}", "name", c->name, "rate",
                   method_trains(c->method) ? json_real(c->lr) : json_null(), "seed", c->seed);
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 9; i++)
         json_object_set(run, from_eval[i], json_object_get(eval, from_eval[i]));
     json_object_set(run, "perplexity", json_object_get(perplexity, "perplexity"));
     for (int i = 0; i < 5; i++) {

@@ -11,6 +11,7 @@
 #include "host/stage/adapting.h"
 #include "host/stage/evaluate.h"
 #include "host/stage/generating.h"
+#include "host/stage/judging.h"
 #include "host/stage/nll.h"
 #include "host/stage/same_input.h"
 
@@ -206,11 +207,58 @@ bool align_generate(Align *w, const Cell *c, Err *err) {
     return ok;
 }
 
+/* The run folder keeps the verdicts of all rows, where the recipe names no file for them. */
+static Settings judging_settings(const Align *w, char **cache) {
+    Settings s = *w->s;
+    *cache = run_path(&w->run, "verdicts.jsonl");
+    if (!*s.eval.judge_cache) s.eval.judge_cache = *cache;
+    return s;
+}
+
+bool align_check_judges(const Align *w, Err *err) {
+    char *cache;
+    const Settings s = judging_settings(w, &cache);
+    bool ok = (!judging_by(&s, JUDGE_FILE) ||
+               err_set(err, EXIT_USAGE,
+                       "eval.judge: align makes the responses itself, for which no file has scores "
+                       "yet; judge them by refusal or http")) &&
+              judging_check(&s, err);
+    free(cache);
+    return ok;
+}
+
+/* What a judgement depends on: not on how the model that judges is reached. */
+static void key_judges(const Align *w, Stage *st) {
+    static const char *const http[] = {"eval.judge-url", "eval.judge-model", "eval.judge-dialect",
+                                       "eval.judge-max-tokens"};
+    char rubric[65];
+    stage_section(
+        st, w->s, "eval",
+        KEYS(http[0], http[1], http[2], http[3], "eval.judge-key-env", "eval.judge-plain-http",
+             "eval.judge-concurrency", "eval.judge-timeout", "eval.judge-tries",
+             "eval.judge-price-in", "eval.judge-price-out", "eval.judge-budget"));
+    if (!judging_by(w->s, JUDGE_HTTP)) return;
+    rubric_hash(rubric);
+    stage_text(st, "rubric", rubric);
+    for (int i = 0; i < 4; i++) stage_setting(st, w->s, http[i]);
+}
+
+/* Rank 0's: asks whom there is to ask, and makes the rates of what they say. */
+static bool judge_alone(Evaluation *e, Align *w, const char *from, const char *to, Err *err) {
+    char *cache;
+    AskingWork work;
+    const Settings s = judging_settings(w, &cache);
+    bool ok = !judging_by(&s, JUDGE_HTTP) || judging_ask(&work, from, &s, w->r.ex.comm, err);
+    ok = ok && evaluate(e, from, &s, err) && files_write_json(to, e->json, err);
+    free(cache);
+    return ok;
+}
+
 bool align_eval(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
     char from_name[160], to_name[160];
     staging_open(w, &st, "eval", c->replies);
-    stage_section(&st, w->s, "eval", KEYS(NULL));
+    key_judges(w, &st);
     staging_named(from_name, "responses/%s.jsonl", c->replies);
     const char *const *out = OUTPUTS(staging_named(to_name, "eval/%s.json", c->replies));
     bool ok = staging_output(w, &st, from_name, err);
@@ -219,7 +267,8 @@ bool align_eval(Align *w, const Cell *c, json_t **result, Err *err) {
     if (ok && !kept) {
         Evaluation e = {0};
         char *from = run_path(&w->run, from_name), *to = run_path(&w->run, out[0]);
-        ok = ALONE(w, evaluate(&e, from, w->s, err) && files_write_json(to, e.json, err), err);
+        comm_phase(w->r.ex.comm, "judge", 0, RANKS_APART);
+        ok = ALONE(w, judge_alone(&e, w, from, to, err), err);
         if (ok && comm_root(w->r.ex.comm)) {
             json_t *rates = json_copy(e.json);
             json_object_del(rates, "responses");

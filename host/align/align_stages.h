@@ -133,6 +133,9 @@ bool align_generate(Align *w, const Cell *c, Err *err);
 bool align_eval(Align *w, const Cell *c, json_t **result, Err *err);
 bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err);
 
+/* What is wrong with the judges of the recipe, before hours of work. */
+bool align_check_judges(const Align *w, Err *err);
+
 /* Makes the run folder, before the first output. */
 bool align_begin_run(Align *w, Err *err);
 

@@ -127,6 +127,26 @@ static void print_subspace(const char *name, const json_t *bases, FILE *f) {
                 name, captured[0], captured[1], coverage[0], coverage[1]);
 }
 
+/* What cannot be read off the rates: who is without a verdict, and whether two judges agree. */
+static void print_judges(const json_t *row, FILE *f) {
+    double unjudged = json_number_value(json_object_get(row, "unjudged"));
+    if (unjudged > 0)
+        fprintf(f, "%s: %.3g responses without a verdict, which count as not safe\n", name_of(row),
+                unjudged);
+    const json_t *first = json_array_get(json_object_get(row, "runs"), 0);
+    const json_t *second = json_object_get(first, "second");
+    const json_t *of = json_object_get(second, "agreement"), *safe = json_object_get(of, "safe");
+    const json_t *kappa = json_object_get(safe, "kappa");
+    const char *name = json_string_value(json_object_get(second, "judge"));
+    if (!name) return;
+    fprintf(f, "%s: judge %s agrees on who is safe for %.1f %% of %lld responses%s", name_of(row),
+            name, 100 * json_number_value(json_object_get(safe, "agreement")),
+            (long long)json_integer_value(json_object_get(of, "n")),
+            json_array_size(json_object_get(row, "runs")) > 1 ? " of the first seed" : "");
+    if (json_is_number(kappa)) fprintf(f, ", kappa %.3f", json_number_value(kappa));
+    fputc('\n', f);
+}
+
 void summary_print(const json_t *summary, FILE *f) {
     const json_t *rows = json_object_get(summary, "rows");
     json_t *row;
@@ -146,6 +166,7 @@ void summary_print(const json_t *summary, FILE *f) {
             fprintf(f, "%s: %.3g responses without a letter or digit, which count as refused\n",
                     name_of(row), empty);
     }
+    json_array_foreach (rows, i, row) print_judges(row, f);
     const char *name;
     json_t *bases;
     json_object_foreach (json_object_get(summary, "subspaces"), name, bases)
