@@ -111,17 +111,17 @@ static void test_raters(void) {
     EXPECT(r.n == 50 && r.same == 35 && near(r.kappa, 0.4, 1e-14), "%zu %zu %g", r.n, r.same,
            r.kappa);
     EXPECT(near(r.weighted, 0.4, 1e-14), "two kinds have one distance: %g", r.weighted);
-    /* 4 2 0 / 1 3 1 / 1 0 4: a has 6 5 5, b has 6 5 5. Seen: apart by one 4 times, by two once, 6
-     * in all; by chance (6*5 + 5*6 + 5*5 + 5*5 + 2*(6*5 + 5*6)) / 16 = 230/16. Agreement 11 of 16,
-     * by chance (36 + 25 + 25) / 16 = 86/16. */
-    static const int three[3][3] = {{4, 2, 0}, {1, 3, 1}, {1, 0, 4}};
+    /* 4 2 0 / 1 3 1 / 1 1 3: a has 6 5 5, b has 6 6 4. Seen: apart by one 5 times, by two once, 7
+     * in all; by chance (6 (6 + 2 4) + 5 (6 + 4) + 5 (2 6 + 6)) / 16 = 224/16. Different 6 times;
+     * by chance 16 - (36 + 30 + 20) / 16. */
+    static const int three[3][3] = {{4, 2, 0}, {1, 3, 1}, {1, 1, 3}};
     n = 0;
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
             for (int k = 0; k < three[i][j]; k++) a[n] = i, b[n++] = j;
     r = statistics_raters(a, b, n, 3);
-    EXPECT(near(r.weighted, 1 - 6 / (230.0 / 16), 1e-14), "weighted %g", r.weighted);
-    EXPECT(near(r.kappa, 1 - 5 / (16 - 86.0 / 16), 1e-14), "plain %g", r.kappa);
+    EXPECT(near(r.weighted, 1 - 7 / 14.0, 1e-14), "weighted %g", r.weighted);
+    EXPECT(near(r.kappa, 1 - 6 / (16 - 86.0 / 16), 1e-14), "plain %g", r.kappa);
     Raters back = statistics_raters(b, a, n, 3), self = statistics_raters(a, a, n, 3);
     EXPECT(back.kappa == r.kappa && back.weighted == r.weighted, "it has a direction");
     EXPECT(self.kappa == 1 && self.weighted == 1 && self.same == n, "with oneself %g", self.kappa);

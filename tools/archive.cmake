@@ -7,6 +7,9 @@
 target_link_options(sails PRIVATE -Wl,--disable-new-dtags)
 set_target_properties(sails PROPERTIES INSTALL_RPATH "$ORIGIN/../lib/sails")
 install(TARGETS sails RUNTIME_DEPENDENCY_SET libraries RUNTIME DESTINATION bin)
+if(TARGET sails_http) # with its libcurl: another one would bring another libcrypto than libzip's
+  install(TARGETS sails_http RUNTIME_DEPENDENCY_SET libraries LIBRARY DESTINATION lib/sails)
+endif()
 # libgcc_s comes with every C library, and an old one would be forced upon CUDA's libraries, too.
 install(RUNTIME_DEPENDENCY_SET libraries
         PRE_EXCLUDE_REGEXES "^ld-linux" "^lib(c|m|dl|rt|pthread|resolv|gcc_s)\\.so"
@@ -30,7 +33,7 @@ install(CODE [[
   set(licenses ${root}/share/doc/sails/licenses)
   file(MAKE_DIRECTORY ${licenses})
   file(GLOB libraries RELATIVE ${root}/lib/sails ${root}/lib/sails/*.so*)
-  list(REMOVE_ITEM libraries libsails_cuda.so libsails_mpi.so)
+  list(REMOVE_ITEM libraries libsails_cuda.so libsails_http.so libsails_mpi.so)
   foreach(library ${libraries})
     if(IS_SYMLINK ${root}/lib/sails/${library})
       continue()
@@ -60,7 +63,7 @@ set(CPACK_PACKAGE_FILE_NAME sails-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCES
 include(CPack)
 add_custom_target(archive COMMAND ${CMAKE_CPACK_COMMAND} WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
 add_dependencies(archive sails) # CPack's own target, `package`, builds all tests first
-foreach(plugin sails_cuda sails_mpi)
+foreach(plugin sails_cuda sails_http sails_mpi)
   if(TARGET ${plugin})
     add_dependencies(archive ${plugin})
   endif()

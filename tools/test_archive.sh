@@ -19,7 +19,7 @@ fi
 
 # Libraries that every machine has, CUDA's and MPI's: what the archive may need and not bring. Nor may it
 # bring C++'s, which the plug-in has within.
-OTHERS='^(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|mpi|cuda.*|cublas.*|cusolver.*))\.so'
+OTHERS='^(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|gcc_s|mpi|cuda.*|cublas.*|cusolver.*))\.so'
 
 check_contents() { # FOLDER
     local files=("$1/bin/sails" "$1"/lib/sails/*) needed missing alien
@@ -115,6 +115,7 @@ inside() {
     as newcomer "mkdir 'a folder' && tar -xzf archive.tar.gz -C 'a folder'"
     PROGRAM="a folder/$NAME/bin/sails"
     train
+    as newcomer "'$PROGRAM' doctor" | grep ' http  *libcurl/' || die "no judge behind HTTP in $SUITE"
     cuda_says "$CUBLAS: cannot open shared object file: No such file or directory); put the folder \
 of CUDA ${CUBLAS##*.}'s libraries in LD_LIBRARY_PATH"
     as newcomer "mkdir elsewhere && mv 'a folder/$NAME' 'elsewhere/my sails' && rmdir 'a folder'"

@@ -16,6 +16,7 @@
 #include "host/stage/machine.h"
 #include "host/stage/flops.h"
 #include "host/cli/print.h"
+#include "host/judge/endpoint.h"
 #include "host/stage/runtime.h"
 #include "host/stage/wait_policy.h"
 
@@ -149,6 +150,13 @@ static void check_cuda(Doctor *d) {
     }
 }
 
+/* Only judges behind HTTP need it. */
+static void check_http(Doctor *d) {
+    Err err = {0};
+    const char *library = endpoint_library(&err);
+    say(d, library ? GOOD : NOTE, "http", "%s", library ? library : err.text);
+}
+
 static bool round_trip(Tokenizer *t, const char *text, Err *err) {
     Ids ids = {0};
     bool ok = tokenizer_encode(t, text, strlen(text), &ids, err);
@@ -210,6 +218,7 @@ static bool run(const Args *a, Err *err) {
     check_libraries(&d);
     check_cpu(&d, (enum CpuLevel)s->run.cpu);
     check_cuda(&d);
+    check_http(&d);
     const char *tokenizer = *s->model.tokenizer ? s->model.tokenizer : s->model.path;
     if (*tokenizer) check_tokenizer(&d, tokenizer, s->model.path);
     if (d.rows) print_json(json_pack("{s:o, s:i}", "checks", d.rows, "bad", d.bad));

@@ -184,6 +184,11 @@ static const HttpPlugin *load(Err *err) {
     return p;
 }
 
+const char *endpoint_library(Err *err) {
+    const HttpPlugin *plugin = load(err);
+    return plugin ? plugin->library() : NULL;
+}
+
 bool endpoint_connect(const HttpPlugin **plugin, Http **http, const Endpoint *e, const Settings *s,
                       Err *err) {
     static const double CONNECT = 15;

@@ -34,4 +34,7 @@ void endpoint_scrub(const Endpoint *e, char *text);
 bool endpoint_connect(const HttpPlugin **plugin, Http **http, const Endpoint *e, const Settings *s,
                       Err *err);
 
+/* What the plug-in speaks HTTP by, "libcurl/7.88.1 ..". NULL: it is not there; then err is set. */
+const char *endpoint_library(Err *err);
+
 #endif
