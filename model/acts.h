@@ -85,6 +85,10 @@ struct Acts {
     model_reads *reads;
     void *reads_context;
 
+    /* Who changes the stream between layers; NULL: nobody. */
+    model_edit *edit;
+    void *edit_context;
+
     /* Who is shown the tensors of this pass by name; NULL: nobody. */
     model_watch *watch;
     void *watch_context;

@@ -119,6 +119,14 @@ typedef void model_reads(void *context, int layer, enum Group g, const store *x,
 void model_forward_reads(const Model *m, Acts *a, const Pack *pack, model_reads *reads,
                          void *context);
 
+/* Called after each decoder layer of a pass with the stream that leaves it, which it may change:
+ * x (N,D) store in/out, and what the next norm has divided by, rstd (N) f32 in. True: it has, and
+ * the norm is taken again. */
+typedef bool model_edit(void *context, int layer, store *x, const float *rstd, int N);
+
+/* From now on passes over these activations, which are not for training, do so; NULL: no more. */
+void acts_edit(Acts *a, model_edit *edit, void *context);
+
 /* Forward, and the head on the pack's label rows only, in chunks: -log p of each label, nll
  * (nlabel) f32 to host memory, in the pack's order. */
 void model_nll(const Model *m, Acts *a, const Pack *pack, float *nll);

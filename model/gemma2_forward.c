@@ -106,6 +106,20 @@ static int layer_fwd(const Model *m, Acts *a, int l, const Segment *host_seg) {
     return N;
 }
 
+/* What leaves layer l, changed, and its norm once more. */
+static void edit_stream(const Model *m, const Acts *a, int l, int N) {
+    const Config *c = &m->c;
+    const LayerActs *s = &a->layer[l + 1];
+    const store *norm = l + 1 < c->L ? m->layer[l + 1].norm[NORM_INPUT] : m->final_norm;
+    if (a->edit(a->edit_context, l, s->x, s->rx, N))
+        m->ex->op->rmsnorm_fwd(m->ex, a->h, s->rx, s->x, norm, N, c->D, c->eps);
+}
+
+void acts_edit(Acts *a, model_edit *edit, void *context) {
+    CHECK(!edit || a->use == ACTS_INFER, "a stream that is changed has no backward");
+    a->edit = edit, a->edit_context = context;
+}
+
 void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, model_tap *tap,
                  void *context) {
     Exec *ex = m->ex;
@@ -121,6 +135,7 @@ void acts_layers(const Model *m, Acts *a, const Segment *host_seg, int layers, m
     for (int l = 0; l < layers; l++) {
         exec_range_push(ex, "layer %02d", l);
         N = layer_fwd(m, a, l, host_seg);
+        if (a->edit) edit_stream(m, a, l, N);
         if (tap) tap(context, l, a->layer[l + 1].x, N);
         exec_range_pop(ex);
     }
