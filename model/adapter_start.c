@@ -12,10 +12,6 @@
 #include "model/adapter_start_impl.h"
 #include "model/salora.h"
 
-static bool writes(enum Proj p) {
-    return p == PROJ_O || p == PROJ_DOWN;
-}
-
 /* The norm whose gain lies between the stream and the projection. */
 static const store *norm_of(const LayerWeights *w, enum Proj p) {
     switch (p) {
@@ -31,8 +27,8 @@ static const store *norm_of(const LayerWeights *w, enum Proj p) {
     }
 }
 
-static const Basis *basis_for(const Subspace *s, int layer, enum Proj p) {
-    return &s->basis[subspace_nearest(s, writes(p) ? layer : layer - 1)];
+const Basis *adapter_basis(const Subspace *s, int layer, enum Proj p) {
+    return &s->basis[subspace_nearest(s, adapter_writes_stream(p) ? layer : layer - 1)];
 }
 
 static bool has_basis(const Subspace *s, int layer) {
@@ -173,7 +169,7 @@ bool adapter_start_fill(Lora *l, const Model *m, const StartOptions *o, const Su
 /* --------------------------------------------------------------------------------- sails -- */
 
 static int sails_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p) {
-    return o->only_scored && !has_basis(s, layer) ? 0 : basis_for(s, layer, p)->R;
+    return o->only_scored && !has_basis(s, layer) ? 0 : adapter_basis(s, layer, p)->R;
 }
 
 /* U with row d multiplied (reading) or divided (writing) by 1 + w[d], orthonormal again. */
@@ -193,7 +189,8 @@ static bool apply_gain(double *U, const Basis *b, const Model *m, int layer, enu
     for (int d = 0; ok && d < D; d++) {
         double g = 1 + (double)gain[d];
         ok = fabs(g) > 1e-6;
-        for (int r = 0; ok && r < b->R; r++) U[(size_t)d * b->R + r] *= writes(p) ? 1 / g : g;
+        for (int r = 0; ok && r < b->R; r++)
+            U[(size_t)d * b->R + r] *= adapter_writes_stream(p) ? 1 / g : g;
         if (!ok)
             err_set(err, EXIT_INPUT,
                     "layer %d, %s: the norm's gain is zero at %d and cannot be corrected for; use "
@@ -207,33 +204,33 @@ static bool apply_gain(double *U, const Basis *b, const Model *m, int layer, enu
 
 /* A (R,D) = scale U^T, or B (D,R) = scale U; the other factor stays zero. */
 static void put_basis(Lora *l, Adapter *a, const double *U, enum Proj p, double scale) {
-    int D = writes(p) ? a->out : a->in;
+    int D = adapter_writes_stream(p) ? a->out : a->in;
     size_t n = (size_t)D * (size_t)a->R;
     float *f = mem_array(n, sizeof *f);
     for (int d = 0; d < D; d++)
         for (int r = 0; r < a->R; r++) {
-            size_t at = writes(p) ? (size_t)d * (size_t)a->R + (size_t)r
-                                  : (size_t)r * (size_t)D + (size_t)d;
+            size_t at = adapter_writes_stream(p) ? (size_t)d * (size_t)a->R + (size_t)r
+                                                 : (size_t)r * (size_t)D + (size_t)d;
             f[at] = (float)(scale * U[(size_t)d * (size_t)a->R + (size_t)r]);
         }
-    exec_copy_in(l->ex, (writes(p) ? a->B : a->A)->master, f, n * sizeof *f);
+    exec_copy_in(l->ex, (adapter_writes_stream(p) ? a->B : a->A)->master, f, n * sizeof *f);
     free(f);
 }
 
 static bool sails_adapter(Lora *l, const Model *m, const StartOptions *o, const Subspace *s,
                           int layer, enum Proj p, Err *err) {
     Adapter *a = lora_at(l, layer, p);
-    const Basis *b = basis_for(s, layer, p);
+    const Basis *b = adapter_basis(s, layer, p);
     if (a->R == 0) return true;
-    CHECK(a->R == b->R && (writes(p) ? a->out : a->in) == b->D, "layer %d %s: rank %d of %d", layer,
-          proj_name[p], a->R, b->R);
+    CHECK(a->R == b->R && (adapter_writes_stream(p) ? a->out : a->in) == b->D,
+          "layer %d %s: rank %d of %d", layer, proj_name[p], a->R, b->R);
     size_t n = (size_t)b->D * (size_t)b->R;
     double *U = mem_array(n, sizeof *U);
     memcpy(U, b->U, n * sizeof *U);
     bool ok = o->gain == GAIN_NONE || apply_gain(U, b, m, layer, p, err);
     for (size_t i = 0; i < n && b->scale; i++) U[i] *= b->scale[i % (size_t)b->R];
     if (ok) put_basis(l, a, U, p, o->basis_scale);
-    if (o->freeze_basis) (writes(p) ? a->B : a->A)->trained = false;
+    if (o->freeze_basis) (adapter_writes_stream(p) ? a->B : a->A)->trained = false;
     free(U);
     return ok;
 }

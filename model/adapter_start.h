@@ -103,6 +103,16 @@ static inline bool adapter_start_of_batch(enum StartKind kind) {
 #define START_GAINS(X) X(GAIN_NONE, "none") X(GAIN_NORM, "norm")
 enum StartGain { START_GAINS(CHOICE_ENUM) };
 
+/* Does the projection write to the stream, so that a basis of the stream acts on B? Others read it:
+ * there the basis acts on A. */
+static inline bool adapter_writes_stream(enum Proj p) {
+    return p == PROJ_O || p == PROJ_DOWN;
+}
+
+/* The basis of the stream that a projection of a layer reads or writes: of the layer nearest to
+ * layer - 1, whose output that is, or to the layer itself. */
+const Basis *adapter_basis(const Subspace *s, int layer, enum Proj p);
+
 typedef struct StartOptions {
     enum StartKind kind;
     int rank;    /* 0 with a subspace: the rank of each layer's basis */
