@@ -124,7 +124,7 @@ static void note_change(StreamEdit *e, const EditLayer *l, const float *rstd, in
             double t = e->host_t[(size_t)i * M + j];
             change += t * (t - 2 * l->uv[j]);
         }
-        if (x > 0 && change > 0) e->change.sum += change / x;
+        if (x > 0 && change > 0) e->change.sum += llrint(fmin(change / x, 0x1p20) * 0x1p32);
     }
     e->change.rows += N;
 }
@@ -156,5 +156,5 @@ EditChange stream_edit_change(const StreamEdit *e) {
 }
 
 double edit_change_ratio(const EditChange *c) {
-    return c->rows ? sqrt(c->sum / (double)c->rows) : 0;
+    return c->rows ? sqrt((double)c->sum * 0x1p-32 / (double)c->rows) : 0;
 }

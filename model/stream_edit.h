@@ -32,10 +32,10 @@ size_t stream_edit_bytes(const Config *c, enum Dtype dtype, int n, int M, int ma
 void stream_edit_on(StreamEdit *e, Acts *a);
 
 /* How much that was, so far: the root mean square, over tokens and layers, of ||change|| / ||x||. 0
- * before the first pass. */
+ * before the first pass. Squares are counted in whole multiples of 2^-32, each up to 2^20: so that
+ * their sum does not depend on the order, nor on who has had which rows. */
 typedef struct EditChange {
-    double sum; /* of the ratios' squares */
-    int64_t rows;
+    int64_t sum, rows;
 } EditChange;
 EditChange stream_edit_change(const StreamEdit *e);
 double edit_change_ratio(const EditChange *c);

@@ -128,6 +128,30 @@ static void check_expected(Exec *ex, const Lora *l, const Config *c) {
     EXPECT(fabs(spread / sd - 1) <= 5 / sqrt(2 * DRAWS), "spread %g, expected %g", spread, sd);
 }
 
+static void put_identity(Lora *l, const Param *p) {
+    float *x = mem_array(p->n, sizeof *x);
+    for (size_t i = 0; i < p->rows && i < p->cols; i++) x[i * p->cols + i] = 1;
+    params_set(&l->params, PARAM_MASTER, p->at, p->n, x);
+    free(x);
+}
+
+/* Of n equal singular values the spread has a closed form; of all there are, every subspace holds
+ * the same. */
+static void check_equal(Exec *ex, Lora *wide, const Config *c) {
+    const Adapter *a = lora_at(wide, 0, PROJ_Q);
+    int out = proj_out(c, PROJ_Q), n = out < c->D ? out : c->D, d = c->D;
+    Basis b = {0};
+    AdapterDelta e;
+    put_identity(wide, a->A), put_identity(wide, a->B);
+    basis_random(&b, ex, 0, d, M, 5);
+    adapter_delta(&e, wide, 0, PROJ_Q, &b);
+    double one = 2.0 * M * (d - M) / ((double)d * d * (d + 2)), w = 1.0 / n;
+    double sd = sqrt(one * fmax(w - (1 - w) / (d - 1), 0));
+    EXPECT(fabs(e.sd - sd) <= 1e-7 * sqrt(one) && e.rank == n, "spread %g, not %g; rank %d", e.sd,
+           sd, e.rank);
+    adapter_delta_free(&e), basis_free(&b);
+}
+
 /* Inside all energy is in the basis, outside none is, and both together are the whole. Factors are
  * rounded to f32 again: 2^-24 of each, and a sum of R products. */
 static void check_parts(Exec *ex, const Config *c) {
@@ -198,6 +222,7 @@ static void test_all(Exec *ex) {
     if (test_on_cpu(ex)) check_expected(ex, &l, c);
     check_parts(ex, c);
     check_nothing(ex, c);
+    check_equal(ex, &wide, c);
     lora_free(&l), lora_free(&twice), lora_free(&wide);
     golden_close(&g);
 }

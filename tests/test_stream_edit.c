@@ -119,6 +119,34 @@ static void check_norm(Golden *g, Acts *a, const Grab *plain, double unit) {
     grab_free(&y);
 }
 
+/* Where nothing is taken out nor added, the norms that are taken again give the same bits, up to
+ * the logits. */
+static void check_nothing(Golden *g, Acts *a, const Grab *plain) {
+    const Config *c = &g->m.c;
+    static const int32_t row[] = {0, 7};
+    float *logits[2];
+    EditOf of[8];
+    Grab y = {0};
+    for (int l = 0; l < c->L; l++) of[l] = (EditOf){.layer = l};
+    StreamEdit *e = stream_edit_open(&g->m, of, c->L, GOLDEN_ROWS);
+    for (int k = 0; k < 2; k++) {
+        grab_free(&y);
+        pass(&y, g, a, k ? e : NULL, NULL, 0);
+        logits[k] = mem_array(2 * (size_t)c->V, sizeof *logits[k]);
+        model_logits(&g->m, a, row, 2, logits[k]);
+    }
+    for (int l = 0; l < c->L; l++)
+        EXPECT(memcmp(y.x[l], plain->x[l], (size_t)(y.rows * c->D) * sizeof(double)) == 0,
+               "%s: layer %d has changed by nothing", g->m.ex->op->name, l);
+    EXPECT(memcmp(logits[0], logits[1], 2 * (size_t)c->V * sizeof(float)) == 0,
+           "%s: logits have changed by nothing", g->m.ex->op->name);
+    EditChange change = stream_edit_change(e);
+    EXPECT(edit_change_ratio(&change) == 0, "a change of %g", edit_change_ratio(&change));
+    stream_edit_close(e);
+    grab_free(&y);
+    free(logits[0]), free(logits[1]);
+}
+
 /* The last layer with few rows gives what it gives with all. */
 static void check_few(Golden *g, Acts *a, const EditOf *of) {
     static const int32_t last[] = {5, 2};
@@ -155,6 +183,7 @@ static void test_all(Exec *ex) {
     check_change(&g, a, &plain, &add, unit);
     check_change(&g, a, &plain, &out, unit);
     check_norm(&g, a, &plain, unit);
+    check_nothing(&g, a, &plain);
     check_few(&g, a, &ablate);
     EXPECT(stream_edit_bytes(&g.m.c, ex->dtype, 1, M, GOLDEN_ROWS) > 0, "no memory");
     acts_destroy(a);
