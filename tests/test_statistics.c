@@ -129,11 +129,34 @@ static void test_raters(void) {
     EXPECT(isnan(statistics_raters(a, a, 4, 3).kappa), "four cases of one kind");
 }
 
+/* The bounds are those whose own error is a 1.96th of the distance, ties count half, and the two
+ * sides may change places. */
+static void test_auc(void) {
+    const double a[] = {3, 5, 2, 2, 9, 7}, b[] = {1, 2, 4, 0};
+    Interval i = statistics_auc(a, 6, b, 4), back = statistics_auc(b, 4, a, 6);
+    EXPECT(i.mean == (3 + 4 + 2.5 + 2.5 + 4 + 4) / 24, "area %g", i.mean);
+    EXPECT(near(back.mean, 1 - i.mean, 1e-15) && near(back.low, 1 - i.high, 1e-12), "%g to %g",
+           back.low, i.high);
+    const double bound[] = {i.low, i.high};
+    for (int k = 0; k < 2; k++) {
+        double p = bound[k], N = 5 - 1;
+        double v = p * (1 - p) * (1 + N * (1 - p) / (2 - p) + N * p / (1 + p)) / 24;
+        EXPECT(near(fabs(p - i.mean), 1.959963984540054 * sqrt(v), 1e-9), "bound %g of %g", p,
+               i.mean);
+    }
+    EXPECT(i.low < i.mean && i.mean < i.high && i.high < 1, "%g %g %g", i.low, i.mean, i.high);
+    Interval all = statistics_auc(a + 4, 2, b, 4);
+    EXPECT(all.mean == 1 && all.high == 1 && all.low > 0.2 && all.low < 1, "apart: %g to %g",
+           all.low, all.high);
+    EXPECT(isnan(statistics_auc(a, 0, b, 4).mean) && isnan(statistics_auc(a, 6, b, 0).low), "none");
+}
+
 int main(void) {
     test_raters();
     test_student();
     test_mean();
     test_share();
+    test_auc();
     test_paired();
     test_mcnemar();
     return test_done("statistics");

@@ -84,6 +84,33 @@ Interval statistics_share(size_t hits, size_t n) {
     return (Interval){p, hits == 0 ? 0 : middle - half, hits == n ? 1 : middle + half};
 }
 
+static double score_error(double p, double m, double n) {
+    double N = (m + n) / 2 - 1;
+    return sqrt(p * (1 - p) * (1 + N * (1 - p) / (2 - p) + N * p / (1 + p)) / (m * n));
+}
+
+/* The share furthest from `mean`, towards `end`, that lies within 1.96 of its own error of it. */
+static double score_bound(double mean, double end, double m, double n) {
+    double in = mean, out = end;
+    for (int i = 0; i < 200; i++) {
+        double middle = 0.5 * (in + out);
+        if (fabs(middle - mean) <= NORMAL * score_error(middle, m, n))
+            in = middle;
+        else
+            out = middle;
+    }
+    return in;
+}
+
+Interval statistics_auc(const double *a, size_t m, const double *b, size_t n) {
+    if (m == 0 || n == 0) return (Interval){NAN, NAN, NAN};
+    double above = 0, M = (double)m, N = (double)n;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) above += a[i] > b[j] ? 1 : a[i] == b[j] ? 0.5 : 0;
+    double mean = above / (M * N);
+    return (Interval){mean, score_bound(mean, 0, M, N), score_bound(mean, 1, M, N)};
+}
+
 double statistics_paired(const double *a, const double *b, size_t n) {
     double sum = 0, squares = 0;
     if (n < 2) return NAN;

@@ -19,6 +19,11 @@ Interval statistics_mean(const double *x, size_t n);
  * within 0 and 1 and has a width at 0 and n too. */
 Interval statistics_share(size_t hits, size_t n);
 
+/* Of the probability that a draw of a (m) is above one of b (n), ties counting half: the area under
+ * the ROC curve. By Newcombe's method 5 (Stat. Med. 25:559, 2006), a score interval: it stays
+ * within 0 and 1, and has a width where all of a is above all of b. NaN for m or n 0. */
+Interval statistics_auc(const double *a, size_t m, const double *b, size_t n);
+
 /* Student's paired t test of n pairs (a[i], b[i]): the probability of a mean difference at least so
  * far from 0 if there is none. 1 where all pairs are equal; NaN for less than two pairs, and where
  * all differ by the same, which leaves nothing to measure the difference by. */
