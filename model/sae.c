@@ -218,3 +218,56 @@ bool sae_decoder_rows(const Sae *s, double *rows, const int32_t *feature, int k,
     sae_file_close(&f);
     return ok;
 }
+
+typedef struct Nearest {
+    const double *rows; /* (k,D) */
+    const int32_t *feature;
+    double *size; /* (k) */
+    int32_t *near;
+    double *cosine;
+    int k, n;
+} Nearest;
+
+/* Rows come by rising index, so that of equals the first stays in front. */
+static void put_near(const Nearest *p, int i, double cosine, size_t number) {
+    double *c = p->cosine + (size_t)i * (size_t)p->n;
+    int32_t *near = p->near + (size_t)i * (size_t)p->n;
+    int at = p->n;
+    while (at > 0 && (near[at - 1] < 0 || cosine > c[at - 1])) at--;
+    if (at == p->n) return;
+    memmove(c + at + 1, c + at, (size_t)(p->n - at - 1) * sizeof *c);
+    memmove(near + at + 1, near + at, (size_t)(p->n - at - 1) * sizeof *near);
+    c[at] = cosine, near[at] = (int32_t)number;
+}
+
+static void take_near_row(void *context, const float *row, size_t number, size_t n) {
+    const Nearest *p = context;
+    double size = 0;
+    for (size_t d = 0; d < n; d++) size += (double)row[d] * row[d];
+    for (int i = 0; i < p->k && size > 0; i++) {
+        const double *own = p->rows + (size_t)i * n;
+        double dot = 0;
+        if ((size_t)p->feature[i] == number || !(p->size[i] > 0)) continue;
+        for (size_t d = 0; d < n; d++) dot += own[d] * row[d];
+        put_near(p, i, dot / (p->size[i] * sqrt(size)), number);
+    }
+}
+
+bool sae_decoder_nearest(const Sae *s, int32_t *near, double *cosine, const double *rows,
+                         const int32_t *feature, int k, int n, Err *err) {
+    SaeFile f;
+    size_t D = (size_t)s->enc.D;
+    if (!sae_file_open(&f, s->path, s->layer, s->enc.D, err)) return false;
+    Nearest p = {.rows = rows, .feature = feature, .near = near, .cosine = cosine, .k = k, .n = n};
+    p.size = mem_array((size_t)k, sizeof *p.size);
+    for (int i = 0; i < k; i++) {
+        for (size_t d = 0; d < D; d++)
+            p.size[i] += rows[(size_t)i * D + d] * rows[(size_t)i * D + d];
+        p.size[i] = sqrt(p.size[i]);
+    }
+    for (int i = 0; i < k * n; i++) near[i] = -1, cosine[i] = 0;
+    bool ok = sae_file_rows(&f, "W_dec", take_near_row, &p, err);
+    free(p.size);
+    sae_file_close(&f);
+    return ok;
+}

@@ -31,4 +31,10 @@ void sae_close(Sae *s); /* accepts a zeroed Sae */
 /* Decoder rows W_dec[feature[i]] (k,D) as f64 to host memory, as they are in the file. */
 bool sae_decoder_rows(const Sae *s, double *rows, const int32_t *feature, int k, Err *err);
 
+/* Of each of k features the n others whose decoder rows have the largest cosines with its own, the
+ * largest first, equal ones by index: near (k,n), -1 where there are no more; cosine (k,n). rows
+ * (k,D): theirs, as above. A row of zeros is near to none. */
+bool sae_decoder_nearest(const Sae *s, int32_t *near, double *cosine, const double *rows,
+                         const int32_t *feature, int k, int n, Err *err);
+
 #endif

@@ -149,6 +149,42 @@ static void test_decoder(const char *pattern) {
     sae_close(&s);
 }
 
+/* The nearest rows, by all rows at once. */
+static void test_nearest(const char *pattern) {
+    enum { N = 3, K = 2, MOST = 64 };
+    int32_t feature[K] = {11, 2}, near[K * N], all[MOST];
+    double cosine[K * N], rows[MOST * D], own[K * D];
+    Sae s;
+    Err err;
+    CHECK(sae_open(&s, NULL, pattern, LAYER, D, &err), "%s", err.text);
+    int count = s.enc.S;
+    CHECK(count <= MOST, "%d features", count);
+    for (int i = 0; i < count; i++) all[i] = i;
+    CHECK(sae_decoder_rows(&s, rows, all, count, &err), "%s", err.text);
+    CHECK(sae_decoder_rows(&s, own, feature, K, &err), "%s", err.text);
+    EXPECT(sae_decoder_nearest(&s, near, cosine, own, feature, K, N, &err), "%s", err.text);
+    for (int i = 0; i < K; i++) {
+        int above = 0;
+        for (int j = 0; j < N; j++) {
+            const double *x = own + i * D, *y = rows + near[i * N + j] * D;
+            double xy = 0, xx = 0, yy = 0;
+            for (int d = 0; d < D; d++) xy += x[d] * y[d], xx += x[d] * x[d], yy += y[d] * y[d];
+            EXPECT(fabs(xy / sqrt(xx * yy) - cosine[i * N + j]) <= 1e-12, "cosine %g, not %g",
+                   cosine[i * N + j], xy / sqrt(xx * yy));
+            EXPECT(near[i * N + j] != feature[i], "a row is near to itself");
+            EXPECT(j == 0 || cosine[i * N + j] <= cosine[i * N + j - 1], "cosines rise");
+        }
+        for (int r = 0; r < count; r++) {
+            const double *x = own + i * D, *y = rows + r * D;
+            double xy = 0, xx = 0, yy = 0;
+            for (int d = 0; d < D; d++) xy += x[d] * y[d], xx += x[d] * x[d], yy += y[d] * y[d];
+            above += r != feature[i] && xy / sqrt(xx * yy) > cosine[i * N + N - 1] + 1e-12;
+        }
+        EXPECT(above == N - 1, "%d rows are nearer than the %dth", above, N);
+    }
+    sae_close(&s);
+}
+
 /* An SAELens folder of this test: a configuration and weights of the given shapes. */
 typedef struct Weights {
     int D, S, dec_rows, thresholds;
@@ -360,6 +396,8 @@ int main(void) {
     test_ids();
     test_decoder(GOLDEN "topk");
     test_decoder(SCOPE "59/params.npz");
+    test_nearest(GOLDEN "topk");
+    test_nearest(SCOPE "59/params.npz");
     test_refused();
     test_foreign_tensors();
     test_hooks();
