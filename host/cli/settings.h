@@ -289,6 +289,21 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "judgement of other responses to the same prompts: McNemar's test against them") \
     X(eval, TEXT, out, "", 0, 0, "file", PLAIN, "judgement to write (JSON)")
 
+#define SETTINGS_EXPLAIN(X) \
+    X(explain, LIST, parts, "features,energy,causal", 0, 0, "features|energy|causal", PLAIN, \
+      "cards of the features; how much of the adapters lies in the subspace; what the model does " \
+      "without it") \
+    X(explain, INT, documents, "200", 1, 2147483647, "documents", OURS, \
+      "of each corpus that are looked at, at equal distances") \
+    X(explain, INT, window, "12", 0, 512, "tokens", PLAIN, "shown either side of the one that fires") \
+    X(explain, TEXT, labels, "", 0, 0, "path", PLAIN, \
+      "what features are said to be: JSON or JSONL, index to text; {layer} may stand in the path") \
+    X(explain, LIST, refusals, "I,Sorry", 0, 0, "", OURS, \
+      "how refusals begin: their first tokens are what the refusal score is of") \
+    X(explain, INT, draws, "3", 1, 1000, "draws", OURS, \
+      "of random subspaces and directions beside the real ones") \
+    X(explain, TEXT, out, "", 0, 0, "folder", PLAIN, "JSON to write")
+
 #define SETTINGS_TOKENIZE(X) \
     X(tokenize, TEXT, out, "", 0, 0, "file", PLAIN, "JSONL to write; empty: stdout")
 
@@ -387,7 +402,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_ALL(X) \
     SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_MOMENTS(X) \
-    SETTINGS_INPUTS(X) SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_TOKENIZE(X) \
+    SETTINGS_INPUTS(X) SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_EXPLAIN(X) SETTINGS_TOKENIZE(X) \
     SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
     SETTINGS_THEORY(X) SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
 
@@ -410,6 +425,7 @@ typedef struct Settings {
     struct { SETTINGS_TRAIN(SETTING_FIELD) } train;
     struct { SETTINGS_GENERATE(SETTING_FIELD) } generate;
     struct { SETTINGS_EVAL(SETTING_FIELD) } eval;
+    struct { SETTINGS_EXPLAIN(SETTING_FIELD) } explain;
     struct { SETTINGS_TOKENIZE(SETTING_FIELD) } tokenize;
     struct { SETTINGS_LOGPROB(SETTING_FIELD) } logprob;
     struct { SETTINGS_MERGE(SETTING_FIELD) } merge;

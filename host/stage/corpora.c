@@ -8,7 +8,7 @@
 
 /* --------------------------------------------------------------------- which tokens count -- */
 
-static Markers markers_of(const Runtime *r) {
+Markers markers_of(const Runtime *r) {
     const Tokenizer *t = r->tokenizer;
     const Config *c = &r->model.c;
     return (Markers){c->bos,
@@ -19,8 +19,8 @@ static Markers markers_of(const Runtime *r) {
                      tokenizer_id(t, "\n")};
 }
 
-/* Everything but BOS, EOS, padding, the headers <start_of_turn>ROLE\n and <end_of_turn>\n. */
-static void count_all(uint8_t *counted, const Doc *d, const Markers *m) {
+/* The headers are <start_of_turn>ROLE\n, the ends <end_of_turn>\n. */
+void markers_count(uint8_t *counted, const Doc *d, const Markers *m) {
     for (int t = 0; t < d->n; t++) {
         int32_t id = d->token[t];
         counted[t] = id != m->bos && id != m->eos && id != m->pad && id != m->end && id != m->start;
@@ -32,7 +32,7 @@ static void count_all(uint8_t *counted, const Doc *d, const Markers *m) {
 
 static uint8_t *counted_tokens(const Doc *d, int which, const Markers *m) {
     uint8_t *counted = mem_array((size_t)d->n, 1);
-    count_all(counted, d, m);
+    markers_count(counted, d, m);
     if (which == COUNT_ALL) return counted;
     /* Markers stand in a reply when it came as tokens, or spells them out. */
     for (int t = 0; t < d->n; t++) counted[t] = counted[t] && d->reply[t];

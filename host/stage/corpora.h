@@ -11,6 +11,10 @@
 typedef struct Markers {
     int32_t bos, eos, pad, start, end, newline;
 } Markers;
+Markers markers_of(const Runtime *r); /* its tokenizer and its model are open */
+
+/* counted (d->n) =: 1 for all but BOS, EOS, padding, and the headers and ends of turns. */
+void markers_count(uint8_t *counted, const Doc *d, const Markers *m);
 
 typedef struct Corpora {
     const Records *pair; /* borrowed; NULL: files */
