@@ -132,6 +132,7 @@ bool nll_docs(const Model *m, const Examples *e, const NllHow *how, nll_sink *si
     size_t *first = mem_array(e->n + 1, sizeof *first), ranks = (size_t)comm_size(m->ex->comm);
     size_t packs = cut_into_packs(first, e, how->pack_tokens);
     w.acts = acts_create(m, size.rows, size.segs, size.labels, ACTS_INFER);
+    stream_edit_on(how->edit, w.acts);
     w.nll = mem_array(w.kinds * (size_t)size.labels, sizeof *w.nll);
     pack_init(&w.pack, size.rows, size.segs, size.labels);
     Progress bar;

@@ -4,6 +4,7 @@
 
 #include "host/stage/examples.h"
 #include "model/gemma2.h"
+#include "model/stream_edit.h"
 
 /* -log p of the n labelled tokens of document number `doc`, in order, and what their logits say
  * where that is asked for, else NULL; n may be 0. Called for each document, in the order of the
@@ -15,6 +16,7 @@ typedef struct NllHow {
     int pack_tokens;      /* rows of a pack */
     const char *progress; /* names the bar; NULL: none */
     bool logits;          /* what they say is asked for, too */
+    StreamEdit *edit;     /* by which the stream is changed; NULL: it is not */
     /* What is said where a signal asks for a stop (wish_stop); NULL: it goes on to the end. */
     const char *while_it, *again;
 } NllHow;
