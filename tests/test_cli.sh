@@ -52,7 +52,7 @@ for c in $commands; do
     done
 done
 
-for c in train score align tokenize generate logprob plan bench inspect; do # they read records
+for c in train score align explain tokenize generate logprob plan bench inspect; do # they read records
     "$sails" "$c" --help >help
     grep -q "^records (JSONL" help || fail "$c --help has no table of records"
     grep -q "^  instruction, output  .*Alpaca" help || fail "$c --help: $(tail -n 12 help)"

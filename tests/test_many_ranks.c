@@ -72,6 +72,11 @@ static const struct {
     {"train " MODEL_IS "--pack-tokens 128 --batch 7 --rank 4 --init salora --targets q,o "
      "--data pairs.jsonl --steps 2 --subspace %s/outputs --out %s/kept",
      "kept/adapter_model.safetensors"},
+    {"subspace --scores %s/scores --top-k 6 --rank 4 --out %s/basis", "basis"},
+    {"explain " MODEL_IS "--pack-tokens 128 --data all.jsonl --sae sae/{layer} --top-k 6 "
+     "--prompts all.jsonl --benign benign.jsonl --text pairs.jsonl --documents 100 --draws 1 "
+     "--scores %s/scores --subspace %s/basis --out %s/explain",
+     "explain/features.json"},
 };
 enum { COMMANDS = sizeof command / sizeof *command };
 
@@ -81,7 +86,7 @@ static void run_commands(int ranks) {
     CHECK(mkdir(folder, 0777) == 0, "%s", folder);
     for (int i = 0; i < COMMANDS; i++) {
         char line[1024] = "SAILS ";
-        snprintf(line + 6, sizeof line - 6, command[i].line, folder, folder);
+        snprintf(line + 6, sizeof line - 6, command[i].line, folder, folder, folder);
         Ended e = ranks > 1 ? ranks_run(ranks, line) : program_run(line + 6);
         snprintf(what, sizeof what, "%.20s on %d ranks", line + 6, ranks);
         EXPECT(e.code == 0, "%s: exit %d: %s", what, e.code, e.err);
@@ -92,6 +97,7 @@ static void run_commands(int ranks) {
             expect_same_steps(what, adapter, "on1/adapter");
         }
     }
+    if (ranks > 1) expect_same_in("explain", "explain/causal.json", folder, "on1");
     Tree t = tree_read(folder);
     const char *left = tree_temporary(&t);
     EXPECT(!left, "%s is left", left ? left : "");
