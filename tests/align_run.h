@@ -9,7 +9,8 @@
 
 extern const Command cmd_align;
 
-/* `more` is for the section train. */
+/* `more` is for the section train. Nothing is explained unless EXPLAINED is among a run's flags. */
+#define EXPLAINED " --parts features,energy,causal"
 static inline void write_recipe(const char *limit, const char *more) {
     char text[2048];
     Err err;
@@ -21,7 +22,8 @@ static inline void write_recipe(const char *limit, const char *more) {
                      in_world("run"), in_world("model"), in_world("pairs.jsonl"), limit,
                      in_world("sae/{layer}"), more);
     n += snprintf(text + n, sizeof text - (size_t)n,
-                  "generate: {prompts: %s, benign: %s, max-new-tokens: 6}\n",
+                  "generate: {prompts: %s, benign: %s, max-new-tokens: 6}\n"
+                  "explain: {parts: []}\n",
                   in_world("prompts.jsonl"), in_world("benign.jsonl"));
     MUST(files_write(in_world("recipe.yaml"), text, (size_t)n, &err), err);
 }
@@ -67,7 +69,13 @@ static inline const char *align(const char *flags) {
                                         "train-salora",
                                         "generate-sails",
                                         "eval-sails",
-                                        "perplexity-sails"};
+                                        "perplexity-sails",
+                                        "explain-features",
+                                        "energy-lora",
+                                        "energy-sails",
+                                        "causal-base",
+                                        "causal-lora",
+                                        "causal-sails"};
     char line[6000];
     Err err;
     snprintf(line, sizeof line, "%s %s", in_world("recipe.yaml"), flags);

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
@@ -76,6 +77,53 @@ static void test_table(void) {
     json_decref(s);
 }
 
+/* The row of a causal file, and one of its numbers. */
+static double causal(const char *file, const char *name, const char *key, const char *number) {
+    json_t *all = read_json(file), *row;
+    double value = NAN;
+    size_t i;
+    json_array_foreach (json_object_get(all, "rows"), i, row) {
+        const char *is = json_string_value(json_object_get(row, "row"));
+        if (is && strcmp(is, name) == 0)
+            value = json_number_value(json_object_get(json_object_get(row, key), number));
+    }
+    json_decref(all);
+    return value;
+}
+
+/* What the world is made for: without the subspace the model that was trained in it no longer
+ * refuses, and still speaks; without as many random directions it does. All of its work is done by
+ * the adapter's part inside. Plain LoRA has no more there than a random subspace holds, and refuses
+ * without it as before. The base model refuses more with what aligned replies have there. */
+static void test_explained(void) {
+    static const char sails[] = "explain/causal/sails.json", lora[] = "explain/causal/lora.json",
+                      base[] = "explain/causal/base.json";
+    double is = causal(sails, "as it is", "rate", "share");
+    double without = causal(sails, "U ablated", "rate", "share");
+    double random = causal(sails, "random ablated", "rate", "share");
+    EXPECT(is >= 0.85 && without <= 0.2 && random >= is / 2,
+           "refusals: %g, without the subspace %g, without a random one %g", is, without, random);
+    double perplexity = causal(sails, "U ablated", "perplexity", "value");
+    EXPECT(perplexity < 1.5 * causal(sails, "as it is", "perplexity", "value") &&
+               perplexity < causal(sails, "random ablated", "perplexity", "value"),
+           "perplexity %g without the subspace", perplexity);
+    double inside = causal(sails, "dW inside U", "rate", "share");
+    double outside = causal(sails, "dW outside U", "rate", "share");
+    EXPECT(inside >= 0.85 && outside <= 0.1, "refusals: %g inside, %g outside", inside, outside);
+    EXPECT(causal(lora, "U ablated", "rate", "share") >= 0.7, "lora refuses with the subspace");
+    EXPECT(causal(base, "U added", "change", "low") > 0, "nothing is added to the base model");
+    EXPECT(causal(base, "U added", "perplexity", "value") < 1.5, "the base model is broken");
+    static const char *const name[] = {"explain/energy/lora.json", "explain/energy/sails.json"};
+    for (int i = 0; i < 2; i++) {
+        json_t *energy = read_json(name[i]), *total = json_object_get(energy, "total");
+        double share = json_number_value(json_object_get(total, "energy"));
+        double expected = json_number_value(json_object_get(total, "expected"));
+        EXPECT(i ? share > 0.8 : share < 2 * expected, "%s: energy %g, expected %g", name[i], share,
+               expected);
+        json_decref(energy);
+    }
+}
+
 static void test_kept(void) {
     json_t *manifest = read_json("manifest.json"), *stage;
     const char *name;
@@ -84,7 +132,7 @@ static void test_kept(void) {
         EXPECT(state && strcmp(state, "kept") == 0, "second run: stage %s was %s", name,
                state ? state : "lost");
     }
-    EXPECT(json_object_size(json_object_get(manifest, "stages")) == 13, "stages");
+    EXPECT(json_object_size(json_object_get(manifest, "stages")) == 19, "stages");
     json_decref(manifest);
 }
 
@@ -118,6 +166,7 @@ int main(void) {
     unsetenv("SAILS_STRICT"); /* test_align and test_train run strictly; a real run pays minutes */
     align(world);
     test_table();
+    test_explained();
     align(world);
     test_kept();
     test_adapters(world);

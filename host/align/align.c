@@ -306,12 +306,13 @@ static bool test_run(Align *w, const Cell *c, json_t *trained, json_t *runs, Err
     return ok;
 }
 
-/* runs: to which those of the row are added. */
-static bool run_method(Align *w, const Method *m, json_t *runs, Err *err) {
+/* runs: to which those of the row are added. first: that of the first seed. */
+static bool run_method(Align *w, const Method *m, json_t *runs, Cell *first, Err *err) {
     const Grid *g = &w->grid;
     int seeds = grid_seeds(g, m), n = grid_rates(g, m) * seeds, rate = 0;
     json_t **trained = mem_array((size_t)n, sizeof(json_t *));
     bool ok = !method_trains(m) || run_grid(w, m, trained, &rate, err);
+    *first = grid_cell(g, m, rate, 0, PART_TEST);
     for (int k = 0; k < seeds && ok; k++) {
         Cell c = grid_cell(g, m, rate, k, PART_TEST);
         ok = test_run(w, &c, trained[rate * seeds + k], runs, err);
@@ -361,6 +362,7 @@ static bool run_sources(Align *w, json_t *summary, Err *err) {
 
 static bool run_stages(Align *w, Err *err) {
     const Methods *m = &w->methods;
+    Cell cell[sizeof m->row / sizeof *m->row];
     json_t *runs = json_array(), *summary = json_pack("{s:{}}", "subspaces");
     bool ok = run_sources(w, summary, err), root = comm_root(w->r.ex.comm);
     for (int i = 0; i < m->n && ok; i++)
@@ -368,8 +370,9 @@ static bool run_stages(Align *w, Err *err) {
             ok = make_subspaces(w, &m->row[i], json_object_get(summary, "subspaces"), err);
     for (int i = 0; i < m->n && ok; i++) {
         json_array_append_new(runs, json_array());
-        ok = run_method(w, &m->row[i], json_array_get(runs, (size_t)i), err);
+        ok = run_method(w, &m->row[i], json_array_get(runs, (size_t)i), &cell[i], err);
     }
+    ok = ok && align_explain(w, cell, m->n, err);
     if (ok && root) json_object_set_new(summary, "rows", make_rows(m, runs));
     json_decref(runs);
     char *path = run_path(&w->run, "summary.json");

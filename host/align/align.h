@@ -2,6 +2,7 @@
  *
  *   score, moments, inputs -> subspace  when a method needs them
  *   per method: train -> generate -> eval, and the perplexity on held-out text
+ *   explain                     the features, and what each row has of their subspace
  *   summary.json                one row per method, comparison.h says what is in it
  *
  * With several rates or seeds (grid.h) a method is trained with each rate from each seed: METHOD
@@ -16,7 +17,7 @@
  *   scores.safetensors  moments.safetensors  subspaces/METHOD.safetensors  adapters/METHOD/
  *   models/METHOD/ of full, whose weights stay for the best rate alone (align_models.c)
  *   responses/METHOD.jsonl  eval/METHOD.json  metrics.jsonl (the steps of all methods)
- *   summary.json */
+ *   explain/ (align_explain.c)  summary.json */
 #ifndef SAILS_ALIGN_H
 #define SAILS_ALIGN_H
 

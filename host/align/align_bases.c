@@ -15,6 +15,10 @@ static bool key_corpora(Align *w, Stage *st, Err *err) {
            stage_file(st, &w->run, "unaligned", w->s->score.unaligned, err);
 }
 
+bool align_key_scored(Align *w, Stage *st, Err *err) {
+    return *w->s->score.aligned ? key_corpora(w, st, err) : staging_data(w, st, err);
+}
+
 /* The files behind --sae; opened without their weights. */
 static bool key_saes(Align *w, Stage *st, Err *err) {
     SaeSet saes;

@@ -15,7 +15,7 @@
 #include "host/stage/nll.h"
 #include "host/stage/same_input.h"
 
-static bool key_trained(Align *w, Stage *st, const Cell *c, Err *err) {
+bool align_key_trained(Align *w, Stage *st, const Cell *c, Err *err) {
     char name[160];
     if (c->method->how == METHOD_FULL)
         return staging_output(w, st, staging_named(name, MODEL_NOTE, c->name), err);
@@ -170,9 +170,9 @@ bool align_train(Align *w, const Cell *c, json_t **result, Err *err) {
 
 /* ---------------------------------------------------------------- generate, eval, perplexity -- */
 
-static void key_part(const Align *w, Stage *st, const Cell *c) {
+void align_key_part(const Align *w, Stage *st, enum PromptPart part) {
     if (!grid_chooses(&w->grid)) return;
-    stage_text(st, "prompts", c->part == PART_TEST ? "test" : "validation");
+    stage_text(st, "prompts", part == PART_TEST ? "test" : "validation");
     stage_setting(st, w->s, "train.validation");
 }
 
@@ -181,10 +181,10 @@ bool align_generate(Align *w, const Cell *c, Err *err) {
     Stage st;
     char name[160];
     staging_open(w, &st, "generate", c->replies);
-    key_part(w, &st, c);
+    align_key_part(w, &st, c->part);
     stage_section(&st, s, "generate", KEYS("generate.batch")); /* replies do not depend on it */
     stage_setting(&st, s, "seed");
-    bool ok = staging_model(w, &st, err) && key_trained(w, &st, c, err) &&
+    bool ok = staging_model(w, &st, err) && align_key_trained(w, &st, c, err) &&
               stage_file(&st, &w->run, "prompts", s->generate.prompts, err) &&
               (!*s->generate.benign || stage_file(&st, &w->run, "benign", s->generate.benign, err));
     const char *const *out = OUTPUTS(staging_named(name, "responses/%s.jsonl", c->replies));
@@ -299,7 +299,7 @@ bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err) {
     Stage st;
     staging_open(w, &st, "perplexity", c->name);
     bool text = *s->data.text;
-    bool ok = staging_model(w, &st, err) && key_trained(w, &st, c, err) &&
+    bool ok = staging_model(w, &st, err) && align_key_trained(w, &st, c, err) &&
               staging_data(w, &st, err) &&
               (!text || stage_file(&st, &w->run, "text", s->data.text, err));
     const char *const none[] = {NULL};

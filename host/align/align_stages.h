@@ -135,6 +135,14 @@ bool align_perplexity(Align *w, const Cell *c, json_t **result, Err *err);
 
 /* What is wrong with the judges of the recipe, before hours of work. */
 bool align_check_judges(const Align *w, Err *err);
+/* Explains what the stages have made (align_explain.c), as far as explain.parts asks. cell (n): the
+ * runs of the table's rows, of each the first seed's. */
+bool align_explain(Align *w, const Cell *cell, int n, Err *err);
+
+/* Adds to a key: what a run has trained; which prompts it is judged on; what was scored. */
+bool align_key_trained(Align *w, Stage *st, const Cell *c, Err *err);
+void align_key_part(const Align *w, Stage *st, enum PromptPart part);
+bool align_key_scored(Align *w, Stage *st, Err *err);
 
 /* Makes the run folder, before the first output. */
 bool align_begin_run(Align *w, Err *err);

@@ -27,7 +27,9 @@ void staging_factorisations(Stage *st) {
 
 bool align_begin_run(Align *w, Err *err) {
     const char *const folders[] = {
-        "subspaces", "adapters", "responses", "eval", w->methods.models ? "models" : NULL, NULL};
+        "subspaces", "adapters",       "responses",      "eval",
+        "explain",   "explain/energy", "explain/causal", w->methods.models ? "models" : NULL,
+        NULL};
     return run_begin(&w->run, folders, err);
 }
 

@@ -72,6 +72,12 @@ static const Use use[] = {{"out", USE_NEEDED},
                           ONLY("eval.judge-price-out"),
                           ONLY("eval.judge-budget"),
                           ONLY("eval.judge-cache"),
+                          ONLY("explain.parts"),
+                          ONLY("explain.documents"),
+                          ONLY("explain.window"),
+                          ONLY("explain.labels"),
+                          ONLY("explain.refusals"),
+                          ONLY("explain.draws"),
                           {NULL, USE_OPTIONAL}};
 
 const Command cmd_align = {
