@@ -25,10 +25,21 @@ static Program start_on(int ranks, const char *line) {
     return ranks > 1 ? ranks_start(ranks, ours) : program_start(line, NULL);
 }
 
-/* Starts a command and sends a signal after so many milliseconds; how it ended. Ranks whose mpirun
- * was killed live on for a moment: what comes next waits for their folder. */
+/* mpirun passes no signal on to ranks that it has yet to start. */
+static bool has_ranks(const Program *p) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)p->pid, (int)p->pid);
+    FILE *f = fopen(path, "r");
+    bool has = !f || fgetc(f) != EOF;
+    if (f) fclose(f);
+    return has;
+}
+
+/* Starts a command and sends a signal so many milliseconds after its ranks are there; how it ended.
+ * Ranks whose mpirun was killed live on for a moment: what comes next waits for their folder. */
 static Ended signalled(int ranks, const char *line, int ms, int number) {
     Program p = start_on(ranks, line);
+    while (ranks > 1 && !has_ranks(&p) && !program_ended(&p)) usleep(1000);
     for (int i = 0; i < ms && !program_ended(&p); i++) usleep(1000);
     kill(p.pid, number);
     return program_end(&p);
