@@ -275,6 +275,7 @@ static void test_every_setting_counts(void) {
         "eval.judge-price-in",
         "eval.judge-price-out",
         "eval.judge-budget",
+        "train.tensorboard",
         "train.loss-type", /* of dpo: test_align_methods */
         "train.beta",
         "train.label-smoothing",

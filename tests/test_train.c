@@ -222,10 +222,10 @@ static void test_bad_pack(void) {
 /* What the files of an adapter folder hold, one after the other; nothing of no folder. */
 static Buf contents(const char *folder) {
     static const char *const name[] = {"adapter_config.json", "adapter_model.safetensors",
-                                       "README.md", "metrics.jsonl"};
+                                       "README.md", "metrics.jsonl", EVENTS_FILE};
     Err err;
     Buf all = {0};
-    for (int i = 0; i < 4 && files_exists(folder); i++) {
+    for (int i = 0; i < 5 && files_exists(folder); i++) {
         char *data, *path = files_join(folder, name[i]);
         size_t n;
         MUST(files_read(&data, &n, path, 1 << 24, &err), err);
@@ -271,7 +271,7 @@ static void test_folder(void) {
             continue;
         }
         Buf after = contents(folder);
-        EXPECT(files_in(folder) == 4, "run %d left %d files", i, files_in(folder));
+        EXPECT(files_in(folder) == 5, "run %d left %d files", i, files_in(folder));
         if (i == 2) EXPECT(same_bytes(&before, &after), "a failed run changed the earlier adapter");
         if (i == 3) EXPECT(!same_bytes(&before, &after), "the new adapter did not arrive");
         buf_free(&before);

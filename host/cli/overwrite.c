@@ -126,7 +126,7 @@ static const char *const received[][15] = {
      "moments.safetensors", "subspaces/*", "stages/*", "adapters/*", "responses/*", "eval/*",
      "verdicts.jsonl", "explain/*", NULL},
     {"train.out", "adapter_config.json", "adapter_model.safetensors", "README.md", "metrics.jsonl",
-     "checkpoints/*", NULL},
+     "events.out.tfevents.sails", "checkpoints/*", NULL},
 };
 
 static bool receives(const char *key, const char *name) {

@@ -225,6 +225,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, FLAG, recompute, "false", 0, 0, "", DISPLAY, \
       "keep of each layer its input alone and make the rest again in backward: less memory, a third" \
       " more work, the same bytes") \
+    X(train, FLAG, tensorboard, "true", 0, 0, "", DISPLAY, \
+      "write metrics.jsonl's numbers as events for TensorBoard beside it, too") \
     X(train, FLAG, resume, "false", 0, 0, "", DISPLAY, \
       "go on from the newest checkpoint in OUT/checkpoints, if there is one") \
     X(train, TEXT, out, "", 0, 0, "folder", PLAIN, \

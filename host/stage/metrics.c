@@ -3,25 +3,45 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <string.h>
+#include <time.h>
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "host/cli/print.h"
 
-bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err) {
+bool metrics_open(Metrics *m, const char *path, const char *events, bool json, double peak,
+                  Err *err) {
     *m = (Metrics){.json = json, .peak = peak};
     if (!path) return true;
     m->file = fopen(path, "w");
     if (!m->file) return files_failed(err, path, "write");
     m->path = mem_string(path);
-    return true;
+    if (!events || events_open(&m->events, events, (double)time(NULL), err)) return true;
+    Err late;
+    metrics_close(m, &late);
+    return false;
+}
+
+/* The lines of an earlier process as events. */
+static bool resume_events(Metrics *m, const char *lines, size_t n, Err *err) {
+    bool ok = true;
+    for (const char *at = lines, *end; ok && at < lines + n; at = end + 1) {
+        end = memchr(at, '\n', (size_t)(lines + n - at));
+        if (!end) end = lines + n;
+        json_t *line = json_loadb(at, (size_t)(end - at), 0, NULL);
+        ok = !line || events_line(m->events, line, (double)time(NULL), err);
+        json_decref(line);
+    }
+    return ok;
 }
 
 bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size_t n, Err *err) {
     m->totals = *totals;
     if (!m->file) return true;
     bool ok = fwrite(lines, 1, n, m->file) == n && fflush(m->file) == 0;
-    return ok || files_failed(err, m->path, "write");
+    if (!ok) return files_failed(err, m->path, "write");
+    return !m->events || resume_events(m, lines, n, err);
 }
 
 /* Under TRL's names, behind a prefix. */
@@ -94,6 +114,7 @@ static bool put_line(Metrics *m, json_t *line, Err *err) {
         putc('\n', m->file);
         if (fflush(m->file) != 0) ok = files_failed(err, m->path, "write");
     }
+    if (ok && m->events) ok = events_line(m->events, line, (double)time(NULL), err);
     if (m->json && !m->sink)
         print_json(line);
     else
@@ -139,6 +160,8 @@ bool metrics_close(Metrics *m, Err *err) {
     bool ok = true;
     if (m->file && fclose(m->file) != 0) ok = files_failed(err, m->path, "write");
     m->file = NULL;
+    ok = events_close(m->events, err) && ok;
+    m->events = NULL;
     free(m->path);
     m->path = NULL;
     return ok;

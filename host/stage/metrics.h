@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "data/base/err.h"
+#include "host/stage/events.h"
 #include "model/pair_loss.h"
 
 typedef struct StepMetrics {
@@ -34,7 +35,8 @@ typedef struct RunTotals {
 } RunTotals;
 
 typedef struct Metrics {
-    FILE *file; /* NULL: none kept */
+    FILE *file;     /* NULL: none kept */
+    Events *events; /* the same lines for TensorBoard; NULL: none */
     char *path;
     bool json;          /* step lines on stdout are JSON too */
     step_sink *sink;    /* NULL: lines on stdout */
@@ -43,9 +45,10 @@ typedef struct Metrics {
     RunTotals totals;
 } Metrics;
 
-/* Starts a new file; path NULL keeps none. Lines reach the file at once, so that it can be
- * watched. */
-bool metrics_open(Metrics *m, const char *path, bool json, double peak, Err *err);
+/* Starts new files, for TensorBoard the second; a path NULL keeps none. Lines reach the file at
+ * once, so that it can be watched. */
+bool metrics_open(Metrics *m, const char *path, const char *events, bool json, double peak,
+                  Err *err);
 
 /* Goes on from steps that an earlier process did, whose n bytes of lines begin the file. */
 bool metrics_resume(Metrics *m, const RunTotals *totals, const char *lines, size_t n, Err *err);

@@ -42,6 +42,7 @@ void train_setup(TrainSetup *t, const Settings *s, size_t n) {
                       .seed = (uint64_t)s->run.seed,
                       .clip = s->train.clip,
                       .redundancy = s->train.redundancy,
+                      .tensorboard = s->train.tensorboard,
                       .json = s->run.json};
     t->schedule = (Schedule){(enum ScheduleKind)s->train.schedule, s->train.lr,
                              (int)ceil(s->train.warmup * (double)steps), (int)steps};
@@ -443,7 +444,8 @@ static double peak_of(Model *m) {
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err) {
     Loop l = {.t = t, .m = m, .comm = m->ex->comm};
     double peak = peak_of(m);
-    if (!metrics_open(&l.metrics, t->metrics_path, t->json, peak, err)) return false;
+    if (!metrics_open(&l.metrics, t->metrics_path, t->events_path, t->json, peak, err))
+        return false;
     l.metrics.sink = t->sink, l.metrics.sink_context = t->sink_context;
     bool ok = begin(&l, err);
     if (ok) {
@@ -469,13 +471,14 @@ static bool train_and_save(TrainResult *result, Model *m, TrainSetup *t, const c
     if (t->checkpoints && t->checkpoints->resume) out_folder_sweep(folder);
     if (!out_folder_open(&out, folder, err)) return false;
     char *metrics = files_join(out_folder_path(out), "metrics.jsonl");
-    t->metrics_path = metrics;
+    char *events = files_join(out_folder_path(out), EVENTS_FILE);
+    t->metrics_path = metrics, t->events_path = t->tensorboard ? events : NULL;
     *trained = train(result, m, t, err);
     const char *to = out_folder_path(out);
     bool ok = *trained && (m->full ? tuned_model_save(m, to, base_model, err)
                                    : lora_save(m->lora, to, base_model, err));
-    t->metrics_path = NULL;
-    free(metrics);
+    t->metrics_path = t->events_path = NULL;
+    free(metrics), free(events);
     return out_folder_close(out, ok, err);
 }
 

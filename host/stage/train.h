@@ -33,6 +33,8 @@ typedef struct TrainSetup {
     size_t neval;                      /* 0: none */
     int eval_every;                    /* steps; 0: after the last alone */
     const char *metrics_path;          /* NULL: no file */
+    const char *events_path;           /* of the same for TensorBoard; NULL: none */
+    bool tensorboard;                  /* is that wanted, where there is a folder? */
     const CheckpointPlan *checkpoints; /* borrowed; NULL: none are saved */
     bool json;
     step_sink *sink; /* gets the steps in place of stdout; NULL: none */
@@ -75,10 +77,10 @@ Examples train_eval_examples(const TrainSetup *t);
 bool train(TrainResult *result, Model *m, const TrainSetup *t, Err *err);
 
 /* The same into a PEFT folder, adapter and model card, or a Hugging Face one (tuned_model.h), and
- * metrics.jsonl (t->metrics_path is set here). They appear together at the end (out_folder.h), so
- * that a run that fails leaves what was there. `base_model` is the folder of the model that was
- * trained: an adapter says that it belongs to it. The caller has locked `folder`, or one around it
- * (folder_lock.h). */
+ * metrics.jsonl, and where it is wanted EVENTS_FILE (their paths are set here). They appear
+ * together at the end (out_folder.h), so that a run that fails leaves what was there. `base_model`
+ * is the folder of the model that was trained: an adapter says that it belongs to it. The caller
+ * has locked `folder`, or one around it (folder_lock.h). */
 bool train_folder(TrainResult *result, Model *m, TrainSetup *t, const char *folder,
                   const char *base_model, Err *err);
 
