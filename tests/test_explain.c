@@ -49,7 +49,9 @@ static void check_contexts(const json_t *card, int feature) {
         size_t n = json_array_size(acts);
         double a = number(c, "activation");
         size_t at = (size_t)(number(c, "position") - number(c, "first"));
-        EXPECT(n == size_of(c, "tokens") && n <= 2 * 3 + 1 && at < n, "%zu tokens, at %zu", n, at);
+        EXPECT(n == size_of(c, "tokens") && n <= 2 * 20 + 1 && at < n, "%zu tokens, at %zu", n, at);
+        EXPECT(number(c, "first") == fmax(0, number(c, "position") - 20), "first token %g of %g",
+               number(c, "first"), number(c, "position"));
         EXPECT(json_number_value(json_array_get(acts, at)) == a && a > 0,
                "feature %d: activation %g of a context of %g", feature, a,
                json_number_value(json_array_get(acts, at)));
@@ -218,7 +220,7 @@ static void explain(const char *more, const char *out) {
     Err err;
     snprintf(run, sizeof run, "%s", in_world("run"));
     snprintf(line, sizeof line,
-             "--model %s --dtype f32 --max-length 128 --draws 2 --window 3 --seed 3 --json " FILES
+             "--model %s --dtype f32 --max-length 128 --draws 2 --window 20 --seed 3 --json " FILES
              "--out ",
              in_world("model"), in_world("prompts.jsonl"), in_world("benign.jsonl"),
              in_world("pairs.jsonl"), run);
