@@ -27,7 +27,7 @@ lacks() { ! grep -qF -- "$1" "${2:-out}" || fail "expected no '$1' in: $(head -c
 # ------------------------------------------------------------------- nothing, or the wrong thing --
 mkdir files
 check 3 9b
-has "missing   gemma-2-9b (Gemma-2 9b, 37 GB, under Gemma's terms)"
+has "missing   gemma-2-9b (Gemma-2 9b, 37 GB, under Gemma's terms: hf auth login first)"
 has "hf download google/gemma-2-9b --local-dir 'files/gemma-2-9b'"
 has "--include 'layer_10/width_16k/average_l0_113/params.npz' --include 'layer_15/width_16k/average_l0_131"
 has "without   gcg.jsonl"
@@ -90,6 +90,7 @@ for size in 2b 9b; do
     grep -qE '^in all, derived +[0-9.]+ GPU-hours, [0-9.]+ hours on 8 GPUs, [0-9]+ at 2.50' out ||
         fail "$size: no price: $(tail -n 3 out)"
     has "derived from a step on paper"
+    grep -qE '^replies to judge +714,' out || fail "$size: 34 runs, 21 prompts: $(tail -n 4 out)"
     [ ! -e files/runs ] || fail "check.sh wrote something"
 done
 GPUS=1 check 4 9b # all weights
@@ -104,7 +105,7 @@ lacks "ranks:" # of one there is nothing to share
 # What the hours are made of: doubled tokens, doubled hours; the pass forward is half of a step.
 hours() { # FIELDS
     echo "{\"stage\":\"train\",\"row\":\"x\",\"tokens\":$1,\"used\":$2,\"made\":0}" |
-        awk -f "$scripts/hours.awk" -v rate=1000 -v pack=1000 -v gpus=1 -v price=1 -v parameters=1 |
+        awk -f "$scripts/hours.awk" -v rate=1000 -v pack=1000 -v gpus=1 -v price=1 -v parameters=1 -v words=1 |
         sed -n 's/^train x *\([0-9.]*\) .*/\1/p'
 }
 [ "$(hours 36000000 1)" = 10.00 ] || fail "36 M tokens at 1000 a second: $(hours 36000000 1) hours"
@@ -159,6 +160,18 @@ run 7 # stopped with its state saved: said so, and nothing behind it was begun
 has "run.sh: stopped and saved" log
 [ "$(wc -l <launched)" -eq 1 ] || fail "went on behind a stop: $(cat launched)"
 rm stop launched
+
+# The same as a job of Slurm, played: by srun, requeued.
+mkdir played
+printf '#!/bin/sh\necho "srun $*" >>"%s/slurm"\nexit 7\n' "$work" >played/srun
+printf '#!/bin/sh\necho "scontrol $*" >>"%s/slurm"\n' "$work" >played/scontrol
+chmod +x played/*
+PATH=$work/played:$PATH SLURM_JOB_ID=12 "$scripts/run.sh" "$work/world" small >log 2>&1
+[ $? -eq 7 ] || fail "run.sh as a job: $(tail -n 3 log)"
+has "srun --mpi=pmix --kill-on-bad-exit=0 $SAILS align $work/world.yaml" slurm
+has "scontrol requeue 12" slurm
+[ "$(wc -l <slurm)" -eq 2 ] || fail "a job that is requeued went on: $(cat slurm)"
+
 run 0
 [ "$(wc -l <launched)" -eq 8 ] || fail "two runs of align, six of generate: $(cut -c 1-300 launched)"
 for name in base lora.0.0002.seed0 lora.0.0002.seed1 sails.0.0002.seed0 sails.0.0002.seed1; do

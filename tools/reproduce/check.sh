@@ -121,22 +121,22 @@ echo
 plan_tuned || exit
 
 # --------------------------------------------------------------------------- what it costs --
+value() { # KEY: a number of the recipe; the last one of that name, generate's
+    sed -n "s/^  $1: *\([0-9]*\).*/\1/p" "$recipe" | tail -n 1
+}
 { plan --json "$@" --model "$root/$model" --out "$run" && plan_tuned --json |
     sed -n "/\"generate\"/s/\"row\":\"\"/\"row\":\"$tuned\"/p"; } >"$scratch/plan" || exit
 runs=$(sed -n 's/.*"stage":"generate".*"runs":\([0-9]*\).*/\1/p' "$scratch/plan" | awk '{ n += $1 } END { print n }')
-other() { # NAME PROMPTS: replies to prompts beside the recipe's, 256 tokens each
-    [ "$2" -eq 0 ] || echo "{\"stage\":\"generate\",\"row\":\"$1\",\"tokens\":$((runs * $2 * 64)),\"made\":$((runs * $2 * 256))}" >>"$scratch/plan"
+other() { # NAME PROMPTS: replies to prompts beside the recipe's, which are of 64 tokens, about
+    [ "$2" -eq 0 ] || echo "{\"stage\":\"generate\",\"row\":\"$1\",\"tokens\":$((runs * $2 * 64)),\"made\":$((runs * $2 * $(value max-new-tokens)))}" >>"$scratch/plan"
 }
 other HEx-PHI "$(cat "$root"/HEx-PHI/category_*.csv 2>/dev/null | wc -l)"
 [ ! -e "$root/gcg.jsonl" ] || other GCG "$(wc -l <"$root/gcg.jsonl")"
 
-value() { # KEY: a number of the recipe
-    sed -n "s/^  $1: *\([0-9]*\).*/\1/p" "$recipe" | tail -n 1
-}
 pack=$(value pack-tokens)
-shape=(--model "$root/$model")
-rate=$("$sails" bench --derive --csv "${shape[@]}" --rows "$pack" --length 154 --labels 0.3 |
+rate=$("$sails" bench --derive --csv --model "$root/$model" --rows "$pack" --length 154 --labels 0.3 |
     sed -n 's/.*,step,gemm at 650 TFLOP\/s,//p' | cut -d , -f 10)
+[ -n "$rate" ] || refuse 1 "no step on paper: sails bench --derive says nothing of 650 TFLOP/s"
 "$sails" inspect --json "$root/$model" >"$scratch/fact"
 layers_of=$(fact "$scratch/fact" layers)
 kv=$((2 * 2 * layers_of * $(fact "$scratch/fact" 'key\/value heads') * $(fact "$scratch/fact" 'head width')))
@@ -146,6 +146,7 @@ echo "time, derived from a step on paper ($rate tokens/s of LoRA on an H100); no
 echo "reading weights and hashing inputs are not in it, and replies are as long as they may be:"
 awk -f "$reproduce/hours.awk" -v rate="$rate" -v pack="$pack" -v gpus="$GPUS" -v price="$PRICE" \
     -v parameters="$parameters" -v layers="$layers_of" -v width="$width" -v kv=$kv \
-    -v features="$features" -v saes="$(wc -w <<<"$saes")" -v top="${last%:*}" -v batch="$(value batch)" -v longest=350 \
+    -v features="$features" -v saes="$(wc -w <<<"$saes")" -v top="${last%:*}" \
+    -v batch="$(value batch)" -v words="$(value max-new-tokens)" -v longest=350 \
     "$scratch/plan"
 echo "on the disk now: $(du -shL "$root" 2>/dev/null | cut -f 1); free: $(df -h --output=avail "$root" | tail -n 1 | tr -d ' ')"

@@ -4,7 +4,7 @@
 #   rate, pack  tokens/s of a LoRA step on one GPU, and tokens of one of its packs
 #   gpus, price of an hour of one; parameters, layers and width of the model, kv: bytes of a token's
 #   keys and values; saes of so many features, top: the highest layer that has one; batch of replies, longest: tokens
-#   that each attends to, about
+#   that each attends to, about; words: tokens of a reply at most
 #
 # A pass forward is half of a LoRA step, whose backward has no gradient of weights.
 #   lora ..     tokens / rate, over the share of the GPUs' time that is used
@@ -43,9 +43,11 @@ function word(key) {
     if (stage == "score" || stage == "moments") seconds = pass * (top + 1) / layers
     if (stage == "score") seconds += tokens * saes * 2 * width * features / 40e12
     if (stage == "inputs" || stage == "outputs") seconds = 2 * pass
-    if (stage == "generate")
+    if (stage == "generate") {
+        replies += made / words
         seconds += made / batch * ((2 * parameters + batch * longest * kv) / (0.87 * 3.35e12) + \
             16 * layers * 1.5e-6)
+    }
     hours = seconds / 3600
     all += hours
     printf "%-24s %9.2f GPU-hours\n", stage (row != "" ? " " row : ""), hours
@@ -53,4 +55,5 @@ function word(key) {
 END {
     printf "%-24s %9.2f GPU-hours, %.1f hours on %d GPU%s, %.0f at %s an hour of one\n", \
         "in all, derived", all, all / gpus, gpus, (gpus > 1 ? "s" : ""), all * price, price
+    printf "%-24s %9d, which is what a model behind HTTP would be asked\n", "replies to judge", replies
 }

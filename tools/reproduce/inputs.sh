@@ -43,7 +43,7 @@ for sae in $saes; do
 done
 hub="hf download google"
 needed=(
-    "$model|Gemma-2 $size, $download, under Gemma's terms|$hub/$model --local-dir '$root/$model'"
+    "$model|Gemma-2 $size, $download, under Gemma's terms: hf auth login first|$hub/$model --local-dir '$root/$model'"
     "hh-rlhf/harmless-base/train.jsonl.gz|HH-RLHF to train on|hf download Anthropic/hh-rlhf --repo-type dataset --include 'harmless-base/*' --local-dir '$root/hh-rlhf'"
     "hh-rlhf/harmless-base/test.jsonl.gz|HH-RLHF, the table's prompts|(the same command)")
 for layer in "${layers[@]}"; do
