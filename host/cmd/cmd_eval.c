@@ -129,7 +129,8 @@ const Command cmd_eval = {
     .about =
         "Judge `refusal` gives 1 or 5 by fixed rules; `http` asks a model behind OpenAI's chat\n"
         "completions (vLLM, llama.cpp, Ollama, services) and keeps its verdicts beside --out;\n"
-        "`file` takes scores from a judge of your own, or a batch's output. --suite NAME --prompts\n"
+        "`file` takes scores from a judge of your own, or a batch's output. --suite NAME "
+        "--prompts\n"
         "FILE takes the categories, and which prompts should be answered, from a published suite;\n"
         "shares have 95 % intervals (Wilson). The result (--out, --json) holds every response's\n"
         "score and reason.",
