@@ -145,7 +145,8 @@ static FILE *tls_server(const char *name, int *port) {
 }
 
 /* What comes of a request to it. */
-static enum HttpFailure shown(const char *name, const char *trusted, char why[HTTP_WHY]) {
+static enum HttpFailure shown(const char *name, const char *trusted, const char *timeout,
+                              char why[HTTP_WHY]) {
     const HttpPlugin *plugin;
     Endpoint e;
     Http *http;
@@ -156,7 +157,7 @@ static enum HttpFailure shown(const char *name, const char *trusted, char why[HT
     FILE *server = tls_server(name, &port);
     snprintf(url, sizeof url, "https://localhost:%d/v1", port);
     set("eval.judge-ca", *trusted ? test_path(trusted) : "");
-    set("eval.judge-timeout", "0.5");
+    set("eval.judge-timeout", timeout);
     set("eval.judge-concurrency", "1");
     CHECK(opens(&e, url, &err) && endpoint_connect(&plugin, &http, &e, &args.s, &err), "%s",
           err.text);
@@ -177,10 +178,10 @@ static void test_certificates(void) {
         puts("no openssl here: certificates are not tested");
         return;
     }
-    EXPECT(shown("localhost", "", why) == HTTP_UNTRUSTED, "its own certificate: %s", why);
-    EXPECT(shown("localhost", "localhost", why) == HTTP_BROKEN && strstr(why, "timed out"),
+    EXPECT(shown("localhost", "", "30", why) == HTTP_UNTRUSTED, "its own certificate: %s", why);
+    EXPECT(shown("localhost", "localhost", "1", why) == HTTP_BROKEN && strstr(why, "timed out"),
            "a trusted one, of a server that says nothing: %s", why);
-    EXPECT(shown("elsewhere", "elsewhere", why) == HTTP_UNTRUSTED, "another's name: %s", why);
+    EXPECT(shown("elsewhere", "elsewhere", "30", why) == HTTP_UNTRUSTED, "another's name: %s", why);
     Endpoint e;
     Err err;
     set("eval.judge-ca", test_path("nowhere"));

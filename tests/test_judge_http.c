@@ -27,7 +27,7 @@ static void write_responses(const char *name, int n, const char *told) {
 static Ended eval(const char *words) {
     char line[4096];
     snprintf(line, sizeof line,
-             "eval --judge-url http://127.0.0.1:%d/v1 --judge-model m --judge-timeout 2 %s",
+             "eval --judge-url http://127.0.0.1:%d/v1 --judge-model m --judge-timeout 60 %s",
              faulty.port, words);
     return program_run(line);
 }
