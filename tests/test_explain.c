@@ -105,6 +105,10 @@ static void check_card(const json_t *card, const FeatureStat *s, const json_t *c
     EXPECT(json_is_true(json_object_get(card, "token_detector")) ==
                (number(card, "token_share") > 0.8),
            "token detector");
+    const json_t *areas = json_object_get(json_object_get(card, "auc"), "categories");
+    EXPECT(json_object_size(areas) == 2 && within(card, "auc", "harmful") == WORLD_PROMPTS &&
+               number(json_object_get(areas, "c0"), "harmful") == 3,
+           "%zu categories", json_object_size(areas));
     check_contexts(card, s->feature);
 }
 
@@ -205,6 +209,7 @@ static void test_causal(void) {
     double added = number(row_of(base, "U added"), "stream");
     double random = number(row_of(base, "random added"), "stream");
     EXPECT(fabs(added / random - 1) < 0.2, "added %g, random %g: not as long", added, random);
+    EXPECT(size_of(adapted, "layers") == 2 && size_of(adapted, "columns") == 2, "layers, columns");
     EXPECT(size_of(adapted, "refusal_tokens") == 2 && number(adapted, "prompts") == WORLD_PROMPTS,
            "%zu tokens, %g prompts", size_of(adapted, "refusal_tokens"),
            number(adapted, "prompts"));

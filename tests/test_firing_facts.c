@@ -30,6 +30,7 @@ static void make(Looked *l, Firings *f) {
     for (int d = 0; d < DOCS; d++) {
         LookedDoc *to = &l->doc[d];
         *to = (LookedDoc){.corpus = text[d].corpus, .n = LENGTH, .at = (size_t)d * LENGTH};
+        to->category = d == 3 ? "one" : d == 4 ? "two" : "";
         to->token = mem_array(LENGTH, sizeof *to->token);
         to->counted = mem_array(LENGTH, 1);
         for (int t = 0; t < LENGTH; t++) {
@@ -63,7 +64,17 @@ static void test_facts(const Firings *f) {
            "token %d, share %g, %lld of %lld", x.token, x.token_share, (long long)x.token_fires,
            (long long)x.token_of);
     EXPECT(is(x.pmi, log2(21.0 / 6)), "pmi %g", x.pmi);
-    EXPECT(x.auc.mean == 0.75, "area %g: 7 and 1 above 3 and 0", x.auc.mean);
+    static const struct {
+        const char *category;
+        double area;
+        size_t n;
+    } want[] = {{NULL, 0.75, 2}, {"one", 1, 1}, {"two", 0.5, 1}}; /* 7 and 1 above 3 and 0 */
+    for (int i = 0; i < 3; i++) {
+        size_t n;
+        Interval auc = firing_auc(&n, f, COLUMN, want[i].category);
+        EXPECT(auc.mean == want[i].area && n == want[i].n, "area %g of %zu, expected %g of %zu",
+               auc.mean, n, want[i].area, want[i].n);
+    }
 }
 
 static void test_places(const Firings *f) {
@@ -94,7 +105,7 @@ static void test_silent(Firings *f) {
     for (int i = 0; i < DOCS * LENGTH; i++) f->act[i * K + COLUMN] = 0;
     firing_facts(&x, f, COLUMN);
     EXPECT(x.fires == 0 && x.density == 0 && x.token == -1 && x.token_share == 0 &&
-               x.auc.mean == 0.5 && x.edge[FIRING_BINS] == 0,
+               x.edge[FIRING_BINS] == 0,
            "what never fires");
     EXPECT(firing_top(to, f, COLUMN, false, 8, 1) == 0 &&
                firing_quantiles(to, stratum, f, COLUMN, 2, 1) == 0,

@@ -12,7 +12,15 @@
 #include "host/stage/labels.h"
 #include "model/logit_lens.h"
 
-enum { RESAMPLES = 200, LOGITS = 10, NEIGHBOURS = 5, TOP = 8, EACH = 2, LOOK_ALIKES = 4 };
+enum {
+    RESAMPLES = 200,
+    LOGITS = 10,
+    NEIGHBOURS = 5,
+    TOP = 8,
+    EACH = 2,
+    LOOK_ALIKES = 4,
+    CATEGORIES = 24
+};
 
 /* One scored layer's chosen features and what is looked up for all of them at once. */
 typedef struct CardLayer {
@@ -103,11 +111,31 @@ static json_t *token_of(const Tokenizer *t, const FiringFacts *f) {
                      (json_int_t)f->token_of);
 }
 
-static json_t *auc_of(const Looked *docs, const FiringFacts *f) {
-    if (!isfinite(f->auc.mean)) return json_null();
-    json_t *to = interval(&f->auc);
-    json_object_set_new(to, "harmful", json_integer((json_int_t)docs->docs[LOOKED_HARMFUL]));
-    json_object_set_new(to, "benign", json_integer((json_int_t)docs->docs[LOOKED_BENIGN]));
+/* Of all harmful prompts, or of a category of them. */
+static json_t *auc_of(const Cards *c, int column, const char *category) {
+    size_t harmful;
+    Interval auc = firing_auc(&harmful, &c->firings, column, category);
+    json_t *to = interval(&auc);
+    json_object_set_new(to, "harmful", json_integer((json_int_t)harmful));
+    json_object_set_new(to, "benign", json_integer((json_int_t)c->docs->docs[LOOKED_BENIGN]));
+    return to;
+}
+
+/* Categories in the order in which the prompts have them, up to CATEGORIES. */
+static json_t *areas(const Cards *c, int column) {
+    const Looked *l = c->docs;
+    json_t *categories = json_object();
+    if (l->docs[LOOKED_HARMFUL] == 0 || l->docs[LOOKED_BENIGN] == 0) {
+        json_decref(categories);
+        return json_null();
+    }
+    for (size_t i = 0; i < l->n && json_object_size(categories) < CATEGORIES; i++) {
+        const char *name = l->doc[i].category;
+        if (l->doc[i].corpus == LOOKED_HARMFUL && *name && !json_object_get(categories, name))
+            json_object_set_new(categories, name, auc_of(c, column, name));
+    }
+    json_t *to = auc_of(c, column, NULL);
+    json_object_set_new(to, "categories", categories);
     return to;
 }
 
@@ -187,7 +215,7 @@ static json_t *card(const Cards *c, const CardLayer *l, int j) {
     json_object_set_new(to, "token_detector", json_boolean(f.token_share > TOKEN_DETECTOR));
     json_object_set_new(to, "token_share", shown(f.token_share));
     json_object_set_new(to, "token", token_of(t, &f));
-    json_object_set_new(to, "auc", auc_of(c->docs, &f));
+    json_object_set_new(to, "auc", areas(c, column));
     size_t at = (size_t)j * LOGITS;
     json_object_set_new(
         to, "logits",

@@ -13,8 +13,9 @@
  * layer: "feature", "score", "delta": {"value", "low", "high", "se", "t"}, "stability" from the
  * scores: of all that was scored "mean", "rate", "max": {corpus: ..}; of the scored corpora from
  * the scores, of prompts from the documents that are looked at, as all that follows "density",
- * "histogram": {"edges", "count"}, "token_share", "token_detector", "token", "auc" firing_facts.h
- *   "label", "url"      from s->explain.labels; the page at Neuronpedia, of an SAE that has one
+ * "histogram": {"edges", "count"}, "token_share", "token_detector", "token" firing_facts.h
+ *   "auc": {"value", "low", "high", "harmful", "benign", "categories": {category: the same}} or
+ * null "label", "url"      from s->explain.labels; the page at Neuronpedia, of an SAE that has one
  *   "logits": {"top", "bottom": [{"id", "text", "logit"}]}         logit_lens.h
  *   "neighbours": [{"feature", "cosine", "label"}]                 of decoder rows
  *   "contexts": [{"kind": "top" | "quantile" | "benign", "quantile": [from, to] or null, "corpus",

@@ -348,16 +348,20 @@ static bool make_rows(Causal *c, Err *err) {
 }
 
 static json_t *describe(Causal *c) {
-    json_t *layers = json_array(), *tokens = json_array();
-    for (int i = 0; i < c->layers; i++) json_array_append_new(layers, json_integer(c->layer[i]));
+    json_t *layers = json_array(), *columns = json_array(), *tokens = json_array();
+    for (int i = 0; i < c->layers; i++) {
+        json_array_append_new(layers, json_integer(c->layer[i]));
+        json_array_append_new(columns, json_integer(columns_of(&c->of->subspace->basis[i])));
+    }
     for (size_t i = 0; i < c->token.n; i++)
         json_array_append_new(tokens, json_pack("{s:i, s:o}", "id", c->token.id[i], "text",
                                                 cards_token(c->r->tokenizer, c->token.id[i])));
     json_t *adapter = c->of->adapter ? json_string(c->of->adapter) : NULL;
-    return json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:i, s:o, s:O}", "sails", "causal 1", "name",
-                     c->of->name, "adapter", adapter ? adapter : json_null(), "layers", layers,
-                     "prompts", (json_int_t)c->n, "benign_documents", (json_int_t)c->of->text->n,
-                     "draws", c->s->explain.draws, "refusal_tokens", tokens, "rows", c->rows);
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:i, s:o, s:O}", "sails", "causal 1",
+                     "name", c->of->name, "adapter", adapter ? adapter : json_null(), "layers",
+                     layers, "columns", columns, "prompts", (json_int_t)c->n, "benign_documents",
+                     (json_int_t)c->of->text->n, "draws", c->s->explain.draws, "refusal_tokens",
+                     tokens, "rows", c->rows);
 }
 
 bool causal_make(json_t **causal, Runtime *r, const CausalOf *of, const Settings *s, Err *err) {

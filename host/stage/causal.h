@@ -21,8 +21,10 @@ typedef struct CausalOf {
     const Examples *text; /* harmless documents with targets */
 } CausalOf;
 
-/* {"sails": "causal 1", "name", "adapter", "layers", "prompts", "benign_documents", "draws",
- * "refusal_tokens": [{"id", "text"}], "rows": [..]}, in this order, where they apply:
+/* {"sails": "causal 1", "name", "adapter", "layers", "columns", "prompts", "benign_documents",
+ * "draws", "refusal_tokens": [{"id", "text"}], "rows": [..]}; columns: of U at each of the layers,
+ * those that were found, without the random ones that fill the basis up. Rows in this order, where
+ * they apply:
  *
  *   as it is
  *   U ablated, random ablated   x <- x - U U^T (x - mean), the mean of harmless prompts' tokens, at

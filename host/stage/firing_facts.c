@@ -92,14 +92,15 @@ static void find_token(FiringFacts *f, const Tally *x, size_t n) {
     }
 }
 
-/* Each document's largest activation. */
-static double *maxima(size_t *n, const Firings *all, int column, enum LookedCorpus corpus) {
+/* Each document's largest activation; category NULL: of all. */
+static double *maxima(size_t *n, const Firings *all, int column, enum LookedCorpus corpus,
+                      const char *category) {
     const Looked *l = all->docs;
     double *to = mem_array(l->docs[corpus], sizeof *to);
     *n = 0;
     for (size_t i = 0; i < l->n; i++) {
         const LookedDoc *d = &l->doc[i];
-        if (d->corpus != corpus) continue;
+        if (d->corpus != corpus || (category && strcmp(d->category, category) != 0)) continue;
         double most = 0;
         for (int t = 0; t < d->n; t++)
             if (d->counted[t]) most = fmax(most, act_at(all, column, d, t));
@@ -108,18 +109,23 @@ static double *maxima(size_t *n, const Firings *all, int column, enum LookedCorp
     return to;
 }
 
+Interval firing_auc(size_t *harmful, const Firings *all, int column, const char *category) {
+    size_t benign;
+    double *a = maxima(harmful, all, column, LOOKED_HARMFUL, category);
+    double *b = maxima(&benign, all, column, LOOKED_BENIGN, NULL);
+    Interval auc = statistics_auc(a, *harmful, b, benign);
+    free(a), free(b);
+    return auc;
+}
+
 void firing_facts(FiringFacts *f, const Firings *all, int column) {
-    size_t n, harmful, benign;
+    size_t n;
     *f = (FiringFacts){0};
     sum_corpora(f, all, column);
     Tally *x = tally(&n, all, column);
     histogram(f, x, n);
     find_token(f, x, n);
     free(x);
-    double *a = maxima(&harmful, all, column, LOOKED_HARMFUL);
-    double *b = maxima(&benign, all, column, LOOKED_BENIGN);
-    f->auc = statistics_auc(a, harmful, b, benign);
-    free(a), free(b);
 }
 
 /* -------------------------------------------------------------------------------- places -- */

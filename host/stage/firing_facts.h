@@ -19,7 +19,6 @@ typedef struct FiringFacts {
     int32_t token;                /* the id below; -1: none */
     double pmi;
     int64_t token_fires, token_of;
-    Interval auc; /* documents' largest activations: harmful prompts above harmless ones */
 } FiringFacts;
 
 /* `token` is the id with the largest pointwise mutual information with firing, in bits,
@@ -27,6 +26,10 @@ typedef struct FiringFacts {
  * of those that have a fiftieth of the firings and two of them at least: a rarer one would win by
  * chance. Equal ones: that with more firings, then the lower id. */
 void firing_facts(FiringFacts *f, const Firings *all, int column);
+
+/* How far documents' largest activations tell harmful prompts, of one category or of all (NULL),
+ * from the harmless ones: the area under the ROC curve. *harmful =: how many they are. */
+Interval firing_auc(size_t *harmful, const Firings *all, int column, const char *category);
 
 /* A feature that is one token: it has more than this share of the activations. */
 #define TOKEN_DETECTOR 0.8

@@ -20,7 +20,12 @@ static void add(Looked *l, enum LookedCorpus corpus, size_t number, const Doc *d
     l->doc = mem_grow(l->doc, &l->capacity, l->n + 1, sizeof *l->doc);
     LookedDoc *to = &l->doc[l->n++];
     size_t n = (size_t)d->n;
-    *to = (LookedDoc){.corpus = corpus, .number = number, .n = d->n, .at = l->rows};
+    bool named = !looked_scored(corpus) && d->record;
+    *to = (LookedDoc){.corpus = corpus,
+                      .number = number,
+                      .category = named ? d->record->category : "",
+                      .n = d->n,
+                      .at = l->rows};
     to->token = mem_array(n, sizeof *to->token);
     to->counted = mem_array(n, 1);
     memcpy(to->token, d->token, n * sizeof *to->token);

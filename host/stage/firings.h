@@ -22,9 +22,10 @@ static inline bool looked_scored(enum LookedCorpus c) {
 
 typedef struct LookedDoc {
     enum LookedCorpus corpus;
-    size_t number;    /* among those of its corpus, from 0 */
-    int32_t *token;   /* (n) */
-    uint8_t *counted; /* (n) of a prompt: all but BOS and markers */
+    size_t number;        /* among those of its corpus, from 0 */
+    const char *category; /* of a prompt, borrowed from its record; else "" */
+    int32_t *token;       /* (n) */
+    uint8_t *counted;     /* (n) of a prompt: all but BOS and markers */
     int n, ncounted;
     size_t at; /* the row of its first token among those of all */
 } LookedDoc;
