@@ -63,9 +63,9 @@ check 3 9b # known by their hashes
 has "wrong     hh-rlhf/harmless-base/train.jsonl.gz: expected git df7c90b1bbd6093bda9c996e8aab9a46fa557dcf"
 has "wrong     xstest_prompts.csv: expected sha256 11783fb2"
 export HASHES=$work/hashes
-printf '# ours\nsha256 %s hh-rlhf/harmless-base/test.jsonl.gz\ngit %s hh-rlhf/harmless-base/train.jsonl.gz\n' \
-    "$(sha256sum <files/hh-rlhf/harmless-base/test.jsonl.gz | cut -d ' ' -f 1)" \
-    "$(git hash-object files/hh-rlhf/harmless-base/train.jsonl.gz)" >"$HASHES"
+printf '# ours\nsha256 %s hh-rlhf/harmless-base/train.jsonl.gz\ngit %s xstest_prompts.csv\n' \
+    "$(sha256sum <files/hh-rlhf/harmless-base/train.jsonl.gz | cut -d ' ' -f 1)" \
+    4f19998c9fa06c661db8f947200d6d6da8d9fa57 >"$HASHES" # git hash-object's
 
 check 3 2b
 has "wrong     gemma-2-2b: expected 2614341888 parameters, found 2536475904"
@@ -79,6 +79,7 @@ empty 2b
 for size in 2b 9b; do
     check 0 $size
     has "ok        hh-rlhf/harmless-base/train.jsonl.gz: its hash"
+    has "ok        xstest_prompts.csv: its hash"
     has "ok        gemma-2-$size: "
     has "380 documents to train on, 20 held out; 21 prompts" # one of XSTest's is safe
     for row in lora full dpo sails sails-span direct-mean direct-pairs direct-covariance \
