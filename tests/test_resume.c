@@ -36,10 +36,11 @@ static bool has_ranks(const Program *p) {
 }
 
 /* Starts a command and sends a signal so many milliseconds after its ranks are there; how it ended.
- * Ranks whose mpirun was killed live on for a moment: what comes next waits for their folder. */
+ * Ranks whose mpirun was killed live on for a moment: what comes next waits for their folder, if
+ * they have it by then. So that one comes at any time. */
 static Ended signalled(int ranks, const char *line, int ms, int number) {
     Program p = start_on(ranks, line);
-    while (ranks > 1 && !has_ranks(&p) && !program_ended(&p)) usleep(1000);
+    while (ranks > 1 && number != SIGKILL && !has_ranks(&p) && !program_ended(&p)) usleep(1000);
     for (int i = 0; i < ms && !program_ended(&p); i++) usleep(1000);
     kill(p.pid, number);
     return program_end(&p);
