@@ -64,7 +64,7 @@ static Outcome align(const char *run, const char *device, const char *dtype) {
     snprintf(line, sizeof line,
              "align %s/recipe.yaml --out %s --device %s --dtype %s --threads 1 --json --steps %d "
              "--data.limit 16 --train.batch 4 --subspace.top-k 4 --generate.limit 4 "
-             "--max-new-tokens 6",
+             "--max-new-tokens 6 --documents 3 --draws 1",
              planted, run, device, dtype, STEPS);
     program_must(line);
     Outcome o;
@@ -113,7 +113,11 @@ static void test_order(const char *streams, const char *seed) {
                                        "adapters/sails/adapter_model.safetensors",
                                        "responses/base.jsonl",
                                        "responses/lora.jsonl",
-                                       "responses/sails.jsonl"};
+                                       "responses/sails.jsonl",
+                                       "explain/features.json",
+                                       "explain/energy/sails.json",
+                                       "explain/causal/base.json",
+                                       "explain/causal/sails.json"};
     setenv("SIMT_STREAMS", streams, 1);
     setenv("SIMT_SEED", seed, 1);
     Outcome o = align(streams, "cuda", "f32");
