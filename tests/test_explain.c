@@ -279,6 +279,8 @@ static void test_align(void) {
     CHECK(remove(in_world("run/explain/energy/lora.json")) == 0, "no energy");
     same("a lost output", align("--methods base,lora,sails --draws 2 --window 3" EXPLAINED),
          "energy-lora");
+    same("other text, of what is held out",
+         align("--methods lora,sails --draws 2 --window 3" EXPLAINED), "causal-lora causal-sails");
 }
 
 static void refused(const char *flags, int code, const char *words) {

@@ -8,7 +8,7 @@
  *
  * The subspace is the row's own, where that is one of the stream, else that of the first row that
  * has one. Harmless text is data.text; where none is given, what the base model answers harmless
- * prompts; without a row base, what is held out. */
+ * prompts; without a row base, or usable replies, what is held out. */
 #include <stdio.h>
 #include <string.h>
 
@@ -171,28 +171,38 @@ static const Cell *base_of(const Cell *cell, int n) {
     return NULL;
 }
 
-/* The harmless text, as documents: of the run's own, or of `own`, which is read here. */
-static bool open_text(Examples *text, size_t **index, Dataset *own, Align *w, const Cell *base,
-                      Err *err) {
-    const Settings *s = w->s;
-    char name[160];
-    if (*s->data.text || !base) {
-        bool held = !*s->data.text;
-        *index = causal_text(text, held ? w->data.doc : w->text.doc, held ? w->split.held : NULL,
-                             held ? w->split.nheld : w->text.n, s);
-        return true;
-    }
-    char *path = run_path(&w->run, staging_named(name, "responses/%s.jsonl", base->replies));
-    bool ok =
-        dataset_load_training(own, w->r.tokenizer, path, SIDE_CHOSEN, s->data.max_length, 0, err);
-    free(path);
-    if (!ok) return false;
+/* data.text, or what is held out. */
+static size_t *run_text(Examples *text, const Align *w) {
+    if (*w->s->data.text) return causal_text(text, w->text.doc, NULL, w->text.n, w->s);
+    return causal_text(text, w->data.doc, w->split.held, w->split.nheld, w->s);
+}
+
+/* The base model's replies to harmless prompts, which are read into `own`. */
+static size_t *base_text(Examples *text, const Dataset *own, const Settings *s) {
     size_t n = 0, *benign = mem_array(own->n, sizeof *benign);
     for (size_t i = 0; i < own->n; i++)
         if (strncmp(own->doc[i].record->category, PROMPTS_BENIGN, strlen(PROMPTS_BENIGN)) == 0)
             benign[n++] = i;
-    *index = causal_text(text, own->doc, benign, n, s);
+    size_t *index = causal_text(text, own->doc, benign, n, s);
     free(benign);
+    return index;
+}
+
+/* The harmless text, as documents. Replies that are all empty, or that no reader of data takes, are
+ * none. */
+static bool open_text(Examples *text, size_t **index, Dataset *own, Align *w, const Cell *base,
+                      Err *err) {
+    const Settings *s = w->s;
+    char name[160];
+    bool replies = !*s->data.text && base;
+    if (replies) {
+        char *path = run_path(&w->run, staging_named(name, "responses/%s.jsonl", base->replies));
+        replies = dataset_load_training(own, w->r.tokenizer, path, SIDE_CHOSEN, s->data.max_length,
+                                        0, err);
+        free(path);
+        if (!replies && err->code != EXIT_INPUT) return false;
+    }
+    *index = replies ? base_text(text, own, s) : run_text(text, w);
     return true;
 }
 
