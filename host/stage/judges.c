@@ -51,7 +51,7 @@ bool judges_open(Judges *j, const char *responses, const Settings *s, Err *err) 
         Judge *one = &j->judge[j->n];
         list_item(s->eval.judge, j->n, word, sizeof word);
         int kind = setting_choice(CHOICES(JUDGES), word, strlen(word));
-        *one = (Judge){.name = name[kind], .path = ""};
+        *one = (Judge){.name = name[kind], .path = "", .gaps = kind == JUDGE_HTTP};
         if (kind == JUDGE_HTTP) ok = judging_scores(&one->by_id, &one->about, responses, s, err);
         if (kind != JUDGE_FILE) continue;
         one->path = s->eval.judgements;

@@ -170,11 +170,12 @@ bool judging_scores(json_t **by_id, json_t **about, const char *responses, const
         for (size_t i = 0; i < r.n; i++) {
             const json_t *line = verdicts_find(&v, r.q[i].key);
             const char *reason = json_string_value(json_object_get(line, "reason"));
-            if (line) add_about(*about, line);
-            json_object_set_new(*by_id, id_of(&r, i),
-                                score_json(line ? verdicts_end(line) : REPLY_CUT,
-                                           json_number_value(json_object_get(line, "score")),
-                                           reason ? reason : ""));
+            if (!line) continue;
+            add_about(*about, line);
+            json_object_set_new(
+                *by_id, id_of(&r, i),
+                score_json(verdicts_end(line), json_number_value(json_object_get(line, "score")),
+                           reason ? reason : ""));
         }
         verdicts_close(&v, true, err);
     }

@@ -19,8 +19,8 @@ bool judging_check(const Settings *s, Err *err);
  * for an end: what was answered is kept. */
 bool judging_ask(AskingWork *work, const char *responses, const Settings *s, Comm *comm, Err *err);
 
-/* The verdicts on a file's responses: by_id: id -> {"score": 1..5|null, "reason"}, about: model,
- * rubric, how many answers by dialect, tokens. */
+/* The verdicts on a file's responses: by_id: id -> {"score": 1..5|null, "reason"} of those that
+ * were asked for, about: model, rubric, how many answers by dialect, tokens. */
 bool judging_scores(json_t **by_id, json_t **about, const char *responses, const Settings *s,
                     Err *err);
 
