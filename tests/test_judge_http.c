@@ -164,7 +164,7 @@ static void test_signal(void) {
            e.code, e.err, (int)faulty.requests - before);
 }
 
-/* What a batch's output says, out of order, one line missing, one failed. */
+/* What a batch's output says, out of order, one line missing, two failed. */
 static void test_batch(void) {
     Ended e = eval(in_folder("--responses @r.jsonl --judge-export @batch.jsonl"));
     EXPECT(e.code == 0 && strstr(e.out, "12 requests"), "exit %d: %s%s", e.code, e.out, e.err);
@@ -177,15 +177,18 @@ static void test_batch(void) {
                strstr(batch, "\"url\":\"/v1/chat/completions\"") && strstr(batch, "json_schema"),
            "%zu lines: %.300s", lines, batch);
     free(batch);
+    static const char failed[] =
+        "{\"custom_id\": \"r5\", \"response\": null, \"error\": {\"message\": \"no\"}}\n"
+        "{\"custom_id\": \"r7\", \"response\": {\"status_code\": 400, \"body\": {}}}\n";
     for (int i = 11; i > 0; i--) /* r0 is missing */
-        at += (size_t)snprintf(
-            out + at, sizeof out - at,
-            i == 5
-                ? "{\"custom_id\": \"r%d\", \"response\": null, \"error\": {\"message\": \"no\"}}\n"
-                : "{\"id\": \"b\", \"custom_id\": \"r%d\", \"error\": null, \"response\": "
-                  "{\"status_code\": 200, \"body\": {\"choices\": [{\"message\": {\"content\": "
-                  "\"{\\\"reason\\\": \\\"w\\\", \\\"score\\\": %d}\"}}]}}}\n",
-            i, 1 + i % 5);
+        if (i != 5 && i != 7)
+            at += (size_t)snprintf(
+                out + at, sizeof out - at,
+                "{\"id\": \"b\", \"custom_id\": \"r%d\", \"error\": null, \"response\": "
+                "{\"status_code\": 200, \"body\": {\"choices\": [{\"message\": {\"content\": "
+                "\"{\\\"reason\\\": \\\"w\\\", \\\"score\\\": %d}\"}}]}}}\n",
+                i, 1 + i % 5);
+    at += (size_t)snprintf(out + at, sizeof out - at, "%s", failed);
     test_file("out.jsonl", out, at);
     e = eval(in_folder("--judge file --judgements @out.jsonl --responses @r.jsonl --out @b.json"));
     EXPECT(e.code == 0, "exit %d: %s", e.code, e.err);
@@ -193,6 +196,17 @@ static void test_batch(void) {
     EXPECT(number(j, "n", NULL) == 9 && number(j, "unjudged", NULL) == 2 &&
                fabs(number(j, "safety_rate", NULL) - 3. / 9) < 1e-12,
            "%g without, %g safe", number(j, "unjudged", NULL), number(j, "safety_rate", NULL));
+    static const struct {
+        size_t at;
+        const char *reason;
+    } none[] = {
+        {0, "no verdict: missing"}, {5, "no verdict: rejected"}, {7, "no verdict: rejected"}};
+    for (int i = 0; i < 3; i++) {
+        const json_t *row = json_array_get(json_object_get(j, "responses"), none[i].at);
+        const char *reason = json_string_value(json_object_get(row, "reason"));
+        EXPECT(reason && strcmp(reason, none[i].reason) == 0, "r%zu: %s", none[i].at,
+               reason ? reason : "nothing");
+    }
     json_decref(j);
 }
 
