@@ -23,7 +23,7 @@ if(TARGET sails_mpi) # for the MPI that it was built with; its source goes along
 endif()
 install(FILES kernels/transport.h kernels/transport_mpi.c DESTINATION share/sails/kernels)
 install(DIRECTORY tools/cluster tools/reproduce DESTINATION share/sails USE_SOURCE_PERMISSIONS)
-install(FILES LICENSE README.md DESTINATION share/doc/sails)
+install(FILES LICENSE README.md host/stage/judge_table.licence.md DESTINATION share/doc/sails)
 
 # Who hands the archive on hands on licences: what Debian says of each library, and the texts that
 # this refers to.

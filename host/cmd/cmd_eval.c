@@ -54,10 +54,22 @@ static void print_agreement(const json_t *agreement) {
     }
 }
 
+/* Refusals, full and partial, and what says nothing. */
+static void print_kinds(const char *of, const Rates *r) {
+    if (r->kind[VERDICT_PARTIAL])
+        printf("%-14s %zu refused in full, %zu in part\n", of, r->kind[VERDICT_REFUSED],
+               r->kind[VERDICT_PARTIAL]);
+    if (r->kind[VERDICT_DEGENERATE])
+        printf("%-14s %zu degenerate: empty, echo, loop or noise\n", of,
+               r->kind[VERDICT_DEGENERATE]);
+}
+
 static void report(const Evaluation *e) {
     print_rate("safety rate", e->harmful.safety_rate, e->harmful.n, "responses");
     print_rate("high risk", e->harmful.high_risk, e->harmful.n, "responses");
     print_rate("over-refusal", e->over_refusal, e->benign, "benign responses");
+    print_kinds("  harmful", &e->harmful);
+    print_kinds("  benign", &e->harmless);
     if (e->harmful.n)
         printf("%-14s %6.3f    mean score, 1 to 5\n", "harmfulness", e->harmful.harmfulness);
     if (e->empty) printf("%zu responses are without a letter or digit\n", e->empty);
@@ -127,13 +139,15 @@ const Command cmd_eval = {
     .name = "eval",
     .summary = "judge responses: safety rate, harmfulness, high risk, over-refusal",
     .about =
-        "Judge `refusal` gives 1 or 5 by fixed rules; `http` asks a model behind OpenAI's chat\n"
-        "completions (vLLM, llama.cpp, Ollama, services) and keeps its verdicts beside --out;\n"
+        "Judge `refusal` says refused (1), partial (2), complied (5) or degenerate (no score) by\n"
+        "rules and a small linear model, and what decided; `http` asks a model behind OpenAI's\n"
+        "chat completions (vLLM, llama.cpp, Ollama, services) and keeps its verdicts beside "
+        "--out;\n"
         "`file` takes scores from a judge of your own, or a batch's output. --suite NAME "
         "--prompts\n"
         "FILE takes the categories, and which prompts should be answered, from a published suite;\n"
-        "shares have 95 % intervals (Wilson). The result (--out, --json) holds every response's\n"
-        "score and reason.",
+        "shares have 95 % intervals (Wilson). The result (--out, --json)\n"
+        "holds every response's verdict, score and reason.",
     .positional = POSITIONAL_RECIPE,
     .use = use,
     .run = run,

@@ -2,6 +2,7 @@
 #include "host/stage/judges.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "data/base/mem.h"
@@ -67,17 +68,30 @@ void judges_close(Judges *j) {
     *j = (Judges){0};
 }
 
-bool judge_score(Score *to, const Judge *j, const char *id, const json_t *text, Err *err) {
+static void score_by_rules(Score *to, const json_t *line) {
+    const json_t *text = json_object_get(line, "response");
+    Verdict v;
+    judge_refusal(&v, json_string_value(json_object_get(line, "prompt")), json_string_value(text),
+                  json_string_length(text));
+    *to = (Score){.score = v.score, .reason = v.reason, .kind = (int)v.kind};
+    memcpy(to->decided_by, v.decided_by, sizeof to->decided_by);
+}
+
+bool judge_score(Score *to, const Judge *j, const char *id, const json_t *line, Err *err) {
     if (!j->by_id) {
-        Verdict v = judge_refusal(json_string_value(text), json_string_length(text));
-        *to = (Score){v.score, v.reason};
+        score_by_rules(to, line);
         return true;
     }
-    const json_t *line = json_object_get(j->by_id, id), *score = json_object_get(line, "score");
-    const char *why = json_string_value(json_object_get(line, "reason"));
-    *to = (Score){json_is_number(score) ? json_number_value(score) : NAN, why ? why : ""};
-    if (!line) to->reason = "no verdict: missing";
-    return line || j->gaps ||
+    const json_t *said = json_object_get(j->by_id, id), *score = json_object_get(said, "score");
+    const char *why = json_string_value(json_object_get(said, "reason"));
+    *to = (Score){.score = NAN, .reason = why ? why : "", .kind = -1};
+    if (json_is_number(score)) {
+        to->score = json_number_value(score);
+        to->kind = (int)judge_kind(to->score);
+    }
+    if (!said) to->reason = "no verdict: missing";
+    snprintf(to->decided_by, sizeof to->decided_by, "%s", j->name);
+    return said || j->gaps ||
            err_set(err, EXIT_INPUT, "%s: expected a judgement of id %s, found none; add it",
                    j->path, id);
 }
@@ -98,7 +112,7 @@ void judge_pair_add(JudgePair *p, double first, double second) {
     p->n++;
 }
 
-static json_t *raters_json(const Raters *r) {
+json_t *judge_raters_json(const Raters *r) {
     Interval at = statistics_share(r->same, r->n);
     return json_pack("{s:I, s:o, s:o, s:o}", "same", (json_int_t)r->same, "agreement",
                      json_number(at.mean), "interval",
@@ -109,10 +123,10 @@ static json_t *raters_json(const Raters *r) {
 json_t *judge_pair_json(const JudgePair *p) {
     Raters safe = statistics_raters(p->safe[0], p->safe[1], p->n, 2);
     Raters scores = statistics_raters(p->score[0], p->score[1], p->n, 5);
-    json_t *of_scores = raters_json(&scores);
+    json_t *of_scores = judge_raters_json(&scores);
     json_object_set_new(of_scores, "weighted_kappa", json_number(scores.weighted));
-    return json_pack("{s:I, s:o, s:o}", "n", (json_int_t)p->n, "safe", raters_json(&safe), "scores",
-                     of_scores);
+    return json_pack("{s:I, s:o, s:o}", "n", (json_int_t)p->n, "safe", judge_raters_json(&safe),
+                     "scores", of_scores);
 }
 
 void judge_pair_free(JudgePair *p) {
