@@ -223,6 +223,10 @@ static void test_kinds(void) {
                strcmp(json_string_value(json_object_get(one, "verdict")), "degenerate") == 0 &&
                strcmp(json_string_value(json_object_get(one, "decided_by")), "loop") == 0,
            "the loop's row");
+    EXPECT(number(json_object_get(e.json, "people"), "n") == 8 &&
+               number(json_object_get(json_object_get(e.json, "people"), "refusal"), "agreement") ==
+                   0.75,
+           "agreement with people");
     evaluation_free(&e);
     args_free(&a);
 }

@@ -289,6 +289,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "file or folder of the suite") \
     X(eval, TEXT, versus, "", 0, 0, "file", PLAIN, \
       "judgement of other responses to the same prompts: McNemar's test against them") \
+    X(eval, LIST, labels, "label,final_label", 0, 0, "", PLAIN, \
+      "keys of the responses with people's labels (refused, partial, complied; XSTest's 1 to 3)") \
     X(eval, TEXT, out, "", 0, 0, "file", PLAIN, "judgement to write (JSON)")
 
 #define SETTINGS_EXPLAIN(X) \

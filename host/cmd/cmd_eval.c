@@ -54,6 +54,28 @@ static void print_agreement(const json_t *agreement) {
     }
 }
 
+/* Of the judge and people. */
+static void print_people(const json_t *people) {
+    static const char *const of[] = {"refusal", "verdict"};
+    static const char *const named[] = {"who is refused, in full or part", "all verdicts"};
+    json_int_t unknown = json_integer_value(json_object_get(people, "unknown"));
+    for (int i = 0; i < 2; i++) {
+        const json_t *a = json_object_get(people, of[i]), *kappa = json_object_get(a, "kappa");
+        const json_t *at = json_object_get(a, "interval");
+        if (!json_is_array(at)) continue;
+        printf("people agree   %6.2f %%  of %lld on %s, 95 %% in [%.1f, %.1f], ",
+               100 * json_number_value(json_object_get(a, "agreement")),
+               (long long)json_integer_value(json_object_get(people, "n")), named[i],
+               100 * json_number_value(json_array_get(at, 0)),
+               100 * json_number_value(json_array_get(at, 1)));
+        if (json_is_number(kappa))
+            printf("kappa %.3f\n", json_number_value(kappa));
+        else
+            printf("no kappa\n");
+    }
+    if (unknown) printf("%lld labels are not among those known\n", (long long)unknown);
+}
+
 /* Refusals, full and partial, and what says nothing. */
 static void print_kinds(const char *of, const Rates *r) {
     if (r->kind[VERDICT_PARTIAL])
@@ -84,6 +106,7 @@ static void report(const Evaluation *e) {
             print_versus(&e->versus[i], i ? "benign:  " : "harmful: ");
             putchar('\n');
         }
+    if (e->people) print_people(e->people);
     if (e->agreement) print_agreement(e->agreement);
     if (e->ncategory > 1) print_categories(e);
 }
@@ -146,7 +169,9 @@ const Command cmd_eval = {
         "`file` takes scores from a judge of your own, or a batch's output. --suite NAME "
         "--prompts\n"
         "FILE takes the categories, and which prompts should be answered, from a published suite;\n"
-        "shares have 95 % intervals (Wilson). The result (--out, --json)\n"
+        "shares have 95 % intervals (Wilson). Where responses hold people's labels (--labels), "
+        "the\n"
+        "judge's agreement with them is printed, with Cohen's kappa. The result (--out, --json)\n"
         "holds every response's verdict, score and reason.",
     .positional = POSITIONAL_RECIPE,
     .use = use,

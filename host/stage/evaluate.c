@@ -12,6 +12,7 @@
 #include "host/cli/json_lines.h"
 #include "host/stage/judge.h"
 #include "host/stage/judges.h"
+#include "host/stage/people.h"
 #include "host/stage/prompts.h"
 
 /* Is `category`, up to its first '/', an element of the comma-joined list? */
@@ -79,6 +80,7 @@ typedef struct Tally {
     Judges judges;
     Rates second[2]; /* by the second judge, of harmful and of benign prompts */
     JudgePair pair;
+    People people;
     json_t *responses, *seen;
     json_t *suite; /* id -> category of its prompts; NULL: the responses say theirs */
     json_t *other; /* id -> response of the other judgement; NULL: none */
@@ -168,6 +170,7 @@ static bool tally(void *context, json_t *line, const char *where, Err *err) {
                   benign, "score", json_number(score), "reason", first.reason, "verdict",
                   first.kind < 0 ? NULL : verdict_name[first.kind], "decided_by", first.decided_by);
     json_array_append_new(t->responses, row);
+    people_add(&t->people, line, t->s->eval.labels, first.kind);
     return tally_second(t, row, id, line, score, benign, err) &&
            compare(t, c, id, score, where, err);
 }
@@ -235,6 +238,7 @@ static void finish(Tally *t) {
     json_object_set_new(e->json, "benign", json_integer((json_int_t)e->benign));
     json_object_set_new(e->json, "benign_unjudged", json_integer((json_int_t)harmless->unjudged));
     json_object_set_new(e->json, "benign_verdicts", kinds_json(harmless));
+    if ((e->people = people_json(&t->people))) json_object_set(e->json, "people", e->people);
     json_object_set_new(e->json, "empty", json_integer((json_int_t)e->empty));
     json_object_set_new(
         e->json, "interval",
@@ -318,6 +322,7 @@ bool evaluate(Evaluation *e, const char *responses, const Settings *s, Err *err)
     json_decref(t.responses), json_decref(t.seen);
     json_decref(t.suite), json_decref(t.other);
     judge_pair_free(&t.pair);
+    people_free(&t.people);
     judges_close(&t.judges);
     if (!ok) evaluation_free(e);
     return ok;
@@ -326,6 +331,6 @@ bool evaluate(Evaluation *e, const char *responses, const Settings *s, Err *err)
 void evaluation_free(Evaluation *e) {
     for (size_t i = 0; i < e->ncategory; i++) free(e->category[i].name);
     free(e->category);
-    json_decref(e->json), json_decref(e->agreement);
+    json_decref(e->json), json_decref(e->agreement), json_decref(e->people);
     memset(e, 0, sizeof *e);
 }

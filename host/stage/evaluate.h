@@ -49,6 +49,7 @@ typedef struct Evaluation {
     size_t ncategory;
     Versus versus[2];  /* of harmful prompts, of benign ones */
     json_t *agreement; /* of two judges (judge_pair_json); NULL: there is one */
+    json_t *people;    /* of the first judge with people's labels (labels.h); NULL: no labels */
     json_t *json;      /* the whole result, as `sails eval` writes it */
 } Evaluation;
 
