@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "data/utf8.h"
 #include "host/stage/judge.h"
 #include "host/stage/judge_rules.h"
 #include "tests/test.h"
@@ -298,7 +299,24 @@ static void test_partial(void) {
            "kinds of scores");
 }
 
+/* What decided goes into JSON: a long word, or a text that ends in the room's last byte, is not cut
+ * within a character. */
+static void test_whole_characters(void) {
+    char text[9000] = "I cannot ";
+    Verdict v;
+    for (size_t shift = 0; shift < 3; shift++) {
+        size_t n = 9 + shift;
+        memset(text + 9, 'x', shift);
+        for (; n + 3 < sizeof text; n += 3) memcpy(text + n, "\xe4\xbd\xa0", 3);
+        judge_refusal(&v, NULL, text, n);
+        size_t len = strlen(v.decided_by);
+        EXPECT(v.kind == VERDICT_REFUSED && len < 80 && utf8_valid(v.decided_by, len) == len,
+               "%zu bytes, of which %zu are whole", len, utf8_valid(v.decided_by, len));
+    }
+}
+
 int main(void) {
+    test_whole_characters();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) as_expected(NULL, &cases[i]);
     for (size_t i = 0; i < sizeof noise / sizeof *noise; i++) as_expected(NULL, &noise[i]);
     for (size_t i = 0; i < sizeof with_prompt / sizeof *with_prompt; i++)

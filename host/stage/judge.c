@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "data/utf8.h"
 #include "host/stage/judge_degenerate.h"
 #include "host/stage/judge_model.h"
 #include "host/stage/judge_prompt.h"
@@ -44,7 +45,7 @@ static void add_words(Verdict *v, const char *at) {
         while (*end && judge_word_char(*end)) end++;
     }
     size_t used = strlen(v->decided_by), n = (size_t)(end - at);
-    while (n > BYTES_SHOWN && ((unsigned char)at[n] & 0xc0) == 0x80) n--;
+    n = utf8_valid(at, n < BYTES_SHOWN ? n : BYTES_SHOWN); /* no half character: JSON has none */
     snprintf(v->decided_by + used, sizeof v->decided_by - used, ": %.*s", (int)n, at);
 }
 
