@@ -51,6 +51,8 @@ static bool check_basis(const Config *c, const StartOptions *o, const Basis *b, 
         return err_set(err, EXIT_INPUT,
                        "the subspace has layer %d, the model only 0 to %d; make one for this model",
                        b->layer, c->L - 1);
+    if (subspace_source(adapter_start[o->kind].subspace) == SOURCE_INPUTS)
+        return eva_check(o, b, err);
     return !o->rank || b->R == o->rank ||
            err_set(err, EXIT_INPUT,
                    "the subspace of layer %d has rank %d, --rank asks for %d; make it again with "
@@ -58,19 +60,10 @@ static bool check_basis(const Config *c, const StartOptions *o, const Basis *b, 
                    b->layer, b->R, o->rank);
 }
 
-/* Of what a projection reads; NULL: there is none. */
-static const Basis *input_basis(const Subspace *s, int layer, enum Proj p) {
-    int g = 0;
-    while (group_first[g + 1] <= p) g++;
-    for (const Basis *b = s->basis; b < s->basis + s->n; b++)
-        if (b->layer == layer && b->of && strcmp(b->of, group_name[g]) == 0) return b;
-    return NULL;
-}
-
 static bool check_inputs(const Config *c, const StartOptions *o, const Subspace *s, Err *err) {
     for (int l = 0; l < c->L; l++)
         for (enum Proj p = 0; p < PROJ_COUNT; p++)
-            if (o->target[p] && !input_basis(s, l, p))
+            if (o->target[p] && !eva_basis(s, l, p))
                 return err_set(err, EXIT_INPUT,
                                "there is no basis of what %s of layer %d reads; make it for these "
                                "--targets",
@@ -155,6 +148,7 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
                 shape->keep[i] = salora_basis(s, l, (enum Proj)p, OUTPUT_KEPT)->R;
             shape->alpha[i] = o->alpha;
         }
+    if (o->kind == START_EVA && o->rho > 1) eva_share(shape, c, o, s);
     return true;
 }
 
@@ -266,31 +260,6 @@ static bool lora_fill(Lora *l, const Model *m, const StartOptions *o, const Subs
         for (size_t j = 0; j < n; j++)
             A[j] = (float)(bound * (2 * rng_uniform(o->seed, (uint64_t)i, j) - 1));
         exec_copy_in(l->ex, a->A->master, A, n * sizeof *A);
-        free(A);
-    }
-    return true;
-}
-
-/* ----------------------------------------------------------------------------------- eva -- */
-
-static int eva_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p) {
-    (void)o;
-    return input_basis(s, layer, p)->R;
-}
-
-static bool eva_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err) {
-    (void)err;
-    for (int i = 0; i < m->c.L * PROJ_COUNT; i++) {
-        Adapter *a = &l->adapter[i];
-        if (a->R == 0) continue;
-        const Basis *b = input_basis(s, i / PROJ_COUNT, (enum Proj)(i % PROJ_COUNT));
-        float *A = mem_array(a->A->n, sizeof *A);
-        for (int r = 0; r < a->R; r++)
-            for (int d = 0; d < a->in; d++)
-                A[(size_t)r * (size_t)a->in + (size_t)d] =
-                    (float)(o->basis_scale * b->U[(size_t)d * (size_t)b->R + (size_t)r]);
-        exec_copy_in(l->ex, a->A->master, A, a->A->n * sizeof *A);
-        if (o->freeze_basis) a->A->trained = false;
         free(A);
     }
     return true;

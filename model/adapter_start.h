@@ -126,7 +126,11 @@ typedef struct StartOptions {
     bool freeze_basis; /* train only the factor that starts at zero */
     enum StartGain gain;
     double basis_scale;
+    double rho; /* of eva: no adapter has more than rho * rank columns; 0 or 1: all have rank */
 } StartOptions;
+
+/* Columns of eva's basis of an input of width W: PEFT's round(rank rho), at most W; rank <= W. */
+int eva_columns(int rank, double rho, int W);
 
 typedef struct AdapterStart {
     const char *name;
@@ -183,7 +187,12 @@ bool adapter_start_shape(LoraShape *shape, const Config *c, const StartOptions *
  *           Refused: with GAIN_NORM, a norm gain of 0. So do all others that have a subspace,
  *           but for eva and salora.
  *   eva     A = basis_scale U^T, B = 0 everywhere, with the components U of the projection's own
- *           input; only_scored and gain say nothing to it
+ *           input; only_scored and gain say nothing to it. With rho above 1 ranks go where inputs
+ *           vary in many directions: of the bases' columns, those of a basis once for each target
+ *           that reads it, the rank * targets with the largest shares of their input's variance
+ *           are adapters' (the first of equals, in the order of layers, projections, columns).
+ *           Their sum is that of rho 1; a target without any has no adapter; alpha grows with the
+ *           rank, so that all have one scale. PEFT's rule, to which rho is 2 by default
  *   salora  A as pissa's, B = C V_t V_t^T U sqrt(S/scale), and C B for B from then on (salora.h);
  *           taken off; only_scored, gain and basis_scale say nothing to it
  * The largest entry of each row of an A that is taken off is positive; adapter_start_shape refuses

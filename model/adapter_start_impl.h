@@ -1,5 +1,5 @@
-/* adapter_start_impl.h - what the starts that are taken off share, and those of a batch or of
- * outputs; private to adapter_start*.c and salora.c. */
+/* adapter_start_impl.h - what the starts that are taken off share, and those of a batch, of inputs
+ * or of outputs; private to adapter_start*.c and salora.c. */
 #ifndef SAILS_ADAPTER_START_IMPL_H
 #define SAILS_ADAPTER_START_IMPL_H
 
@@ -35,8 +35,18 @@ bool start_each(Lora *l, const Model *m, start_adapter *fill, const Subspace *s,
 /* Of any projection: which of them are targets is not asked. */
 size_t pissa_scratch(Exec *ex, const Config *c, int R);
 
-/* Rows of ADAPTER_STARTS: of all that have a rank of their own; adapter_start_batch.c; salora.c. */
+/* eva's (adapter_start_eva.c): the basis of what a projection reads, NULL: there is none; refuses
+ * one of other columns than eva_columns says; and cuts the adapters of a shape, which have those,
+ * to the ranks that the bases' shares of variance give them (adapter_start.h). */
+const Basis *eva_basis(const Subspace *s, int layer, enum Proj p);
+bool eva_check(const StartOptions *o, const Basis *b, Err *err);
+void eva_share(LoraShape *shape, const Config *c, const StartOptions *o, const Subspace *s);
+
+/* Rows of ADAPTER_STARTS: of all that have a rank of their own; adapter_start_batch.c,
+ * adapter_start_eva.c; salora.c. */
 int lora_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p);
+int eva_rank(const StartOptions *o, const Subspace *s, int layer, enum Proj p);
+bool eva_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
 bool lora_ga_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
 bool corda_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
 bool salora_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);

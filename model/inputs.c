@@ -69,7 +69,8 @@ static bool one_basis(Basis *b, Exec *ex, const Inputs *in, int layer, enum Grou
                       uint64_t seed, Err *err) {
     int W = inputs_width(in->c, g);
     char what[64];
-    CHECK(R > 0 && R <= W, "%d components of a width of %d", R, W);
+    CHECK(R > 0, "%d components", R);
+    R = R < W ? R : W;
     snprintf(what, sizeof what, "what %s reads", group_name[g]);
     double *C = mem_array((size_t)W * (size_t)W, sizeof *C);
     double rounding = sqrt(GRAD_CHUNK) * 0x1p-24 * covariance(C, in, layer, g);
@@ -99,7 +100,7 @@ BasisBytes inputs_bases_bytes(const Config *c, InputGroups groups, int R) {
     for (int g = 0; g < GROUP_COUNT; g++) {
         size_t W = (size_t)inputs_width(c, (enum Group)g);
         if (!groups.has[g]) continue;
-        BasisBytes one = basis_bytes((int)W, (int)W, R);
+        BasisBytes one = basis_bytes((int)W, (int)W, R < (int)W ? R : (int)W);
         one.host += W * W * sizeof(double); /* the covariance */
         all.host = one.host > all.host ? one.host : all.host;
         all.device = one.device > all.device ? one.device : all.device;

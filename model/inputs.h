@@ -38,9 +38,9 @@ size_t inputs_bytes(const Config *c, InputGroups groups); /* of host memory */
 /* Adds a block's sums of a layer and group. */
 void inputs_add(Inputs *in, int layer, enum Group g, const float *sums);
 
-/* Bases of the first R components of every input, in rising order of layers: as basis_of_matrix
- * makes them of C, where what is below the rounding of a chunk's f32 sums, sqrt(GRAD_CHUNK) 2^-24
- * of the rows' mean square, counts as nothing. R is at most each width. Refused: less than two
+/* Bases of the first R components of every input, or of all where it is no wider, in rising order
+ * of layers: as basis_of_matrix makes them of C, where what is below the rounding of a chunk's f32
+ * sums, sqrt(GRAD_CHUNK) 2^-24 of the rows' mean square, counts as nothing. Refused: less than two
  * rows, inputs that do not vary. */
 bool inputs_bases(Subspace *to, Exec *ex, const Inputs *in, int R, uint64_t seed, Err *err);
 

@@ -101,6 +101,7 @@ static void test_eva(void) {
            "%d bases, %s", s.n, s.made);
     subspace_free(&s);
     same("other targets", align("--methods eva --targets q"), "subspace-eva train-eva");
+    same("ranks shared out", align("--methods eva --rho 2"), "subspace-eva train-eva");
 }
 
 /* What does not depend on the seed is made once for all of them: here, not even again. */

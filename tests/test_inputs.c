@@ -141,7 +141,8 @@ static int is_principal(const Basis *b, const Rows *rows) {
 static const bool all_targets[PROJ_COUNT] = {true, true, true, true, true, true, true};
 
 /* In packs of max_rows, and in one block or two. */
-static Subspace bases_of(const Golden *g, const bool target[PROJ_COUNT], int max_rows, int blocks) {
+static Subspace wide_bases(const Golden *g, const bool target[PROJ_COUNT], int max_rows, int blocks,
+                           int columns) {
     const Config *c = &g->m.c;
     InputGroups groups = inputs_groups(target);
     InputsRun *r = inputs_run_open(&g->m, groups, max_rows);
@@ -166,11 +167,15 @@ static Subspace bases_of(const Golden *g, const bool target[PROJ_COUNT], int max
     }
     EXPECT(in.rows == labels && !inputs_run_bad(r), "%lld rows of %d labels", (long long)in.rows,
            labels);
-    MUST(inputs_bases(&s, g->m.ex, &in, R, 1, &err), err);
+    MUST(inputs_bases(&s, g->m.ex, &in, columns, 1, &err), err);
     inputs_free(&in);
     inputs_run_close(r);
     free(sums);
     return s;
+}
+
+static Subspace bases_of(const Golden *g, const bool target[PROJ_COUNT], int max_rows, int blocks) {
+    return wide_bases(g, target, max_rows, blocks, R);
 }
 
 static void test_components(const Golden *g) {
@@ -233,6 +238,105 @@ static void test_start(const Model *m, const Subspace *s) {
         }
         lora_free(&l);
     }
+}
+
+/* -------------------------------------------------------------------------- ranks shared out -- */
+
+/* The adapters by a rule of its own: how many columns of others come before one. */
+static int count_first(const Subspace *s, const bool *target, int layers, int layer, int p, int j) {
+    static const int group[PROJ_COUNT] = {0, 0, 0, 1, 2, 2, 3};
+    double share = s->basis[layer * GROUP_COUNT + group[p]].variance[j];
+    int before = 0;
+    for (int i = 0; i < layers * PROJ_COUNT; i++) {
+        const Basis *b = &s->basis[i / PROJ_COUNT * GROUP_COUNT + group[i % PROJ_COUNT]];
+        for (int k = 0; target[i % PROJ_COUNT] && k < b->m; k++) {
+            bool first = i != layer * PROJ_COUNT + p ? i < layer * PROJ_COUNT + p : k < j;
+            before += b->variance[k] > share || (b->variance[k] == share && first);
+        }
+    }
+    return before;
+}
+
+/* Twice the rank at most, the sum of rho 1, one scale; q is never behind v, which reads the same.
+ */
+static void test_shared(const Golden *g) {
+    const Model *m = &g->m;
+    StartOptions o = {.kind = START_EVA, .rank = R, .alpha = 4, .basis_scale = 1, .rho = 2};
+    Subspace s = wide_bases(g, all_targets, GOLDEN_ROWS, 1, 2 * R);
+    int L = m->c.L, sum = 0, most = 0, targets = 0, differ = 0;
+    LoraShape shape;
+    Err err;
+    o.target[PROJ_Q] = o.target[PROJ_V] = o.target[PROJ_O] = o.target[PROJ_DOWN] = true;
+    for (int i = 0; i < s.n; i++) EXPECT(s.basis[i].R == 2 * R, "%d columns", s.basis[i].R);
+    MUST(adapter_start_shape(&shape, &m->c, &o, &s, &err), err);
+    for (int p = 0; p < PROJ_COUNT; p++) targets += L * o.target[p];
+    for (int i = 0; i < L * PROJ_COUNT; i++) {
+        int want = 0, layer = i / PROJ_COUNT, p = i % PROJ_COUNT;
+        for (int j = 0; o.target[p] && j < 2 * R; j++)
+            want += count_first(&s, o.target, L, layer, p, j) < R * targets;
+        EXPECT(shape.rank[i] == want, "layer %d %s: rank %d, expected %d", layer, proj_name[p],
+               shape.rank[i], want);
+        EXPECT(shape.alpha[i] == (float)(4.0 * want / R), "%s: alpha %g", proj_name[p],
+               (double)shape.alpha[i]);
+        sum += shape.rank[i], differ += o.target[p] && want != R;
+        most = shape.rank[i] > most ? shape.rank[i] : most;
+    }
+    EXPECT(sum == R * targets && most > R && most <= 2 * R && differ > 0, "%d of %d, at most %d",
+           sum, R * targets, most);
+    for (int l = 0; l < L; l++) {
+        int q = shape.rank[l * PROJ_COUNT + PROJ_Q], v = shape.rank[l * PROJ_COUNT + PROJ_V];
+        EXPECT(q == v || q == v + 1, "layer %d: q has %d, v %d", l, q, v);
+    }
+    lora_shape_free(&shape);
+    subspace_free(&s);
+}
+
+/* Two inputs of three columns by hand, of which one layer's q and o are targets: 0.5, 0.3, 0.2 and
+ * 0.9, 0.05, 0: of rank 2 and rho 1.5 four are 0.9, 0.5, 0.3, 0.2; of rank 1, rho 2, both are q's
+ * where o hardly varies. */
+static void test_shared_by_hand(const Model *m) {
+    double U[3] = {1, 0, 0}, of_q[3] = {0.5, 0.3, 0.2}, of_o[3] = {0.9, 0.05, 0};
+    Basis *b = mem_array((size_t)m->c.L * 2, sizeof *b);
+    Subspace s = {.basis = b, .n = 2 * m->c.L};
+    for (int i = 0; i < s.n; i++)
+        b[i] = (Basis){.of = group_name[i % 2 ? GROUP_O : GROUP_QKV],
+                       .layer = i / 2,
+                       .D = proj_in(&m->c, i % 2 ? PROJ_O : PROJ_Q),
+                       .R = 3,
+                       .m = 3 - i % 2, /* o's last is random */
+                       .U = U,
+                       .variance = i % 2 ? of_o : of_q};
+    StartOptions o = {.kind = START_EVA, .rank = 2, .alpha = 3, .rho = 1.5};
+    LoraShape shape;
+    Err err;
+    o.target[PROJ_Q] = o.target[PROJ_O] = true;
+    MUST(adapter_start_shape(&shape, &m->c, &o, &s, &err), err);
+    EXPECT(shape.rank[PROJ_Q] == 3 && shape.rank[PROJ_O] == 1 && shape.alpha[PROJ_Q] == 4.5f &&
+               shape.alpha[PROJ_O] == 1.5f,
+           "q has %d, o %d", shape.rank[PROJ_Q], shape.rank[PROJ_O]);
+    lora_shape_free(&shape);
+    o.rank = 1, o.rho = 3, of_o[0] = 0.1, of_o[1] = 0;
+    MUST(adapter_start_shape(&shape, &m->c, &o, &s, &err), err);
+    Lora l;
+    lora_alloc(&l, m->ex, &m->c, &shape, true);
+    MUST(lora_save(&l, test_path("shared"), "base", &err), err);
+    lora_free(&l), lora_shape_free(&shape);
+    MUST(lora_load(&l, m->ex, &m->c, test_path("shared"), false, &err), err);
+    for (int i = 0; i < m->c.L; i++) {
+        const Adapter *q = lora_at(&l, i, PROJ_Q), *of = lora_at(&l, i, PROJ_O);
+        EXPECT(q->R == 2 && q->scale == 3 && q->alpha == 6 && of->R == 0 && !of->A,
+               "after a file q has rank %d and scale %g, o %d", q->R, (double)q->scale, of->R);
+    }
+    lora_free(&l);
+    o.rho = 2;
+    EXPECT_REFUSED(
+        adapter_start_shape(&shape, &m->c, &o, &s, &err), err, EXIT_INPUT,
+        "has rank 3, --rank asks for 2 with this --rho; make it again with this rank, or "
+        "give the --rho");
+    EXPECT(eva_columns(5, 1.5, 99) == 8 && eva_columns(3, 1.5, 99) == 4 &&
+               eva_columns(3, 0, 99) == 3 && eva_columns(16, 2, 20) == 20,
+           "columns of a basis");
+    free(b);
 }
 
 static void expect_refused(const Model *m, StartOptions o, const Subspace *s, const char *says) {
@@ -302,6 +406,8 @@ static void body(Exec *ex) {
     test_start(&g.m, &s);
     if (test_on_cpu(ex)) {
         test_refused(&g, &s);
+        test_shared(&g);
+        test_shared_by_hand(&g.m);
         test_kept(&s);
     }
     subspace_free(&s);

@@ -8,7 +8,8 @@ Both are held against PCA in double of what the projections read in transformers
 principal angle. sails' may be off by what its inputs and sums are: 1e-5 of the rows' mean square,
 over the gap behind the R-th eigenvalue (Davis and Kahan). PEFT's PCA is incremental and randomised:
 how far it is off is printed, once of one batch and once of small ones, and sails may be no further
-from it than both errors together. Exits 1 when a bound is broken."""
+from it than both errors together. With rho 2 adapters must have the ranks that PEFT gives them, and
+its scale. Exits 1 when a bound is broken."""
 import json
 import math
 import os
@@ -17,7 +18,8 @@ import sys
 import tempfile
 
 import torch
-from peft import EvaConfig, LoraConfig
+from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
+from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.eva import get_eva_state_dict
 from safetensors.torch import load_file
 from transformers import Gemma2ForCausalLM
@@ -34,8 +36,8 @@ def base_model():
                                              attn_implementation="eager").eval()
 
 
-def documents():
-    tokens = 3 + torch.randint(TOKENS, (DOCS, LENGTH), generator=torch.Generator().manual_seed(5))
+def documents(different=TOKENS):
+    tokens = 3 + torch.randint(different, (DOCS, LENGTH), generator=torch.Generator().manual_seed(5))
     labels = tokens.clone()
     labels[:, :PROMPT] = -100
     return tokens, labels
@@ -65,11 +67,15 @@ def angle(a, b):
     return math.asin(min(1, torch.linalg.svdvals(b - a @ (a.T @ b))[0].item()))
 
 
-def own(sails, scratch, tokens, labels):
-    data, out = os.path.join(scratch, "data.jsonl"), os.path.join(scratch, "inputs.safetensors")
-    with open(data, "w", encoding="ascii") as f:
+def write(path, tokens, labels):
+    with open(path, "w", encoding="ascii") as f:
         for t, l in zip(tokens, labels):
             print(json.dumps({"tokens": t.tolist(), "labels": (l != -100).long().tolist()}), file=f)
+
+
+def own(sails, scratch, tokens, labels):
+    data, out = os.path.join(scratch, "data.jsonl"), os.path.join(scratch, "inputs.safetensors")
+    write(data, tokens, labels)
     subprocess.run([sails, "inputs", "--model", MODEL, "--data", data, "--rank", str(R),
                     "--targets", "q,k,v,o,gate,up,down", "--dtype", "f32", "--device", "cpu", "--json", "--out",
                     out], check=True, stdout=subprocess.DEVNULL)
@@ -92,6 +98,30 @@ def theirs(model, tokens, labels, size):
     return {name: torch.linalg.qr(t.T.double())[0] for name, t in found.items()}
 
 
+def shared(sails, scratch):
+    """With rho 2: of each module rank and alpha / rank, of sails' adapter and of PEFT's, which goes on
+    until 2 R components are what they were: where tokens are few, for ever."""
+    tokens, labels = documents(64)
+    data, bases, out = (os.path.join(scratch, f) for f in ("two.jsonl", "two.safetensors", "two"))
+    write(data, tokens, labels)
+    common = ["--model", MODEL, "--data", data, "--rank", str(R), "--rho", "2", "--dtype", "f32",
+              "--targets", "q,k,v,o,gate,up,down", "--device", "cpu", "--json", "--out"]
+    run = lambda *words: subprocess.run([sails, *words], check=True, stdout=subprocess.DEVNULL)
+    run("inputs", *common, bases)
+    run("train", "--init", "eva", "--subspace", bases, "--alpha", "4", "--epochs", "0", *common, out)
+    own_ranks = {name: (m.r["default"], round(m.scaling["default"], 5))
+                 for name, m in PeftModel.from_pretrained(base_model(), out).base_model.model.named_modules()
+                 if isinstance(m, LoraLayer)}
+    # one batch: PEFT's incremental components are then those of all tokens
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+    config = LoraConfig(r=R, lora_alpha=4, init_lora_weights="eva", eva_config=EvaConfig(rho=2.0),
+                        target_modules="all-linear")
+    peft = get_peft_model(base_model(), config)
+    initialize_lora_eva_weights(peft, [batch], show_progress_bar=False)
+    return own_ranks, {name: (m.r["default"], round(m.scaling["default"], 5))
+                       for name, m in peft.base_model.model.named_modules() if isinstance(m, LoraLayer)}
+
+
 def main():
     sails = sys.argv[1] if len(sys.argv) > 1 else "build/sails"
     model = base_model()
@@ -100,6 +130,7 @@ def main():
     truth = exact(model, tokens, labels)
     with tempfile.TemporaryDirectory() as scratch:
         ours = own(sails, scratch, tokens, labels)
+        ranks, their_ranks = shared(sails, scratch)
     peft = {size: theirs(model, tokens, labels, size) for size in (DOCS, 4)}
     good = set(ours) == set(truth)
     for name, (V, bound) in sorted(truth.items()):
@@ -111,6 +142,9 @@ def main():
             line += f"; PEFT in batches of {size} by {error:.1e}, from sails' by {apart:.1e}"
             good &= apart <= error + bound
         print(line)
+    print(f"rho 2: ranks {sorted(r for r, _ in ranks.values())} of {len(ranks)} modules, PEFT's are "
+          + ("the same" if ranks == their_ranks else f"{their_ranks}, sails' {ranks}"))
+    good &= ranks == their_ranks
     sys.exit(0 if good else 1)
 
 

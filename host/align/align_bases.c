@@ -195,6 +195,7 @@ static bool key_source(Align *w, Stage *st, const Cell *c, Err *err) {
         stage_setting(st, w->s, "inputs.samples");
         if (!stage_file(st, &w->run, "preserve", w->s->inputs.preserve, err)) return false;
     }
+    if (of_inputs(c)) stage_setting(st, w->s, "train.rho");
     if (of_passes(c)) {
         stage_setting(st, w->s, "train.targets");
         return staging_model(w, st, err) && staging_data(w, st, err);

@@ -111,7 +111,7 @@ static bool make_trained(Align *w, const Stage *st, const Cell *c, const char *f
     "train.methods", "train.method", "train.weights", "train.loss-type", "train.beta", \
         "train.label-smoothing", "train.init", "train.checkpoint-every",               \
         "train.checkpoint-minutes", "train.keep", "train.resume", "train.eval-every",  \
-        "train.rates", "train.lr", "train.seeds", "train.validation"
+        "train.rates", "train.lr", "train.seeds", "train.validation", "train.rho"
 #define OF_A_BASIS "train.only-scored", "train.freeze-basis", "train.gain", "train.basis-scale"
 #define OF_ADAPTERS "train.rank", "train.alpha", "train.targets", "train.redundancy", OF_A_BASIS
 
@@ -128,6 +128,8 @@ static void key_settings(Stage *st, const Settings *s, const Cell *c) {
         stage_setting(st, s, "train.beta");
         stage_setting(st, s, "train.label-smoothing");
     }
+    if (m->start && subspace_source(m->start->subspace) == SOURCE_INPUTS)
+        stage_setting(st, s, "train.rho");
     snprintf(rate, sizeof rate, "%.17g", c->lr);
     stage_text(st, "train.lr", rate);
     staging_seed(st, "train.seed", c->seed);

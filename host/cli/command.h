@@ -18,7 +18,7 @@ typedef struct Use {
 /* clang-format off */
 #define USE_TRAINING \
     ONLY("train.rank"), ONLY("train.alpha"), ONLY("train.targets"), ONLY("train.only-scored"), \
-    ONLY("train.freeze-basis"), ONLY("train.gain"), ONLY("train.basis-scale"), \
+    ONLY("train.freeze-basis"), ONLY("train.gain"), ONLY("train.basis-scale"), ONLY("train.rho"), \
     ONLY("train.batch"), ONLY("train.epochs"), ONLY("train.steps"), ONLY("train.lr"), \
     ONLY("train.warmup"), ONLY("train.schedule"), ONLY("train.clip"), ONLY("train.beta1"), \
     ONLY("train.beta2"), ONLY("train.eps"), ONLY("train.weight-decay"), ONLY("train.redundancy"), \

@@ -192,6 +192,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     X(train, CHOICE, gain, "none", 0, 0, CHOICES(START_GAINS), OURS, \
       "correct the basis for the gains of the norms around each sub-layer") \
     X(train, REAL, basis_scale, "1", 0.000001, 1000000, "", OURS, "multiplies the basis") \
+    X(train, REAL, rho, "1", 1, 1000, "", OURS, \
+      "eva: ranks go where inputs vary in many directions, up to rho*rank, their sum kept; PEFT: 2") \
     X(train, INT, batch, "64", 1, 1048576, "documents", OURS, "of one step") \
     X(train, REAL, epochs, "1", 0, 1000000, "passes", OURS, "over the data") \
     X(train, INT, steps, "0", 0, 2147483647, "steps", PLAIN, "in place of epochs when not 0") \

@@ -62,15 +62,21 @@ static bool make(Runtime *r, const Data *d, const Settings *s, Err *err) {
     return ok;
 }
 
-/* Flags that say nothing without --preserve; keys of a recipe stand, as in method_flags. */
+/* Flags that say nothing without --preserve, or with it; keys of a recipe stand, as in
+ * method_flags. */
 static bool check_flags(const Args *a, Err *err) {
-    static const char *const key[] = {"inputs.preserve-rank", "inputs.samples"};
-    for (size_t i = 0; i < sizeof key / sizeof *key; i++) {
-        int setting = args_find(key[i]);
+    static const struct {
+        const char *key;
+        bool preserve;
+    } own[] = {{"inputs.preserve-rank", true}, {"inputs.samples", true}, {"train.rho", false}};
+    bool preserves = *a->s.inputs.preserve;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        int setting = args_find(own[i].key);
         char flag[SETTING_KEY];
-        if (*a->s.inputs.preserve || a->source[setting] != FROM_FLAG) continue;
+        if (preserves == own[i].preserve || a->source[setting] != FROM_FLAG) continue;
         command_flag(a->command, setting, flag);
-        return err_set(err, EXIT_USAGE, "--%s: it is for --preserve; leave it out", flag);
+        return err_set(err, EXIT_USAGE, "--%s: it is for %s; leave it out", flag,
+                       preserves ? "the start eva" : "--preserve");
     }
     return true;
 }
@@ -114,6 +120,7 @@ static const Use use[] = {{"inputs.out", USE_NEEDED},
                           ONLY("inputs.preserve-rank"),
                           ONLY("inputs.samples"),
                           ONLY("train.rank"),
+                          ONLY("train.rho"),
                           ONLY("train.targets"),
                           ONLY("seed"),
                           ONLY("threads"),

@@ -274,7 +274,8 @@ static StartOptions options(const Settings *s, enum StartKind kind) {
                       .only_scored = s->train.only_scored,
                       .freeze_basis = s->train.freeze_basis,
                       .gain = (enum StartGain)s->train.gain,
-                      .basis_scale = s->train.basis_scale};
+                      .basis_scale = s->train.basis_scale,
+                      .rho = s->train.rho};
     for (int i = 0; i < list_count(s->train.targets); i++) {
         char item[8];
         list_item(s->train.targets, i, item, sizeof item);

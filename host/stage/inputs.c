@@ -2,6 +2,7 @@
  * bases of that or of what they write. */
 #include "host/stage/inputs.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 #include "data/base/interrupt.h"
@@ -80,18 +81,23 @@ size_t inputs_part_bytes(const Config *c, InputGroups groups) {
     return most_numbers(c, groups) * sizeof(float);
 }
 
+/* Of each input, where it is so wide. */
+static int components(const Settings *s) {
+    return eva_columns(s->train.rank, s->train.rho, INT_MAX);
+}
+
 BasisBytes inputs_making_bytes(const Settings *s, const Config *c, enum Dtype dtype) {
     bool target[PROJ_COUNT];
     read_targets(target, s);
     return *s->inputs.preserve ? salora_bases_bytes(c, dtype, target, s->inputs.preserve_rank)
-                               : inputs_bases_bytes(c, inputs_groups(target), s->train.rank);
+                               : inputs_bases_bytes(c, inputs_groups(target), components(s));
 }
 
 size_t inputs_making_scratch(Exec *ex, const Settings *s, const Config *c) {
     bool target[PROJ_COUNT];
     read_targets(target, s);
     return *s->inputs.preserve ? salora_scratch(ex, c, target, s->inputs.preserve_rank)
-                               : inputs_bases_scratch(ex, c, inputs_groups(target), s->train.rank);
+                               : inputs_bases_scratch(ex, c, inputs_groups(target), components(s));
 }
 
 typedef struct Reading {
@@ -196,11 +202,12 @@ static Reading reading(Runtime *r, const Settings *s, const Examples *data) {
 }
 
 static bool make_bases(Subspace *to, Reading *w, const Settings *s, Err *err) {
-    char made[160];
-    if (!inputs_bases(to, &w->r->ex, &w->sums, s->train.rank, (uint64_t)s->run.seed, err))
+    char made[200], rho[32] = "";
+    if (!inputs_bases(to, &w->r->ex, &w->sums, components(s), (uint64_t)s->run.seed, err))
         return false;
-    snprintf(made, sizeof made, "eva: of %lld tokens of %zu documents, rank %d, seed %d",
-             (long long)w->sums.rows, w->n, s->train.rank, s->run.seed);
+    if (s->train.rho > 1) snprintf(rho, sizeof rho, ", rho %g", s->train.rho);
+    snprintf(made, sizeof made, "eva: of %lld tokens of %zu documents, rank %d%s, seed %d",
+             (long long)w->sums.rows, w->n, s->train.rank, rho, s->run.seed);
     to->init = mem_string(adapter_start[START_EVA].name);
     to->made = mem_string(made);
     return true;

@@ -17,7 +17,8 @@ enum Has {
     HAS_FEATURES = 256,  /* .. of so many features as are asked for */
     HAS_PART = 512,      /* .. of a part of what these span */
     HAS_COLUMNS = 1024,  /* its bases are columns of the adapter */
-    HAS_OUTPUTS = 2048   /* .. or of outputs, of which some are kept */
+    HAS_OUTPUTS = 2048,  /* .. or of outputs, of which some are kept */
+    HAS_INPUTS = 4096    /* .. or of inputs, which may share ranks out */
 };
 
 /* What its subspace is made of (adapter_start.h). */
@@ -44,7 +45,7 @@ static unsigned has(const Settings *s, TrainedRow row) {
     all |= HAS_START;
     if (source == SOURCE_NONE) return all;
     all |= HAS_SUBSPACE | (source == SOURCE_OUTPUTS ? HAS_OUTPUTS : HAS_COLUMNS);
-    all |= source >= SOURCE_INPUTS ? 0 : HAS_STREAM;
+    all |= source == SOURCE_INPUTS ? HAS_INPUTS : source > SOURCE_INPUTS ? 0 : HAS_STREAM;
     all |= source == SOURCE_SCORES ? HAS_SCORES : source == SOURCE_MOMENTS ? HAS_MOMENTS : 0;
     return all | has_of_subspace(kind, s->train.rank);
 }
@@ -64,6 +65,7 @@ static const Own own[] = {{"train.init", HAS_START},
                           {"train.only-scored", HAS_STREAM},
                           {"train.basis-scale", HAS_COLUMNS},
                           {"train.freeze-basis", HAS_SUBSPACE},
+                          {"train.rho", HAS_INPUTS},
                           {"train.redundancy", HAS_ADAPTER},
                           {"train.weights", HAS_PAIRS},
                           {"train.loss-type", HAS_PAIRS},
@@ -90,6 +92,7 @@ static const char *reason(unsigned wanted, unsigned there) {
                    : "it is for adapters, and --method full trains the weights themselves";
     if (!(there & HAS_START)) return "it is for a new adapter, and --init-adapter names an old one";
     if (wanted == HAS_OUTPUTS) return "it is for the start salora";
+    if (wanted == HAS_INPUTS) return "it is for the start eva";
     if (wanted == HAS_SUBSPACE || (wanted & (HAS_STREAM | HAS_COLUMNS) && !(there & HAS_SUBSPACE)))
         return "it is for starts from a subspace";
     if (wanted == HAS_COLUMNS) return "salora's directions are no columns of the adapter";

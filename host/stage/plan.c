@@ -160,9 +160,16 @@ bool plan_weights(Plan *p, const Base *b, const char *folder, int positions, int
 
 /* ------------------------------------------------------------------- adapters, activations -- */
 
-static int kept_at_most(const Config *c, const Settings *s, enum Proj p) {
-    int asked = s->inputs.preserve_rank;
-    return asked < proj_out(c, p) ? asked : proj_out(c, p);
+/* What a subspace that is still to come decides: directions kept, and eva's ranks. */
+static void at_most(LoraShape *shape, const Config *c, const Settings *s) {
+    for (int i = 0; i < c->L * PROJ_COUNT; i++) {
+        enum Proj p = (enum Proj)(i % PROJ_COUNT);
+        int keep = s->inputs.preserve_rank, out = proj_out(c, p);
+        if (shape->rank[i] == 0) continue;
+        if (s->train.init == START_SALORA) shape->keep[i] = keep < out ? keep : out;
+        if (s->train.init == START_EVA)
+            shape->rank[i] = eva_columns(s->train.rank, s->train.rho, proj_in(c, p));
+    }
 }
 
 /* The form of the adapters; masters have memory only where they come from a folder. */
@@ -183,8 +190,7 @@ static bool adapter(Base *b, const Settings *s, bool training, Err *err) {
     bool ok = adapting_shape(&shape, c, s, start, &subspace, err);
     subspace_free(&subspace);
     if (!ok) return false;
-    for (int i = 0; s->train.init == START_SALORA && to_come && i < c->L * PROJ_COUNT; i++)
-        if (shape.rank[i]) shape.keep[i] = kept_at_most(c, s, (enum Proj)(i % PROJ_COUNT));
+    if (to_come) at_most(&shape, c, s);
     lora_declare(lora, cpu, c, &shape);
     lora_shape_free(&shape);
     return true;
