@@ -93,7 +93,7 @@ static void expect_kept(const Lora *l, const Subspace *s, int layer, enum Proj p
 static void test_eva(void) {
     Subspace s;
     Err err;
-    same("eva", align("--methods eva --sae nowhere/{layer}"), "subspace-eva train-eva");
+    same("eva", align("--methods eva"), "subspace-eva train-eva");
     MUST(subspace_load(&s, in_world("run/subspaces/eva.safetensors"), &err), err);
     EXPECT(s.n == 2 * WORLD_LAYERS && s.basis[0].R == 4 && s.basis[3].layer == 1 &&
                strcmp(s.basis[3].of, "o") == 0 && strncmp(s.made, "eva: of ", 8) == 0 && s.init &&
@@ -129,8 +129,7 @@ static void test_salora(void) {
     EXPECT(
         strstr(align("--methods salora"), "error 2: inputs.preserve: the method salora needs it"),
         "no preserved replies");
-    snprintf(flags, sizeof flags, "--methods salora --sae nowhere/{layer} --preserve %s",
-             in_world("pairs.jsonl"));
+    snprintf(flags, sizeof flags, "--methods salora --preserve %s", in_world("pairs.jsonl"));
     EXPECT(strstr(align(flags), "--preserve-rank 32: expected less than 32, the width that k_proj"),
            "all directions are kept");
     strcat(flags, " --preserve-rank 5");
@@ -196,8 +195,7 @@ static void test_direct(void) {
     enum { D = WORLD_D };
     static const char *const method[] = {"direct-mean", "direct-pairs", "direct-covariance",
                                          "landmarks"};
-    static const char flags[] =
-        "--methods direct-mean,direct-pairs,direct-covariance,landmarks --sae nowhere/{layer}";
+    static const char flags[] = "--methods direct-mean,direct-pairs,direct-covariance,landmarks";
     char line[256];
     Err err;
     StreamMoments m;

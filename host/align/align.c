@@ -104,7 +104,8 @@ static bool check_flags(const Align *w, Err *err) {
         row[n++] = m->start ? (TrainedRow){m->how, WEIGHTS_ADAPTER, adapter_start_kind(m->start)}
                             : (TrainedRow){m->how, WEIGHTS_ALL, START_LORA};
     }
-    return method_flags(w->args, row, n, err) && method_ranks(w->args, row, n, err);
+    return method_flags(w->args, row, n, err) && method_saes(w->args, row, n, err) &&
+           method_ranks(w->args, row, n, err);
 }
 
 /* What is asked of the bases of a layer, whose SAE has S features; 0: of those without an SAE. */

@@ -45,7 +45,9 @@ static bool run(const Args *a, Err *err) {
     Exec ex;
     enum StartKind start = (enum StartKind)s->train.init;
     TrainedRow row = {METHOD_LORA, WEIGHTS_ADAPTER, start};
-    if (!check_start(s, &adapter_start[start], err) || !method_flags(a, &row, 1, err)) return false;
+    if (!check_start(s, &adapter_start[start], err) || !method_flags(a, &row, 1, err) ||
+        !method_saes(a, &row, 1, err))
+        return false;
     if (!runtime_cpu(&ex, s, err)) return false; /* all of it is in double */
     bool direct = subspace_source(adapter_start[start].subspace) == SOURCE_MOMENTS;
     bool ok = (direct ? from_moments : from_scores)(&subspace, &ex, s, start, err) &&

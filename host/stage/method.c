@@ -112,17 +112,31 @@ TrainedRow method_row(const Settings *s) {
                         (enum StartKind)s->train.init};
 }
 
-bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err) {
-    unsigned there = 0;
-    for (int i = 0; i < n; i++) there |= has(&a->s, row[i]);
-    for (size_t i = 0; n > 0 && i < sizeof own / sizeof *own; i++) {
-        int setting = args_find(own[i].key);
+/* Of a table of n settings, those that no row has. */
+static bool check_own(const Args *a, const Own *of, size_t n, unsigned there, Err *err) {
+    for (size_t i = 0; i < n; i++) {
+        int setting = args_find(of[i].key);
         char flag[SETTING_KEY];
-        if (a->source[setting] != FROM_FLAG || there & own[i].has) continue;
+        if (a->source[setting] != FROM_FLAG || there & of[i].has) continue;
         command_flag(a->command, setting, flag);
-        return err_set(err, EXIT_USAGE, "--%s: %s; leave it out", flag, reason(own[i].has, there));
+        return err_set(err, EXIT_USAGE, "--%s: %s; leave it out", flag, reason(of[i].has, there));
     }
     return true;
+}
+
+static unsigned has_any(const Args *a, const TrainedRow *row, int n) {
+    unsigned there = 0;
+    for (int i = 0; i < n; i++) there |= has(&a->s, row[i]);
+    return there;
+}
+
+bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err) {
+    return n == 0 || check_own(a, own, sizeof own / sizeof *own, has_any(a, row, n), err);
+}
+
+bool method_saes(const Args *a, const TrainedRow *row, int n, Err *err) {
+    static const Own sae[] = {{"score.sae", HAS_SCORES}};
+    return n == 0 || check_own(a, sae, 1, has_any(a, row, n), err);
 }
 
 bool method_ranks(const Args *a, const TrainedRow *row, int n, Err *err) {

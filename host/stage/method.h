@@ -22,6 +22,10 @@ TrainedRow method_row(const Settings *s);
  * It asks train.init-adapter, too, and what the starts' subspaces are made from. */
 bool method_flags(const Args *a, const TrainedRow *row, int n, Err *err);
 
+/* The same of SAEs where nothing is made of their features; for commands that have no other use for
+ * them. `plan` and `bench` take one line of flags for several stages, and leave those of others. */
+bool method_saes(const Args *a, const TrainedRow *row, int n, Err *err);
+
 /* All weights are for the ranks of one node (EXIT_USAGE): what these share out must be gathered
  * again for every pass, which is not for a network. */
 bool method_ranks(const Args *a, const TrainedRow *row, int n, Err *err);
