@@ -1,6 +1,8 @@
 /* What the rows of align's table start from: each method has its own subspace, of its own kind, and
  * one for every seed of a grid. */
 #include <math.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 
 #include "host/stage/adapting.h"
 #include "model/sae.h"
@@ -249,6 +251,35 @@ static void test_direct(void) {
     EXPECT(strncmp(align(line), "moments subspace-direct-mean", 28) == 0, "other tokens");
 }
 
+/* A disk that is full, as far as this process can see. */
+static bool full;
+int statvfs(const char *path, struct statvfs *v) {
+    struct statfs s;
+    if (statfs(path, &s)) return -1;
+    *v = (struct statvfs){.f_frsize = 512, .f_bavail = full ? 100 : 1 << 20};
+    return 0;
+}
+
+/* Whole models that have no room are refused before anything is read; those of an earlier run are
+ * room. */
+static void test_room(void) {
+    char line[1024];
+    Err err;
+    snprintf(line, sizeof line, "%s --methods full --steps 1", in_world("recipe.yaml"));
+    full = true;
+    EXPECT(!world_run(&cmd_align, line, &err) && err.code == EXIT_MEMORY &&
+               strstr(err.text, "whole models of the method full take ") &&
+               strstr(err.text, ", where 51.2 kB are free or theirs already"),
+           "%s", err.text);
+    EXPECT(!files_exists(in_world("run/models/full/model.safetensors")), "it was trained");
+    full = false;
+    MUST(world_run(&cmd_align, line, &err), err);
+    full = true;
+    strcat(line, " --clip 0.5"); /* trained again, in the place of that */
+    MUST(world_run(&cmd_align, line, &err), err);
+    full = false;
+}
+
 /* Rows as long as their features' |mean difference|: the basis is that of the chosen features with
  * these weights. */
 static void test_weighted(void) {
@@ -301,6 +332,7 @@ int main(void) {
     test_seeds();
     test_ranks();
     test_weighted();
+    test_room();
     world_remove();
     return test_done("align_starts");
 }

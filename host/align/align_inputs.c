@@ -3,6 +3,7 @@
 
 #include "host/stage/adapting.h"
 #include "host/align/grid.h"
+#include "host/stage/agree.h"
 #include "host/cli/print.h"
 #include "host/stage/plan.h"
 #include "host/stage/preference.h"
@@ -103,20 +104,25 @@ static bool plan(Plan *p, Align *w, int which, const Method *m, Err *err) {
     }
 }
 
-/* What whole models take on disk, while the grid runs and for good. */
+/* What whole models take on disk, while the grid runs and for good; it must be there, but for a
+ * card that is not here, whose disk is not here either. */
 static bool announce_models(Align *w, Err *err) {
     Config c;
     char one[PRINT_ROOM], most[PRINT_ROOM], stay[PRINT_ROOM];
     int seeds = w->grid.seeds, sets = grid_chooses(&w->grid) ? 2 : 1;
-    if (w->s->run.json || !comm_root(w->r.ex.comm)) return true;
+    bool root = comm_root(w->r.ex.comm);
     if (!config_load(&c, w->s->model.path, err)) return false;
     double bytes = (double)tensors_parameters(&c) * (double)dtype_size(w->r.ex.dtype);
     config_free(&c);
-    printf("the method full writes whole models, %s each: %s on disk at most, of which %s stay\n",
-           print_bytes(one, bytes), print_bytes(most, bytes * seeds * sets),
-           print_bytes(stay, bytes * seeds));
+    if (root && !w->s->run.json)
+        printf(
+            "the method full writes whole models, %s each: %s on disk at most, of which %s "
+            "stay\n",
+            print_bytes(one, bytes), print_bytes(most, bytes * seeds * sets),
+            print_bytes(stay, bytes * seeds));
     fflush(stdout);
-    return true;
+    bool ok = !root || w->s->plan.gpu_memory > 0 || align_models_room(w, bytes * seeds * sets, err);
+    return agree_root(w->r.ex.comm, ok, err);
 }
 
 bool align_each_plan(Align *w, align_plan_use *use, void *context, Err *err) {

@@ -6,12 +6,16 @@
  *
  * So a model's weights may go when no stage needs them: all that was made of them stays good. Where
  * one is needed again, training gives the same bytes again. */
+#include <fts.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
 #include "host/align/staging.h"
+#include "host/cli/print.h"
 
 const char *align_left(char path[160], const Cell *c) {
     return staging_named(path, c->method->how == METHOD_FULL ? "models/%s" : "adapters/%s",
@@ -83,6 +87,36 @@ void align_model_drop(Align *w, const Cell *c) {
     }
     json_decref(files);
     free(folder);
+}
+
+/* ------------------------------------------------------------------------ room for them -- */
+
+/* Of all files below a folder; 0 where it is not there. */
+static double bytes_below(char *folder) {
+    char *path[] = {folder, NULL};
+    double bytes = 0;
+    FTS *tree = fts_open(path, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    for (FTSENT *f; tree && (f = fts_read(tree));)
+        if (f->fts_info == FTS_F) bytes += (double)f->fts_statp->st_size;
+    if (tree) fts_close(tree);
+    return bytes;
+}
+
+bool align_models_room(const Align *w, double bytes, Err *err) {
+    char need[PRINT_ROOM], have[PRINT_ROOM];
+    char *folder = run_path(&w->run, ""), *models = run_path(&w->run, "models");
+    struct statvfs v;
+    size_t there = files_existing_part(folder);
+    folder[there] = 0;
+    bool known = statvfs(there ? folder : ".", &v) == 0;
+    double room = known ? (double)v.f_bavail * (double)v.f_frsize + bytes_below(models) : bytes;
+    free(models), free(folder);
+    return bytes <= room ||
+           err_set(
+               err, EXIT_MEMORY,
+               "does not fit: whole models of the method full take %s below %s, where %s are "
+               "free or theirs already; free some, give another --out, fewer --seeds or --rates",
+               print_bytes(need, bytes), w->run.folder, print_bytes(have, room));
 }
 
 /* ------------------------------------------------------------------------- what is open -- */

@@ -115,6 +115,10 @@ const char *align_left(char path[160], const Cell *c);
  * Notes what was written, of rank 0. Removes its weights, of rank 0, and not what else the folder
  * holds. */
 bool align_model_there(Align *w, const Cell *c);
+
+/* EXIT_MEMORY where whole models of so many bytes have no room on the run folder's disk, what
+ * earlier ones take counted as room. Rank 0. */
+bool align_models_room(const Align *w, double bytes, Err *err);
 bool align_model_note(Align *w, const Cell *c, Err *err);
 void align_model_drop(Align *w, const Cell *c);
 #define MODEL_NOTE "models/%s.json"
