@@ -41,7 +41,8 @@ const char *comm_library(const Comm *c); /* of a job of several ranks */
 
 /* ---------------------------------------------------------------------- between the hosts -- */
 
-/* `what` names the data in messages: static storage, up to 39 bytes. */
+/* `what` names the data in messages, up to 39 bytes, and tells calls apart that ranks should make
+ * one after the other: it outlives the call. */
 void comm_barrier(Comm *c, const char *what);
 
 /* all (size,bytes): every rank gets every rank's block; its own is there before. */
@@ -133,7 +134,7 @@ typedef struct CommCall {
     uint64_t number; /* from 0 */
     enum CommOp op;
     enum CommType type;
-    const char *what;  /* static storage */
+    const char *what;  /* as the caller names it */
     size_t bytes;      /* of a rank's block, or of x, or of the whole that x is a part of */
     const char *phase; /* what comm_phase said last, static storage */
     int step;          /* 0: none */

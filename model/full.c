@@ -1,6 +1,7 @@
 /* full.c - weights as Params. */
 #include "model/full.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "data/base/mem.h"
@@ -21,6 +22,14 @@ static bool same_section(const Tensor *a, const Tensor *b) {
     return layers && a->layer == b->layer;
 }
 
+/* A layer's, or of what else there is one. */
+static const char *section_name(char name[20], const Tensor *t) {
+    if (t->kind == TENSOR_EMBED) return "embedding";
+    if (t->kind == TENSOR_FINAL_NORM) return "final norm";
+    snprintf(name, 20, "layer %d", t->layer);
+    return name;
+}
+
 static void declare(Full *f, Exec *ex, const Config *c) {
     size_t n = tensors_count(c), most = layer_size(c) + PARAM_BLOCK;
     *f = (Full){.layer = mem_array((size_t)c->L, sizeof *f->layer)};
@@ -32,7 +41,8 @@ static void declare(Full *f, Exec *ex, const Config *c) {
         Tensor next = tensors_at(c, i + 1 < n ? i + 1 : i);
         if (i + 1 < n && same_section(&t, &next)) continue;
         bool layer = t.kind == TENSOR_PROJ || t.kind == TENSOR_NORM;
-        params_section(&f->params, most, layer);
+        char name[20];
+        params_section(&f->params, section_name(name, &t), most, layer);
         if (t.kind == TENSOR_EMBED) f->first_layer = f->params.nsections;
     }
     f->layers = c->L;

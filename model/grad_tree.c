@@ -191,8 +191,9 @@ void grad_tree_give(void *tree, int section) {
     const TreeShare *s = &t->share[section];
     CHECK(section == t->next - 1, "section %d after %d", section, t->next);
     settle(t);
-    comm_exchange(t->comm, t->params->ex, s->group, "gradients", t->round,
-                  t->params->section[section].grad, s->n, t->packs);
+    const ParamSection *of = &t->params->section[section];
+    comm_exchange(t->comm, t->params->ex, s->group, of->of_grad, t->round, of->grad, s->n,
+                  t->packs);
     t->pending = t->packs, t->section = section, t->next = section;
 }
 

@@ -86,7 +86,17 @@ static size_t border(const Params *p, size_t at) {
     return aligned(p->size);
 }
 
-void params_section(Params *p, size_t most, bool in_turn) {
+/* What ranks call that which they move of it. */
+static void name_section(ParamSection *s, const char *name, size_t i, size_t pieces) {
+    char part[24] = "";
+    CHECK(strlen(name) <= SECTION_NAME, "%s", name);
+    if (pieces > 1)
+        snprintf(part, sizeof part, " %hu/%hu", (unsigned short)i, (unsigned short)pieces);
+    snprintf(s->of_weights, sizeof s->of_weights, "weights, %.*s%.12s", SECTION_NAME, name, part);
+    snprintf(s->of_grad, sizeof s->of_grad, "gradients, %.*s%.12s", SECTION_NAME, name, part);
+}
+
+void params_section(Params *p, const char *name, size_t most, bool in_turn) {
     const ParamSection *last = p->nsections ? &p->section[p->nsections - 1] : NULL;
     size_t from = last ? last->at + last->n : 0, end = aligned(p->size), n = end - from;
     size_t pieces = (n + most - 1) / most, room = (size_t)p->nsections;
@@ -94,7 +104,9 @@ void params_section(Params *p, size_t most, bool in_turn) {
     CHECK(p->section, "out of memory");
     for (size_t i = 1, at = from; i <= pieces; i++) {
         size_t to = i < pieces ? border(p, from + n / pieces * i) : end;
-        p->section[p->nsections++] = (ParamSection){.at = at, .n = to - at, .in_turn = in_turn};
+        ParamSection *s = &p->section[p->nsections++];
+        *s = (ParamSection){.at = at, .n = to - at, .in_turn = in_turn};
+        name_section(s, name, i, pieces);
         at = to;
     }
 }
@@ -370,7 +382,7 @@ static void gather(Params *p, const ParamSection *s) {
     if (own->n)
         exec_copy(ex, store_at(ex->dtype, s->weights, own->at),
                   store_at(ex->dtype, p->copy, s->held), own->n * dtype_size(ex->dtype));
-    comm_all_gather_stores(ex->comm, ex, params_group(p, s), "weights", s->weights, s->n);
+    comm_all_gather_stores(ex->comm, ex, params_group(p, s), s->of_weights, s->weights, s->n);
 }
 
 void params_renew(Params *p) {

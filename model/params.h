@@ -48,10 +48,13 @@ typedef struct Param {
 enum { PARAM_BLOCK = 1 << 16 };
 
 /* Tensors that are shared out together, or a part of one. */
+enum { SECTION_NAME = 15, SECTION_CALL = 40 };
 typedef struct ParamSection {
-    size_t at, n;   /* of each block of all tensors */
-    CommPart *part; /* (ranks) who has what of it */
-    size_t held;    /* where this rank's part begins in a block of parts */
+    char of_weights[SECTION_CALL]; /* what ranks move of it, as all of them should name it */
+    char of_grad[SECTION_CALL];    /* (comm.h): "weights, layer 3" */
+    size_t at, n;                  /* of each block of all tensors */
+    CommPart *part;                /* (ranks) who has what of it */
+    size_t held;                   /* where this rank's part begins in a block of parts */
     bool in_turn;   /* its gradient is done with before that of the section after the next begins */
     store *weights; /* (n) gathered; NULL where it is not shared out */
     float *grad;    /* (n) of one pack; likewise */
@@ -101,9 +104,12 @@ size_t params_kept_scratch(Exec *ex, const Params *p);
 /* Takes what lies along the directions off gradients, or masters. */
 void params_project_grads(Params *p);
 void params_project_masters(Params *p);
+
 /* Ends a section: of what was added since the last one, and of several, alike but for a block,
- * where that is more than `most` elements. */
-void params_section(Params *p, size_t most, bool in_turn);
+ * where that is more than `most` elements: then "NAME 2/3" is the second. A name has at most
+ * SECTION_NAME bytes and is no other section's: ranks that are not at the same section are told
+ * apart by it. */
+void params_section(Params *p, const char *name, size_t most, bool in_turn);
 
 /* Sections, in which all tensors lie, are shared out over so many ranks: before there is memory. */
 void params_share_out(Params *p, int ranks, int rank);

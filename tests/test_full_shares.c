@@ -1,5 +1,6 @@
 /* What ranks share out of all weights: whose is what; and gradients that exist two layers at a
  * time, whose sum has the bits of that of whole ones. */
+#include "kernels/comm_impl.h"
 #include "model/grad_tree.h"
 #include "model/optim.h"
 #include "tests/golden.h"
@@ -106,8 +107,70 @@ static void test_sections(Exec *ex, const char *name) {
     full_free(&whole);
 }
 
+/* -------------------------------------------------------------------------- what ranks sign -- */
+
+static void no_barrier(void) {}
+static enum TransportState at_once(void) {
+    return TRANSPORT_DONE;
+}
+static void no_move(const Move *move, int n) {
+    (void)move, (void)n;
+}
+
+typedef struct Signed {
+    enum CommOp op;
+    char what[64];
+} Signed;
+typedef struct Calls {
+    Signed call[512];
+    int n;
+} Calls;
+
+static void note(void *context, const CommCall *call) {
+    Calls *all = context;
+    CHECK(all->n < 512, "too many calls");
+    Signed *s = &all->call[all->n++];
+    s->op = call->op;
+    snprintf(s->what, sizeof s->what, "%s", call->what);
+}
+
+/* Two ranks, of which one is a section ahead, sign different calls at once: no call of a step is
+ * the next one's like, but for a pass that begins where the last one ended; and what they sign has
+ * room on the board. */
+static void test_signed(Exec *ex) {
+    static const Transport alone = {
+        .barrier = no_barrier, .move = no_move, .poll = at_once, .close = no_barrier};
+    Comm *comm = comm_make(&alone, (TransportSeat){.size = 1, .local_size = 1});
+    const Config c = {.L = 3, .D = 300, .F = 700, .V = 9000, .H = 2, .K = 1, .E = 100};
+    Calls calls = {.n = 0};
+    GradTree t;
+    Full f;
+    ex->comm = comm;
+    comm_watch(comm, &(CommWatch){.begin = note, .context = &calls});
+    full_alloc(&f, ex, &c, 1, 0);
+    grad_tree_init(&t, &f.params, 1);
+    params_renew(&f.params);
+    for (int i = 0; i < f.params.nsections; i++)
+        if (f.params.section[i].in_turn) params_need(&f.params, i);
+    grad_tree_round(&t, 1, true);
+    grad_tree_finish(&t, 1);
+    EXPECT(calls.n == 2 * f.params.nsections && f.params.nsections > c.L + 2, "%d calls", calls.n);
+    for (int i = 0; i < calls.n; i++) {
+        EXPECT(strlen(calls.call[i].what) < 40, "no room for %s", calls.call[i].what);
+        for (int j = 0; j < i; j++)
+            EXPECT(strcmp(calls.call[i].what, calls.call[j].what) != 0, "calls %d and %d are of %s",
+                   j, i, calls.call[i].what);
+    }
+    EXPECT(strcmp(calls.call[calls.n - 1].what, "gradients, embedding 1/4") == 0,
+           "the last is of %s", calls.call[calls.n - 1].what);
+    grad_tree_free(&t);
+    full_free(&f);
+    comm_close(comm);
+    ex->comm = NULL;
+}
+
 static void body(Exec *ex) {
-    if (test_on_cpu(ex)) test_borders(ex);
+    if (test_on_cpu(ex)) test_borders(ex), test_signed(ex);
     test_sections(ex, "model_a");
 }
 
