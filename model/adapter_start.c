@@ -390,6 +390,52 @@ size_t pissa_scratch(Exec *ex, const Config *c, int R) {
     return most;
 }
 
+StartBytes start_bytes_most(const Config *c, const bool target[PROJ_COUNT], int R,
+                            start_weight_bytes *of) {
+    StartBytes most = {0};
+    for (enum Proj p = 0; p < PROJ_COUNT; p++) {
+        if (!target[p]) continue;
+        StartBytes n = of((size_t)proj_in(c, p), (size_t)proj_out(c, p), (size_t)R);
+        most.host = n.host > most.host ? n.host : most.host;
+        most.device = n.device > most.device ? n.device : most.device;
+    }
+    return most;
+}
+
+/* A and B in double, and again in f32 while they are put. */
+static size_t put_bytes(size_t in, size_t out, size_t R) {
+    return R * (in + out) * (sizeof(double) + sizeof(float));
+}
+
+StartBytes start_factors_bytes(size_t in, size_t out, size_t R) {
+    size_t n = in < out ? in : out, factors = n * (in + out + 1) * sizeof(double);
+    return (StartBytes){.host = factors + put_bytes(in, out, R),
+                        .device = factors + in * out * sizeof(double)};
+}
+
+static StartBytes pissa_weight(size_t in, size_t out, size_t R) {
+    StartBytes n = start_factors_bytes(in, out, R);
+    n.host += in * out * sizeof(double); /* W */
+    return n;
+}
+
+StartBytes pissa_bytes(const Config *c, const bool target[PROJ_COUNT], int R) {
+    return start_bytes_most(c, target, R, pissa_weight);
+}
+
+/* W twice while its columns are read into Q, the second time in f32; on the device at most twice in
+ * f32, or Q. */
+static StartBytes olora_weight(size_t in, size_t out, size_t R) {
+    size_t put = put_bytes(in, out, R), wide = in * out * sizeof(float),
+           Q = out * R * sizeof(double);
+    return (StartBytes){.host = 2 * wide + Q + (wide > put ? wide : put),
+                        .device = 2 * wide > Q ? 2 * wide : Q};
+}
+
+static StartBytes olora_bytes(const Config *c, const bool target[PROJ_COUNT], int R) {
+    return start_bytes_most(c, target, R, olora_weight);
+}
+
 static size_t olora_scratch(Exec *ex, const Config *c, int R) {
     size_t most = 0;
     for (enum Proj p = 0; p < PROJ_COUNT; p++) {

@@ -54,40 +54,41 @@ static inline bool subspace_of_any_seed(enum SubspaceKind kind) {
 }
 
 /* X(value, name, what it does, the subspace, is the start taken off, rank rule, fill, workspace of
- * the fill) */
+ * the fill, memory of the fill) */
 /* clang-format off */
 #define ADAPTER_STARTS(X) \
-    X(START_LORA, "lora", "A random and B zero", SUBSPACE_NONE, false, lora_rank, lora_fill, NULL) \
+    X(START_LORA, "lora", "A random and B zero", SUBSPACE_NONE, false, lora_rank, lora_fill, \
+      NULL, NULL) \
     X(START_PISSA, "pissa", "the weight's largest singular directions", SUBSPACE_NONE, true, \
-      lora_rank, pissa_fill, pissa_scratch) \
+      lora_rank, pissa_fill, pissa_scratch, pissa_bytes) \
     X(START_OLORA, "olora", "a QR of the weight", SUBSPACE_NONE, true, lora_rank, olora_fill, \
-      olora_scratch) \
+      olora_scratch, olora_bytes) \
     X(START_LORA_GA, "lora-ga", "the first batch's gradient", SUBSPACE_NONE, \
-      true, lora_rank, lora_ga_fill, pissa_scratch) \
+      true, lora_rank, lora_ga_fill, pissa_scratch, lora_ga_bytes) \
     X(START_CORDA, "corda", "the weight's largest directions beside what it reads", SUBSPACE_NONE, \
-      true, lora_rank, corda_fill, pissa_scratch) \
+      true, lora_rank, corda_fill, pissa_scratch, corda_bytes) \
     X(START_CORDA_KPM, "corda-kpm", "corda with the smallest directions", SUBSPACE_NONE, \
-      true, lora_rank, corda_fill, pissa_scratch) \
+      true, lora_rank, corda_fill, pissa_scratch, corda_bytes) \
     X(START_SAILS, "sails", "the SAE subspace in A or B", SUBSPACE_TOP, false, sails_rank, \
-      sails_fill, sails_scratch) \
+      sails_fill, sails_scratch, NULL) \
     X(START_SAILS_SPAN, "sails-span", "the whole span of the --rank best features", \
-      SUBSPACE_SPAN, false, sails_rank, sails_fill, sails_scratch) \
+      SUBSPACE_SPAN, false, sails_rank, sails_fill, sails_scratch, NULL) \
     X(START_RANDOM_FEATURES, "random-features", "sails with features drawn at random", \
-      SUBSPACE_RANDOM_FEATURES, false, sails_rank, sails_fill, sails_scratch) \
+      SUBSPACE_RANDOM_FEATURES, false, sails_rank, sails_fill, sails_scratch, NULL) \
     X(START_RANDOM_BASIS, "random-basis", "sails with random directions", SUBSPACE_RANDOM, false, \
-      sails_rank, sails_fill, sails_scratch) \
+      sails_rank, sails_fill, sails_scratch, NULL) \
     X(START_DIRECT_MEAN, "direct-mean", "sails with the corpora's mean difference", SUBSPACE_MEAN, \
-      false, sails_rank, sails_fill, sails_scratch) \
+      false, sails_rank, sails_fill, sails_scratch, NULL) \
     X(START_DIRECT_PAIRS, "direct-pairs", "sails with a PCA of the pairs' differences", \
-      SUBSPACE_PAIRS, false, sails_rank, sails_fill, sails_scratch) \
+      SUBSPACE_PAIRS, false, sails_rank, sails_fill, sails_scratch, NULL) \
     X(START_DIRECT_COVARIANCE, "direct-covariance", "sails with the corpora's covariance contrast", \
-      SUBSPACE_COVARIANCE, false, sails_rank, sails_fill, sails_scratch) \
+      SUBSPACE_COVARIANCE, false, sails_rank, sails_fill, sails_scratch, NULL) \
     X(START_LANDMARKS, "landmarks", "sails with directions of aligned tokens, as long as unaligned", \
-      SUBSPACE_LANDMARKS, false, sails_rank, sails_fill, sails_scratch) \
+      SUBSPACE_LANDMARKS, false, sails_rank, sails_fill, sails_scratch, NULL) \
     X(START_EVA, "eva", "principal components of what the projections read", SUBSPACE_INPUTS, \
-      false, eva_rank, eva_fill, NULL) \
+      false, eva_rank, eva_fill, NULL, NULL) \
     X(START_SALORA, "salora", "pissa within the task's outputs, adding none to those of safe replies", \
-      SUBSPACE_OUTPUTS, true, lora_rank, salora_fill, pissa_scratch)
+      SUBSPACE_OUTPUTS, true, lora_rank, salora_fill, pissa_scratch, pissa_bytes)
 /* clang-format on */
 enum StartKind { ADAPTER_STARTS(CHOICE_ENUM) START_COUNT };
 
@@ -132,6 +133,11 @@ typedef struct StartOptions {
 /* Columns of eva's basis of an input of width W: PEFT's round(rank rho), at most W; rank <= W. */
 int eva_columns(int rank, double rho, int W);
 
+/* What a fill allocates beside the adapters and their batch: for one weight at a time. */
+typedef struct StartBytes {
+    size_t host, device;
+} StartBytes;
+
 typedef struct AdapterStart {
     const char *name;
     enum SubspaceKind subspace;
@@ -142,6 +148,8 @@ typedef struct AdapterStart {
     bool (*fill)(Lora *l, const Model *m, const StartOptions *o, const Subspace *s, Err *err);
     /* Bytes of workspace that the ops of fill take for ranks up to R; NULL: none. */
     size_t (*scratch)(Exec *ex, const Config *c, int R);
+    /* Memory that fill takes for these targets, at most; NULL: hardly any. */
+    StartBytes (*bytes)(const Config *c, const bool target[PROJ_COUNT], int R);
 } AdapterStart;
 extern const AdapterStart adapter_start[START_COUNT];
 static inline enum StartKind adapter_start_kind(const AdapterStart *start) {

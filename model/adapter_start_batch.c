@@ -55,6 +55,17 @@ bool lora_ga_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace
     return ok;
 }
 
+/* The gradient, in f32 too. */
+static StartBytes lora_ga_weight(size_t in, size_t out, size_t R) {
+    StartBytes n = start_factors_bytes(in, out, R);
+    n.host += in * out * (sizeof(double) + sizeof(float));
+    return n;
+}
+
+StartBytes lora_ga_bytes(const Config *c, const bool target[PROJ_COUNT], int R) {
+    return start_bytes_most(c, target, R, lora_ga_weight);
+}
+
 /* --------------------------------------------------------------------------------- corda -- */
 
 static const double CORDA_DAMP = 0.01;
@@ -158,4 +169,16 @@ bool corda_fill(Lora *l, const Model *m, const StartOptions *o, const Subspace *
                              o->kind == START_CORDA_KPM, err);
     inputs_run_close(run);
     return ok;
+}
+
+/* C and the sums that it is of, W and W C. */
+static StartBytes corda_weight(size_t in, size_t out, size_t R) {
+    StartBytes n = start_factors_bytes(in, out, R);
+    n.host += in * in * sizeof(double) + (in + in * in) * sizeof(float);
+    n.host += 2 * in * out * sizeof(double);
+    return n;
+}
+
+StartBytes corda_bytes(const Config *c, const bool target[PROJ_COUNT], int R) {
+    return start_bytes_most(c, target, R, corda_weight);
 }

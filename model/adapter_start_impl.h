@@ -32,6 +32,18 @@ typedef void start_adapter(Lora *l, const Model *m, Adapter *a, int layer, enum 
                            const Subspace *s);
 bool start_each(Lora *l, const Model *m, start_adapter *fill, const Subspace *s, Err *err);
 
+/* The most of any target by its own bytes, of a weight (out,in). */
+typedef StartBytes start_weight_bytes(size_t in, size_t out, size_t R);
+StartBytes start_bytes_most(const Config *c, const bool target[PROJ_COUNT], int R,
+                            start_weight_bytes *of);
+
+/* Of start_factors, and of A and B that are made of them and put. */
+StartBytes start_factors_bytes(size_t in, size_t out, size_t R);
+
+StartBytes pissa_bytes(const Config *c, const bool target[PROJ_COUNT], int R);
+StartBytes lora_ga_bytes(const Config *c, const bool target[PROJ_COUNT], int R);
+StartBytes corda_bytes(const Config *c, const bool target[PROJ_COUNT], int R);
+
 /* Of any projection: which of them are targets is not asked. */
 size_t pissa_scratch(Exec *ex, const Config *c, int R);
 

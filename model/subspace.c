@@ -323,6 +323,12 @@ BasisBytes basis_bytes(int k, int D, int R) {
                         .basis = qr + (size_t)R * sizeof(double)};
 }
 
+BasisBytes basis_symmetric_bytes(int D, int R) {
+    BasisBytes n = basis_bytes(D, D, R);
+    n.host += (size_t)D * (size_t)D * sizeof(double);
+    return n;
+}
+
 size_t subspace_bytes(const Subspace *s) {
     size_t doubles = 0, features = 0;
     for (const Basis *b = s->basis; b < s->basis + s->n; b++) {

@@ -100,6 +100,9 @@ typedef struct BasisBytes {
 } BasisBytes;
 BasisBytes basis_bytes(int k, int D, int R);
 
+/* The same of basis_of_symmetric, which has a copy of A (D,D). */
+BasisBytes basis_symmetric_bytes(int D, int R);
+
 /* Makes the columns of a (D,n) orthonormal by QR: the spans of the first 1, 2 .. n columns stay,
  * the largest entry of each becomes positive. The columns must be independent. */
 void basis_orthonormalise(Exec *ex, double *a, int D, int n);

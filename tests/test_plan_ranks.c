@@ -1,10 +1,7 @@
 /* What the plan says of several ranks, against what two of them really allocate: rank 0 alone has
  * sums and a copy from each of what all bring; gradients on their way have a place of their own
  * where bytes move while ops work. */
-#include <errno.h>
-#include <malloc.h>
 #include <math.h>
-#include <stdatomic.h>
 
 #include "host/stage/inputs.h"
 #include "host/stage/moments.h"
@@ -12,68 +9,13 @@
 #include "host/stage/scoring.h"
 #include "kernels/device.h"
 #include "model/grad_tree.h"
+#include "tests/counted_heap.h"
 #include "tests/ranks.h"
-
-/* ------------------------------------------------------------------- host memory, counted -- */
-
-#if defined(__SANITIZE_ADDRESS__) || \
-    defined(__SANITIZE_THREAD__) /* which have a heap of their own */
-enum { COUNTS = false };
-static atomic_long live, most;
-#else
-enum { COUNTS = true };
-static atomic_long live, most; /* most: while something is collected, and what then follows */
-static atomic_bool collecting;
-void *__libc_malloc(size_t n), *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t n), *__libc_memalign(size_t align, size_t n);
-void __libc_free(void *p);
-
-static void *counted(void *p) {
-    long now = atomic_fetch_add(&live, (long)malloc_usable_size(p)) + (long)malloc_usable_size(p);
-    long was = atomic_load(&most);
-    while (atomic_load(&collecting) && now > was && !atomic_compare_exchange_weak(&most, &was, now))
-        continue;
-    return p;
-}
-void *malloc(size_t n) {
-    return counted(__libc_malloc(n));
-}
-void *calloc(size_t n, size_t size) {
-    return counted(__libc_calloc(n, size));
-}
-void *realloc(void *p, size_t n) {
-    atomic_fetch_sub(&live, (long)malloc_usable_size(p));
-    return counted(__libc_realloc(p, n));
-}
-void *memalign(size_t align, size_t n) {
-    return counted(__libc_memalign(align, n));
-}
-void *aligned_alloc(size_t align, size_t n) {
-    return memalign(align, n);
-}
-int posix_memalign(void **p, size_t align, size_t n) {
-    *p = memalign(align, n);
-    return *p ? 0 : ENOMEM;
-}
-void free(void *p) {
-    atomic_fetch_sub(&live, (long)malloc_usable_size(p));
-    __libc_free(p);
-}
-#endif
-
-static long begin(void) {
-    atomic_store(&most, atomic_load(&live));
-    return atomic_load(&live);
-}
 
 /* CommWatch: passes over documents have memory of their own, which is none of these items'. */
 static void on_call(void *context, const CommCall *call) {
     (void)context;
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    atomic_store(&collecting, call->op == COMM_COLLECT);
-#else
-    (void)call;
-#endif
+    atomic_store(&heap_watched, call->op == COMM_COLLECT);
 }
 
 /* ---------------------------------------------------------------------------- the two ranks -- */
@@ -91,7 +33,7 @@ static void expect(const char *stage, const Plan *p, long start, Comm *comm,
                    const char *const *name, long gone) {
     long peak[2];
     double planned = -(double)gone, copy = item(p, *name) / 2;
-    peak[comm_rank(comm)] = atomic_load(&most) - start;
+    peak[comm_rank(comm)] = atomic_load(&heap_most) - start;
     comm_share(comm, "peaks", peak, sizeof *peak);
     for (; *name; name++) {
         bool root = false;
@@ -101,8 +43,8 @@ static void expect(const char *stage, const Plan *p, long start, Comm *comm,
         planned += item(p, *name);
     }
     double more = (double)(peak[0] - peak[1]);
-    EXPECT(!COUNTS || fabs(more - planned) < copy / 2, "%s: planned %.0f more on rank 0, are %.0f",
-           stage, planned, more);
+    EXPECT(!HEAP_COUNTED || fabs(more - planned) < copy / 2,
+           "%s: planned %.0f more on rank 0, are %.0f", stage, planned, more);
 }
 
 static void test_moments(Runtime *r, const Settings *s, const Records *pairs) {
@@ -114,7 +56,7 @@ static void test_moments(Runtime *r, const Settings *s, const Records *pairs) {
     MUST(plan_moments(&p, s, &r->ex, NULL, &err) &&
              layers_parse(&layers, s->score.layers, r->model.c.L, &err),
          err);
-    long start = begin();
+    long start = heap_begin();
     MUST(moments_run(&m, &work, r, &layers, s, pairs, NULL, pairs->n, &err), err);
     expect("moments", &p, start, r->ex.comm,
            (const char *const[]){"blocks of all ranks", "moments", NULL}, 0);
@@ -133,7 +75,7 @@ static void test_score(Runtime *r, const Settings *s, const Records *pairs) {
              layers_parse(&layers, s->score.layers, r->model.c.L, &err) &&
              saes_open(&saes, &r->ex, s, &layers, r->model.c.D, &err),
          err);
-    long start = begin();
+    long start = heap_begin();
     MUST(scoring_run(&scores, &work, r, &saes, s, pairs, NULL, pairs->n, NULL, &err), err);
     expect("score", &p, start, r->ex.comm,
            (const char *const[]){"parts of results of all ranks", "results", NULL}, 0);
@@ -153,9 +95,9 @@ static void make_bases(Subspace *bases, Runtime *r, const Settings *s, const Dat
 
 /* Host bytes that the pass has, beside what it brings. */
 static long pass_bytes(Runtime *r, const Settings *s) {
-    long before = atomic_load(&live);
+    long before = atomic_load(&heap_live);
     InputsRun *run = inputs_run_open(&r->model, inputs_of(s), settings_pack_tokens(s));
-    long bytes = atomic_load(&live) - before;
+    long bytes = atomic_load(&heap_live) - before;
     inputs_run_close(run);
     return bytes;
 }
@@ -168,7 +110,7 @@ static void test_inputs(Runtime *r, const Settings *s, const Dataset *d) {
     const char *stage = *s->inputs.preserve ? "inputs --preserve" : "inputs";
     MUST(plan_inputs(&p, s, &r->ex, d, &err), err);
     size_t before = r->ex.bytes_now - r->ex.scratch_bytes;
-    long gone = pass_bytes(r, s), start = begin();
+    long gone = pass_bytes(r, s), start = heap_begin();
     r->ex.bytes_peak = r->ex.bytes_now;
     make_bases(&bases, r, s, d);
     expect(stage, &p, start, r->ex.comm,

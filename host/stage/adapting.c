@@ -47,6 +47,26 @@ size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int
     return basis_scratch(ex, rows, D, R);
 }
 
+BasisBytes adapting_bytes(const Settings *s, enum SubspaceKind kind, int D, int R) {
+    size_t all = (size_t)D * (size_t)D * sizeof(double); /* what the corpora's contrast is in */
+    int rows = adapting_choice(s, kind).features;
+    BasisBytes n;
+    switch (subspace_source(kind)) {
+        case SOURCE_SCORES: /* rows, unit rows, and those in a PCA */
+            n = basis_bytes(rows > 0 ? rows : 1, D, R);
+            n.host += 3 * (size_t)rows * (size_t)D * sizeof(double);
+            return n;
+        case SOURCE_MOMENTS:
+            if (kind == SUBSPACE_LANDMARKS) return basis_bytes(STREAM_LANDMARKS, D, R);
+            n = kind == SUBSPACE_COVARIANCE ? basis_symmetric_bytes(D, R)
+                                            : basis_bytes(kind == SUBSPACE_MEAN ? 1 : D, D, R);
+            n.host += all;
+            return n;
+        default:
+            return (BasisBytes){0};
+    }
+}
+
 bool adapting_check(const Settings *s, enum SubspaceKind kind, int layer, int D, int S, Err *err) {
     int features = adapting_choice(s, kind).features;
     if (features > S)

@@ -40,6 +40,9 @@ bool adapting_direct(Subspace *to, Exec *ex, const StreamMoments *moments, const
  * makes. */
 size_t adapting_scratch(Exec *ex, const Settings *s, enum SubspaceKind kind, int D, int R);
 
+/* Memory that either takes for one basis at a time; none of a kind that neither makes. */
+BasisBytes adapting_bytes(const Settings *s, enum SubspaceKind kind, int D, int R);
+
 /* train.subspace, which was made for the start that train.init names: the columns of controls look
  * like any others. */
 bool adapting_load(Subspace *to, const Settings *s, Err *err);

@@ -253,8 +253,7 @@ static int widest(const Config *c) {
     return c->F > sides ? c->F : sides;
 }
 
-/* Of the gradients of projections' weights. */
-static size_t weights_scratch(const Base *b, int rows) {
+size_t plan_weight_grads_scratch(const Base *b, int rows) {
     const Config *c = &b->c;
     Exec *ex = b->ex;
     size_t need = 0;
@@ -266,7 +265,8 @@ static size_t weights_scratch(const Base *b, int rows) {
 /* Of the gradients of all weights, those of the head apart. */
 static size_t full_scratch(const Base *b, int rows) {
     Exec *ex = b->ex;
-    return larger(ex->op->rmsnorm_grad_scratch(ex, rows, b->c.D), weights_scratch(b, rows));
+    return larger(ex->op->rmsnorm_grad_scratch(ex, rows, b->c.D),
+                  plan_weight_grads_scratch(b, rows));
 }
 
 size_t plan_products_scratch(const Base *b, int rows, bool training) {
@@ -311,38 +311,6 @@ static size_t pass_scratch(const Base *b, PackSize size, bool training) {
 static double inference_bytes(const Base *b, const Lora *lora, PackSize size) {
     return (double)acts_bytes(&b->c, lora, b->ex->dtype, size.rows, size.segs, size.labels,
                               ACTS_INFER);
-}
-
-/* Of an adapter's start, and of what makes its subspace where that is still to come. */
-static size_t start_scratch(const Base *b, const Settings *s) {
-    const AdapterStart *start = &adapter_start[s->train.init];
-    int D = b->c.D, R = 1;
-    Exec *ex = b->ex;
-    if (is_full(b) || *s->train.init_adapter) return 0;
-    for (int i = 0; i < b->c.L * PROJ_COUNT; i++)
-        if (b->lora.adapter[i].R > R) R = b->lora.adapter[i].R;
-    if (R > D) R = D;
-    size_t need = start->scratch ? start->scratch(ex, &b->c, R) : 0;
-    if (start->subspace && !*s->train.subspace)
-        need = larger(need, adapting_scratch(ex, s, start->subspace, D, R));
-    return need;
-}
-
-/* Where a start asks the first batch, before the steps have their memory: its gradients or moments
- * are counted beside that, activations are no more than a step's. Returns the workspace. */
-static size_t batch_of_start(Plan *p, const Base *b, const Settings *s, int rows, int most_rows) {
-    enum StartKind kind = (enum StartKind)s->train.init;
-    bool target[PROJ_COUNT] = {false};
-    if (is_full(b) || *s->train.init_adapter || !adapter_start_of_batch(kind)) return 0;
-    for (int i = 0; i < PROJ_COUNT; i++) target[i] = b->lora.adapter[i].R > 0;
-    if (kind == START_LORA_GA) {
-        plan_add(p, "gradients of the start", b->kind, (double)weight_grads_bytes(&b->c, target));
-        return weights_scratch(b, rows);
-    }
-    InputGroups groups = inputs_groups(target);
-    plan_add(p, "moments of the start", b->kind,
-             (double)inputs_run_bytes(&b->c, groups, b->ex->dtype, most_rows));
-    return inputs_run_scratch(b->ex, &b->c, groups, most_rows);
 }
 
 /* Code that a GPU loads as ops are called for the first time. Some of it may be there already when
@@ -438,10 +406,8 @@ bool plan_train(Plan *p, const Settings *s, Exec *ex, const Dataset *d, Err *err
         plan_add(p, "gradients of ranks", b.kind, tree - levels);
         moves(p, &b, s);
         plan_add(p, "activations", b.kind, acts);
-        plan_add(p, "subspace", PLAN_ANONYMOUS, /* until the adapters have it */
-                 b.bases - (b.kind == PLAN_ANONYMOUS ? tree + acts : 0));
-        size_t scratch = larger(pass_scratch(&b, size, true), start_scratch(&b, s));
-        scratch = larger(scratch, batch_of_start(p, &b, s, size.rows, t.pack_tokens));
+        size_t scratch = plan_start(p, &b, s, size.rows, t.pack_tokens, tree + acts);
+        scratch = larger(scratch, pass_scratch(&b, size, true));
         if (eval.n) {
             PackSize e = nll_pack_size(&eval, t.pack_tokens);
             plan_add(p, "activations of evaluation", b.kind, inference_bytes(&b, plan_lora(&b), e));

@@ -43,6 +43,15 @@ AttnShape plan_attention(const Base *b);
  * too, for at most all ranks of a layer together. */
 size_t plan_products_scratch(const Base *b, int rows, bool training);
 
+/* Products of `rows` rows that make gradients of projections' weights. */
+size_t plan_weight_grads_scratch(const Base *b, int rows);
+
+/* The adapter's start, which is over when the steps get their `later` bytes: the subspace, what is
+ * allocated to make it, if it is still to come, and the start; of starts that ask the first batch
+ * its gradients or moments, in packs of at most most_rows, those of the steps of `rows`. Returns
+ * the workspace. (plan_start.c) */
+size_t plan_start(Plan *p, const Base *b, const Settings *s, int rows, int most_rows, double later);
+
 static inline size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
