@@ -8,29 +8,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-failures=0
-fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
-
-# bad CODE "words that the line must hold" ARGUMENTS...
-bad() {
-    local code=$1 words=$2 got
-    shift 2
-    "$sails" "$@" >out 2>err
-    got=$?
-    [ $got -eq "$code" ] || fail "sails $*: exit $got, expected $code: $(head -c 300 err)"
-    [ "$(wc -l <err)" -eq 1 ] || fail "sails $*: expected one line on stderr: $(head -c 600 err)"
-    grep -q '^sails: ' err || fail "sails $*: the line has no 'sails: ': $(cat err)"
-    grep -qF -- "$words" err || fail "sails $*: expected '$words' in: $(cat err)"
-    [ ! -s out ] || fail "sails $*: wrote to stdout"
-}
-
-# good ARGUMENTS...: exit 0 and a silent stderr; stdout is left in the file `out`
-good() {
-    "$sails" "$@" >out 2>err || fail "sails $*: exit $?: $(cat err)"
-    [ ! -s err ] || fail "sails $*: wrote to stderr: $(cat err)"
-}
-
-has() { grep -qF -- "$1" out || fail "expected '$1' on stdout, got: $(head -c 300 out)"; }
+. "$root/tests/cli.sh"
 
 # ------------------------------------------------------------------------------ the program --
 good --help
@@ -327,48 +305,6 @@ bad 2 "--prompts is needed for generate" plan --stage generate $common
 good plan $common
 has "64 documents"
 bad 2 "plan: --data is needed" plan --stage logprob $common
-
-# Neither model, card nor data are here.
-good plan --shape 9b --gpu-memory 80 --ranks 8
-has "8 ranks: 6.0 packs of 2048 rows a step"
-has "moves between ranks, estimated        3.28 GB  device"
-has "--pack-tokens 512: 22.0 packs, 92 %"
-good plan --shape 9b --gpu-memory 80 --ranks 8 --train.batch 128 --length 500 --json
-has '"packs":32.0,"most_packs":32,"efficiency":1.0'
-"$sails" plan --shape 9b --gpu-memory 20 >out 2>err
-[ $? -eq 4 ] && grep -qF "of the GPU's memory are needed" err && grep -qF "give --recompute, or" err ||
-    fail "a card of 20 GB: $(cat err)"
-"$sails" plan --shape 9b --gpu-memory 20 --recompute >out 2>err
-[ $? -eq 4 ] && ! grep -qF "give --recompute" err || fail "a card of 20 GB, recomputing: $(cat err)"
-long="--method full --train.batch 2 --length 8192 --max-length 8192 --pack-tokens 8192"
-good plan --shape 2b --gpu-memory 80 $long
-has "gradients of packs                    10.5 GB  device"
-good plan --shape 9b --gpu-memory 80 --ranks 8 --method full --train.batch 128 --length 500
-for item in "weights *2.3[0-9] GB" "gathered weights *2.6[0-9] GB" "low halves *2.3[0-9] GB" "gradients *4.6[0-9] GB" \
-    "gradients of a pack *5.2[0-9] GB" "optimiser *9.2[0-9] GB" "gradients of packs *9.2[0-9] GB" \
-    "gradients of ranks *79[0-9] MB" "gradient norm *[0-9.]* kB" "activations *[0-9.]* GB"; do
-    [ "$(grep -c "^$item  device" out)" -eq 1 ] || fail "9b in full: expected '$item': $(cat out)"
-done
-good plan --shape 9b --gpu-memory 80 --ranks 8 ${long/batch 2/batch 8} --recompute
-for weights in "--method full" "--method dpo --weights all"; do # 8 fit, and 16 adapters
-    good plan --shape 2b --gpu-memory 80 --ranks 8 $weights
-    "$sails" plan --shape 2b --gpu-memory 80 --ranks 16 $weights >out 2>err
-    [ $? -eq 4 ] && grep -q "^optimiser" out && grep -qF -- "does not fit: ${weights#*dpo } shares" err ||
-        fail "$weights on two machines: $(cat err)"
-done
-good plan --shape 2b --gpu-memory 80 --ranks 16
-good plan --shape 2b --gpu-memory 141 --method full --train.batch 32
-for item in "weights *5.23 GB" "low halves *5.23 GB" "gradients *10.5 GB" "optimiser *20.9 GB" \
-    "gradients of packs *20.9 GB"; do
-    [ "$(grep -c "^$item  device" out)" -eq 1 ] || fail "full: expected '$item': $(cat out)"
-done
-"$sails" plan --shape 9b --gpu-memory 141 --method full --train.batch 1 >out 2>err
-[ $? -eq 4 ] && grep -q "the largest part is optimiser, 73.9 GB" err || fail "9b in full: $(cat err)"
-good plan --shape 2b --gpu-memory 141 --method dpo --weights all --train.batch 32
-for item in "low halves *5.23 GB  device" "log-probabilities of the reference *512 B  anonymous"; do
-    [ "$(grep -c "^$item" out)" -eq 1 ] || fail "dpo of all weights: expected '$item': $(cat out)"
-done
-bad 2 "--model is needed" plan --stage score --shape 9b --gpu-memory 80
 bad 2 "or --aligned and --unaligned" plan --stage score $common
 good plan --stage inputs $common --data chats.jsonl --rank 2 --ranks 3
 has "moments of inputs"
