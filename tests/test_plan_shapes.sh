@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `sails plan` says of shapes: models, cards and ranks that are not here.
+# What `sails plan` says of shapes: models, cards and ranks that are not here; and of two corpora.
 #   usage: test_plan_shapes.sh PATH_TO_SAILS
 set -u
 sails=$(realpath "$1")
@@ -50,5 +50,27 @@ for item in "low halves *5.23 GB  device" "log-probabilities of the reference *5
     [ "$(grep -c "^$item" out)" -eq 1 ] || fail "dpo of all weights: expected '$item': $(cat out)"
 done
 bad 2 "--model is needed" plan --stage score --shape 9b --gpu-memory 80
+
+# Of salora's two corpora the longer one decides what a pass takes.
+good init --preset 2b --layers 1 --hidden 64 --ffn 96 --heads 4 --kv-heads 2 --head-dim 16 \
+    --dtype f32 --tokenizer "$root/tests/golden/tokenizer_small.json" --out m
+printf '{"prompt":"Hi","completion":"Sure."}\n' >short.jsonl
+printf '{"prompt":"%s","completion":"ok"}\n' "$(printf 'lock %.0s' $(seq 40))" >long.jsonl
+inputs="plan --stage inputs --model m --dtype f32 --rank 2"
+rope() { # DATA PRESERVE: the table's line
+    good $inputs --data "$1.jsonl" --preserve "$2.jsonl" --preserve-rank 4
+    grep "^rope table" out
+}
+one=$(rope long short)
+[ "$one" = "$(rope short long)" ] && [ "$one" != "$(rope short short)" ] ||
+    fail "the longer corpus: $one, $(rope short long), $(rope short short)"
+made() { grep "^making of bases" out; }
+good $inputs --data long.jsonl
+one=$(made)
+good $inputs --data long.jsonl --preserve long.jsonl --preserve-rank 4
+[ "$one" != "$(made)" ] || fail "bases of outputs are made as those of inputs: $one"
+bad 2 "--preserve-rank 4000: expected less than 64, the width that q_proj writes" \
+    $inputs --data long.jsonl --preserve long.jsonl --preserve-rank 4000
+bad 3 "none.jsonl" $inputs --data long.jsonl --preserve none.jsonl --preserve-rank 4
 
 [ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }

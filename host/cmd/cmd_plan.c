@@ -124,6 +124,13 @@ static bool load(Dataset *d, Runtime *r, const Settings *s, const char *path, Er
     }
 }
 
+/* For salora a second corpus, which a stage has beside the other. */
+static bool load_kept(Dataset *kept, Runtime *r, const Settings *s, Err *err) {
+    return s->plan.stage != STAGE_INPUTS || !*s->inputs.preserve ||
+           dataset_load_training(kept, r->tokenizer, s->inputs.preserve, SIDE_CHOSEN,
+                                 s->data.max_length, (size_t)s->inputs.samples, err);
+}
+
 static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, Err *err) {
     static bool (*const plan_of[])(Plan *, const Settings *, Exec *, const Dataset *, Err *) = {
         [STAGE_SCORE] = plan_score,
@@ -145,15 +152,19 @@ static bool plan_over_data(Plan *p, Dataset *d, Runtime *r, const Settings *s, E
         return err_set(err, EXIT_USAGE, "plan: --sae and --layers are needed for score");
     if (moments && !*s->score.layers)
         return err_set(err, EXIT_USAGE, "plan: --layers is needed for moments");
-    if (!load(d, r, s, path, err)) return false;
-    plan_measured(p, "data");
-    return plan_of[s->plan.stage](p, s, &r->ex, d, err);
+    Dataset kept = {0};
+    bool ok = load(d, r, s, path, err) && load_kept(&kept, r, s, err);
+    if (ok) plan_measured(p, "data");
+    ok = ok && plan_of[s->plan.stage](p, s, &r->ex, kept.longest > d->longest ? &kept : d, err);
+    dataset_free(&kept);
+    return ok;
 }
 
 static bool check_inputs(const Settings *s, Err *err) {
     Config c;
     if (!config_load(&c, s->model.path, err)) return false;
-    bool ok = inputs_check(s, &c, "--init eva", err);
+    bool ok = *s->inputs.preserve ? inputs_check_outputs(s, &c, "--init salora", err)
+                                  : inputs_check(s, &c, "--init eva", err);
     config_free(&c);
     return ok;
 }
@@ -218,7 +229,9 @@ static const Use use[] = {ONLY("plan.*"),
                           ONLY("score.tokens"),
                           ONLY("score.pool"),
                           ONLY("score.products"),
+                          ONLY("inputs.preserve"),
                           ONLY("inputs.preserve-rank"),
+                          ONLY("inputs.samples"),
                           USE_METHOD,
                           ONLY("train.init"),
                           ONLY("train.init-adapter"),
