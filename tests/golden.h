@@ -140,6 +140,19 @@ static inline void golden_alone(const Model *m, const int32_t *token, int n, mod
     pack_free(&p);
 }
 
+/* Loss and gradients of an adapter that the model wears for this pack alone. */
+static inline void golden_pass(Golden *g, Lora *l, const Pack *p) {
+    g->m.lora = l;
+    Acts *a = acts_create(&g->m, p->N, p->nseg, p->nlabel, ACTS_TRAIN);
+    Objective sft = objective_sft((double)p->nlabel);
+    float *nll = mem_array((size_t)p->nlabel, sizeof *nll);
+    model_loss(&g->m, a, p, &sft, nll);
+    model_backward(&g->m, a, p);
+    free(nll);
+    acts_destroy(a);
+    g->m.lora = NULL;
+}
+
 /* |a - b|; b NULL: |a| */
 static inline double golden_norm(const float *a, const float *b, size_t n) {
     double s = 0;

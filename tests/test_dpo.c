@@ -4,6 +4,7 @@
 #include "model/acts.h"
 #include "model/pair_loss.h"
 #include "tests/golden.h"
+#include "tests/pair_docs.h"
 
 static const char *const loss_name[] = {PAIR_LOSSES(CHOICE_TEXT)};
 enum { LOSSES = sizeof loss_name / sizeof *loss_name };
@@ -117,19 +118,12 @@ static void test_facts(void) {
 
 /* ------------------------------------------------------------------------ the whole model -- */
 
-enum { PAIRS = 2, DOCS = 2 * PAIRS, PROMPT = 7, LEN = 16 };
-
-/* Two pairs of made up replies to the beginnings of two documents, of different lengths. */
 typedef struct Run {
     Golden g;
     Lora l;
     Acts *a;
-    int n[DOCS];
-    int32_t token[DOCS][LEN];
-    uint8_t label[LEN];
-    double reference[DOCS];
-    /* What each document has by itself: log p, and its gradient (l.params.size). */
-    double logp[DOCS];
+    PairDocs docs;
+    /* What each document has by itself: its gradient (l.params.size). */
     float *grad[DOCS];
 } Run;
 
@@ -138,13 +132,7 @@ static void run_open(Run *r, Exec *ex) {
     golden_open(&r->g, ex, golden_models[0]);
     golden_adapter(&r->g, &r->l, "adapter", true);
     r->a = acts_create(&r->g.m, DOCS * LEN, 3 * PAIRS, DOCS * LEN, ACTS_TRAIN);
-    for (int i = PROMPT; i < LEN; i++) r->label[i] = 1;
-    for (int d = 0; d < DOCS; d++) {
-        r->n[d] = LEN - 2 * d;
-        for (int i = 0; i < LEN; i++)
-            r->token[d][i] = i < PROMPT ? r->g.token[3][i + d / 2]
-                                        : (r->g.token[3][i] + 5 + 11 * d) % r->g.m.c.V;
-    }
+    pair_docs_make(&r->docs, &r->g);
 }
 
 static void run_close(Run *r) {
@@ -175,28 +163,12 @@ static void measure_alone(Run *r) {
     for (int d = 0; d < DOCS; d++) {
         double loss;
         pack_clear(&p);
-        pack_add(&p, r->token[d], r->label, r->n[d], d);
+        pack_add(&p, r->docs.token[d], r->docs.label, r->docs.n[d], d);
         r->grad[d] = gradient(r, &p, &sum, &loss, nll);
-        r->logp[d] = -loss;
-        r->reference[d] = -loss + 4 * test_noise(9, (uint64_t)d);
+        r->docs.logp[d] = -loss;
+        r->docs.reference[d] = -loss + 4 * test_noise(9, (uint64_t)d);
     }
     pack_free(&p);
-}
-
-/* Both replies behind the prompt that they share. */
-static void add_pair(const Run *r, Pack *p, int pair) {
-    int prefix = p->nseg;
-    pack_add(p, r->token[2 * pair], NULL, PROMPT, 2 * pair);
-    for (int d = 2 * pair; d < 2 * pair + 2; d++)
-        pack_add_branch(p, prefix, PROMPT, r->token[d] + PROMPT, r->label + PROMPT,
-                        r->n[d] - PROMPT, d);
-}
-
-static Pair pair_of(const Run *r, int pair) {
-    int c = 2 * pair;
-    return (Pair){{r->logp[c], r->logp[c + 1]},
-                  {r->reference[c], r->reference[c + 1]},
-                  {r->n[c] - PROMPT, r->n[c + 1] - PROMPT}};
 }
 
 static int gradient_near(const char *what, const float *got, const double *want, size_t n) {
@@ -213,7 +185,7 @@ static int gradient_near(const char *what, const float *got, const double *want,
 /* Of a mean over more pairs than the pack has, as a step of several packs asks for. */
 static void test_model(Run *r, enum PairLossKind kind) {
     const double all = 3;
-    PairObjective pairs = {loss_of(kind, 0.3), r->reference};
+    PairObjective pairs = {loss_of(kind, 0.3), r->docs.reference};
     Objective o = objective_pairs(&pairs, all);
     size_t size = r->l.params.size;
     double *want = mem_array(size, sizeof *want), want_loss = 0, loss;
@@ -221,8 +193,8 @@ static void test_model(Run *r, enum PairLossKind kind) {
     Pack p;
     pack_init(&p, DOCS * LEN, 3 * PAIRS, DOCS * LEN);
     for (int i = 0; i < PAIRS; i++) {
-        add_pair(r, &p, i);
-        Pair pair = pair_of(r, i);
+        pair_docs_add(&r->docs, &p, i);
+        Pair pair = pair_docs_pair(&r->docs, i);
         PairValue v = pair_loss(&pairs.loss, &pair);
         want_loss += v.loss / all;
         for (size_t k = 0; k < size; k++)
@@ -277,19 +249,19 @@ static int facts_near(const PairFacts *got, const PairFacts *want) {
 /* The facts of a pack are those of its pairs, whatever is done with it and in however many chunks.
  */
 static void test_pack_facts(Run *r) {
-    PairObjective pairs = {loss_of(PAIR_SIGMOID, 0.3), r->reference};
+    PairObjective pairs = {loss_of(PAIR_SIGMOID, 0.3), r->docs.reference};
     Objective o = objective_pairs(&pairs, PAIRS);
     float nll[DOCS * LEN], fact[2][3][DOCS * LEN] = {{{0}}};
     int whole = r->a->chunk;
     double loss;
     Pack p;
     pack_init(&p, DOCS * LEN, 3 * PAIRS, DOCS * LEN);
-    for (int i = 0; i < PAIRS; i++) add_pair(r, &p, i);
+    for (int i = 0; i < PAIRS; i++) pair_docs_add(&r->docs, &p, i);
     for (int i = 0; i < 2; i++) {
         LogitFacts to = {fact[i][0], fact[i][1], fact[i][2]};
         PairFacts got = {.accuracy = 0}, want = logit_facts(r, &p);
         for (int k = 0; k < PAIRS; k++) {
-            Pair pair = pair_of(r, k);
+            Pair pair = pair_docs_pair(&r->docs, k);
             pair_facts_add(&want, &pairs.loss, &pair);
         }
         acts_tell_facts(r->a, &to);

@@ -5,27 +5,22 @@
 #include "model/pair_loss.h"
 #include "tests/gemma2_tape.h"
 #include "tests/golden.h"
+#include "tests/pair_docs.h"
 
 static const char *const loss_name[] = {PAIR_LOSSES(CHOICE_TEXT)};
 enum { LOSSES = sizeof loss_name / sizeof *loss_name };
-enum { PAIRS = 2, DOCS = 2 * PAIRS, PROMPT = 7, LEN = 16 };
-
 /* As against PEFT, relative: the loss is the sum of some 40 labels, a gradient the difference of
  * two replies'. */
 static const double ALLOWED = 1e-5;
 
-/* Two pairs of made up replies to the beginnings of two documents, of different lengths. */
 typedef struct Run {
     Golden g; /* its model's weights are trained */
     Full full;
     Acts *a;
-    int n[DOCS];
-    int32_t token[DOCS][LEN];
-    uint8_t label[LEN];
-    double reference[DOCS];
-    /* What each document has by itself, in double: log p, and the slopes of -log p (weights). */
+    PairDocs docs;
+    /* What each document has by itself, in double: the slopes of -log p (weights). */
     RefModel ref;
-    double logp[DOCS], *slope[DOCS];
+    double *slope[DOCS];
 } Run;
 
 static void run_open(Run *r, Exec *ex) {
@@ -36,13 +31,7 @@ static void run_open(Run *r, Exec *ex) {
     MUST(model_open_trained(&r->g.m, &r->full, ex, r->g.folder, 0, &err), err);
     r->a = acts_create(&r->g.m, DOCS * LEN, 3 * PAIRS, DOCS * LEN, ACTS_TRAIN);
     ref_read(&r->ref, &r->g.m.c, r->g.folder);
-    for (int i = PROMPT; i < LEN; i++) r->label[i] = 1;
-    for (int d = 0; d < DOCS; d++) {
-        r->n[d] = LEN - 2 * d;
-        for (int i = 0; i < LEN; i++)
-            r->token[d][i] = i < PROMPT ? r->g.token[3][i + d / 2]
-                                        : (r->g.token[3][i] + 5 + 11 * d) % r->g.m.c.V;
-    }
+    pair_docs_make(&r->docs, &r->g);
 }
 
 static void run_close(Run *r) {
@@ -56,11 +45,11 @@ static void run_close(Run *r) {
 /* ref_loss is a mean over labels, of which a document's are behind the prompt. */
 static void measure_alone(Run *r) {
     for (int d = 0; d < DOCS; d++) {
-        int32_t *token = r->token[d];
-        uint8_t *label = r->label;
-        double labels = r->n[d] - PROMPT;
-        r->logp[d] = -labels * ref_loss(&r->ref, &token, &label, &r->n[d], 1);
-        r->reference[d] = r->logp[d] + 4 * test_noise(9, (uint64_t)d);
+        int32_t *token = r->docs.token[d];
+        uint8_t *label = r->docs.label;
+        double labels = r->docs.n[d] - PROMPT;
+        r->docs.logp[d] = -labels * ref_loss(&r->ref, &token, &label, &r->docs.n[d], 1);
+        r->docs.reference[d] = r->docs.logp[d] + 4 * test_noise(9, (uint64_t)d);
         r->slope[d] = mem_array(r->ref.n, sizeof *r->slope[d]);
         for (size_t i = 0; i < r->ref.n; i++) r->slope[d][i] = labels * r->ref.slope[i];
     }
@@ -71,9 +60,7 @@ static double want(Run *r, const PairLoss *loss, double *slope) {
     double sum = 0;
     memset(slope, 0, r->ref.n * sizeof *slope);
     for (int c = 0; c < DOCS; c += 2) {
-        Pair pair = {{r->logp[c], r->logp[c + 1]},
-                     {r->reference[c], r->reference[c + 1]},
-                     {r->n[c] - PROMPT, r->n[c + 1] - PROMPT}};
+        Pair pair = pair_docs_pair(&r->docs, c / 2);
         PairValue v = pair_loss(loss, &pair);
         sum += v.loss / PAIRS;
         for (int s = 0; s < PAIR_SIDES; s++)
@@ -81,15 +68,6 @@ static double want(Run *r, const PairLoss *loss, double *slope) {
                 slope[i] -= v.slope[s] / PAIRS * r->slope[c + s][i];
     }
     return sum;
-}
-
-/* Both replies behind the prompt that they share. */
-static void add_pair(const Run *r, Pack *p, int pair) {
-    int prefix = p->nseg;
-    pack_add(p, r->token[2 * pair], NULL, PROMPT, 2 * pair);
-    for (int d = 2 * pair; d < 2 * pair + 2; d++)
-        pack_add_branch(p, prefix, PROMPT, r->token[d] + PROMPT, r->label + PROMPT,
-                        r->n[d] - PROMPT, d);
 }
 
 /* Gradients of all pairs in one pack, or in one each; returns the loss. */
@@ -104,7 +82,7 @@ static double batch(Run *r, const PairObjective *pairs, int packs, PairFacts *fa
     for (int k = 0; k < packs; k++) {
         Pack pack;
         pack_init(&pack, DOCS * LEN, 3 * PAIRS, DOCS * LEN);
-        for (int i = k; i < PAIRS; i += packs) add_pair(r, &pack, i);
+        for (int i = k; i < PAIRS; i += packs) pair_docs_add(&r->docs, &pack, i);
         loss += model_loss(&r->g.m, r->a, &pack, &o, nll);
         model_backward(&r->g.m, r->a, &pack);
         pair_facts_of_pack(facts, pairs, &pack, nll, &logits);
@@ -127,7 +105,7 @@ static int near(const char *loss, const char *name, const double *got, const dou
 
 static void test_loss(Run *r, enum PairLossKind kind, int packs) {
     bool smooth = kind == PAIR_ROBUST || kind == PAIR_EXO;
-    PairObjective pairs = {{kind, 0.3, smooth ? 0.1 : 0}, r->reference};
+    PairObjective pairs = {{kind, 0.3, smooth ? 0.1 : 0}, r->docs.reference};
     double *slope = mem_array(r->ref.n, sizeof *slope);
     double true_loss = want(r, &pairs.loss, slope);
     PairFacts facts = {.accuracy = 0};
@@ -135,8 +113,8 @@ static void test_loss(Run *r, enum PairLossKind kind, int packs) {
     EXPECT(fabs(loss - true_loss) <= ALLOWED * fabs(true_loss), "%s: loss %.9g, expected %.9g",
            loss_name[kind], loss, true_loss);
     for (int s = 0; s < PAIR_SIDES; s++)
-        EXPECT(facts.labels[s] == r->n[s] + r->n[2 + s] - 2 * PROMPT, "%g labels were told of",
-               facts.labels[s]);
+        EXPECT(facts.labels[s] == r->docs.n[s] + r->docs.n[2 + s] - 2 * PROMPT,
+               "%g labels were told of", facts.labels[s]);
     for (int i = 0; i < r->full.params.n; i++) {
         const Param *p = &r->full.params.param[i];
         double *got = test_get_f32(r->g.m.ex, p->grad, p->n), *by = slope + r->ref.at[i];

@@ -229,18 +229,6 @@ static void test_start(const Golden *g, const Subspace *s) {
     lora_free(&pissa), lora_free(&l);
 }
 
-static void pass(Golden *g, Lora *l, const Pack *p) {
-    g->m.lora = l;
-    Acts *a = acts_create(&g->m, p->N, p->nseg, p->nlabel, ACTS_TRAIN);
-    Objective sft = objective_sft((double)p->nlabel);
-    float *nll = mem_array((size_t)p->nlabel, sizeof *nll);
-    model_loss(&g->m, a, p, &sft, nll);
-    model_backward(&g->m, a, p);
-    free(nll);
-    acts_destroy(a);
-    g->m.lora = NULL;
-}
-
 /* The gradient of T in C T is C times that of C T. B's, of f32 sums, is rounded once more. */
 static void expect_gradient(const Lora *l, const Subspace *s, double *const *before) {
     for (int i = 0; i < l->c->L * PROJ_COUNT; i++) {
@@ -267,7 +255,7 @@ static void test_steps(Golden *g, const Subspace *s) {
     golden_pack(g, &p);
     optim_init(&o, &l.params, (AdamW){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8});
     for (int step = 0; step < 3; step++) {
-        pass(g, &l, &p);
+        golden_pass(g, &l, &p);
         for (int i = 0; i < n; i++)
             if (l.adapter[i].R > 0)
                 before[i] = test_get_f32(l.ex, l.adapter[i].B->grad, l.adapter[i].B->n);

@@ -169,18 +169,6 @@ static void move(Lora *l) {
     params_sync(&l->params);
 }
 
-static void pass(Golden *g, Lora *l, const Pack *p) {
-    g->m.lora = l;
-    Acts *a = acts_create(&g->m, p->N, p->nseg, p->nlabel, ACTS_TRAIN);
-    Objective sft = objective_sft((double)p->nlabel);
-    float *nll = mem_array((size_t)p->nlabel, sizeof *nll);
-    model_loss(&g->m, a, p, &sft, nll);
-    model_backward(&g->m, a, p);
-    free(nll);
-    acts_destroy(a);
-    g->m.lora = NULL;
-}
-
 /* Of (rows,cols) the first `keep` columns. */
 static double *columns(const double *a, size_t rows, size_t cols, size_t keep) {
     double *b = mem_array(rows * keep, sizeof *b);
@@ -223,7 +211,7 @@ static void test_as_plain(Golden *g, enum StartKind kind, bool rslora) {
     size_t bytes = sizeof *z * (size_t)p.N * (size_t)g->m.c.V;
     if (!rslora) EXPECT(memcmp(z, want, bytes) == 0, "as saved it computes something else");
     EXPECT(memcmp(z, base, bytes) != 0, "the adapter does nothing");
-    pass(g, &l, &p), pass(g, &plain, &p);
+    golden_pass(g, &l, &p), golden_pass(g, &plain, &p);
     if (!rslora) compare_gradients(&l, &plain, p.N);
     free(z), free(want), free(base);
     lora_free(&plain), lora_free(&l);
@@ -246,7 +234,7 @@ static void test_step(Golden *g) {
         was[i] = test_get_f32(l.ex, t->master, t->n);
     }
     for (int step = 0; step < 2; step++) {
-        pass(g, &l, &p);
+        golden_pass(g, &l, &p);
         optim_step(&o, optim_norm(&o), 1e-2, 1);
     }
     for (int i = 0; i < 2 * n; i++) {
