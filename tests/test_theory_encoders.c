@@ -159,6 +159,37 @@ static void test_bits(void) {
     world_free(&w);
 }
 
+/* What is unexplained of documents `first` .. of each corpus. */
+static double unexplained(const World *w, const TrainedSae *s, int first, int n) {
+    enum { H = 32 };
+    double none[2 * 96 * H + 96 + H], x[H], sum[H] = {0}, loss = 0, square = 0;
+    TrainedGrads g = {none, none + 96 * H, none + 2 * 96 * H, none + 2 * 96 * H + 96};
+    memset(none, 0, sizeof none);
+    for (int i = 0; i < 2 * n; i++) {
+        sample_documents(x, w, i < n ? UNALIGNED : ALIGNED, first + i % n, 1);
+        loss += trained_backward(&g, s, x);
+        for (int h = 0; h < H; h++) sum[h] += x[h], square += x[h] * x[h];
+    }
+    for (int h = 0; h < H; h++) square -= sum[h] * sum[h] / (2 * n);
+    return loss / square;
+}
+
+/* It is judged on documents that it has not seen: 11 batches, half of each corpus. */
+static void test_unseen(void) {
+    enum { SEEN = 11 * 128, N = 300 };
+    World w = world_of(SMALL, 0);
+    TrainedSae s;
+    trained_make(&s, &w, 3, 3000);
+    double got = trained_facts(&ex, &w, &s, N).unexplained;
+    EXPECT(s.seen == SEEN, "%d documents seen", s.seen);
+    double want = unexplained(&w, &s, SEEN, N), trained_on = unexplained(&w, &s, SEEN - N, N);
+    EXPECT(fabs(got / want - 1) <= 1e-12 && fabs(got / trained_on - 1) > 1e-6,
+           "unexplained %.9g, of what it has not seen %.9g, of the last that it has %.9g", got,
+           want, trained_on);
+    trained_free(&s);
+    world_free(&w);
+}
+
 /* Trained longer, it comes nearer, below the floor of one vector. */
 static void test_trained(void) {
     Stat few = {0}, many = {0};
@@ -187,6 +218,7 @@ int main(void) {
     test_gradients();
     test_encode();
     test_bits();
+    test_unseen();
     test_trained();
     exec_close(&ex);
     return test_done("theory encoders");

@@ -179,7 +179,7 @@ void trained_make(TrainedSae *s, const World *w, int k, int documents) {
                  .square = mem_array(size, sizeof(double)),
                  .size = size};
     Pass pass[BATCH];
-    *s = (TrainedSae){.H = H, .n = n, .k = k};
+    *s = (TrainedSae){.H = H, .n = n, .k = k, .seen = steps * (BATCH / 2)};
     lay_out(s, &t.g, all, t.grad);
     start(s, w);
     for (int i = 0; i < BATCH; i++) pass[i] = pass_make(s);
@@ -202,7 +202,7 @@ void trained_free(TrainedSae *s) {
 /* -------------------------------------------------------------------------------- what it found
  * -- */
 
-/* Sums over the documents of a corpus. */
+/* Sums over documents of a corpus, behind those that were trained on. */
 typedef struct Sums {
     double *z, *fires; /* (n) of both corpora: z of the aligned ones less the others */
     double *x;         /* (H) */
@@ -215,7 +215,7 @@ static void add_corpus(Sums *sums, const World *w, const TrainedSae *s, enum Cor
     double *x = mem_array((size_t)H, sizeof *x);
     Pass p = pass_make(s);
     for (int i = 0; i < documents; i++) {
-        sample_documents(x, w, corpus, i, 1);
+        sample_documents(x, w, corpus, s->seen + i, 1);
         run(&p, s, x);
         for (int a = 0; a < p.n; a++) {
             sums->z[p.latent[a]] += corpus == ALIGNED ? p.z[a] : -p.z[a];

@@ -17,6 +17,7 @@ typedef struct TrainedSae {
     int H, n, k;
     double *enc, *dec; /* (H,n) E transposed, so that all latents are added to at once; (n,H) D */
     double *bias, *centre; /* (n) b, (H) c */
+    int seen;              /* documents of each corpus that it was trained on: the first */
 } TrainedSae;
 
 /* As many latents as the world has features, on so many of its documents, half of each corpus. */
@@ -32,7 +33,7 @@ typedef struct TrainedGrads {
 } TrainedGrads;
 double trained_backward(TrainedGrads *g, const TrainedSae *s, const double *x);
 
-/* What it has learned, over documents of both corpora. */
+/* What it has learned, over so many documents of each corpus that it has not seen. */
 typedef struct TrainedFacts {
     double unexplained; /* sum |y - x|^2 over the sum of |x - mean|^2 */
     double cosine;      /* of the world's features: the mean of the largest with a row of D */
