@@ -22,8 +22,9 @@ layer_of() {
     local below='model/ data/ kernels/'
     case $1 in
     tests/* | bench/* | tools/*) echo "tests/ bench/ tools/ host/ $below" ;;
-    host/main.c | host/cmd/*) echo "host/cmd/ host/bench/ host/align/ host/theory/ host/stage/ host/judge/ host/cli/ $below" ;;
+    host/main.c | host/cmd/*) echo "host/cmd/ host/bench/ host/align/ host/report/ host/theory/ host/stage/ host/judge/ host/cli/ $below" ;;
     host/bench/*) echo "host/bench/ host/stage/ host/cli/ $below" ;;
+    host/report/*) echo "host/report/ host/cli/ $below" ;;
     host/theory/*) echo "host/theory/ host/cli/ $below" ;;
     host/align/*) echo "host/align/ host/stage/ host/cli/ $below" ;;
     host/stage/*) echo "host/stage/ host/judge/ host/cli/ $below" ;;

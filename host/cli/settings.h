@@ -271,6 +271,12 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "of random subspaces and directions beside the real ones") \
     X(explain, TEXT, out, "", 0, 0, "folder", PLAIN, "JSON to write")
 
+#define SETTINGS_REPORT(X) \
+    X(report, TEXT, title, "", 0, 0, "", DISPLAY, "of the page") \
+    X(report, INT, prompts, "2000", 0, 2147483647, "prompts", DISPLAY, \
+      "of each run, whose responses are in the page; 0: all") \
+    X(report, TEXT, out, "", 0, 0, "file", PLAIN, "HTML to write; empty: report.html in the run's folder")
+
 #define SETTINGS_TOKENIZE(X) \
     X(tokenize, TEXT, out, "", 0, 0, "file", PLAIN, "JSONL to write; empty: stdout")
 
@@ -369,7 +375,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
 
 #define SETTINGS_ALL(X) \
     SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_MOMENTS(X) \
-    SETTINGS_INPUTS(X) SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) SETTINGS_EXPLAIN(X) SETTINGS_TOKENIZE(X) \
+    SETTINGS_INPUTS(X) SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) \
+    SETTINGS_EXPLAIN(X) SETTINGS_REPORT(X) SETTINGS_TOKENIZE(X) \
     SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
     SETTINGS_THEORY(X) SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
 
@@ -393,6 +400,7 @@ typedef struct Settings {
     struct { SETTINGS_GENERATE(SETTING_FIELD) } generate;
     struct { SETTINGS_EVAL(SETTING_FIELD) } eval;
     struct { SETTINGS_EXPLAIN(SETTING_FIELD) } explain;
+    struct { SETTINGS_REPORT(SETTING_FIELD) } report;
     struct { SETTINGS_TOKENIZE(SETTING_FIELD) } tokenize;
     struct { SETTINGS_LOGPROB(SETTING_FIELD) } logprob;
     struct { SETTINGS_MERGE(SETTING_FIELD) } merge;
