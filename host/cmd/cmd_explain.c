@@ -138,10 +138,6 @@ static bool read_inputs(Explaining *x, Err *err) {
     if ((pairs || files) &&
         !corpora_open(&x->corpora, &x->r, s, pairs ? &x->records : NULL, NULL, x->records.n, err))
         return false;
-    if (x->wanted.causal &&
-        !dataset_load_training(&x->text, x->r.tokenizer, s->data.text, SIDE_CHOSEN,
-                               s->data.max_length, (size_t)s->data.limit, err))
-        return false;
     const Examples text = {.doc = x->text.doc, .n = x->text.n};
     return prompts_read(&x->prompts, x->r.tokenizer, s, x->r.model.c.max_positions, err) &&
            same_prompts(x, err) && same_docs(x->r.ex.comm, "what was read as text", &text, err) &&
