@@ -429,6 +429,9 @@ for c in $commands; do
 done
 [ $pairs -ge 200 ] || fail "only $pairs pairs of input and output were tried"
 bad 2 "the recipe" tokenize real/recipe.yaml --tokenizer m --data chats.jsonl --out real/recipe.yaml
+mkdir -p real/models/full && echo '{}' >real/models/full/config.json
+bad 2 "would write over real/models/full/config.json" \
+    align real/recipe.yaml --model real/models/full --data other --prompts other --out real
 good tokenize --tokenizer m --data chats.jsonl --out real/new.jsonl
 cp chats.jsonl same.jsonl && bad 2 "would write over same.jsonl" \
     tokenize --tokenizer m --data same.jsonl --out same.jsonl

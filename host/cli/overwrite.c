@@ -121,10 +121,10 @@ static const Input *find(const Inputs *in, const struct stat *st) {
 /* ------------------------------------------------------------------------------- outputs -- */
 
 /* What an output folder receives; one that is not listed may receive anything. */
-static const char *const received[][15] = {
+static const char *const received[][16] = {
     {"out", "recipe.yaml", "manifest.json", "summary.json", "metrics.jsonl", "scores.safetensors",
      "moments.safetensors", "subspaces/*", "stages/*", "adapters/*", "responses/*", "eval/*",
-     "verdicts.jsonl", "explain/*", NULL},
+     "models/*", "verdicts.jsonl", "explain/*", NULL},
     {"train.out", "adapter_config.json", "adapter_model.safetensors", "README.md", "metrics.jsonl",
      "events.out.tfevents.sails", "checkpoints/*", NULL},
 };
