@@ -135,20 +135,29 @@ static void kind_of(char text[HTML_NUMBER], const json_t *context) {
                  100 * json_number_value(json_array_get(q, 1)));
 }
 
+static void context_of(FILE *f, const json_t *c) {
+    char kind[HTML_NUMBER], text[HTML_NUMBER];
+    kind_of(kind, c);
+    html(f, "<li><span class=\"tag\">%s</span> <span class=\"soft\">%s, at most %s</span> <q>",
+         kind, html_word(c, "corpus"), html_digits(text, json_object_get(c, "activation"), 3));
+    tokens(f, c);
+    fputs("</q></li>", f);
+}
+
+/* The strongest are seen at once. */
 static void contexts(FILE *f, const json_t *feature) {
+    enum { SEEN = 3 };
     const json_t *all = json_object_get(feature, "contexts"), *c;
-    size_t i;
-    if (json_array_size(all) == 0) return;
+    size_t n = json_array_size(all), i;
+    if (n == 0) return;
     fputs("<ul class=\"contexts\">", f);
     json_array_foreach (all, i, c) {
-        char kind[HTML_NUMBER], text[HTML_NUMBER];
-        kind_of(kind, c);
-        html(f, "<li><span class=\"tag\">%s</span> <span class=\"soft\">%s, at most %s</span> <q>",
-             kind, html_word(c, "corpus"), html_digits(text, json_object_get(c, "activation"), 3));
-        tokens(f, c);
-        fputs("</q></li>", f);
+        if (i == SEEN)
+            fprintf(f, "</ul><details><summary>%zu more contexts</summary><ul class=\"contexts\">",
+                    n - SEEN);
+        context_of(f, c);
     }
-    fputs("</ul>", f);
+    fputs(n > SEEN ? "</ul></details>" : "</ul>", f);
 }
 
 /* ----------------------------------------------------------------------------------- cards -- */
@@ -172,9 +181,9 @@ static void neighbours(FILE *f, const json_t *feature) {
     if (json_array_size(list) == 0) return;
     fputs("<div><dt>nearest decoder rows</dt><dd>", f);
     json_array_foreach (list, i, item)
-        html(f, "%s%s <span class=\"soft\">%s</span> %s", i ? ", " : "",
-             html_fixed(text[0], json_object_get(item, "feature"), 0),
-             html_fixed(text[1], json_object_get(item, "cosine"), 2), html_word(item, "label"));
+        html(f, "%s%s %s<span class=\"soft\">%s</span>", i ? ", " : "",
+             html_fixed(text[0], json_object_get(item, "feature"), 0), html_word(item, "label"),
+             html_fixed(text[1], json_object_get(item, "cosine"), 2));
     fputs("</dd></div>", f);
 }
 

@@ -14,7 +14,7 @@ const char report_style[] =
     "h3{font-size:1.15rem;margin:2rem 0 .5rem;padding-top:.75rem;border-top:1px solid "
     "var(--line)}\n"
     "h4{font-size:1rem;margin:1.25rem 0 .25rem}h5{font-size:1rem;margin:0 0 .25rem}\n"
-    "h1,h2,h3,h4,h5,p,li,td,th,dd{overflow-wrap:anywhere}p{max-width:46rem}\n"
+    "h1,h2,h3,h4,h5,p,li,dd,summary{overflow-wrap:anywhere}p{max-width:46rem}\n"
     "a{color:var(--link)}a:focus-visible,button:focus-visible,input:focus-visible,"
     "select:focus-visible,summary:focus-visible,[tabindex]:focus-visible{outline:3px solid "
     "var(--accent);outline-offset:2px}\n"
@@ -74,5 +74,4 @@ const char report_style[] =
     "@media (max-width:40rem){body{font-size:15px}dl div{grid-template-columns:1fr;gap:0}th,td{"
     "padding-right:.6rem}}\n"
     "@media print{nav,.filter,.pager,.skip{display:none}body{font-size:11px}main,header{max-width:"
-    "none}.card,tr,.prompts>li{break-inside:avoid}.wide{overflow:visible}}\n"
-    "@media (prefers-reduced-motion:no-preference){html{scroll-behavior:smooth}}\n";
+    "none}.card,tr,.prompts>li{break-inside:avoid}.wide{overflow:visible}}\n";
