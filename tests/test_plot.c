@@ -100,7 +100,8 @@ static void test_series(void) {
     char *svg = written(&p);
     EXPECT(well_formed(svg), "not XML: %s", svg);
     EXPECT(count(svg, "<svg ") == 1 && count(svg, "http") == 1, "one image, nothing fetched");
-    EXPECT(count(svg, "what was &lt;seen&gt; &amp; &quot;quoted&quot; ?") == 3, "names and points");
+    EXPECT(count(svg, "what was &lt;seen&gt; &amp; &quot;quoted&quot; \xef\xbf\xbd") == 3,
+           "names and points");
     EXPECT(!strstr(svg, "nan") && !strstr(svg, "inf"), "a number that is none");
     EXPECT(strstr(svg, "A &amp; B</title>") && strstr(svg, "about &lt;it&gt;</desc>"), "title");
     EXPECT(strstr(svg, "mark &gt; here"), "mark");

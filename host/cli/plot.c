@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "host/cli/html.h"
 #include "kernels/check.h"
 
 /* Pixels. The axes' box, and the legend's rows below it. */
@@ -42,25 +43,6 @@ static const char style[] =
     ".sp .s2{stroke:#2fc296}.sp .f2{fill:#2fc296}.sp .s3{stroke:#e08fc0}.sp .f3{fill:#e08fc0}\n"
     ".sp .s4{stroke:#e6c84a}.sp .f4{fill:#e6c84a}.sp .s5{stroke:#ccc}.sp .f5{fill:#ccc}\n"
     "}\n</style>\n";
-
-void plot_text(FILE *f, const char *text) {
-    for (const char *c = text; *c; c++) switch (*c) {
-            case '&':
-                fputs("&amp;", f);
-                break;
-            case '<':
-                fputs("&lt;", f);
-                break;
-            case '>':
-                fputs("&gt;", f);
-                break;
-            case '"':
-                fputs("&quot;", f);
-                break;
-            default:
-                fputc((unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c, f);
-        }
-}
 
 /* -------------------------------------------------------------------------------------- axes -- */
 
@@ -182,10 +164,10 @@ static void axes(FILE *f, const Plot *p, const Scale *x, const Scale *y) {
     ticks(f, y, true);
     fprintf(f, "<path class=\"axis\" d=\"M%d %dV%dH%d\"/>\n", LEFT, TOP, TOP + BOX, LEFT + PART);
     fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", LEFT + PART / 2, TOP + BOX + 44);
-    plot_text(f, p->x.label);
+    html_text(f, p->x.label);
     fprintf(f, "</text>\n<text transform=\"translate(20 %d) rotate(-90)\" text-anchor=\"middle\">",
             TOP + BOX / 2);
-    plot_text(f, p->y.label);
+    html_text(f, p->y.label);
     fputs("</text>\n", f);
 }
 
@@ -197,7 +179,7 @@ static void marks(FILE *f, const Plot *p, const Scale *x) {
         fprintf(f, "<path class=\"mark\" d=\"M%.1f %dV%d\"/>", v, TOP, TOP + BOX);
         fprintf(f, "<text class=\"soft\" x=\"%.1f\" y=\"%d\"%s>", v + (left ? -5 : 5),
                 TOP + BOX - 8 - 16 * i, left ? " text-anchor=\"end\"" : "");
-        plot_text(f, p->mark[i].text);
+        html_text(f, p->mark[i].text);
         fputs("</text>\n", f);
     }
 }
@@ -225,7 +207,7 @@ static void points(FILE *f, const PlotSeries *s, const Scale *x, const Scale *y)
                     fmin(bottom, TOP + BOX), fmax(place(y, s->y[k] + e), TOP));
         dot(f, s->colour, at, place(y, s->y[k]));
         fputs("><title>", f);
-        plot_text(f, s->name);
+        html_text(f, s->name);
         fprintf(f, ": %.4g at %.4g</title></%s>\n", s->y[k], s->x[k],
                 s->colour % COLOURS % 3 ? "path" : "circle");
     }
@@ -252,7 +234,7 @@ static void legend(FILE *f, const Plot *p) {
                 s->style == PLOT_FORMULA ? " dash" : "", x, y);
         if (s->style == PLOT_MEASURED) dot(f, s->colour, x + 15, y), fputs("/>", f);
         fprintf(f, "<text x=\"%d\" y=\"%d\">", x + 38, y + 4);
-        plot_text(f, s->name);
+        html_text(f, s->name);
         fputs("</text>\n", f);
     }
 }
@@ -264,15 +246,15 @@ void plot_write(FILE *f, const Plot *p) {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"sp\" role=\"img\" width=\"%d\" "
             "height=\"%d\" viewBox=\"0 0 %d %d\">\n<title>",
             WIDTH, height, WIDTH, height);
-    plot_text(f, p->title);
+    html_text(f, p->title);
     fputs("</title>\n<desc>", f);
-    plot_text(f, p->about);
+    html_text(f, p->about);
     fprintf(f, "</desc>\n%s<rect class=\"bg\" width=\"%d\" height=\"%d\"/>\n", style, WIDTH,
             height);
     fprintf(f, "<text class=\"big\" x=\"%d\" y=\"26\">", LEFT);
-    plot_text(f, p->title);
+    html_text(f, p->title);
     fprintf(f, "</text>\n<text class=\"soft\" x=\"%d\" y=\"46\">", LEFT);
-    plot_text(f, p->about);
+    html_text(f, p->about);
     fputs("</text>\n", f);
     axes(f, p, &x, &y);
     marks(f, p, &x);

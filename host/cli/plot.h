@@ -45,9 +45,6 @@ typedef struct Plot {
 /* Axes span what is there to show; a linear one from 0 where its numbers come near. */
 void plot_write(FILE *f, const Plot *p);
 
-/* Text as it may stand in XML and HTML: & < > " are escaped, control characters become '?'. */
-void plot_text(FILE *f, const char *text);
-
 /* Ticks of an axis from `least` to `most` (of a logarithmic one: both > 0), at most `room` into
  * at[]; the first *labelled are those that carry a number. Returns how many. */
 int plot_ticks(double *at, int room, int *labelled, double least, double most, bool log);

@@ -1,6 +1,6 @@
 /* causal.c - what a model does without the subspace, or with more of it. */
+#include "host/cli/html.h"
 #include "host/cli/print.h"
-#include "host/report/html.h"
 #include "host/report/report.h"
 
 static void with_interval(FILE *f, const json_t *x, const char *mean, int digits) {

@@ -1,7 +1,7 @@
 /* energy.c - how much of each update lies in the features' subspace. */
 #include <math.h>
 
-#include "host/report/html.h"
+#include "host/cli/html.h"
 #include "host/report/report.h"
 
 /* The answer to whether updates follow the features at all, whatever it is. */

@@ -2,8 +2,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "host/cli/html.h"
 #include "host/cli/print.h"
-#include "host/report/html.h"
 #include "host/report/report.h"
 
 static void fact(FILE *f, const char *name, const char *value) {

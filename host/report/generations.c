@@ -4,8 +4,8 @@
  * too many elements. Without scripts the page says where they are. */
 #include <string.h>
 
+#include "host/cli/html.h"
 #include "host/cli/print.h"
-#include "host/report/html.h"
 #include "host/report/report.h"
 
 /* The verdict of a response: its score and what decided it. */

@@ -1,8 +1,8 @@
 /* headline.c - the table of all rows, with intervals. */
 #include <math.h>
 
+#include "host/cli/html.h"
 #include "host/cli/print.h"
-#include "host/report/html.h"
 #include "host/report/report.h"
 
 /* An interval of shares as a line from 0 to 100 %, with a mark at the mean. The numbers stand

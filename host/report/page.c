@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "data/base/sha256.h"
-#include "host/report/html.h"
+#include "host/cli/html.h"
 #include "host/report/report.h"
 
 static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,7 +1,7 @@
 /* provenance.c - of what, by what and how a run was made, and what is our choice in it. */
 #include "host/cli/args.h"
+#include "host/cli/html.h"
 #include "host/cli/print.h"
-#include "host/report/html.h"
 #include "host/report/report.h"
 
 static void fact(FILE *f, const json_t *manifest, const char *key, const char *name) {

@@ -8,7 +8,7 @@ const char report_script[] =
     "'use strict';\n"
     "const PAGE = 25;\n"
     "const acts = "
-    "/[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069]/g;\n"
+    "/[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]/g;\n"
     "function element(tag, text, className) {\n"
     "  const e = document.createElement(tag);\n"
     "  if (text) e.textContent = text.replace(acts, '\\ufffd');\n"

@@ -3,9 +3,9 @@
 
 #include "data/base/files.h"
 #include "data/base/mem.h"
+#include "host/cli/html.h"
 #include "host/cli/plot.h"
 #include "host/cli/print.h"
-#include "host/report/html.h"
 #include "host/report/report.h"
 #include "model/subspace.h"
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "data/base/mem.h"
+#include "host/cli/html.h"
 #include "host/cli/plot.h"
-#include "host/report/html.h"
 #include "host/report/report.h"
 
 /* A key of the steps, as a curve for each method that has it. */

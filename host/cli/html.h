@@ -1,4 +1,5 @@
-/* html.h - pages, of which every text from outside is escaped by the call that writes it.
+/* html.h - pages and figures, of which every text from outside is escaped by the call that writes
+ * it.
  *
  * What these write is HTML that is well-formed XML, too: all elements are closed, all attributes
  * quoted. */

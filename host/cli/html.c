@@ -1,5 +1,5 @@
 /* html.c - markup with escaped texts. */
-#include "host/report/html.h"
+#include "host/cli/html.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -10,10 +10,11 @@
 
 static const char REPLACEMENT[] = "\xef\xbf\xbd";
 
-/* Characters that are not shown but act: controls, and marks that turn the direction of text. */
+/* Characters that are not shown but act: controls, separators of lines, and marks that turn the
+ * direction of text. */
 static bool acts(uint32_t c) {
     bool control = (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7f && c < 0xa0);
-    return control || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) ||
+    return control || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) ||
            (c & 0xfffe) == 0xfffe;
 }
 
