@@ -35,7 +35,8 @@ static bool load_into(json_t *all, const ReportRun *run, const char *folder, con
     json_t *one = NULL;
     snprintf(file, sizeof file, "%s/%.300s.json", folder, name);
     bool ok = load(&one, run, file, false, err);
-    if (ok && one) json_object_set_new(all, name, one);
+    if (ok && one) json_object_set(all, name, one);
+    json_decref(one);
     return ok;
 }
 
