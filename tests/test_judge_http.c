@@ -272,7 +272,8 @@ static void test_key(void) {
 
 int main(void) {
     static char here[1024];
-    test_file("bare.jsonl", "{\"id\": \"a\", \"response\": \"r\"}\n", 31);
+    static const char bare[] = "{\"id\": \"a\", \"response\": \"r\"}\n";
+    test_file("bare.jsonl", bare, sizeof bare - 1);
     snprintf(here, sizeof here, "%s", test_path("bare.jsonl"));
     *strrchr(here, '/') = 0;
     folder = here;

@@ -116,6 +116,7 @@ static void check_norm(Golden *g, Acts *a, const Grab *plain, double unit) {
            "%s: equal rows leave the next layer %g apart, of %g; unequal ones %g",
            g->m.ex->op->name, apart, size, before);
     stream_edit_close(e);
+    basis_free(&all);
     grab_free(&y);
 }
 
