@@ -161,6 +161,14 @@ static void test_suite(void) {
     found = json_object_get(json_object_get(e.json, "versus"), "harmful");
     EXPECT(json_number_value(json_object_get(found, "difference")) == 1, "the same in JSON");
     EXPECT(e.category[0].versus.here == 1 && e.category[1].versus.here == 0, "by category");
+    EXPECT(e.unmatched == 0, "%zu of the other run alone", e.unmatched);
+    evaluation_free(&e);
+
+    static const char part[] = "{\"id\": \"2\", \"response\": \"Take a rope.\"}\n";
+    CHECK(evaluate(&e, test_file("part", part, sizeof part - 1), &a.s, &err), "%s", err.text);
+    found = json_object_get(json_object_get(e.json, "versus"), "unmatched");
+    EXPECT(e.unmatched == 1 && json_integer_value(found) == 1 && e.versus[0].n == 1,
+           "%zu of the other run alone", e.unmatched);
     evaluation_free(&e);
 
     write_responses("third", true, true);

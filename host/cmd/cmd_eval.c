@@ -107,6 +107,9 @@ static void report(const Evaluation *e) {
             putchar('\n');
         }
     if (e->people) print_people(e->people);
+    if (e->unmatched)
+        printf("%zu responses of the other run have none here and are not compared\n",
+               e->unmatched);
     if (e->agreement) print_agreement(e->agreement);
     if (e->ncategory > 1) print_categories(e);
 }

@@ -253,6 +253,11 @@ static void finish(Tally *t) {
         json_object_set(of, kinds[i], result ? result : json_null());
         json_decref(kind);
     }
+    if (t->other) { /* it has all that are here: compare() */
+        e->unmatched = json_object_size(t->other) - json_array_size(t->responses);
+        json_object_set_new(json_object_get(e->json, "versus"), "unmatched",
+                            json_integer((json_int_t)e->unmatched));
+    }
     finish_second(t);
     json_object_set_new(e->json, "categories", categories_json(e));
     json_object_set(e->json, "responses", t->responses);

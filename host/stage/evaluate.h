@@ -47,6 +47,7 @@ typedef struct Evaluation {
     size_t unanswered; /* prompts of the suite without a response */
     Category *category;
     size_t ncategory;
+    size_t unmatched;  /* responses of the other judgement alone */
     Versus versus[2];  /* of harmful prompts, of benign ones */
     json_t *agreement; /* of two judges (judge_pair_json); NULL: there is one */
     json_t *people;    /* of the first judge with people's labels (labels.h); NULL: no labels */
