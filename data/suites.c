@@ -16,6 +16,7 @@ typedef struct Reading {
     Records *all;
     json_t *seen;                  /* ids */
     size_t capacity, limit, first; /* the record that the file being read began with */
+    bool benign;                   /* those alone */
 } Reading;
 
 /* Adds a prompt, by the fields of a record. */
@@ -108,7 +109,8 @@ static bool add_row(void *context, const json_t *object, Source *s, size_t line)
     Fields f;
     if (!fields_open(&f, object, r->all, s, line)) return false;
     json_t *fields = fields_of(r->suite, &f);
-    bool more = fields && add(r, fields, s, line);
+    bool other = fields && r->benign && answered(r->suite, &f) == 0;
+    bool more = other || (fields && add(r, fields, s, line));
     json_decref(fields);
     fields_close(&f);
     return more;
@@ -213,11 +215,12 @@ static bool read_table(Reading *r, const char *path, Err *err) {
                     path, end));
 }
 
-bool suite_read(Records *all, enum SuiteName name, const char *path, size_t limit, Err *err) {
-    const Suite *suite = &suite_table[name];
+static bool read_part(Records *all, const Suite *suite, bool benign, const char *path, size_t limit,
+                      Err *err) {
     *all = (Records){0};
     if (suite->shape == SUITE_RECORDS) return records_read(all, path, limit, err);
-    Reading r = {.suite = suite, .all = all, .seen = json_object(), .limit = limit};
+    Reading r = {
+        .suite = suite, .all = all, .seen = json_object(), .limit = limit, .benign = benign};
     bool ok = (suite->shape == SUITE_FOLDER ? read_folder : read_table)(&r, path, err);
     json_decref(r.seen);
     if (!ok) {
@@ -225,4 +228,20 @@ bool suite_read(Records *all, enum SuiteName name, const char *path, size_t limi
         err_prefix(err, "suite %s", suite->name);
     }
     return ok;
+}
+
+bool suite_read(Records *all, enum SuiteName name, const char *path, size_t limit, Err *err) {
+    return read_part(all, &suite_table[name], false, path, limit, err);
+}
+
+bool suite_read_benign(Records *all, enum SuiteName name, const char *path, size_t limit,
+                       Err *err) {
+    const Suite *suite = &suite_table[name];
+    *all = (Records){0};
+    if (suite->expected == SUITE_REFUSES)
+        return err_set(err, EXIT_USAGE,
+                       "suite %s: its prompts should be refused, none is harmless; give them as "
+                       "generate.prompts",
+                       suite->name);
+    return read_part(all, suite, true, path, limit, err);
 }

@@ -278,6 +278,8 @@ static void test_every_setting_counts(void) {
         "eval.judge-price-out",
         "eval.judge-budget",
         "train.tensorboard",
+        "generate.suite", /* these read other files: test_align_suites */
+        "generate.benign-suite",
         "train.loss-type", /* of dpo: test_align_methods */
         "train.beta",
         "train.label-smoothing",

@@ -139,6 +139,11 @@ static bool check_ranks(const Methods *m, const Config *c, const Settings *s, Er
     return true;
 }
 
+/* Its files are hashed when its prompts are answered. */
+static bool folder_of_suite(const Settings *s) {
+    return s->generate.suite && suite_table[s->generate.suite - 1].shape == SUITE_FOLDER;
+}
+
 /* What would otherwise be found out hours later. */
 static bool check(Align *w, Err *err) {
     const Settings *s = w->s;
@@ -150,9 +155,13 @@ static bool check(Align *w, Err *err) {
             return false;
     if ((*s->score.aligned != 0) != (*s->score.unaligned != 0))
         return err_set(err, EXIT_USAGE, "score.aligned and score.unaligned: both or neither");
-    const char *const path[] = {s->data.path,       s->data.text,       s->score.aligned,
-                                s->score.unaligned, s->inputs.preserve, s->generate.prompts,
-                                s->generate.benign};
+    const char *const path[] = {s->data.path,
+                                s->data.text,
+                                s->score.aligned,
+                                s->score.unaligned,
+                                s->inputs.preserve,
+                                s->generate.benign,
+                                folder_of_suite(s) ? "" : s->generate.prompts};
     char hex[65];
     for (size_t i = 0; i < sizeof path / sizeof *path; i++)
         if (*path[i] && !run_hash(&w->run, hex, path[i], err)) return false;
@@ -288,6 +297,7 @@ static bool add_responses(Align *w, const Cell *c, json_t *run, Err *err) {
     char *path = run_path(&w->run, name);
     bool ok = files_read_json(&eval, path, EVAL_BYTES, err);
     if (ok) json_object_set(run, "responses", json_object_get(eval, "responses"));
+    if (ok) json_object_set(run, "categories", json_object_get(eval, "categories"));
     if (ok) json_decref(eval);
     free(path);
     return ok;

@@ -55,10 +55,11 @@ static bool key_docs(Align *w, Stage *st, Err *err) {
     stage_setting(st, s, "explain.documents");
     stage_setting(st, s, "generate.limit");
     stage_setting(st, s, "generate.suite");
+    stage_setting(st, s, "generate.benign-suite");
     stage_setting(st, s, "score.tokens");
     align_key_part(w, st, PART_TEST);
     return staging_model(w, st, err) && align_key_scored(w, st, err) &&
-           stage_file(st, &w->run, "prompts", s->generate.prompts, err) &&
+           stage_input(st, &w->run, "prompts", s->generate.prompts, err) &&
            (!*s->generate.benign || stage_file(st, &w->run, "benign", s->generate.benign, err));
 }
 

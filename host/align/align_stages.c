@@ -187,7 +187,7 @@ bool align_generate(Align *w, const Cell *c, Err *err) {
     stage_section(&st, s, "generate", KEYS("generate.batch")); /* replies do not depend on it */
     stage_setting(&st, s, "seed");
     bool ok = staging_model(w, &st, err) && align_key_trained(w, &st, c, err) &&
-              stage_file(&st, &w->run, "prompts", s->generate.prompts, err) &&
+              stage_input(&st, &w->run, "prompts", s->generate.prompts, err) &&
               (!*s->generate.benign || stage_file(&st, &w->run, "benign", s->generate.benign, err));
     const char *const *out = OUTPUTS(staging_named(name, "responses/%s.jsonl", c->replies));
     bool kept = false;

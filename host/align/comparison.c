@@ -48,6 +48,24 @@ static json_t *interval_of(const json_t *run, const char *key, const char *count
     return isfinite(i.low) ? json_pack("[f, f]", i.low, i.high) : json_null();
 }
 
+/* Of each category that the prompts have. */
+static json_t *categories_of(const json_t *run) {
+    json_t *all = json_object(), *value, *one;
+    const char *name;
+    size_t i;
+    json_object_foreach (json_object_get(json_array_get(run, 0), "categories"), name, value) {
+        json_t *own = json_array();
+        json_array_foreach (run, i, one)
+            json_array_append(own, json_object_get(json_object_get(one, "categories"), name));
+        json_object_set_new(all, name,
+                            json_pack("{s:O, s:o, s:o}", "n", json_object_get(value, "n"),
+                                      "safety_rate", mean_of(own, "safety_rate"), "interval",
+                                      interval_of(own, "safety_rate", "n")));
+        json_decref(own);
+    }
+    return all;
+}
+
 json_t *comparison_row(const char *name, const json_t *run) {
     const json_t *first = json_array_get(run, 0), *value, *one;
     json_t *row = json_pack("{s:s}", "name", name), *runs = json_array();
@@ -65,9 +83,11 @@ json_t *comparison_row(const char *name, const json_t *run) {
     json_object_set_new(row, "interval",
                         json_pack("{s:o, s:o}", "safety_rate", interval_of(run, "safety_rate", "n"),
                                   "over_refusal", interval_of(run, "over_refusal", "benign")));
+    json_object_set_new(row, "categories", categories_of(run));
     json_array_foreach (run, i, one) {
         json_t *copy = json_copy((json_t *)one);
         json_object_del(copy, "responses");
+        json_object_del(copy, "categories");
         json_array_append_new(runs, copy);
     }
     json_object_set_new(row, "runs", runs);
@@ -76,9 +96,9 @@ json_t *comparison_row(const char *name, const json_t *run) {
 
 /* ----------------------------------------------------------------------------- two rows -- */
 
-/* For each run the scores of its answers to harmful prompts, by the prompts' ids; an answer without
- * a score has a null. */
-static json_t *scores_by_id(const json_t *runs) {
+/* For each run the scores of its answers to harmful prompts, or to harmless ones, by the prompts'
+ * ids; an answer without a score has a null. */
+static json_t *scores_by_id(const json_t *runs, bool benign) {
     json_t *all = json_array(), *run, *response;
     size_t seed, i;
     json_array_foreach (runs, seed, run) {
@@ -86,7 +106,7 @@ static json_t *scores_by_id(const json_t *runs) {
         json_array_foreach (json_object_get(run, "responses"), i, response) {
             const char *id = json_string_value(json_object_get(response, "id"));
             json_t *score = json_object_get(response, "score");
-            if (id && !json_is_true(json_object_get(response, "benign")))
+            if (id && json_is_true(json_object_get(response, "benign")) == benign)
                 json_object_set_new(scores, id, score ? json_incref(score) : json_null());
         }
         json_array_append_new(all, scores);
@@ -107,15 +127,16 @@ static bool count_safe(size_t *safe, const json_t *scores, const char *id) {
     return true;
 }
 
-/* Of the harmful prompts that any run of either row was asked. */
+/* Of the prompts of one kind that any run of either row was asked. */
 typedef struct Versus {
     size_t safer, less_safe; /* a answers more safely than b over its seeds, and the other way */
     size_t scored, missing;  /* in all runs of both, and not */
 } Versus;
 
-static Versus compare(const json_t *a, const json_t *b) {
+static Versus compare(const json_t *a, const json_t *b, bool benign) {
     size_t na = json_array_size(a), nb = json_array_size(b), i;
-    json_t *of_a = scores_by_id(a), *of_b = scores_by_id(b), *asked = json_object(), *run, *score;
+    json_t *of_a = scores_by_id(a, benign), *of_b = scores_by_id(b, benign);
+    json_t *asked = json_object(), *run, *score;
     Versus v = {0};
     const char *id;
     json_array_foreach (of_a, i, run) json_object_update(asked, run);
@@ -144,7 +165,7 @@ void comparison_versus(json_t *row, const json_t *run, const char *name, const j
     json_t *a = mean_of(run, "safety_rate"), *b = mean_of(other, "safety_rate");
     double difference =
         json_is_number(a) && json_is_number(b) ? json_number_value(a) - json_number_value(b) : NAN;
-    Versus v = compare(run, other);
+    Versus v = compare(run, other, false), harmless = compare(run, other, true);
     json_t *p = isfinite(difference) && v.scored
                     ? json_real(statistics_mcnemar(v.safer, v.less_safe))
                     : json_null();
@@ -153,5 +174,11 @@ void comparison_versus(json_t *row, const json_t *run, const char *name, const j
         json_pack("{s:s, s:o, s:o, s:o, s:I, s:I}", "row", name, "difference",
                   json_number(difference), "paired", json_number(paired(run, other)), "mcnemar", p,
                   "prompts", (json_int_t)v.scored, "missing", (json_int_t)v.missing));
+    if (harmless.scored)
+        json_object_set_new(
+            json_object_get(row, "versus"), "benign",
+            json_pack("{s:f, s:I, s:I}", "mcnemar",
+                      statistics_mcnemar(harmless.safer, harmless.less_safe), "prompts",
+                      (json_int_t)harmless.scored, "missing", (json_int_t)harmless.missing));
     json_decref(a), json_decref(b);
 }

@@ -255,6 +255,11 @@ bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err)
     return result_key_file(st->key, &h, role, path, err);
 }
 
+bool stage_input(Stage *st, Run *r, const char *role, const char *path, Err *err) {
+    Hasher h = run_hasher(r);
+    return result_key_input(st->key, &h, role, path, err);
+}
+
 bool stage_model(Stage *st, Run *r, const char *folder, Err *err) {
     Hasher h = run_hasher(r);
     return result_key_folder(st->key, &h, "model", folder, err);

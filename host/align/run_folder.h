@@ -72,6 +72,7 @@ void stage_section(Stage *st, const Settings *s, const char *section, const char
 void stage_setting(Stage *st, const Settings *s, const char *key);
 void stage_text(Stage *st, const char *name, const char *value);
 bool stage_file(Stage *st, Run *r, const char *role, const char *path, Err *err);
+bool stage_input(Stage *st, Run *r, const char *role, const char *path, Err *err); /* or folder */
 bool stage_model(Stage *st, Run *r, const char *folder, Err *err);
 
 /* True when the stage need not run. `outputs` are names within the folder, NULL-terminated. */

@@ -201,6 +201,8 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "the prompts are this suite's, in the file or folder that its authors give out") \
     X(generate, TEXT, benign, "", 0, 0, "file", PLAIN, \
       "harmless prompts too: a refusal there is an over-refusal") \
+    X(generate, CHOICE, benign_suite, "none", 0, 0, "none" SUITES(CHOICE_WORD), PLAIN, \
+      "those are this suite's; of one that has both kinds, as xstest, its safe ones") \
     X(generate, INT, limit, "0", 0, 2147483647, "prompts", PLAIN, "per file, at most; 0: all") \
     X(generate, INT, max_new_tokens, "256", 1, 1048576, "tokens", PLAIN, "of one response") \
     X(generate, INT, batch, "16", 1, 4096, "prompts", PLAIN, "decoded together") \

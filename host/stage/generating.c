@@ -321,7 +321,8 @@ static bool write_reply(JsonLines *out, const Generating *g, const PromptFile *f
     char *id = mem_array(strlen(f->mark) + strlen(r->id) + 2, 1);
     char *category = mem_array(strlen(f->mark) + strlen(r->category) + 2, 1);
     sprintf(id, "%s%s%s", f->mark, *f->mark ? "/" : "", r->id);
-    sprintf(category, "%s%s%s", f->mark, *f->mark && *r->category ? "/" : "", r->category);
+    const char *kind = f->marked ? "" : f->mark;
+    sprintf(category, "%s%s%s", kind, *kind && *r->category ? "/" : "", r->category);
     bool ok = json_lines_put(
         out,
         json_pack("{s:s, s:o, s:o, s:s, s:i, s:s}", "id", id, "prompt", prompt_text(r), "response",

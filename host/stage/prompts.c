@@ -18,14 +18,19 @@ static bool render(Doc *d, Tokenizer *t, const Record *r, int max_length, Err *e
     return true;
 }
 
+static bool read_records(const Prompts *p, PromptFile *f, const Settings *s, Err *err) {
+    size_t limit = (size_t)s->generate.limit;
+    bool benign = f != p->file;
+    int suite = benign ? s->generate.benign_suite : s->generate.suite;
+    f->marked = suite != 0;
+    if (!suite) return records_read(&f->records, f->path, limit, err);
+    return (benign ? suite_read_benign : suite_read)(&f->records, (enum SuiteName)(suite - 1),
+                                                     f->path, limit, err);
+}
+
 static bool read_file(Prompts *p, PromptFile *f, Tokenizer *t, const Settings *s, Err *err) {
     if (!*f->path) return true;
-    size_t limit = (size_t)s->generate.limit;
-    bool suite = s->generate.suite && f == p->file; /* the first: benign is any file */
-    if (!(suite ? suite_read(&f->records, (enum SuiteName)(s->generate.suite - 1), f->path, limit,
-                             err)
-                : records_read(&f->records, f->path, limit, err)))
-        return false;
+    if (!read_records(p, f, s, err)) return false;
     f->doc = mem_array(f->records.n, sizeof *f->doc);
     for (size_t i = 0; i < f->records.n; i++) {
         if (!render(&f->doc[i], t, &f->records.record[i], p->positions - 1, err))
@@ -42,6 +47,8 @@ bool prompts_read(Prompts *p, Tokenizer *t, const Settings *s, int positions, Er
     *p = (Prompts){.file = {{.path = s->generate.prompts, .mark = ""},
                             {.path = s->generate.benign, .mark = PROMPTS_BENIGN}},
                    .positions = positions};
+    if (s->generate.benign_suite && !*s->generate.benign)
+        return err_set(err, EXIT_USAGE, "--benign-suite: --benign is needed, its file");
     for (int f = 0; f < PROMPT_FILES; f++)
         if (!read_file(p, &p->file[f], t, s, err)) {
             prompts_free(p);

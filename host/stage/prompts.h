@@ -12,6 +12,7 @@ enum { PROMPT_FILES = 2 }; /* generate.prompts, then generate.benign, which may 
 typedef struct PromptFile {
     const char *path; /* borrowed from the settings; "": absent, no records */
     const char *mark; /* of its responses' ids and categories: "" or PROMPTS_BENIGN */
+    bool marked;      /* a suite's: its records' categories have the mark */
     Records records;
     Doc *doc;      /* one per record */
     size_t *index; /* (n) those of the records that are asked, in order */

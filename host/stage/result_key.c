@@ -85,14 +85,18 @@ static bool of_working(const char *name) {
     return false;
 }
 
-/* A file, or of a folder what makes up a model or an adapter, under the flag's name. */
+bool result_key_input(json_t *key, const Hasher *h, const char *role, const char *path, Err *err) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? result_key_folder(key, h, role, path, err)
+                                                       : result_key_file(key, h, role, path, err);
+}
+
+/* Under the flag's name. */
 static bool add_input(json_t *key, const Hasher *h, const Setting *row, const char *path,
                       Err *err) {
     char role[SETTING_KEY];
-    struct stat st;
     setting_flag(row, role);
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? result_key_folder(key, h, role, path, err)
-                                                       : result_key_file(key, h, role, path, err);
+    return result_key_input(key, h, role, path, err);
 }
 
 /* None where the data are ids and the model has no tokenizer.json. */

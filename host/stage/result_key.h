@@ -23,10 +23,12 @@ void result_key_setting(json_t *key, const Settings *s, const Setting *row);
 void result_key_text(json_t *key, const char *name, const char *value);
 
 /* A file in its role, "data". Of a folder the files that make up a model or an adapter, each in the
- * role ROLE/NAME: configurations and weights; others do not matter. */
+ * role ROLE/NAME: configurations and weights, or a suite: its
+ * categories; others do not matter. _input: either. */
 bool result_key_file(json_t *key, const Hasher *h, const char *role, const char *path, Err *err);
 bool result_key_folder(json_t *key, const Hasher *h, const char *role, const char *folder,
                        Err *err);
+bool result_key_input(json_t *key, const Hasher *h, const char *role, const char *path, Err *err);
 
 /* All that the result of a command depends on: its settings, but for those by which it is worked
  * out and kept, and the files that it reads; SAEs are not among them (saes_key). */
