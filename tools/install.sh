@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# tools/install.sh [run|test] - installs what is missing on a Debian machine, and only that.
+# tools/install.sh [run|test|report] - installs what is missing on a Debian machine, and only that.
 #
 #   run   (default) what building and running sails needs
 #   test  in addition what tools/test.sh needs: Clang, the CUDA toolkit's compiler and headers, its
 #         disassembler, and a processor made of software (qemu)
+#   report  in addition to run: Chromium, and what tools/check_report.py drives it with, into
+#         ~/.cache/sails/report
 #
 # The CUDA toolkit is left alone if nvcc and the headers that sails includes are there. Otherwise the
 # parts of it that the plug-in needs come from NVIDIA's wheels on PyPI (1 GB), into ~/.cache/sails/cuda,
@@ -14,6 +16,8 @@ WHAT=${1:-run}
 BUILD=(build-essential cmake ninja-build pkg-config libopenblas-serial-dev libjansson-dev libzip-dev
     zlib1g-dev libyaml-dev libpcre2-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev)
 TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv qemu-user)
+REPORT=(chromium fonts-dejavu-core python3-venv)
+REPORT_WHEELS=(playwright==1.65.* axe-playwright-python==0.1.*)
 CUDA_FOLDER=$HOME/.cache/sails/cuda
 CUDA_VERSION=13.0
 CUDA_WHEELS=(nvidia-cuda-{nvcc,crt,runtime,cccl,profiler-api}==$CUDA_VERSION.*
@@ -59,8 +63,9 @@ has_cuda() {
     return 1
 }
 
-install_wheels() {
-    local venv=$HOME/.cache/sails/wheels
+install_wheels() { # into the environment of this name
+    local venv=$HOME/.cache/sails/$1
+    shift
     [ -d "$venv" ] || python3 -m venv "$venv"
     "$venv/bin/pip" install -q --disable-pip-version-check "$@" || die "pip could not install $*"
 }
@@ -69,7 +74,7 @@ install_wheels() {
 install_cuda() {
     local root file
     echo "installing CUDA $CUDA_VERSION from PyPI into $CUDA_FOLDER"
-    install_wheels "${CUDA_WHEELS[@]}"
+    install_wheels wheels "${CUDA_WHEELS[@]}"
     root=$(echo "$HOME"/.cache/sails/wheels/lib/python3*/site-packages/nvidia/cu13)
     [ -d "$root/include" ] || die "expected the wheels in $root"
     ln -sfn lib "$root/lib64"
@@ -88,13 +93,13 @@ install_disassembler() {
     command -v cuobjdump >/dev/null || [ -x "${SAILS_CUDA_ROOT:-/usr/local/cuda}/bin/cuobjdump" ] ||
         [ -x "${tools[0]}" ] && return
     echo "installing cuobjdump and nvdisasm from PyPI"
-    install_wheels nvidia-cuda-{cuobjdump,nvdisasm}==13.2.51
+    install_wheels wheels nvidia-cuda-{cuobjdump,nvdisasm}==13.2.51
     chmod +x "$HOME"/.cache/sails/wheels/lib/python3*/site-packages/nvidia/cu13/bin/*
 }
 
 case $WHAT in
-run | test) ;;
-*) die "expected run or test, got $WHAT" ;;
+run | test | report) ;;
+*) die "expected run, test or report, got $WHAT" ;;
 esac
 command -v apt-get >/dev/null || die "no apt-get here; install the likes of ${BUILD[*]} by hand"
 install_packages "${BUILD[@]}"
@@ -102,4 +107,8 @@ if [ "$WHAT" = test ]; then
     install_packages "${TEST[@]}"
     has_cuda || install_cuda
     install_disassembler
+fi
+if [ "$WHAT" = report ]; then
+    install_packages "${REPORT[@]}"
+    install_wheels report "${REPORT_WHEELS[@]}"
 fi
