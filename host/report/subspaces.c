@@ -108,7 +108,12 @@ void report_subspaces(FILE *f, const ReportRun *run, const char *id) {
     if (json_object_size(subspaces) == 0) {
         fputs("<p>No row of the table starts in a subspace.</p>", f);
     } else {
+        fputs(
+            "<div class=\"plots\" tabindex=\"0\" role=\"region\" aria-label=\"Explained "
+            "variance\">",
+            f);
         json_object_foreach ((json_t *)subspaces, method, bases) curves_of_file(f, run, method);
+        fputs("</div>\n", f);
         table(f, subspaces);
     }
     fputs("</section>\n", f);

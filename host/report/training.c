@@ -70,7 +70,7 @@ void report_training(FILE *f, const ReportRun *run, const char *id) {
     bool any = false;
     html(f,
          "<section aria-labelledby=\"%s-training\"><h3 id=\"%s-training\">Training</h3>\n"
-         "<div class=\"plots\">",
+         "<div class=\"plots\" tabindex=\"0\" role=\"region\" aria-label=\"Curves of training\">",
          id, id);
     for (size_t i = 0; i < sizeof curve / sizeof *curve; i++) any = draw(f, run, &curve[i]) || any;
     fputs("</div>\n", f);
