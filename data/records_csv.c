@@ -103,6 +103,12 @@ bool csv_open(Csv *csv, Source *s, const char *column) {
     return check_header(csv, s, column, line);
 }
 
+void csv_columns(Csv *csv, const char *const *column, size_t n) {
+    csv->ncolumn = n;
+    csv->column = mem_array(n, sizeof *csv->column);
+    for (size_t i = 0; i < n; i++) csv->column[i] = mem_string(column[i]);
+}
+
 bool csv_row(Csv *csv, Source *s, json_t **object, size_t *line) {
     if (!read_fields(csv, s, line)) return false;
     if (csv->n != csv->ncolumn)

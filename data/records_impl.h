@@ -8,6 +8,7 @@
  *   records_chat.c     texts and lists of messages to a conversation
  *   records_hh.c       HH-RLHF text to a conversation
  *   suites.c           files of published suites, whose columns have names of their own
+ *   tasks.c            files of multiple-choice tasks
  *   records.c          files to Records */
 #ifndef SAILS_RECORDS_IMPL_H
 #define SAILS_RECORDS_IMPL_H
@@ -64,6 +65,8 @@ typedef struct Csv {
 } Csv;
 /* `column`: one that must be there, in lower case; NULL: one that makes a record. */
 bool csv_open(Csv *csv, Source *s, const char *column);
+/* For a file without a header: its columns are these. */
+void csv_columns(Csv *csv, const char *const *column, size_t n);
 bool csv_row(Csv *csv, Source *s, json_t **object, size_t *line);
 void csv_free(Csv *csv); /* accepts a zeroed struct */
 
