@@ -31,7 +31,7 @@ size_t question_trailing_space(const char *context) {
     return n ? (size_t)(context + all - (from + n)) : all;
 }
 
-static void question_free(Question *q) {
+static void question_free(TaskQuestion *q) {
     free(q->id), free(q->subject), free(q->context);
     for (int i = 0; i < q->n; i++) free(q->choice[i]);
 }
@@ -62,7 +62,7 @@ static json_t *word_of(const json_t *object, const char *key) {
     return json_is_string(value) ? json_string(json_string_value(value)) : NULL;
 }
 
-static bool add_choice(Question *q, const char *text, Source *s, size_t line) {
+static bool add_choice(TaskQuestion *q, const char *text, Source *s, size_t line) {
     if (q->n == QUESTION_CHOICES)
         return source_fail(s, line, "expected at most %d choices", QUESTION_CHOICES);
     q->choice[q->n++] = mem_string(text);
@@ -71,8 +71,8 @@ static bool add_choice(Question *q, const char *text, Source *s, size_t line) {
 }
 
 /* The choice whose label is the member's word. The first of several that have it. */
-static bool answer_of(Question *q, const char *const *label, const json_t *object, const char *key,
-                      Source *s, size_t line) {
+static bool answer_of(TaskQuestion *q, const char *const *label, const json_t *object,
+                      const char *key, Source *s, size_t line) {
     json_t *word = word_of(object, key);
     int i = 0;
     while (word && i < q->n && strcmp(label[i], json_string_value(word)) != 0) i++;
@@ -117,7 +117,7 @@ static char *mmlu_text(const json_t *row, Source *s, size_t line) {
     return text;
 }
 
-static bool mmlu_question(Question *q, const Reading *r, const json_t *row, Source *s,
+static bool mmlu_question(TaskQuestion *q, const Reading *r, const json_t *row, Source *s,
                           size_t line) {
     char *text = mmlu_text(row, s, line);
     if (!text) return false;
@@ -174,7 +174,7 @@ static char *capitalised(const char *text) {
     return out;
 }
 
-static bool hellaswag_question(Question *q, const json_t *row, Source *s, size_t line) {
+static bool hellaswag_question(TaskQuestion *q, const json_t *row, Source *s, size_t line) {
     const char *activity = text_of(row, "activity_label", s, line);
     const char *a = activity ? text_of(row, "ctx_a", s, line) : NULL;
     const char *b = a ? text_of(row, "ctx_b", s, line) : NULL;
@@ -203,7 +203,7 @@ static const json_t *arc_part(const json_t *choices, size_t i, const char *key) 
     return json_array_get(json_object_get(choices, key), i);
 }
 
-static bool arc_question(Question *q, const json_t *row, Source *s, size_t line) {
+static bool arc_question(TaskQuestion *q, const json_t *row, Source *s, size_t line) {
     const json_t *of = json_object_get(row, "question");
     bool nested = json_is_object(of);
     const char *stem = text_of(nested ? of : row, nested ? "stem" : "question", s, line);
@@ -237,7 +237,7 @@ static bool piqa_label(const Reading *r, json_t *row, Source *s, size_t line) {
     return ok;
 }
 
-static bool piqa_question(Question *q, const Reading *r, const json_t *fields, Source *s,
+static bool piqa_question(TaskQuestion *q, const Reading *r, const json_t *fields, Source *s,
                           size_t line) {
     json_t *row = json_copy((json_t *)(uintptr_t)fields);
     const char *goal = text_of(row, "goal", s, line);
@@ -253,7 +253,7 @@ static bool piqa_question(Question *q, const Reading *r, const json_t *fields, S
 
 /* ----------------------------------------------------------------------------------- files -- */
 
-static bool fill(Question *q, const Reading *r, const json_t *row, Source *s, size_t line) {
+static bool fill(TaskQuestion *q, const Reading *r, const json_t *row, Source *s, size_t line) {
     switch (r->task) {
         case TASK_MMLU:
             return mmlu_question(q, r, row, s, line);
@@ -279,7 +279,7 @@ static char *id_of(const Reading *r, const json_t *row, size_t line) {
 static bool add_row(void *context, const json_t *row, Source *s, size_t line) {
     Reading *r = context;
     Questions *all = r->all;
-    Question q = {0};
+    TaskQuestion q = {0};
     bool ok = fill(&q, r, row, s, line);
     if (ok && q.n < 2) ok = source_fail(s, line, "expected two choices at least, got %d", q.n);
     if (!ok) {
@@ -320,7 +320,7 @@ typedef struct Shots {
 
 static bool add_shot(void *context, const json_t *row, Source *s, size_t line) {
     Shots *shots = context;
-    Question q = {.n = 4};
+    TaskQuestion q = {.n = 4};
     char *text = mmlu_text(row, s, line);
     bool ok = text && answer_of(&q, letters, row, "answer", s, line);
     if (ok) {

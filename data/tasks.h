@@ -1,14 +1,14 @@
 /* tasks.h - multiple-choice tasks, from the files that their authors give out to the texts that are
- * compared: those of lm-evaluation-harness 0.4, to the byte.
+ * compared: after lm-evaluation-harness 0.4, with whose own output they have yet to be compared.
  *
  * X(VALUE, name, source)
- *   mmlu           a folder with test/SUBJECT_test.csv and, for examples in front,
- * dev/SUBJECT_dev.csv (data.tar): question, four choices and a letter, no header arc-easy,
- * arc-challenge   JSONL {"id", "question": {"stem", "choices": [{"text", "label"}]}, "answerKey"};
- * or {"id", "question", "choices": {"text": [], "label": []}, ..} hellaswag      JSONL
- * {"activity_label", "ctx_a", "ctx_b", "endings": [], "label"} piqa           JSONL {"goal",
- * "sol1", "sol2", "label"}; without "label" it is the line of the same number in FILE-labels.lst
- * beside FILE.jsonl
+ * - mmlu: a folder with test/SUBJECT_test.csv and, for examples in front, dev/SUBJECT_dev.csv
+ *   (data.tar): question, four choices and a letter, no header
+ * - arc-easy, arc-challenge: JSONL {"id", "question": {"stem", "choices": [{"text", "label"}]},
+ *   "answerKey"}; or {"id", "question", "choices": {"text": [], "label": []}, ..}
+ * - hellaswag: JSONL {"activity_label", "ctx_a", "ctx_b", "endings": [], "label"}
+ * - piqa: JSONL {"goal", "sol1", "sol2", "label"}; without "label" it is that line of
+ *   FILE-labels.lst beside FILE.jsonl
  *
  * Texts, of the task files of lm-evaluation-harness:
  *   mmlu           "The following are multiple choice questions (with answers) about SUBJECT.\n\n",
@@ -41,16 +41,16 @@
 enum TaskName { TASKS(CHOICE_ENUM) TASK_COUNT };
 
 enum { QUESTION_CHOICES = 16 }; /* at most */
-typedef struct Question {
+typedef struct TaskQuestion {
     char *id;                       /* its own; else SUBJECT/LINE or LINE */
     char *subject;                  /* of mmlu; else "" */
     char *context;                  /* UTF-8 without NUL, as all of these */
     char *choice[QUESTION_CHOICES]; /* without the space in front */
     int n, answer;                  /* choices; the right one, from 0 */
-} Question;
+} TaskQuestion;
 
 typedef struct Questions {
-    Question *question;
+    TaskQuestion *question;
     size_t n, capacity;
 } Questions;
 

@@ -6,14 +6,16 @@
 #include "data/base/interrupt.h"
 #include "host/stage/job.h"
 
-extern const Command cmd_align, cmd_bench, cmd_doctor, cmd_eval, cmd_explain, cmd_generate,
-    cmd_init, cmd_inputs, cmd_inspect, cmd_logprob, cmd_merge, cmd_moments, cmd_plan, cmd_report,
-    cmd_score, cmd_subspace, cmd_theory, cmd_tokenize, cmd_train;
+extern const Command cmd_align, cmd_bench, cmd_capability, cmd_doctor, cmd_eval, cmd_explain,
+    cmd_generate, cmd_init, cmd_inputs, cmd_inspect, cmd_logprob, cmd_merge, cmd_moments, cmd_plan,
+    cmd_report, cmd_score, cmd_subspace, cmd_theory, cmd_tokenize, cmd_train;
 
 static const Command *const commands[] = {
-    &cmd_align, &cmd_score,   &cmd_moments, &cmd_inputs,   &cmd_subspace, &cmd_train, &cmd_generate,
-    &cmd_eval,  &cmd_explain, &cmd_report,  &cmd_tokenize, &cmd_logprob,  &cmd_merge, &cmd_inspect,
-    &cmd_plan,  &cmd_init,    &cmd_theory,  &cmd_bench,    &cmd_doctor,   NULL};
+    &cmd_align,  &cmd_score,    &cmd_moments, &cmd_inputs,     &cmd_subspace,
+    &cmd_train,  &cmd_generate, &cmd_eval,    &cmd_capability, &cmd_explain,
+    &cmd_report, &cmd_tokenize, &cmd_logprob, &cmd_merge,      &cmd_inspect,
+    &cmd_plan,   &cmd_init,     &cmd_theory,  &cmd_bench,      &cmd_doctor,
+    NULL};
 
 static void help(void) {
     puts("sails - safety alignment of Gemma-2 with LoRA adapters that start from SAE features\n");

@@ -25,7 +25,7 @@ static void question_is(const Questions *all, size_t i, const char *id, const ch
                         const char *last, int n, int answer) {
     EXPECT(i < all->n, "question %zu of %zu", i, all->n);
     if (i >= all->n) return;
-    const Question *q = &all->question[i];
+    const TaskQuestion *q = &all->question[i];
     same("id", q->id, id);
     same("context", q->context, context);
     EXPECT(q->n == n && q->answer == answer, "%d choices, answer %d", q->n, q->answer);

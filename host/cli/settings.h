@@ -23,6 +23,7 @@
 
 #include "data/base/err.h"
 #include "data/suites.h"
+#include "data/tasks.h"
 #include "host/cli/setting_choices.h"
 #include "kernels/ops.h"
 #include "model/adapter_start.h"
@@ -279,6 +280,17 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
       "of each run, whose responses are in the page; 0: all") \
     X(report, TEXT, out, "", 0, 0, "file", PLAIN, "HTML to write; empty: report.html in the run's folder")
 
+#define SETTINGS_CAPABILITY(X) \
+    X(capability, CHOICE, task, "mmlu", 0, 0, CHOICES(TASKS), PLAIN, "whose questions they are") \
+    X(capability, TEXT, questions, "", 0, 0, "path", PLAIN, \
+      "the task's file, or folder of mmlu, that its authors give out") \
+    X(capability, INT, shots, "0", 0, 100, "examples", PLAIN, \
+      "of mmlu, in front of each question: the first of dev") \
+    X(capability, INT, limit, "0", 0, 2147483647, "questions", PLAIN, "per file, at most; 0: all") \
+    X(capability, TEXT, versus, "", 0, 0, "file", PLAIN, \
+      "result of another model on the same questions: McNemar's test against it") \
+    X(capability, TEXT, out, "", 0, 0, "file", PLAIN, "result to write (JSON)")
+
 #define SETTINGS_TOKENIZE(X) \
     X(tokenize, TEXT, out, "", 0, 0, "file", PLAIN, "JSONL to write; empty: stdout")
 
@@ -379,7 +391,7 @@ enum SettingMark { PLAIN, OURS, DISPLAY };
     SETTINGS_RUN(X) SETTINGS_MODEL(X) SETTINGS_DATA(X) SETTINGS_SCORE(X) SETTINGS_MOMENTS(X) \
     SETTINGS_INPUTS(X) SETTINGS_SUBSPACE(X) SETTINGS_TRAIN(X) SETTINGS_GENERATE(X) SETTINGS_EVAL(X) \
     SETTINGS_EXPLAIN(X) SETTINGS_REPORT(X) SETTINGS_TOKENIZE(X) \
-    SETTINGS_LOGPROB(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
+    SETTINGS_LOGPROB(X) SETTINGS_CAPABILITY(X) SETTINGS_MERGE(X) SETTINGS_PLAN(X) SETTINGS_INIT(X) \
     SETTINGS_THEORY(X) SETTINGS_DOCTOR(X) SETTINGS_BENCH(X)
 
 #define SETTING_C_INT int
@@ -405,6 +417,7 @@ typedef struct Settings {
     struct { SETTINGS_REPORT(SETTING_FIELD) } report;
     struct { SETTINGS_TOKENIZE(SETTING_FIELD) } tokenize;
     struct { SETTINGS_LOGPROB(SETTING_FIELD) } logprob;
+    struct { SETTINGS_CAPABILITY(SETTING_FIELD) } capability;
     struct { SETTINGS_MERGE(SETTING_FIELD) } merge;
     struct { SETTINGS_PLAN(SETTING_FIELD) } plan;
     struct { SETTINGS_INIT(SETTING_FIELD) } init;
