@@ -33,9 +33,12 @@ static void test_rows(int n, int m, const char *harmful, const char *harmless, i
     }
     const json_t *versus = json_object_get(json_array_get(rows, 0), "versus");
     const json_t *benign = json_object_get(versus, "benign");
-    EXPECT(count(versus, "prompts") == n && json_is_number(json_object_get(versus, "mcnemar")),
+    /* what a random model says may be no text, and has no score then */
+    EXPECT(count(versus, "prompts") + count(versus, "missing") == n &&
+               !count(versus, "prompts") == !json_is_number(json_object_get(versus, "mcnemar")),
            "harmful prompts are not compared");
-    EXPECT(count(benign, "prompts") == m && json_is_number(json_object_get(benign, "mcnemar")),
+    EXPECT(count(benign, "prompts") + count(benign, "missing") == m &&
+               !count(benign, "prompts") == !json_is_number(json_object_get(benign, "mcnemar")),
            "harmless prompts are not compared");
     json_decref(summary);
 }
