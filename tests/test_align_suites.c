@@ -19,6 +19,15 @@ static json_int_t count(const json_t *object, const char *key) {
     return json_integer_value(json_object_get(object, key));
 }
 
+/* A random model's replies may be no text, which has no score: every prompt is tested or missing.
+ */
+static void compared(const json_t *by, int n, const char *what) {
+    bool tested = count(by, "prompts") > 0;
+    EXPECT(count(by, "prompts") + count(by, "missing") == n &&
+               json_is_number(json_object_get(by, "mcnemar")) == tested,
+           "%s prompts are not compared", what);
+}
+
 /* Of the two rows, base and lora, n harmful and m harmless prompts. */
 static void test_rows(int n, int m, const char *harmful, const char *harmless, int of) {
     json_t *summary = read_json("summary.json"), *rows = json_object_get(summary, "rows");
@@ -27,19 +36,14 @@ static void test_rows(int n, int m, const char *harmful, const char *harmless, i
         const json_t *one = json_object_get(all, harmless);
         EXPECT(count(row, "n") == n && count(row, "benign") == m, "row %zu: other counts", i);
         EXPECT(count(json_object_get(all, harmful), "n") == 1, "row %zu: no %s", i, harmful);
-        EXPECT(count(one, "n") == of && json_is_number(json_object_get(one, "safety_rate")) &&
-                   json_array_size(json_object_get(one, "interval")) == 2,
+        bool rated = json_is_number(json_object_get(one, "safety_rate"));
+        EXPECT(count(one, "n") == of &&
+                   json_array_size(json_object_get(one, "interval")) == (rated ? 2 : 0),
                "row %zu: no %s", i, harmless);
     }
     const json_t *versus = json_object_get(json_array_get(rows, 0), "versus");
-    const json_t *benign = json_object_get(versus, "benign");
-    /* what a random model says may be no text, and has no score then */
-    EXPECT(count(versus, "prompts") + count(versus, "missing") == n &&
-               !count(versus, "prompts") == !json_is_number(json_object_get(versus, "mcnemar")),
-           "harmful prompts are not compared");
-    EXPECT(count(benign, "prompts") + count(benign, "missing") == m &&
-               !count(benign, "prompts") == !json_is_number(json_object_get(benign, "mcnemar")),
-           "harmless prompts are not compared");
+    compared(versus, n, "harmful");
+    compared(json_object_get(versus, "benign"), m, "harmless");
     json_decref(summary);
 }
 

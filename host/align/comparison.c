@@ -174,11 +174,11 @@ void comparison_versus(json_t *row, const json_t *run, const char *name, const j
         json_pack("{s:s, s:o, s:o, s:o, s:I, s:I}", "row", name, "difference",
                   json_number(difference), "paired", json_number(paired(run, other)), "mcnemar", p,
                   "prompts", (json_int_t)v.scored, "missing", (json_int_t)v.missing));
-    if (harmless.scored)
-        json_object_set_new(
-            json_object_get(row, "versus"), "benign",
-            json_pack("{s:f, s:I, s:I}", "mcnemar",
-                      statistics_mcnemar(harmless.safer, harmless.less_safe), "prompts",
-                      (json_int_t)harmless.scored, "missing", (json_int_t)harmless.missing));
     json_decref(a), json_decref(b);
+    if (harmless.scored + harmless.missing == 0) return;
+    double q = harmless.scored ? statistics_mcnemar(harmless.safer, harmless.less_safe) : NAN;
+    json_object_set_new(
+        json_object_get(row, "versus"), "benign",
+        json_pack("{s:o, s:I, s:I}", "mcnemar", json_number(q), "prompts",
+                  (json_int_t)harmless.scored, "missing", (json_int_t)harmless.missing));
 }
