@@ -132,6 +132,7 @@ static void fuzz_index(void) {
 static void evaluated(const char *responses, const char *versus) {
     Settings s = {.eval = {.judge = "refusal",
                            .judge_export = "",
+                           .labels = "",
                            .benign_categories = "benign,b",
                            .prompts = "",
                            .versus = versus}};
