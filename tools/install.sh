@@ -3,7 +3,7 @@
 #
 #   run   (default) what building and running sails needs
 #   test  in addition what tools/test.sh needs: Clang, the CUDA toolkit's compiler and headers, its
-#         disassembler, and a processor made of software (qemu)
+#         disassembler, a processor made of software (qemu), and what makes certificates
 #   report  in addition to run: Chromium, and what tools/check_report.py drives it with, into
 #         ~/.cache/sails/report
 #
@@ -15,7 +15,7 @@ set -euo pipefail
 WHAT=${1:-run}
 BUILD=(build-essential cmake ninja-build pkg-config libopenblas-serial-dev libjansson-dev libzip-dev
     zlib1g-dev libyaml-dev libpcre2-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev)
-TEST=(clang libclang-rt-dev libomp-dev clang-format git python3-venv qemu-user)
+TEST=(clang libclang-rt-dev libomp-dev clang-format git openssl python3-venv qemu-user)
 REPORT=(chromium fonts-dejavu-core python3-venv)
 REPORT_WHEELS=(playwright==1.65.* axe-playwright-python==0.1.*)
 CUDA_FOLDER=$HOME/.cache/sails/cuda
