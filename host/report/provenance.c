@@ -18,13 +18,11 @@ static void facts(FILE *f, const json_t *manifest) {
         {"processors", "processors"},  {"ranks", "ranks"},      {"seed", "seed"},
         {"documents", "documents"},    {"dropped", "left out"}, {"program", "program, SHA-256"},
         {"plugin", "plug-in, SHA-256"}};
+    json_t *versions = json_object_get(manifest, "versions"), *version;
     const char *name;
-    json_t *version;
     fputs("<dl>", f);
     for (size_t i = 0; i < sizeof key / sizeof *key; i++) fact(f, manifest, key[i][0], key[i][1]);
-    json_object_foreach (json_object_get(manifest, "versions"), name, version)
-        html(f, "<div><dt>%s</dt><dd>%s</dd></div>", name,
-             html_word(json_object_get(manifest, "versions"), name));
+    json_object_foreach (versions, name, version) fact(f, versions, name, name);
     fputs("</dl>\n", f);
 }
 
